@@ -1,0 +1,62 @@
+# One virtual environment in .venv, from Python 3.11+ and a package index alone. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+LOCK := requirements.lock
+ARGS ?=
+
+# Two cores are what a small machine has: numeric libraries get one thread each, processes give the parallelism.
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+.PHONY: help setup demo test check bench lock up down clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+
+$(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(LOCK)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e ./mle_package -e .
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --group bench
+	@touch $@
+
+setup: $(STAMP)  ## make the virtual environment
+
+demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS="--json", ARGS="--stack real --stay"
+	@$(BIN)/inflight demo $(ARGS)
+
+test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(BENCH_STAMP)  ## measure against bare loops and peers, in one run
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+up: $(STAMP)  ## start the stack and keep it up
+	@$(BIN)/inflight up $(ARGS)
+
+down: $(STAMP)  ## stop the stack
+	@$(BIN)/inflight down $(ARGS)
+
+lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra kafka
+
+clean:  ## remove the virtual environment
+	rm -rf $(VENV)

@@ -1,0 +1,27 @@
+"""The command `inflight`. Doors only: each file in `inflight.commands` reads arguments, calls a room and prints.
+
+`--help` has to answer at once, so nothing here or at the top of those files imports more than typer and rich.
+"""
+
+import typer
+
+from inflight.commands import stack
+
+app = typer.Typer(
+    name="inflight",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    help="Streaming inference you can see: requests on Kafka in, predictions out, every request logged.",
+    epilog="Start with [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file.",
+)
+stack.register(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What every process needs of Kafka: client options, the topics, and reading a topic up to its present end.
+
+Needs the extra `kafka` (confluent-kafka).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import NewTopic
+
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, TOPICS
+
+
+def topic_name(settings: Settings, name: str) -> str:
+    """The name of a topic or consumer group in this deployment."""
+    return settings.topic_prefix + name
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """The librdkafka options that all of a deployment's clients share."""
+    return {"bootstrap.servers": settings.kafka_bootstrap_servers, "broker.address.family": "v4", **settings.kafka_options}
+
+
+def producer_options(settings: Settings) -> dict[str, Any]:
+    """Options of a producer that loses nothing: acks from all replicas, idempotent, bounded in time and memory."""
+    return {
+        **client_options(settings),
+        "acks": "all",
+        "enable.idempotence": True,
+        "delivery.timeout.ms": int(settings.worker_delivery_timeout * 1000),
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "queue.buffering.max.kbytes": 256 * 1024,
+        "queue.buffering.max.messages": 1_000_000,
+    }
+
+
+def consumer_options(settings: Settings, group: str) -> dict[str, Any]:
+    """Options of a group consumer that starts at the beginning and commits only what it is told to."""
+    return {
+        **client_options(settings),
+        "group.id": topic_name(settings, group),
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
+    }
+
+
+def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
+    """Create the topics that don't exist yet; return the names of those that were created.
+
+    Raises:
+        KafkaException: the broker can't be reached or refuses.
+    """
+    admin = AdminClient(client_options(settings))
+    existing = admin.list_topics(timeout=timeout).topics
+    wanted = [
+        NewTopic(name, settings.topic_partitions, settings.topic_replication, config=topic.config)
+        for topic in TOPICS
+        if (name := topic_name(settings, topic.name)) not in existing
+    ]
+    if not wanted:
+        return []
+    created = []
+    for name, future in admin.create_topics(wanted, operation_timeout=timeout).items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            # Another process of the same deployment was quicker.
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+    return created
+
+
+def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:
+    """First and next offset of each partition of a topic: ``{partition: (low, high)}``; empty if there is no topic."""
+    consumer = Consumer({**consumer_options(settings, "reader"), "group.id": "inflight-reader"})
+    try:
+        return _watermarks(consumer, topic_name(settings, topic), timeout)
+    finally:
+        consumer.close()
+
+
+def read_to_end(settings: Settings, topic: str, timeout: float = 30.0) -> Iterator[Message]:
+    """Every record of a topic from its first up to the end that it has now, without joining a group.
+
+    Args:
+        timeout: seconds without any record after which the broker counts as unreachable.
+
+    Raises:
+        TimeoutError: records are missing and none came for `timeout` seconds.
+    """
+    options = {**consumer_options(settings, "reader"), "group.id": "inflight-reader", "enable.partition.eof": True}
+    consumer = Consumer(options)
+    try:
+        name = topic_name(settings, topic)
+        ends = {p: high for p, (low, high) in _watermarks(consumer, name, timeout).items() if high > low}
+        consumer.assign([TopicPartition(name, partition, 0) for partition in ends])
+        while ends:
+            messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1_000, timeout=timeout)
+            if not messages:
+                raise TimeoutError(f"no record of {name} came for {timeout} s, partitions {sorted(ends)} are unfinished")
+            for message in messages:
+                partition = message.partition()
+                error = message.error()
+                if error is not None:
+                    # The end may lie past the last record, on a transaction marker: the end-of-partition event tells.
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise KafkaException(error)
+                    if message.offset() >= ends.get(partition, 0):
+                        ends.pop(partition, None)
+                    continue
+                end = ends.get(partition)
+                if end is None:
+                    continue
+                if message.offset() < end:
+                    yield message
+                if message.offset() + 1 >= end:
+                    del ends[partition]
+    finally:
+        consumer.close()
+
+
+def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tuple[int, int]]:
+    metadata = consumer.list_topics(name, timeout=timeout).topics[name]
+    if metadata.error is not None:
+        return {}
+    return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=timeout) for p in metadata.partitions}

@@ -1,0 +1,81 @@
+"""One configuration for every process: environment variables with the prefix ``INFLIGHT_``, or a ``.env`` file."""
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+Bytes = Annotated[int, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """Settings of all processes. Sizes are in bytes, durations in seconds; a port of 0 means "any free port"."""
+
+    model_config = SettingsConfigDict(env_prefix="INFLIGHT_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Path(".inflight")
+    """Folder for everything kept on disk: broker data, model registry, downloaded datasets, logs."""
+    production: bool = False
+    """Refuse what is acceptable only on one's own machine, such as a plaintext connection to the broker."""
+    seed: int = 20_260_101
+
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_options: dict[str, str] = {}
+    """Further librdkafka options (JSON), such as ``{"security.protocol": "SASL_SSL"}``; passed to every client."""
+    topic_prefix: str = ""
+    """Put before the name of every topic and consumer group, so that several deployments can share a broker."""
+    topic_partitions: Annotated[int, Field(gt=0)] = 4
+    topic_replication: Annotated[int, Field(gt=0)] = 1
+
+    elasticsearch_url: str = "http://127.0.0.1:9200"
+    elasticsearch_api_key: str | None = None
+
+    max_request_bytes: Bytes = 1_000_000
+    """A larger request is a dead letter."""
+
+    worker_slice_records: Annotated[int, Field(gt=0)] = 1_024
+    """At most so many records of one partition are scored and acknowledged as one unit."""
+    worker_slices_in_flight: Annotated[int, Field(gt=0)] = 8
+    worker_buffer_bytes: Bytes = 64 * 1024 * 1024
+    """Fetched but not yet acknowledged requests may take so much memory; fetching pauses beyond it."""
+    worker_commit_interval: PositiveSeconds = 0.5
+    worker_session_timeout: PositiveSeconds = 10.0
+    worker_delivery_timeout: PositiveSeconds = 60.0
+    worker_stuck_after: PositiveSeconds = 120.0
+    """The worker exits when a partition with waiting records makes no progress for so long."""
+    worker_metrics_port: Port = 9_101
+
+    indexer_batch_records: Annotated[int, Field(gt=0)] = 2_000
+    indexer_batch_bytes: Bytes = 5 * 1024 * 1024
+    indexer_metrics_port: Port = 9_102
+    exporter_metrics_port: Port = 9_103
+
+    metrics_host: str = "127.0.0.1"
+
+    @property
+    def registry_dir(self) -> Path:
+        return self.home / "registry"
+
+    @property
+    def data_dir(self) -> Path:
+        return self.home / "data"
+
+    @model_validator(mode="after")
+    def _no_plaintext_in_production(self) -> Self:
+        protocol = self.kafka_options.get("security.protocol", "PLAINTEXT").upper()
+        if self.production and protocol in ("PLAINTEXT", "SASL_PLAINTEXT"):
+            raise ValueError(
+                f"INFLIGHT_PRODUCTION is set and the Kafka security.protocol is {protocol}: set INFLIGHT_KAFKA_OPTIONS "
+                'to {"security.protocol": "SASL_SSL", ...} or "SSL", or unset INFLIGHT_PRODUCTION'
+            )
+        return self
+
+
+@lru_cache(maxsize=1)
+def load_settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

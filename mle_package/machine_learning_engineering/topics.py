@@ -1,0 +1,33 @@
+"""The topics that processes meet on, and how each is configured."""
+
+from typing import NamedTuple
+
+REQUESTS = "prediction-requests"
+RESULTS = "prediction-results"
+LOGS = "prediction-logs"
+DEAD_LETTERS = "prediction-dead-letters"
+
+MEBIBYTE = 1024 * 1024
+
+
+class Topic(NamedTuple):
+    """A topic as it is created: its name without the deployment's prefix, and its broker-side configuration."""
+
+    name: str
+    config: dict[str, str]
+
+
+TOPICS = (
+    # LogAppendTime: "accepted at" is the broker's clock, the same at every re-read, however wrong a producer's clock is.
+    # The size limit is above `max_request_bytes`, so that a request which is too large becomes a visible dead letter
+    # and not an error that only its producer sees.
+    Topic(
+        REQUESTS,
+        {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", "max.message.bytes": str(4 * MEBIBYTE)},
+    ),
+    # What a worker writes holds a request and more, hence the larger limits.
+    Topic(RESULTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
+    Topic(LOGS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
+    Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
+)
+MAX_MESSAGE_BYTES = 8 * MEBIBYTE

@@ -1,0 +1,1 @@
+"""The models, one folder a use case; each holds a subclass of `MLEModel`."""

@@ -1,0 +1,1 @@
+"""Processes that publish prediction requests: they know events, nothing of models."""

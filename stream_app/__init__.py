@@ -1,0 +1,1 @@
+"""The Faust stream processor: requests in; results, logs and dead letters out."""
