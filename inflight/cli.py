@@ -5,7 +5,7 @@
 
 import typer
 
-from inflight.commands import stack
+from inflight.commands import dlq, models, replay, schemas, stack, worker
 
 app = typer.Typer(
     name="inflight",
@@ -16,6 +16,11 @@ app = typer.Typer(
     epilog="Start with [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file.",
 )
 stack.register(app)
+models.register(app)
+replay.register(app)
+dlq.register(app)
+schemas.register(app)
+worker.register(app)
 
 
 def main() -> None:

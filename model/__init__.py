@@ -1,1 +1,34 @@
-"""The models, one folder a use case; each holds a subclass of `MLEModel`."""
+"""The models: each folder is one, found by itself; installed packages add theirs with an entry point."""
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+
+from machine_learning_engineering.model import MLEModel
+
+ENTRY_POINTS = "machine_learning_engineering.models"
+
+
+def available() -> dict[str, type[MLEModel]]:
+    """Every model's class by its name: the sub-packages of `model`, which export theirs as `MODEL`, and entry points.
+
+    Importing a model's class loads no scikit-learn: that is loaded when a model is trained or opened.
+
+    Raises:
+        ValueError: two models have the same name.
+        TypeError: what was found is not a subclass of `MLEModel`.
+    """
+    found: dict[str, type[MLEModel]] = {}
+    sources = [
+        (f"package {module.name}", getattr(importlib.import_module(module.name), "MODEL", None))
+        for module in pkgutil.iter_modules(__path__, prefix="model.")
+        if module.ispkg
+    ]
+    sources += [(f"entry point {entry.value}", entry.load()) for entry in entry_points(group=ENTRY_POINTS)]
+    for source, cls in sources:
+        if not (isinstance(cls, type) and issubclass(cls, MLEModel)):
+            raise TypeError(f"{source} must give a subclass of MLEModel as MODEL, not {cls!r}")
+        if cls.name in found:
+            raise ValueError(f"{source} gives a second model named `{cls.name}`: rename one of the two")
+        found[cls.name] = cls
+    return found

@@ -1,1 +1,6 @@
 """Brokers and search nodes on this machine, without Docker: the embedded default, real Kafka, real Elasticsearch."""
+
+from inflight.stack.process import StackError
+from inflight.stack.stack import Endpoints, Kind, Stack, StackState, start_stack
+
+__all__ = ["Endpoints", "Kind", "Stack", "StackError", "StackState", "start_stack"]

@@ -3,6 +3,7 @@
 Needs the extra `kafka` (confluent-kafka).
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -126,7 +127,24 @@ def read_to_end(settings: Settings, topic: str, timeout: float = 30.0) -> Iterat
 
 
 def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tuple[int, int]]:
-    metadata = consumer.list_topics(name, timeout=timeout).topics[name]
-    if metadata.error is not None:
-        return {}
-    return {p: consumer.get_watermark_offsets(TopicPartition(name, p), timeout=timeout) for p in metadata.partitions}
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            metadata = consumer.list_topics(name, timeout=timeout).topics[name]
+            if metadata.error is None:
+                partitions = [TopicPartition(name, partition) for partition in metadata.partitions]
+                return {tp.partition: consumer.get_watermark_offsets(tp, timeout=timeout) for tp in partitions}
+            if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return {}
+            error = metadata.error
+        except KafkaException as raised:
+            error = raised.args[0]
+            if error.code() not in _TRANSIENT:
+                raise
+        if time.monotonic() > deadline:
+            raise KafkaException(error)
+        time.sleep(0.05)
+
+
+# A partition has no leader for a moment after its topic was created and after its broker restarted.
+_TRANSIENT = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)

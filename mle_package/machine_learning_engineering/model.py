@@ -1,3 +1,132 @@
-"""The contract of a model: what a data scientist writes, and what the stream calls."""
+"""The contract of a model: what a data scientist writes, and what training, the registry and the stream call.
+
+A subclass names itself, states the Structs of its features and its prediction, and writes the five methods that raise
+`NotWritten` here. Nothing else is needed to train it, keep it and stream through it.
+"""
 
 from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, NoReturn
+
+import msgspec
+from msgspec import Raw, Struct
+
+from machine_learning_engineering.features import InvalidFeatures, explain
+
+__all__ = ["Example", "InvalidFeatures", "MLEModel", "NotWritten"]
+
+
+class NotWritten(NotImplementedError):
+    """A method or attribute that the author of a model has to write is not written yet."""
+
+
+class Example(NamedTuple):
+    """One row of a dataset: `features` as a request has them (JSON values), and the true answer."""
+
+    features: dict[str, Any]
+    label: Any
+
+
+class MLEModel(ABC):
+    """A model: the schema of its requests, how it is trained and how it answers.
+
+    `predict` is called from several threads at once and must neither change its input nor the model.
+    """
+
+    name: ClassVar[str]
+    """Lower case letters, digits, `-` and `_`, such as ``diamonds``: what a request names."""
+    Features: ClassVar[type[Struct]]
+    """Frozen, with ``forbid_unknown_fields=True``; constraints as `msgspec.Meta`."""
+    Prediction: ClassVar[type[Struct]]
+    """Frozen; what a result holds as `prediction`."""
+    primary_metric: ClassVar[str]
+    """The key of `evaluate`'s answer that decides between two versions; the greater is the better."""
+    trusted_types: ClassVar[frozenset[str]] = frozenset()
+    """Types in the model's file beyond those that the registry trusts, such as ``my_package.steps.Clip``."""
+    dataset_sha256: ClassVar[str] = ""
+    """What `examples` reads, as a digest, if it is a pinned file."""
+
+    version: str = "unversioned"
+    """The registry's version; "unversioned" until saved or opened."""
+    estimator: Any = None
+    """The fitted scikit-learn estimator or pipeline: the state that the registry keeps. None until fitted."""
+
+    _decode: ClassVar[msgspec.json.Decoder[Any]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "Features" in cls.__dict__:
+            cls._decode = msgspec.json.Decoder(cls.Features)
+
+    def __init__(self) -> None:
+        for attribute, meaning in (
+            ("name", 'a text such as "diamonds"'),
+            ("Features", "a frozen msgspec.Struct with forbid_unknown_fields=True"),
+            ("Prediction", "a frozen msgspec.Struct"),
+            ("primary_metric", 'a key of what `evaluate` returns, such as "r2"'),
+        ):
+            if not hasattr(self, attribute):
+                raise NotWritten(f"{type(self).__name__}.{attribute} is not set: it must be {meaning}")
+
+    # --- what the author of a model writes ---------------------------------------------------------------------------
+
+    @classmethod
+    def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
+        """The labelled dataset, always in the same order.
+
+        Args:
+            data_dir: where downloaded files are kept; the settings' folder by default.
+        """
+        _not_written(cls, "examples", "an iterator over `Example(features, label)`")
+
+    def new_estimator(self, seed: int) -> Any:
+        """An unfitted scikit-learn estimator whose `fit(columns, labels)` gives the same result for the same seed."""
+        _not_written(type(self), "new_estimator", "an unfitted scikit-learn estimator")
+
+    def columns(self, rows: Sequence[Any]) -> Any:
+        """The estimator's input for decoded rows, in their order.
+
+        Returns:
+            A float64 array of shape (len(rows), number of inputs), NaN for what is missing.
+        """
+        _not_written(type(self), "columns", "a float64 array with one line per row")
+
+    def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """The answers to decoded rows, one `Prediction` per row and in the same order; never changes `rows`."""
+        _not_written(type(self), "predict", "one `Prediction` per row, in the same order")
+
+    def evaluate(self, predictions: Sequence[Any], labels: Sequence[Any]) -> Mapping[str, float]:
+        """Metrics of `predictions` against the true `labels`: a name for each, `primary_metric` among them."""
+        _not_written(type(self), "evaluate", "a mapping from the name of a metric to its value")
+
+    # --- what follows from it ----------------------------------------------------------------------------------------
+
+    def fit(self, rows: Sequence[Any], labels: Sequence[Any], *, seed: int) -> None:
+        """Train on decoded rows and their labels; sets `estimator`."""
+        self.estimator = self.new_estimator(seed).fit(self.columns(rows), labels)
+
+    def decode(self, raw: bytes | Raw) -> Any:
+        """The row that a request's features hold.
+
+        Raises:
+            InvalidFeatures: they do not fit `Features`; the message names the field.
+        """
+        try:
+            return self._decode.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidFeatures(explain(error, raw, self.Features, self.name)) from error
+
+    @classmethod
+    def example_requests(cls, data_dir: Path | None = None) -> Iterator[dict[str, Any]]:
+        """The features of each row of the dataset, as a producer writes them; labels are left out."""
+        return (example.features for example in cls.examples(data_dir))
+
+    @classmethod
+    def schema(cls) -> dict[str, Any]:
+        """The JSON Schema of a request's features."""
+        return msgspec.json.schema(cls.Features)
+
+
+def _not_written(cls: type, method: str, answer: str) -> NoReturn:
+    raise NotWritten(f"{cls.__name__}.{method}() is not written yet: it must return {answer}")

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
 
     elasticsearch_url: str = "http://127.0.0.1:9200"
     elasticsearch_api_key: str | None = None
+    elasticsearch_replicas: Annotated[int, Field(ge=0)] = 0
+    """Copies of each index beside the first; 1 or more wherever the search node is more than one machine."""
 
     max_request_bytes: Bytes = 1_000_000
     """A larger request is a dead letter."""

@@ -1,0 +1,234 @@
+"""`inflight dlq list | show | replay`: look at dead letters and publish them again."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from producers.dead_letters import DeadLetter, Selection
+
+dlq = typer.Typer(no_args_is_help=True, help="Look at dead letters and publish them again.")
+
+Reason = Annotated[str | None, typer.Option(help="Only with this reason, as `list` shows it.")]
+Model = Annotated[str | None, typer.Option(help="Only for this model.")]
+Stage = Annotated[str | None, typer.Option(help="Only from this stage: decode, index, ...")]
+Since = Annotated[str | None, typer.Option(help="Only from this time on: 15m, 2h, 1d ago, or 2026-01-31T12:00:00Z.")]
+Until = Annotated[str | None, typer.Option(help="Only before this time, written like --since.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.add_typer(dlq, name="dlq")
+
+
+@dlq.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason malformed-request[/bold]")
+def list_letters(
+    reason: Reason = None,
+    model: Model = None,
+    stage: Stage = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters, the newest last; of many, the newest."""
+    import heapq
+    import json
+
+    from machine_learning_engineering.settings import load_settings
+    from producers import dead_letters
+
+    count = 0
+
+    def counted() -> "Any":
+        nonlocal count
+        for letter in dead_letters.select(load_settings(), selection):
+            count += 1
+            yield letter
+
+    try:
+        selection = _selection(reason, model, stage, since, until)
+        newest = heapq.nlargest(limit or 50, counted(), key=lambda letter: (letter.at, letter.address))
+    except Exception as error:
+        raise _stop(error) from error
+    newest.reverse()
+    if as_json:
+        typer.echo(json.dumps({"matching": count, "dead_letters": [_summary(letter) for letter in newest]}))
+        return
+    _print_table(newest)
+    typer.echo(f"{len(newest):,} of {count:,} dead letters that match", err=True)
+
+
+@dlq.command(
+    epilog="Example: [bold]inflight dlq show 0:17[/bold], [bold]inflight dlq show 0:17 --raw > request.json[/bold]"
+)
+def show(
+    address: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="The dead letter, as `list` shows it.")],
+    raw: Annotated[bool, typer.Option("--raw", help="Write the exact bytes of the value, and nothing else.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter: where it came from, its headers and its bytes (up to 4 KiB)."""
+    import base64
+    import json
+    import sys
+
+    from machine_learning_engineering.settings import load_settings
+    from producers import dead_letters
+    from producers.rendering import render, render_line
+
+    try:
+        letter = dead_letters.find(load_settings(), dead_letters.parse_address(address))
+    except Exception as error:
+        raise _stop(error) from error
+    if raw:
+        sys.stdout.buffer.write(letter.value or b"")
+        sys.stdout.buffer.flush()
+        return
+    if as_json:
+        headers = [[name, value.decode(errors="replace")] for name, value in letter.headers]
+        value = None if letter.value is None else base64.b64encode(letter.value).decode()
+        typer.echo(json.dumps({**_summary(letter), "headers": headers, "value_base64": value}))
+        return
+    for name, field in _summary(letter).items():
+        typer.echo(f"{name:<13}{'-' if field is None else render_line(str(field), 2_000)}")
+    typer.echo(f"{'headers':<13}{'' if letter.headers else '-'}")
+    for name, content in letter.headers:
+        typer.echo(f"  {render_line(name)}: {render_line(content.decode(errors='backslashreplace'))}")
+    typer.echo(f"\n{render(letter.value)}")
+
+
+@dlq.command(
+    epilog="Examples: [bold]inflight dlq replay 0:17 2:4[/bold], "
+    "[bold]inflight dlq replay --model titanic --since 2h[/bold], [bold]inflight dlq replay --all --dry-run[/bold]"
+)
+def replay(
+    addresses: Annotated[
+        list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...", help="Dead letters, as `list` shows them.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters, without any filter.")] = False,
+    reason: Reason = None,
+    model: Model = None,
+    stage: Stage = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = None,
+    again: Annotated[bool, typer.Option("--again", help="Also those that were replayed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be replayed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publish dead letters again to the topic they came from: the same bytes, key and headers, so the same id.
+
+    Do it when the cause is gone, say when the missing model is there. A letter that was replayed from this machine is
+    left alone unless --again is given.
+    """
+    import json
+
+    import msgspec
+
+    from machine_learning_engineering.settings import load_settings
+    from producers import dead_letters
+    from producers.interruption import interruptible
+
+    settings = load_settings()
+
+    def tell(letter: "DeadLetter", outcome: str) -> None:
+        if outcome != "accepted" and not as_json:
+            typer.echo(f"{letter.address}  {outcome}  (to {letter.origin.topic})", err=outcome != "would replay")
+
+    try:
+        selection = _selection(reason, model, stage, since, until, addresses or [])
+        if not everything and selection == dead_letters.Selection():
+            raise ValueError("say which dead letters: PARTITION:OFFSET, a filter such as --reason, or --all")
+        with interruptible() as interruption:
+            report = dead_letters.replay(
+                settings,
+                dead_letters.select(settings, selection),
+                again=again,
+                dry_run=dry_run,
+                limit=limit,
+                on_letter=tell,
+                interruption=interruption,
+            )
+    except Exception as error:
+        raise _stop(error) from error
+    if as_json:
+        typer.echo(json.dumps({**msgspec.to_builtins(report), "dry_run": dry_run}))
+    else:
+        typer.echo(
+            f"{report.accepted:,} {'would be replayed' if dry_run else 'accepted'}, {report.failed:,} failed, "
+            f"{report.indeterminate:,} indeterminate, {report.already:,} replayed before, "
+            f"{report.foreign:,} from a topic that is not ours"
+        )
+        for kind, seen in report.errors.items():
+            typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
+    if report.interrupted:
+        raise typer.Exit(130)
+    if report.failed or report.indeterminate or report.foreign:
+        raise typer.Exit(1)
+
+
+def _selection(
+    reason: str | None,
+    model: str | None,
+    stage: str | None,
+    since: str | None,
+    until: str | None,
+    addresses: list[str] | None = None,
+) -> "Selection":
+    from producers.dead_letters import Selection, parse_address, parse_time
+
+    return Selection(
+        reason=reason,
+        model=model,
+        stage=stage,
+        since=None if since is None else parse_time(since),
+        until=None if until is None else parse_time(until),
+        addresses=frozenset(map(parse_address, addresses or [])),
+    )
+
+
+def _summary(letter: "DeadLetter") -> dict[str, Any]:
+    return {
+        "address": str(letter.address),
+        "at": letter.at.isoformat(timespec="milliseconds"),
+        **letter.origin._asdict(),
+        "key": None if letter.key is None else letter.key.decode(errors="backslashreplace"),
+        "bytes": None if letter.value is None else len(letter.value),
+    }
+
+
+def _print_table(letters: "list[DeadLetter]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from producers.rendering import render_line
+
+    if not letters:
+        return
+    table = Table("address", "at", "stage", "reason", "model", "request id", "bytes", "message", box=None)
+    for letter in letters:
+        found = letter.origin
+        size = "-" if letter.value is None else f"{len(letter.value):,}"
+        cells = [str(letter.address), f"{letter.at:%Y-%m-%d %H:%M:%S}", found.stage, found.reason]
+        cells += [found.model or "-", found.request_id or "-", size, found.message]
+        # As Text, since these are foreign words that rich would read as markup.
+        table.add_row(*(Text(render_line(cell)) for cell in cells))
+    Console().print(table)
+
+
+def _stop(error: Exception) -> typer.Exit:
+    """Print what went wrong; the exit to raise."""
+    from machine_learning_engineering.settings import load_settings
+    from producers.journal import JournalInUse
+
+    message = str(error)
+    if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
+        servers = load_settings().kafka_bootstrap_servers
+        message = f"no answer from Kafka at {servers} ({message}): `inflight up` starts it"
+    elif not isinstance(error, ValueError | LookupError | OSError | JournalInUse):
+        raise error
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(2)

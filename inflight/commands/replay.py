@@ -1,0 +1,211 @@
+"""`inflight replay`: publish prediction requests from a dataset, a file or standard input."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from producers.replay import Progress as Replayed
+    from producers.replay import ReplayReport
+    from producers.sources import BadLines, Request
+
+_EPILOG = (
+    "Examples: [bold]inflight replay diamonds --rate 500[/bold]; "
+    "[bold]inflight replay new.csv --model titanic --text ticket[/bold]; "
+    "[bold]cat requests.jsonl | inflight replay - --model diamonds[/bold]; "
+    "[bold]inflight replay diamonds --shift carat=1.5 --limit 5000[/bold]"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to `app`."""
+    app.command("replay", epilog=_EPILOG)(replay)
+
+
+def replay(
+    source: Annotated[
+        str, typer.Argument(help="A dataset (diamonds, titanic), a .csv or .jsonl file, or `-` for standard input.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="The model that is asked, where a line names none; a dataset's own by default.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Requests a second, evenly spaced; flat out by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many requests.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Go through the source so many times.")] = 1,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD=CHANGE", help="Distort a feature: carat=1.5 (factor), depth=+2 or depth=-2. Repeatable."
+        ),
+    ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="FIELD", help="A CSV column that stays text, whatever it looks like.")
+    ] = None,
+    id_prefix: Annotated[
+        str | None, typer.Option(help="Ids are PREFIX-00000000, ...: the same at every run. New ones by default.")
+    ] = None,
+    input_format: Annotated[str, typer.Option("--format", help="Of standard input: jsonl or csv.")] = "jsonl",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed line.")] = False,
+    trace: Annotated[bool, typer.Option("--trace", help="Start a W3C trace with each request.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
+) -> None:
+    """Publish prediction requests, and say what became of each.
+
+    Accepted: the broker acknowledged it with acks=all. Failed: the broker refused it. Indeterminate: a send timed out
+    and the request may or may not be on the topic; publish it again with the same id. Ends with code 1 if any request
+    failed, is indeterminate or was malformed. Ctrl-C stops publishing, waits for what is under way and reports.
+    """
+    from machine_learning_engineering.kafka import create_topics
+    from machine_learning_engineering.settings import load_settings
+    from producers.interruption import interruptible
+    from producers.replay import ReplayStopped
+    from producers.replay import replay as publish
+    from producers.shift import parse_shift
+    from producers.sources import BadLines
+
+    bad = BadLines(lambda line: typer.echo(str(line), err=True), strict=strict)
+    settings = load_settings()
+    try:
+        shifts = [parse_shift(item) for item in shift or ()]
+        open_source, own_model = _open(source, input_format, bad, text or [], repeat)
+        if rate is not None and not rate > 0:
+            raise ValueError(f"a rate is above 0 per second, not {rate}")
+        create_topics(settings, timeout=10)
+    except Exception as error:
+        raise _stop(error, settings.kafka_bootstrap_servers) from error
+    stopped_by = None
+    with _progress(limit) as on_progress, interruptible() as interruption:
+        try:
+            report = publish(
+                settings,
+                _repeated(open_source, repeat),
+                model=model or own_model,
+                rate=rate,
+                limit=limit,
+                shift=shifts,
+                id_prefix=id_prefix,
+                trace=trace,
+                on_progress=on_progress,
+                interruption=interruption,
+            )
+        except ReplayStopped as stop:
+            report, stopped_by = stop.report, stop.__cause__
+        except Exception as error:
+            raise _stop(error, settings.kafka_bootstrap_servers) from error
+    _print(report, bad.count, as_json)
+    if stopped_by is not None:
+        raise _stop(stopped_by, settings.kafka_bootstrap_servers)
+    if report.interrupted:
+        raise typer.Exit(130)
+    if report.failed or report.indeterminate or bad.count:
+        raise typer.Exit(1)
+
+
+def _open(
+    source: str, input_format: str, bad: "BadLines", text_fields: list[str], repeat: int
+) -> tuple[Callable[[], "Iterator[Request]"], str | None]:
+    """A function that opens the source anew, and the model that belongs to a dataset."""
+    import sys
+    from pathlib import Path
+
+    from producers import sources
+
+    if source == "-":
+        if input_format not in ("jsonl", "csv"):
+            raise ValueError(f"--format is jsonl or csv, not {input_format}")
+        if repeat > 1:
+            raise ValueError("standard input can be read only once: leave --repeat out, or name a file")
+        if input_format == "csv":
+            return lambda: sources.read_csv(sys.stdin.buffer, bad, text_fields=text_fields), None
+        return lambda: sources.read_jsonl(sys.stdin.buffer, bad), None
+    path = Path(source)
+    if path.suffix or path.exists():
+        path.open("rb").close()
+        return lambda: sources.read_path(path, bad, text_fields=text_fields), None
+
+    from model import available
+
+    models = available()
+    if source not in models:
+        raise ValueError(
+            f"no dataset {source!r}: there are {', '.join(sorted(models))}; a file ends with .csv or .jsonl"
+        )
+    return lambda: (sources.Request(features) for features in models[source].example_requests()), source
+
+
+def _repeated(open_source: Callable[[], "Iterator[Request]"], times: int) -> "Iterator[Request]":
+    for _ in range(times):
+        yield from open_source()
+
+
+@contextmanager
+def _progress(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
+    """A progress line on a terminal's standard error; nothing elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = [
+        SpinnerColumn(),
+        TextColumn("publishing"),
+        *([BarColumn()] if total else []),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    ]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("", total=total)
+
+        def update(state: "Replayed") -> None:
+            elapsed = progress.tasks[0].elapsed or 0.0
+            progress.update(
+                task,
+                completed=state.accepted + state.failed + state.indeterminate,
+                description=f"{state.accepted:,} accepted  {state.outstanding:,} under way  {state.failed:,} failed  "
+                f"{state.indeterminate:,} indeterminate  {state.accepted / elapsed if elapsed else 0:,.0f}/s",
+            )
+
+        yield update
+
+
+def _print(report: "ReplayReport", malformed: int, as_json: bool) -> None:
+    rate = report.accepted / report.seconds if report.seconds else 0.0
+    if as_json:
+        import json
+
+        errors = {kind: {"records": seen.records, "first": seen.first} for kind, seen in report.errors.items()}
+        outcome = {
+            "accepted": report.accepted,
+            "failed": report.failed,
+            "indeterminate": report.indeterminate,
+            "malformed": malformed,
+            "seconds": round(report.seconds, 3),
+            "rate_per_s": round(rate, 1),
+            "interrupted": report.interrupted,
+            "errors": errors,
+        }
+        typer.echo(json.dumps(outcome))
+        return
+    typer.echo(
+        f"{report.accepted:,} accepted, {report.failed:,} failed, {report.indeterminate:,} indeterminate, "
+        f"{malformed:,} malformed; {report.seconds:.1f} s, {rate:,.0f} a second"
+    )
+    for kind, seen in report.errors.items():
+        typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
+    if report.indeterminate:
+        typer.echo("  Indeterminate requests may be on the topic: publish them again with the same ids.", err=True)
+
+
+def _stop(error: BaseException, servers: str) -> typer.Exit:
+    """Print what went wrong; the exit to raise."""
+    from machine_learning_engineering.datasets import DatasetUnavailable
+    from producers.client import MissingTopic
+
+    message = str(error)
+    if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
+        message = f"no answer from Kafka at {servers} ({message}): `inflight up` starts it"
+    elif not isinstance(error, ValueError | OSError | MissingTopic | DatasetUnavailable):
+        raise error
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(2)

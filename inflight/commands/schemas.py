@@ -1,0 +1,35 @@
+"""`inflight schemas`: the JSON Schema of every event and the AsyncAPI document."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_DIRECTORY = Path("docs/schemas")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to `app`."""
+    app.command(
+        "schemas", epilog="Examples: [bold]inflight schemas --out schemas[/bold], [bold]inflight schemas --check[/bold]"
+    )(schemas)
+
+
+def schemas(
+    out: Annotated[Path, typer.Option(help="The folder to write to, or to compare with.")] = _DIRECTORY,
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; end with code 1 if a file is out of date.")
+    ] = False,
+) -> None:
+    """Write the JSON Schema of each event and an AsyncAPI document of all topics, for producers in any language."""
+    from machine_learning_engineering.schemas import stale, write
+
+    if not check:
+        for path in write(out):
+            typer.echo(path)
+        return
+    files = stale(out)
+    if files:
+        typer.echo(f"out of date in {out}: {', '.join(files)}; run `inflight schemas --out {out}`", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{out} is up to date")

@@ -1,0 +1,166 @@
+"""Whether this machine has what Inflight needs, and what to do where it has not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from packaging.requirements import Requirement
+
+from inflight.stack import probes
+from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
+from inflight.stack.process import is_listening
+from inflight.stack.stack import StackState
+from machine_learning_engineering.settings import Settings
+
+GIBIBYTE = 1024**3
+PINNED = (
+    "faust-streaming",
+    "mode-streaming",
+    "aiokafka",
+    "elasticsearch",
+    "noida-db",
+    "confluent-kafka",
+    "kafka-python",
+)
+"""Parts that are proven as one set; another version may lose requests without a sound."""
+
+
+class Check(NamedTuple):
+    """One finding. `fix` says what to do; it is empty where nothing has to be done."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Check]:
+    """All checks, each as soon as it is known."""
+    yield _python()
+    yield _java()
+    yield _maven()
+    yield _memory()
+    yield _disk(settings.home)
+    yield from _pinned_parts()
+    yield from _nodes(settings)
+    yield from _metrics_ports(settings)
+
+
+def _python() -> Check:
+    # Older ones can't install the package at all; of newer ones its parts may know nothing yet.
+    found = sys.version.split()[0]
+    if sys.version_info >= (3, 14):
+        return Check("python", "warn", f"{found} is newer than what is tested", "run `make PYTHON=python3.12 setup`")
+    return Check("python", "ok", found)
+
+
+def _java() -> Check:
+    if shutil.which("java") is None:
+        return Check("java", "warn", "not found; only the embedded stack can run", INSTALL_JAVA_AND_MAVEN)
+    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+    version = re.search(r'version "(\d+)([^"]*)"', answer)
+    if version is None:
+        return Check("java", "warn", f"can't tell the version of: {answer.strip()!r}", INSTALL_JAVA_AND_MAVEN)
+    found = version[1] + version[2]
+    if int(version[1]) < 17:
+        return Check("java", "warn", f"{found}; the real stack needs 17", INSTALL_JAVA_AND_MAVEN)
+    return Check("java", "ok", found)
+
+
+def _maven() -> Check:
+    path = shutil.which("mvn")
+    if path is None:
+        return Check("maven", "warn", "not found; only the embedded stack can run", INSTALL_JAVA_AND_MAVEN)
+    return Check("maven", "ok", path)
+
+
+def _memory() -> Check:
+    try:
+        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    except FileNotFoundError:
+        available = None
+    # Without /proc the whole memory: better than nothing.
+    free = int(available[1]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found = f"{free / GIBIBYTE:.1f} GiB"
+    if free < 0.5 * GIBIBYTE:
+        return Check("memory", "fail", found, "free at least 512 MiB of memory")
+    if free < 3 * GIBIBYTE:
+        return Check("memory", "warn", found, "enough for the embedded stack; --stack real wants 3 GiB")
+    return Check("memory", "ok", found)
+
+
+def _disk(home: Path) -> Check:
+    folder = next(parent for parent in (home.absolute(), *home.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(folder).free
+    found = f"{free / GIBIBYTE:.1f} GiB in {folder}"
+    fix = "free space there, or point INFLIGHT_HOME to a folder with more"
+    if free < 1 * GIBIBYTE:
+        return Check("disk", "fail", found, fix)
+    return Check("disk", "warn" if free < 5 * GIBIBYTE else "ok", found, fix if free < 5 * GIBIBYTE else "")
+
+
+def _pinned_parts() -> Iterator[Check]:
+    declared = [
+        Requirement(line)
+        for package in ("inflight", "machine-learning-engineering")
+        for line in metadata.requires(package) or ()
+    ]
+    wanted = {requirement.name: requirement.specifier for requirement in declared if requirement.name in PINNED}
+    for name in PINNED:
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, "fail", "not installed", "run `make setup`")
+            continue
+        if name in wanted and not wanted[name].contains(found):
+            yield Check(name, "fail", f"{found}, proven with {wanted[name]}", "run `make setup`")
+        else:
+            yield Check(name, "ok", found)
+
+
+def _nodes(settings: Settings) -> Iterator[Check]:
+    state = StackState.load(settings.home)
+    if state is not None:
+        for node in state.nodes:
+            if not node.process_id.is_alive():
+                yield Check(f"node {node.name}", "fail", f"was started and has ended, see {node.log}", "`inflight up`")
+    answers = (
+        ("broker", settings.kafka_bootstrap_servers, probes.broker_answers(settings.kafka_bootstrap_servers)),
+        ("search", settings.elasticsearch_url, probes.search_answers(settings.elasticsearch_url)),
+    )
+    for name, address, answered in answers:
+        if answered:
+            yield Check(name, "ok", f"answers at {address}")
+        elif state is not None and state.is_alive() and address not in state.endpoints:
+            exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
+            yield Check(name, "fail", f"no answer at {address}, the stack listens elsewhere", f"export {exports}")
+        elif name == "broker" and is_listening(*_address(address)):
+            yield Check(
+                name, "fail", f"something else listens at {address}", "stop it, or `inflight up --kafka-port N`"
+            )
+        else:
+            yield Check(
+                name, "warn", f"no answer at {address}", "`inflight up`, or `inflight demo`, which needs neither"
+            )
+
+
+def _address(bootstrap_servers: str) -> tuple[int, str]:
+    host, _, port = bootstrap_servers.split(",")[0].rpartition(":")
+    return int(port), host
+
+
+def _metrics_ports(settings: Settings) -> Iterator[Check]:
+    for process in ("worker", "indexer", "exporter"):
+        port: int = getattr(settings, f"{process}_metrics_port")
+        if port and is_listening(port):
+            variable = f"INFLIGHT_{process.upper()}_METRICS_PORT"
+            found = f"port {port} is in use, perhaps by a running {process}"
+            yield Check(f"{process} metrics port", "warn", found, f"set {variable} to another port for a second one")
+        else:
+            yield Check(f"{process} metrics port", "ok", f"{port} is free" if port else "any free port")

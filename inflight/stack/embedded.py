@@ -1,0 +1,72 @@
+"""The embedded default: noida-db, one small binary from PyPI that speaks Kafka and Elasticsearch."""
+
+import importlib.util
+from collections.abc import Collection
+from pathlib import Path
+
+from inflight.stack import probes
+from inflight.stack.process import Launch, Node, StackError, free_port
+
+SERVICES = ("kafka", "elasticsearch")
+
+
+def binary() -> Path:
+    """
+    Raises:
+        StackError: the package is not installed.
+    """
+    # Found, not imported: the package is nothing but this file. Its own console script would be a second process.
+    spec = importlib.util.find_spec("noida_db")
+    if spec is None or spec.origin is None:
+        raise StackError("the embedded stack needs the package noida-db: run `make setup`, or use --stack real")
+    return Path(spec.origin).parent / "noida-db"
+
+
+class EmbeddedNode(Node):
+    """Broker and search node in one process on the loopback interface; by default on any free ports, which it keeps.
+
+    Args:
+        services: what it serves, of `kafka` and `elasticsearch`.
+    """
+
+    name = "embedded"
+    seconds_to_ready = 30.0
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        services: Collection[str] = SERVICES,
+        kafka_port: int | None = None,
+        elasticsearch_port: int | None = None,
+        die_with_parent: bool = True,
+    ) -> None:
+        super().__init__(directory, die_with_parent=die_with_parent)
+        self.services = tuple(services)
+        self.kafka_port = kafka_port or free_port()
+        self.elasticsearch_port = elasticsearch_port or free_port()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.kafka_port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.elasticsearch_port}"
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        addresses = {"kafka": self.bootstrap_servers, "elasticsearch": self.url}
+        return {service: addresses[service] for service in self.services}
+
+    def is_ready(self) -> bool:
+        return ("kafka" not in self.services or probes.broker_answers(self.bootstrap_servers)) and (
+            "elasticsearch" not in self.services or probes.search_answers(self.url)
+        )
+
+    def prepare(self) -> Launch:
+        ports = {"kafka": self.kafka_port, "elasticsearch": self.elasticsearch_port}
+        argv = [str(binary()), "start", "--data-dir", str(self.directory / "data"), "--only", ",".join(self.services)]
+        for service in self.services:
+            argv += [f"--{service}-port", str(ports[service])]
+        return Launch(argv)

@@ -1,0 +1,131 @@
+"""Artifacts of the real Kafka and Elasticsearch from Maven Central: resolved by the Maven client, kept per user.
+
+They are for tests and trials on the user's own machine and are never redistributed.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from xml.sax.saxutils import escape
+
+from inflight.stack.process import StackError
+
+DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
+RESOLVE_SECONDS = 900
+FIX = "install Java 17 and Maven (Debian: apt-get install openjdk-17-jre-headless maven), or use the embedded stack"
+
+
+class Artifact(NamedTuple):
+    """Maven coordinates; `type` is the packaging."""
+
+    group: str
+    name: str
+    version: str
+    type: str = "jar"
+
+
+def missing_tools() -> list[str]:
+    """Which of the programs that the real stack needs are not installed."""
+    return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+
+
+def require_tools() -> None:
+    """
+    Raises:
+        StackError: `java` or `mvn` is not installed; the message names the fix.
+    """
+    if missing := missing_tools():
+        raise StackError(f"the real stack needs {' and '.join(missing)}, not found on PATH: {FIX}")
+
+
+def cache_dir() -> Path:
+    """Where resolved artifacts are kept, so that a fresh clone doesn't resolve them again."""
+    if configured := os.environ.get("XDG_CACHE_HOME"):
+        return Path(configured) / "inflight" / "stack"
+    # Root's home is closed to others, and Elasticsearch, which refuses to run as root, has to read it as another user.
+    return Path("/var/cache/inflight/stack") if os.geteuid() == 0 else Path.home() / ".cache" / "inflight" / "stack"
+
+
+def resolve_jars(name: str, artifacts: Sequence[Artifact]) -> Path:
+    """A folder with these artifacts and everything that they need at run time.
+
+    Args:
+        name: what the folder is called in the cache; it has to change when the artifacts do.
+
+    Raises:
+        StackError: Java or Maven is missing, or Maven failed; with what it said.
+    """
+    return _cached(
+        name,
+        lambda folder, work: _maven(
+            work, artifacts, "copy-dependencies", f"-DoutputDirectory={folder}", "-DincludeScope=runtime"
+        ),
+    )
+
+
+def resolve_zip(name: str, artifact: Artifact) -> Path:
+    """The single top folder of this zip archive, unpacked.
+
+    Raises:
+        StackError: Java or Maven is missing, or Maven failed; with what it said.
+    """
+
+    def fill(folder: Path, work: Path) -> None:
+        # Not the plugin's own `unpack`: it drops the permissions, and scripts have to stay executable.
+        coordinates = f"{artifact.group}:{artifact.name}:{artifact.version}:{artifact.type}"
+        _maven(work, (), "copy", f"-Dartifact={coordinates}", f"-DoutputDirectory={work / 'zip'}")
+        (archive,) = (work / "zip").iterdir()
+        with zipfile.ZipFile(archive) as unpacked:
+            unpacked.extractall(folder)
+            for info in unpacked.infolist():
+                # Readable for all: the server that runs from it may run as another user.
+                mode = (info.external_attr >> 16) & 0o777
+                (folder / info.filename).chmod(mode | (0o755 if info.is_dir() else 0o644))
+
+    (top,) = _cached(name, fill).iterdir()
+    return top
+
+
+def _cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
+    target = cache_dir() / name
+    if target.is_dir():
+        return target
+    require_tools()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as temporary:
+        work, folder = Path(temporary), Path(temporary) / "folder"
+        folder.mkdir(mode=0o755)
+        fill(folder, work)
+        try:
+            folder.rename(target)
+        except OSError:
+            # Another process resolved the same meanwhile; its folder is as good as ours.
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _maven(work: Path, artifacts: Sequence[Artifact], goal: str, *options: str) -> None:
+    dependencies = "".join(
+        f"<dependency><groupId>{escape(a.group)}</groupId><artifactId>{escape(a.name)}</artifactId>"
+        f"<version>{escape(a.version)}</version><type>{escape(a.type)}</type></dependency>"
+        for a in artifacts
+    )
+    pom = work / "pom.xml"
+    pom.write_text(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>inflight</groupId><artifactId>stack</artifactId>"
+        f"<version>1</version><dependencies>{dependencies}</dependencies></project>"
+    )
+    # --strict-checksums: a damaged download fails here and not as a riddle in a node's log.
+    command = ["mvn", "-B", "-q", "--strict-checksums", "-f", str(pom), f"{DEPENDENCY_PLUGIN}:{goal}", *options]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise StackError(f"Maven did not answer within {RESOLVE_SECONDS} s; is Maven Central reachable?") from None
+    if done.returncode != 0:
+        raise StackError(f"Maven could not resolve {pom.read_text()}\n{(done.stdout + done.stderr)[-2_000:]}")

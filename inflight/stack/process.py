@@ -1,0 +1,255 @@
+"""A node of the stack as a supervised process: started with a log file, watched until ready, stopped by its pid."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import ClassVar, NamedTuple, Self
+
+POLL = 0.05
+"""Seconds between two looks at a process or a node."""
+LOG_TAIL_LINES = 25
+
+
+class StackError(RuntimeError):
+    """The stack can't do what was asked; the message names the fix or shows the node's log."""
+
+
+class ProcessId(NamedTuple):
+    """A process, known by its pid and by when it started: a pid alone may belong to another process by now."""
+
+    pid: int
+    started: str
+    """When it started, as the operating system says it; compared, never read."""
+
+    @classmethod
+    def of(cls, pid: int) -> Self | None:
+        """The process that has this pid now; None where there is none, or where it has ended and waits to be reaped."""
+        try:
+            # The command, the second field, is in parentheses and may hold anything, so fields count from the last one.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            state, started = fields[0], fields[19]
+        except FileNotFoundError:
+            if Path("/proc/self/stat").exists():
+                return None
+            answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
+            state, _, started = answer.stdout.strip().partition(" ")
+        except ProcessLookupError:
+            return None
+        return None if not state or state.startswith(("Z", "X")) else cls(pid, started)
+
+    def is_alive(self) -> bool:
+        return ProcessId.of(self.pid) == self
+
+    def stop(self, grace: float = 30.0) -> None:
+        """SIGTERM, and SIGKILL for what still runs after `grace` seconds. Does nothing to a process that has ended."""
+        if not self.is_alive():
+            return
+        # To the process alone: it ends those that it started in the right order, as Elasticsearch's launcher does.
+        os.kill(self.pid, signal.SIGTERM)
+        wait_until(lambda: not self.is_alive(), grace)
+        self._kill_group()
+
+    def kill(self) -> None:
+        """SIGKILL for the process and those that it started; returns when it is gone."""
+        if self.is_alive():
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        # Each of our nodes leads a group of its own, see `Node`. Nobody is left in it: that is fine.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        if not wait_until(lambda: not self.is_alive(), 10.0):
+            raise StackError(f"process {self.pid} is still there 10 s after SIGKILL")
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether `condition` came true within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL)
+    return True
+
+
+class Launch(NamedTuple):
+    """How a node is started. `uid` is the user and group that it runs as; None: ours."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str] = {}
+    uid: int | None = None
+
+
+class Node(ABC):
+    """A broker or search node on this machine: started, stopped, killed, restarted on the same port with its data kept.
+
+    Args:
+        directory: everything that the node keeps: configuration, data, log.
+        die_with_parent: the operating system stops the node when our process ends, however that ends.
+            A node which shall stay up after the command that started it has it off.
+    """
+
+    name: ClassVar[str]
+    seconds_to_ready: ClassVar[float]
+    """A node that isn't ready after so long is given up."""
+
+    def __init__(self, directory: Path, *, die_with_parent: bool = True) -> None:
+        self.directory = directory.absolute()
+        self.die_with_parent = die_with_parent
+        self.log_path = self.directory / f"{self.name}.log"
+        self.process_id: ProcessId | None = None
+        self.ready_after = 0.0
+        """Seconds from launch to readiness of the latest start."""
+        self._child: subprocess.Popen[bytes] | None = None
+        self._launched_at = 0.0
+
+    @abstractmethod
+    def prepare(self) -> Launch:
+        """Write what the node needs into its directory and say how it is started. Called before each start."""
+
+    @abstractmethod
+    def is_ready(self) -> bool:
+        """Whether the node answers now. An OSError counts as no."""
+
+    @property
+    @abstractmethod
+    def endpoints(self) -> dict[str, str]:
+        """Where the node listens: `kafka` as host:port, `elasticsearch` as a URL."""
+
+    def start(self) -> None:
+        """Start and wait until the node answers.
+
+        Raises:
+            StackError: it did not start, or isn't ready in time; with the end of its log.
+        """
+        self.launch()
+        self.wait_ready()
+
+    def launch(self) -> None:
+        """Start without waiting, so that several nodes can start at the same time."""
+        if self.is_alive():
+            raise StackError(f"{self.name} runs already, as process {self.process_id and self.process_id.pid}")
+        for address in self.endpoints.values():
+            if is_listening(port := int(address.rpartition(":")[2])):
+                raise StackError(f"{self.name} can't start: port {port} is taken by another program")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        launch = self.prepare()
+        self._launched_at = time.monotonic()
+        self._child = _launcher().submit(self._spawn, launch).result()
+        self.process_id = ProcessId.of(self._child.pid)
+
+    def wait_ready(self) -> None:
+        """Wait until the node answers; fails at once when its process ends.
+
+        Raises:
+            StackError: it ended, or isn't ready in time; with the end of its log.
+        """
+
+        def ready() -> bool:
+            if not self.is_alive():
+                self._reap()
+                raise StackError(f"{self.name} ended before it was ready.\n{self.log_tail()}")
+            try:
+                return self.is_ready()
+            except OSError:
+                return False
+
+        if not wait_until(ready, self.seconds_to_ready):
+            self.kill()
+            raise StackError(f"{self.name} was not ready after {self.seconds_to_ready:.0f} s.\n{self.log_tail()}")
+        self.ready_after = time.monotonic() - self._launched_at
+
+    def is_alive(self) -> bool:
+        return self.process_id is not None and self.process_id.is_alive()
+
+    def stop(self, grace: float = 30.0) -> None:
+        """SIGTERM, and SIGKILL for what still runs after `grace` seconds. Nothing happens to a node that is down."""
+        if self.process_id is not None:
+            self.process_id.stop(grace)
+        self._reap()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would."""
+        if self.process_id is not None:
+            self.process_id.kill()
+        self._reap()
+
+    def restart(self, *, hard: bool = False) -> None:
+        """Stop (or kill, where `hard`) and start again on the same port with the same data."""
+        if hard:
+            self.kill()
+        else:
+            self.stop()
+        self.start()
+
+    def log_tail(self) -> str:
+        try:
+            lines = self.log_path.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]
+        except FileNotFoundError:
+            lines = []
+        return "\n".join([f"The end of {self.log_path}:", *(f"  {line}" for line in lines)])
+
+    def _spawn(self, launch: Launch) -> subprocess.Popen[bytes]:
+        with self.log_path.open("ab") as log:
+            return subprocess.Popen(
+                launch.argv,
+                cwd=self.directory,
+                env={**os.environ, **launch.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A group of its own: Ctrl-C on the terminal reaches us alone, and we stop things in the right order.
+                start_new_session=True,
+                user=launch.uid,
+                group=launch.uid,
+                extra_groups=None if launch.uid is None else [],
+                preexec_fn=_die_with_parent if self.die_with_parent else None,
+            )
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self._child.wait(timeout=10)
+            self._child = None
+
+
+@cache
+def _launcher() -> ThreadPoolExecutor:
+    # Linux ties "die with the parent" to the thread that started the child: a node restarted from a short-lived thread
+    # would be stopped as soon as that thread ends. This one lives as long as we do.
+    return ThreadPoolExecutor(1, thread_name_prefix="stack-launcher")
+
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def is_listening(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether anything accepts connections on this port."""
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

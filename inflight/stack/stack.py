@@ -1,0 +1,182 @@
+"""A broker and a search node together, and the file that remembers them between commands."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, Self
+
+from inflight.stack.elasticsearch import ElasticsearchNode
+from inflight.stack.elasticsearch import distribution as elasticsearch_distribution
+from inflight.stack.embedded import EmbeddedNode
+from inflight.stack.kafka import KafkaNode
+from inflight.stack.kafka import jars as kafka_jars
+from inflight.stack.process import Node, ProcessId, StackError
+
+Kind = Literal["embedded", "real"]
+
+
+class Endpoints(NamedTuple):
+    kafka_bootstrap_servers: str
+    elasticsearch_url: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that point every process of ours at these nodes."""
+        return {f"INFLIGHT_{field.upper()}": value for field, value in self._asdict().items()}
+
+
+class NodeState(NamedTuple):
+    """A node as it is remembered. It may have ended since, and its pid may belong to another process by now."""
+
+    name: str
+    process_id: ProcessId
+    endpoints: dict[str, str]
+    log: str
+
+
+class StackState(NamedTuple):
+    """What `up` leaves behind for `down` and `status`, kept in `<home>/stack/state.json`."""
+
+    kind: Kind
+    nodes: tuple[NodeState, ...]
+
+    @property
+    def endpoints(self) -> Endpoints:
+        addresses = {service: address for node in self.nodes for service, address in node.endpoints.items()}
+        return Endpoints(addresses["kafka"], addresses["elasticsearch"])
+
+    def is_alive(self) -> bool:
+        return all(node.process_id.is_alive() for node in self.nodes)
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.process_id.stop()
+
+    @classmethod
+    def load(cls, home: Path) -> Self | None:
+        """The stack that was last started from this home; None if there is none, or none that can be read."""
+        try:
+            read = json.loads(_state_file(home).read_bytes())
+            nodes = tuple(
+                NodeState(n["name"], ProcessId(n["pid"], n["started"]), n["endpoints"], n["log"]) for n in read["nodes"]
+            )
+            state = cls(read["kind"], nodes)
+            _ = state.endpoints
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return state
+
+    def save(self, home: Path) -> None:
+        path = _state_file(home)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nodes = [{"name": n.name, **n.process_id._asdict(), "endpoints": n.endpoints, "log": n.log} for n in self.nodes]
+        # Written beside and renamed: whoever reads it sees the old or the new one, never half of one.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".state-", delete=False) as file:
+            json.dump({"kind": self.kind, "nodes": nodes}, file, indent=2)
+        os.replace(file.name, path)  # noqa: PTH105 - the name is a string here
+
+    @staticmethod
+    def forget(home: Path) -> None:
+        _state_file(home).unlink(missing_ok=True)
+
+
+class Stack:
+    """Running nodes and where they listen. As a context manager it stops them at the end."""
+
+    def __init__(self, kind: Kind, home: Path, nodes: Sequence[Node]) -> None:
+        self.kind = kind
+        self.home = home
+        self.nodes = tuple(nodes)
+
+    @property
+    def state(self) -> StackState:
+        """
+        Raises:
+            StackError: a node has never been started.
+        """
+        remembered = []
+        for node in self.nodes:
+            if node.process_id is None:
+                raise StackError(f"{node.name} was not started")
+            remembered.append(NodeState(node.name, node.process_id, node.endpoints, str(node.log_path)))
+        return StackState(self.kind, tuple(remembered))
+
+    @property
+    def endpoints(self) -> Endpoints:
+        return self.state.endpoints
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.stop()
+        StackState.forget(self.home)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start_stack(
+    kind: Kind,
+    home: Path,
+    *,
+    kafka_port: int | None = None,
+    elasticsearch_port: int | None = None,
+    keep_running: bool = False,
+    fresh: bool = False,
+) -> Stack:
+    """Start a broker and a search node below `<home>/stack` and wait until both answer.
+
+    Args:
+        kind: `embedded` is one small process; `real` is Apache Kafka and Elasticsearch, which need Java and Maven.
+        kafka_port: where the broker listens; None: any free port.
+        elasticsearch_port: likewise.
+        keep_running: the nodes stay up when our process ends, until `down`. Otherwise they end with it.
+        fresh: begin without the data of an earlier stack of this kind.
+
+    Raises:
+        StackError: a stack of this home runs already, something that a node needs is missing, or a node doesn't start;
+            nothing is left running then.
+    """
+    state = StackState.load(home)
+    if state is not None and any(node.process_id.is_alive() for node in state.nodes):
+        raise StackError(f"a stack of {home} runs already: use it (`inflight status`) or stop it with `inflight down`")
+    folder, tied = home / "stack", not keep_running
+    nodes: tuple[Node, ...]
+    if kind == "embedded":
+        embedded = EmbeddedNode(
+            folder / "embedded", kafka_port=kafka_port, elasticsearch_port=elasticsearch_port, die_with_parent=tied
+        )
+        nodes = (embedded,)
+    else:
+        # Both downloads before the first start, so that neither waits for the other's.
+        kafka_jars()
+        elasticsearch_distribution()
+        nodes = (
+            KafkaNode(folder / "kafka", port=kafka_port, die_with_parent=tied),
+            ElasticsearchNode(folder / "elasticsearch", port=elasticsearch_port, die_with_parent=tied),
+        )
+    try:
+        for node in nodes:
+            if fresh and node.directory.exists():
+                shutil.rmtree(node.directory)
+            node.launch()
+        stack = Stack(kind, home, nodes)
+        # Before they are ready: whatever happens to us while we wait, `down` finds them.
+        stack.state.save(home)
+        for node in nodes:
+            node.wait_ready()
+    except BaseException:
+        for node in nodes:
+            node.kill()
+        StackState.forget(home)
+        raise
+    return stack
+
+
+def _state_file(home: Path) -> Path:
+    return home / "stack" / "state.json"

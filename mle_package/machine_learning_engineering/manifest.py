@@ -1,0 +1,62 @@
+"""What the registry knows of a version, and what can be wrong with one."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class RegistryError(RuntimeError):
+    """A model can't be kept or opened; the message names the model, the version and the fix."""
+
+
+class ModelNotFound(RegistryError):
+    """There is no such model, version or alias."""
+
+
+class CorruptModel(RegistryError):
+    """What is stored is not what was saved, or holds types that are not trusted; it was not opened."""
+
+
+class IncompatibleModel(RegistryError):
+    """The version was made for other code: another schema of its features, or another scikit-learn."""
+
+
+class StoredFile(msgspec.Struct, frozen=True):
+    """Digest and size in bytes of a file of a version."""
+
+    sha256: str
+    size: int
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What is known of a version. A later manifest may have more fields, which then are optional, never fewer."""
+
+    name: str
+    version: str
+    created_at: datetime
+    files: dict[str, StoredFile]
+    metrics: dict[str, float]
+    primary_metric: str
+    params: dict[str, Any]
+    features_schema: dict[str, Any]
+    training_data_sha256: str
+    seed: int
+    scikit_learn_version: str
+
+
+def same_requests(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two JSON Schemas accept the same requests: titles and descriptions do not count."""
+    return bool(_without_words(one) == _without_words(other))
+
+
+def _without_words(schema: Any, names_are_fields: bool = False) -> Any:
+    if isinstance(schema, dict):
+        return {
+            key: _without_words(value, names_are_fields=key == "properties" and not names_are_fields)
+            for key, value in schema.items()
+            if names_are_fields or key not in ("title", "description")
+        }
+    if isinstance(schema, list):
+        return [_without_words(item) for item in schema]
+    return schema

@@ -1,0 +1,27 @@
+"""Metrics under the names that manifests and dashboards use. Each is a plain float."""
+
+from collections.abc import Sequence
+
+
+def regression_metrics(predicted: Sequence[float], actual: Sequence[float]) -> dict[str, float]:
+    """Share of the variance explained, and the mean absolute and the root mean squared error in the label's unit."""
+    from sklearn import metrics
+
+    return {
+        "r2": float(metrics.r2_score(actual, predicted)),
+        "mae": float(metrics.mean_absolute_error(actual, predicted)),
+        "rmse": float(metrics.root_mean_squared_error(actual, predicted)),
+    }
+
+
+def classification_metrics(probabilities: Sequence[float], actual: Sequence[bool]) -> dict[str, float]:
+    """Of a yes-or-no question: `probabilities` are those of "yes", which is answered from 0.5 on."""
+    from sklearn import metrics
+
+    answers = [probability >= 0.5 for probability in probabilities]
+    return {
+        "accuracy": float(metrics.accuracy_score(actual, answers)),
+        "roc_auc": float(metrics.roc_auc_score(actual, probabilities)),
+        "f1": float(metrics.f1_score(actual, answers)),
+        "log_loss": float(metrics.log_loss(actual, probabilities)),
+    }

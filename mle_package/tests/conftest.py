@@ -1,0 +1,71 @@
+"""A very basic valid model: one number in, its double out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import pytest
+
+from machine_learning_engineering.metrics import regression_metrics
+from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.settings import Settings
+
+
+class NumberFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: Annotated[float, msgspec.Meta(ge=0, le=100)]
+    unit: Literal["m", "km"] = "m"
+    count: Annotated[int, msgspec.Meta(ge=0, le=9)] | None = None
+    note: Annotated[str, msgspec.Meta(max_length=5)] | None = None
+
+
+class NumberPrediction(msgspec.Struct, frozen=True):
+    double: float
+
+
+class Doubler(MLEModel):
+    name = "doubler"
+    Features = NumberFeatures
+    Prediction = NumberPrediction
+    primary_metric = "r2"
+
+    @classmethod
+    def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
+        return (Example({"number": float(number)}, 2.0 * number) for number in range(50))
+
+    def new_estimator(self, seed: int) -> Any:
+        from sklearn.linear_model import LinearRegression
+
+        return LinearRegression()
+
+    def columns(self, rows: Sequence[NumberFeatures]) -> Any:
+        return np.array([[row.number] for row in rows], dtype=np.float64).reshape(len(rows), 1)
+
+    def predict(self, rows: Sequence[NumberFeatures]) -> Sequence[NumberPrediction]:
+        if not rows:
+            return []
+        return [NumberPrediction(double) for double in self.estimator.predict(self.columns(rows)).tolist()]
+
+    def evaluate(self, predictions: Sequence[NumberPrediction], labels: Sequence[float]) -> Mapping[str, float]:
+        return regression_metrics([prediction.double for prediction in predictions], labels)
+
+
+@pytest.fixture(scope="session")
+def doubler_class() -> type[MLEModel]:
+    return Doubler
+
+
+@pytest.fixture
+def doubler() -> MLEModel:
+    """Fitted on its examples."""
+    model = Doubler()
+    examples = list(model.examples())
+    rows = [model.decode(msgspec.json.encode(example.features)) for example in examples]
+    model.fit(rows, [example.label for example in examples], seed=1)
+    return model
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, _env_file=None)

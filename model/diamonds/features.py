@@ -1,0 +1,51 @@
+"""What a request for a diamond's price holds, and how it becomes numbers."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, get_args
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+# From worst to best.
+Cut = Literal["Fair", "Good", "Very Good", "Premium", "Ideal"]
+Color = Literal["J", "I", "H", "G", "F", "E", "D"]
+Clarity = Literal["I1", "SI2", "SI1", "VS2", "VS1", "VVS2", "VVS1", "IF"]
+
+# The dataset records a length that was not measured as 0, so 0 is accepted and means "unknown".
+Millimetres = Annotated[float, Meta(ge=0, le=100)]
+
+
+class DiamondFeatures(Struct, frozen=True, forbid_unknown_fields=True):
+    """One diamond. Every field is required: no row of the dataset lacks one."""
+
+    carat: Annotated[float, Meta(gt=0, le=50, description="Weight in carats of 0.2 g.")]
+    cut: Annotated[Cut, Meta(description="Quality of the cut.")]
+    color: Annotated[Color, Meta(description="J is the worst, D the best.")]
+    clarity: Annotated[Clarity, Meta(description="I1 is the worst, IF the best.")]
+    depth: Annotated[float, Meta(gt=0, le=100, description="Height in per cent of the mean width.")]
+    table: Annotated[float, Meta(gt=0, le=100, description="Width of the top in per cent of the widest point.")]
+    x: Annotated[Millimetres, Meta(description="Length in mm; 0 if unknown.")]
+    y: Annotated[Millimetres, Meta(description="Width in mm; 0 if unknown.")]
+    z: Annotated[Millimetres, Meta(description="Height in mm; 0 if unknown.")]
+
+
+class DiamondPrediction(Struct, frozen=True):
+    """`price` is in US dollars."""
+
+    price: float
+
+
+_CUT = {grade: float(rank) for rank, grade in enumerate(get_args(Cut))}
+_COLOR = {grade: float(rank) for rank, grade in enumerate(get_args(Color))}
+_CLARITY = {grade: float(rank) for rank, grade in enumerate(get_args(Clarity))}
+
+
+def columns(rows: Sequence[DiamondFeatures]) -> NDArray[np.float64]:
+    """Shape (len(rows), 9), in the order of the fields; a grade is its rank, an unknown length is NaN."""
+    cut, color, clarity = _CUT, _COLOR, _CLARITY
+    numbers = [(r.carat, cut[r.cut], color[r.color], clarity[r.clarity], r.depth, r.table, r.x, r.y, r.z) for r in rows]
+    matrix = np.array(numbers, dtype=np.float64).reshape(len(rows), 9)
+    lengths = matrix[:, 6:]
+    lengths[lengths == 0] = np.nan
+    return matrix

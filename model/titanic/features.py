@@ -1,0 +1,78 @@
+"""What a request about a passenger holds, and how it becomes numbers.
+
+Missing values: a field that the data lacks for some passengers (`age`, `embarked`, `cabin`) may be null or left out,
+which mean the same, and so may the texts `name` and `ticket`. The trees take a missing number as NaN and learned what
+it means; nothing is filled in. Every other field is required.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+Text = Annotated[str, Meta(max_length=200)]
+Count = Annotated[int, Meta(ge=0, le=50)]
+
+
+class PassengerFeatures(Struct, frozen=True, forbid_unknown_fields=True):
+    """One passenger, in Kaggle's columns."""
+
+    pclass: Annotated[Literal[1, 2, 3], Meta(description="Class of the ticket.")]
+    sex: Literal["male", "female"]
+    sibsp: Annotated[Count, Meta(description="Siblings and spouses aboard.")]
+    parch: Annotated[Count, Meta(description="Parents and children aboard.")]
+    fare: Annotated[float, Meta(ge=0, le=10_000, description="Pounds paid for the whole ticket.")]
+    age: Annotated[float, Meta(ge=0, le=130, description="Years.")] | None = None
+    embarked: Annotated[Literal["C", "Q", "S"] | None, Meta(description="Cherbourg, Queenstown, Southampton.")] = None
+    name: Annotated[Text | None, Meta(description='As in "Braund, Mr. Owen Harris": its title is used.')] = None
+    ticket: Annotated[Text | None, Meta(description="Accepted, not used.")] = None
+    cabin: Annotated[Text | None, Meta(description="Its first letter, the deck, is used.")] = None
+
+
+class SurvivalPrediction(Struct, frozen=True):
+    """`probability` is that of survival; `survived` is true from 0.5 on."""
+
+    survived: bool
+    probability: float
+
+
+NAN = float("nan")
+_PORTS = {"C": 0.0, "Q": 1.0, "S": 2.0, None: NAN}
+# A title tells boys from men where the age is missing, and married women; rarer ones are one group.
+_TITLES = {"Mr": 0.0, "Mrs": 1.0, "Miss": 2.0, "Master": 3.0, "Mme": 1.0, "Mlle": 2.0, "Ms": 2.0}
+_OTHER_TITLE = 4.0
+_DECKS = {deck: float(number) for number, deck in enumerate("ABCDEFG")}
+
+
+def columns(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
+    """Shape (len(rows), 10), NaN for what is missing; the order is that of the lines below."""
+    numbers = [
+        (
+            r.pclass,
+            r.sex == "male",
+            NAN if r.age is None else r.age,
+            r.sibsp,
+            r.parch,
+            r.sibsp + r.parch,
+            r.fare,
+            _PORTS[r.embarked],
+            _title(r.name),
+            _deck(r.cabin),
+        )
+        for r in rows
+    ]
+    return np.array(numbers, dtype=np.float64).reshape(len(rows), 10)
+
+
+def _title(name: str | None) -> float:
+    if name is None:
+        return NAN
+    # "Braund, Mr. Owen Harris"
+    title, stop, _ = name.partition(", ")[2].partition(".")
+    return _TITLES.get(title, _OTHER_TITLE) if stop else NAN
+
+
+def _deck(cabin: str | None) -> float:
+    return _DECKS.get(cabin[:1], NAN) if cabin else NAN

@@ -1,0 +1,98 @@
+"""Setting aside log records that can't be indexed: their original bytes to the dead letters, acknowledged by the broker."""
+
+import threading
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.kafka import producer_options, topic_name
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import DEAD_LETTERS, MEBIBYTE
+
+STAGE = "index"
+UNDECODABLE = "undecodable-log"
+REJECTED = "index-rejected"
+CONFLICT = "conflicting-duplicate"
+_MAX_EXPLANATION = 1_000
+_TRANSIENT = (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
+
+
+class DeadLetter(NamedTuple):
+    """A record to set aside, and why."""
+
+    record: Message
+    reason: str
+    explanation: str
+    model: str | None = None
+    request_id: str | None = None
+
+
+class DeadLetterWriter:
+    """Writes dead letters and waits until the broker has them on all in-sync replicas."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._producer = Producer({**producer_options(settings), "linger.ms": 5})
+        self._topic = topic_name(settings, DEAD_LETTERS)
+
+    def write(self, letters: list[DeadLetter], cancelled: threading.Event) -> bool:
+        """Write letters until each is acknowledged; False if cancelled before that. A letter may be written twice.
+
+        Raises:
+            KafkaException: the broker refuses a letter for good, for example because access is denied.
+        """
+        waiting = letters
+        while waiting and not cancelled.is_set():
+            waiting = self._attempt(waiting, cancelled)
+        return not waiting
+
+    def _attempt(self, letters: list[DeadLetter], cancelled: threading.Event) -> list[DeadLetter]:
+        """Send each letter once; give back those that have to be sent again."""
+        reports: list[tuple[DeadLetter, KafkaError | None]] = []
+        for letter in letters:
+
+            def on_delivery(error: KafkaError | None, _message: Message, letter: DeadLetter = letter) -> None:
+                reports.append((letter, error))
+
+            while not self._produce(letter, on_delivery):
+                self._producer.poll(0.1)
+                if cancelled.is_set():
+                    return letters
+        while len(reports) < len(letters):
+            self._producer.poll(0.1)
+            if cancelled.is_set():
+                return letters
+        failed = [(letter, error) for letter, error in reports if error is not None]
+        for _, error in failed:
+            if error.code() not in _TRANSIENT:
+                raise KafkaException(error)
+        return [letter for letter, _ in failed]
+
+    def _produce(self, letter: DeadLetter, on_delivery: Any) -> bool:
+        """Hand a letter to the client; False while its queue is full."""
+        record = letter.record
+        value = record.value()
+        explanation = letter.explanation[:_MAX_EXPLANATION]
+        while True:
+            origin = DeadLetterOrigin(
+                reason=letter.reason,
+                message=explanation,
+                stage=STAGE,
+                topic=record.topic(),
+                partition=record.partition(),
+                offset=record.offset(),
+                model=letter.model,
+                request_id=letter.request_id,
+            )
+            headers = dead_letter_headers(origin, record.headers())
+            try:
+                self._producer.produce(self._topic, value, record.key(), headers=headers, on_delivery=on_delivery)
+            except BufferError:
+                return False
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE or value is None or len(value) <= MEBIBYTE:
+                    raise
+                # The record itself fills a message to the brim, so that its origin has no room beside it.
+                explanation = f"cut from {len(value)} bytes, the whole is at its origin; {explanation}"
+                value = value[:MEBIBYTE]
+            else:
+                return True

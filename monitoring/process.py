@@ -1,0 +1,55 @@
+"""What the processes of this room share: the lines that they print, their signals, their metrics endpoint."""
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, start_http_server
+
+
+def say(process: str, event: str, **fields: Any) -> None:
+    """Print one structured line, a JSON object, to standard error."""
+    line = {"at": datetime.now(UTC), "process": process, "event": event, **fields}
+    sys.stderr.write(msgspec.json.encode(line, enc_hook=str).decode() + "\n")
+    sys.stderr.flush()
+
+
+@contextmanager
+def until_signalled() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set; the handlers that were there before come back at the end."""
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        stopping.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        # Signals are the main thread's affair; who runs a process in another thread stops it in another way.
+        yield stopping
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
+    """Serve `/metrics` (text or OpenMetrics, as the client asks) in a thread, and give its URL; port 0 takes a free one.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    server, thread = start_http_server(port, host, registry)
+    try:
+        yield f"http://{host}:{server.server_port}/metrics"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

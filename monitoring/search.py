@@ -1,0 +1,121 @@
+"""The search node: client, templates, and the ids that the index holds. Works on Elasticsearch 8 and on the embedded node.
+
+Calls go through the client's low-level transport: the helpers of the client would decode and encode every document once more.
+"""
+
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import msgspec
+from elasticsearch import Elasticsearch
+from machine_learning_engineering.settings import Settings
+
+from monitoring.documents import INDEX_PATTERN
+
+_JSON = "application/vnd.elasticsearch+json; compatible-with=8"
+_NDJSON = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
+_SETTINGS_TEMPLATE = "inflight-settings"
+_PAGE = 10_000
+
+
+class StrangeAnswerError(Exception):
+    """An answer that says success and is not one of a search node: a proxy or another service is in between."""
+
+
+def connect(settings: Settings, timeout: float = 30.0) -> Elasticsearch:
+    """A client that tries each request once: who calls decides what is tried again."""
+    return Elasticsearch(
+        settings.elasticsearch_url,
+        api_key=settings.elasticsearch_api_key,
+        request_timeout=timeout,
+        max_retries=0,
+        retry_on_timeout=False,
+    )
+
+
+def call(client: Elasticsearch, method: str, path: str, body: Any = None, **params: str) -> Any:
+    """One request with a JSON body; the decoded answer.
+
+    Raises:
+        elasticsearch.ApiError: an answer that is not 2xx.
+        elasticsearch.TransportError: no answer.
+    """
+    headers = {"accept": _JSON} if body is None else {"accept": _JSON, "content-type": _JSON}
+    return client.perform_request(method, path, params=params or None, headers=headers, body=body).body
+
+
+def bulk(client: Elasticsearch, lines: bytes) -> list[dict[str, Any]]:
+    """One bulk request of `create` actions; the answer for each: `status`, and `error` if there is one.
+
+    Raises:
+        elasticsearch.ApiError: an answer that is not 2xx.
+        elasticsearch.TransportError: no answer.
+        StrangeAnswerError: an answer with 2xx that is not a bulk answer.
+    """
+    answer = client.perform_request(
+        "POST",
+        "/_bulk",
+        params={"filter_path": "items.create.status,items.create.error.type,items.create.error.reason,items.create.error.caused_by"},
+        headers={"accept": _JSON, "content-type": _NDJSON},
+        body=lines,
+    ).body
+    try:
+        return [item["create"] for item in answer["items"]]
+    except (KeyError, TypeError) as error:
+        raise StrangeAnswerError(f"an answer without items: {answer!r:.200}") from error
+
+
+def fingerprints(client: Elasticsearch, wanted: list[dict[str, str]]) -> list[str | None]:
+    """The fingerprint of each document named by `_index` and `_id`; None where there is no such document (any more).
+
+    A document without a fingerprint, which this product did not write, has the empty one. Raises as `bulk` does.
+    """
+    answer = call(client, "POST", "/_mget", {"docs": wanted}, _source="inference.fingerprint")
+    try:
+        return [
+            doc["_source"].get("inference", {}).get("fingerprint", "") if doc.get("found") else None
+            for doc in answer["docs"]
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StrangeAnswerError(f"an answer without docs: {answer!r:.200}") from error
+
+
+def put_templates(client: Elasticsearch, settings: Settings) -> None:
+    """Create or update the templates of `inference-logs-*`; they apply to indices that are created afterwards."""
+    folder = resources.files("monitoring") / "elasticsearch"
+    for kind, endpoint in (("component", "/_component_template/"), ("index", "/_index_template/")):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            if not file.name.startswith(kind + "-"):
+                continue
+            name = file.name.removeprefix(kind + "-").removesuffix(".json")
+            template = msgspec.json.decode(file.read_bytes())
+            if name == _SETTINGS_TEMPLATE:
+                template["template"]["settings"]["index"]["number_of_replicas"] = settings.elasticsearch_replicas
+            call(client, "PUT", endpoint + name, template)
+
+
+def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
+    """The request id of every document in `inference-logs-*`, once for each document, after a refresh.
+
+    Args:
+        prefix: only ids that start with it.
+    """
+    call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
+    # Within one index the request id is unique, so it alone is a complete sort order, and no page can skip a document.
+    for index in sorted(call(client, "GET", f"/{INDEX_PATTERN}/_settings", filter_path="*.settings.index.uuid")):
+        search: dict[str, Any] = {
+            "size": _PAGE,
+            "_source": False,
+            "track_total_hits": False,
+            "sort": [{"inference.request_id": "asc"}],
+            "query": {"prefix": {"inference.request_id": prefix}} if prefix else {"match_all": {}},
+        }
+        while True:
+            answer = call(client, "POST", f"/{index}/_search", search, filter_path="hits.hits.sort")
+            hits = answer.get("hits", {}).get("hits", [])
+            for hit in hits:
+                yield hit["sort"][0]
+            if len(hits) < _PAGE:
+                break
+            search["search_after"] = hits[-1]["sort"]

@@ -1,0 +1,62 @@
+"""Showing bytes that nobody vouches for on a terminal."""
+
+import unicodedata
+
+_SHOWN_BYTES = 4 * 1024
+_LINE = 16
+
+
+def render(value: bytes | None, limit: int | None = _SHOWN_BYTES) -> str:
+    """`value` as text that can't steer a terminal: control characters are escaped; what is not UTF-8 is a hex dump.
+
+    Args:
+        limit: show at most so many bytes, and say so; None shows all.
+    """
+    if value is None:
+        return "(null)"
+    if not value:
+        return "(empty)"
+    shown = value if limit is None else value[:limit]
+    try:
+        # The limit may cut a character in two.
+        text = (
+            shown.decode() if len(shown) == len(value) else shown.decode(errors="ignore") if _is_text(value) else None
+        )
+    except UnicodeDecodeError:
+        text = None
+    rendered = _hex_dump(shown) if text is None else "".join(map(_escaped, text))
+    return (
+        rendered
+        if len(shown) == len(value)
+        else f"{rendered}\n... {len(value) - len(shown):,} of {len(value):,} bytes left out"
+    )
+
+
+def render_line(text: str, limit: int = 200) -> str:
+    """One line of `text` for a table: control characters escaped, cut at `limit` characters."""
+    line = "".join(_escaped(character) if character != "\n" else "\\n" for character in text[: limit + 1])
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _is_text(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _escaped(character: str) -> str:
+    # Cc: control; Cf: format, which reverses the direction of text, say; Cs: surrogates.
+    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+        return character
+    return character.encode("unicode_escape").decode()
+
+
+def _hex_dump(value: bytes) -> str:
+    lines = []
+    for start in range(0, len(value), _LINE):
+        part = value[start : start + _LINE]
+        printable = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{start:08x}  {part.hex(' '):<{3 * _LINE - 1}}  {printable}")
+    return "\n".join(lines)

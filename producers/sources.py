@@ -1,0 +1,172 @@
+"""Where requests come from: CSV and JSON Lines, as files or on standard input."""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from math import isfinite
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from machine_learning_engineering.events import ModelName, RequestId, Timestamp
+
+_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z")
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9]")
+_BOOLEANS = {"true": True, "false": False}
+
+
+class Request(NamedTuple):
+    """One request to be: what is None is filled in when it is published."""
+
+    features: Raw | Mapping[str, Any]
+    model: str | None = None
+    request_id: str | None = None
+    requested_at: datetime | None = None
+
+
+class MalformedLine(ValueError):
+    """A line that is no request. `number` counts from 1."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"line {number}: {message}")
+        self.number = number
+
+
+class BadLines:
+    """Counts malformed lines and reports them; a strict one raises on the first."""
+
+    def __init__(self, report: Callable[[MalformedLine], None] | None = None, *, strict: bool = False) -> None:
+        self.count = 0
+        self._report = report
+        self._strict = strict
+
+    def add(self, number: int, message: str) -> None:
+        """Report line `number`.
+
+        Raises:
+            MalformedLine: if strict.
+        """
+        line = MalformedLine(number, message)
+        if self._strict:
+            raise line
+        self.count += 1
+        if self._report is not None:
+            self._report(line)
+
+
+class _Envelope(Struct, forbid_unknown_fields=True):
+    """A line that is a whole request and not only its features."""
+
+    features: Raw
+    type: str | UnsetType = UNSET
+    model: ModelName | UnsetType = UNSET
+    request_id: RequestId | UnsetType = UNSET
+    requested_at: Timestamp | UnsetType = UNSET
+
+
+_ENVELOPE_FIELDS = frozenset(_Envelope.__struct_fields__)
+_OBJECT = msgspec.json.Decoder(dict[str, Raw])
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+
+
+def read_path(path: Path, bad: BadLines, *, text_fields: Sequence[str] = ()) -> Iterator[Request]:
+    """The requests of a .csv or .jsonl file.
+
+    Raises:
+        OSError: the file can't be read.
+        ValueError: it has another ending.
+    """
+    if path.suffix not in (".csv", ".jsonl", ".ndjson"):
+        raise ValueError(f"{path.name} is neither .csv nor .jsonl: rename it, or pipe it in with `-` and --format")
+    with path.open("rb") as stream:
+        yield from read_csv(stream, bad, text_fields=text_fields) if path.suffix == ".csv" else read_jsonl(stream, bad)
+
+
+def read_jsonl(lines: Iterable[bytes], bad: BadLines) -> Iterator[Request]:
+    """One request a line: either an object of features, or a whole request.
+
+    A line is a whole request if it has `features` and otherwise only `type`, `request_id`, `model` and `requested_at`.
+    Empty lines are passed over.
+    """
+    for number, line in enumerate(lines, start=1):
+        content = line.strip()
+        if number == 1:
+            content = content.removeprefix(b"\xef\xbb\xbf")
+        if not content:
+            continue
+        try:
+            found = _OBJECT.decode(content)
+            if "features" in found and found.keys() <= _ENVELOPE_FIELDS:
+                request = _whole(content)
+            else:
+                request = Request(Raw(content))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            bad.add(number, f"not a JSON object of features: {error}")
+            continue
+        yield request
+
+
+def _whole(content: bytes) -> Request:
+    found = _ENVELOPE.decode(content)
+    return Request(found.features, found.model or None, found.request_id or None, found.requested_at or None)
+
+
+def read_csv(stream: BinaryIO, bad: BadLines, *, text_fields: Sequence[str] = ()) -> Iterator[Request]:
+    """One request a row, the header naming the features.
+
+    A cell becomes an integer, a number, true or false where it reads as one, null where it is empty, else text; a cell
+    of `text_fields` stays text (a ticket number, say). `007` is text: as a number it would lose its zeros.
+
+    Raises:
+        ValueError: there is no header, a name occurs twice in it, or a text field is not in it.
+    """
+    # A byte that is not UTF-8 makes its line malformed, not the file.
+    reader = csv.reader(
+        io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=""), strict=True
+    )
+    names = next(reader, None)
+    if not names or len(set(names)) < len(names):
+        raise ValueError("the first line of a CSV file names each feature once" + (f", found {names}" if names else ""))
+    unknown = set(text_fields) - set(names)
+    if unknown:
+        raise ValueError(f"no column {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    converters = [_text if name in text_fields else _typed for name in names]
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+            if cells is None:
+                return
+            if not cells:
+                continue
+            if len(cells) != len(names):
+                bad.add(number, f"{len(cells)} cells where the header has {len(names)}")
+                continue
+            "".join(cells).encode()
+        except csv.Error as error:
+            bad.add(number, f"not CSV: {error}")
+            continue
+        except UnicodeEncodeError:
+            bad.add(number, "not UTF-8")
+            continue
+        yield Request({name: convert(cell) for name, convert, cell in zip(names, converters, cells, strict=True)})
+
+
+def _text(cell: str) -> str | None:
+    return cell or None
+
+
+def _typed(cell: str) -> int | float | bool | str | None:
+    if not cell:
+        return None
+    if _NUMBER.match(cell) and not _LEADING_ZERO.match(cell):
+        if _INTEGER.match(cell) and len(cell) < 19:
+            return int(cell)
+        number = float(cell)
+        return number if isfinite(number) else cell
+    return _BOOLEANS.get(cell.lower(), cell)

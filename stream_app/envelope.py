@@ -1,0 +1,121 @@
+"""Reading a record as a request, or saying in words why it is none."""
+
+import json
+import math
+import re
+from typing import Any
+
+import msgspec
+
+from machine_learning_engineering.events import PredictionRequested, decode_request
+
+# Reading a broken record for its id is a courtesy: not at any price.
+_COURTESY_BYTES = 64 * 1024
+
+
+class NotARequest(ValueError):
+    """The record can't be read as a request. `model` and `request_id` are what could be read of it all the same."""
+
+    def __init__(self, reason: str, message: str, model: str | None = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.model = model
+        self.request_id = request_id
+
+
+def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> PredictionRequested:
+    """The request that a record holds.
+
+    Raises:
+        NotARequest: with a stable `reason` (`empty-value`, `too-large`, `not-utf8`, `not-json`, `invalid-request`,
+            `wrong-key`) and a message that names the field and the fix.
+    """
+    if not value:
+        raise NotARequest("empty-value", "the record has no value; a request is a JSON object " + _expected())
+    if len(value) > max_bytes:
+        raise NotARequest("too-large", f"the value has {len(value):,} bytes; at most {max_bytes:,} are allowed")
+    try:
+        request = decode_request(value)
+    except msgspec.ValidationError as error:
+        raise NotARequest("invalid-request", _explain(error), *_courtesy(value)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(value, error) from None
+    # What stays raw was only skipped over by the decoder, and goes into the log as it is.
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise _unreadable(value, error) from None
+    if key is None or key != request.request_id.encode():
+        found = "null" if key is None else repr(key[:64].decode(errors="replace"))
+        message = f"the record's key is {found}, but it has to equal request_id, {request.request_id!r}"
+        raise NotARequest("wrong-key", message, request.model, request.request_id)
+    return request
+
+
+def _unreadable(value: bytes, error: Exception) -> NotARequest:
+    if isinstance(error, RecursionError):
+        return NotARequest("invalid-request", "features: nested too deeply to be read")
+    try:
+        value.decode()
+    except UnicodeDecodeError as found:
+        return NotARequest("not-utf8", f"the value is not UTF-8: byte 0x{value[found.start]:02x} at {found.start}")
+    field = _non_finite(value)
+    if field is not None:
+        return NotARequest("not-json", f"{field}: NaN and infinities are not JSON; send null, or leave the field out")
+    return NotARequest("not-json", f"the value is not JSON: {error}")
+
+
+def _non_finite(value: bytes) -> str | None:
+    """The path of the first NaN or infinity in what only Python takes for JSON."""
+    if len(value) > _COURTESY_BYTES:
+        return None
+    try:
+        waiting = [("", json.loads(value))]
+    except (ValueError, RecursionError):
+        return None
+    while waiting:
+        path, found = waiting.pop()
+        if isinstance(found, float) and not math.isfinite(found):
+            return path.removeprefix(".")
+        if isinstance(found, dict):
+            waiting += [(f"{path}.{name}", item) for name, item in found.items()]
+        elif isinstance(found, list):
+            waiting += [(f"{path}[{index}]", item) for index, item in enumerate(found)]
+    return None
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """msgspec's message, with the field first: ``model: expected `str`, got `int```."""
+    text = str(error)
+    found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<field>[^`]*)`", text, re.DOTALL)
+    if found is not None and found["field"]:
+        return f"{found['field']}: {_lower(found['what'])}"
+    named = re.search(r"field `([^`]*)`", text)
+    prefix = f"{named[1]}: " if named is not None else ""
+    return f"{prefix}{_lower(found['what'] if found is not None else text)}; a request is {_expected()}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _expected() -> str:
+    return '{"request_id": "...", "model": "...", "features": {...}, "requested_at": "RFC 3339, optional"}'
+
+
+def _courtesy(value: bytes) -> tuple[str | None, str | None]:
+    """Model and request id of a value that is JSON but no request, where they are there as text."""
+    if len(value) > _COURTESY_BYTES:
+        return None, None
+    try:
+        found: Any = msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(found, dict):
+        return None, None
+    model, request_id = found.get("model"), found.get("request_id")
+    return (
+        model[:128] if isinstance(model, str) and model else None,
+        request_id[:256] if isinstance(request_id, str) and request_id else None,
+    )

@@ -1,0 +1,128 @@
+"""The lane from fetched slices to acknowledged outputs: scored off the event loop, several slices in flight."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Any, Protocol
+
+from confluent_kafka import KafkaError
+
+from machine_learning_engineering.threads import cap_numeric_threads
+from stream_app.metrics import WorkerMetrics
+from stream_app.scoring import Scored, Scorer
+from stream_app.transport.producer import Publisher
+
+logger = logging.getLogger(__name__)
+
+EXIT_BUG = 70
+
+
+class SliceEvent(Protocol):
+    """A Faust event whose value is a slice."""
+
+    value: Any
+
+    def ack(self) -> bool:
+        """The slice may be committed."""
+
+
+def exit_process(reason: str) -> None:
+    """End the process at once: nothing unfinished is acknowledged, so whoever takes over scores it again."""
+    logger.critical("%s; exiting, the unfinished slices will be scored again", reason)
+    logging.shutdown()
+    os._exit(EXIT_BUG)
+
+
+class ScoringLane:
+    """Scores the slices that wait, all of them in one round, as soon as the scoring thread is free.
+
+    At low load a round holds one request; at high load rounds grow by themselves. While a round is scored, the outputs
+    of earlier ones are on their way to the broker.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        publisher: Publisher,
+        metrics: WorkerMetrics,
+        *,
+        slices_in_flight: int,
+        round_records: int,
+        on_bug: Callable[[str], None] = exit_process,
+    ) -> None:
+        self._scorer = scorer
+        self._publisher = publisher
+        self._metrics = metrics
+        self._round_records = round_records
+        self._on_bug = on_bug
+        self._slots = asyncio.Semaphore(slices_in_flight)
+        self._waiting: list[SliceEvent] = []
+        self._scoring: asyncio.Task[None] | None = None
+        # One thread: the slices of a partition are published in order, and numeric libraries get one core.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="inflight-score", initializer=cap_numeric_threads)
+        self.in_flight = 0
+        self.last_progress = monotonic()
+
+    async def put(self, event: SliceEvent) -> None:
+        """Take a slice; waits while `slices_in_flight` are on their way. That is the backpressure on the stream."""
+        await self._slots.acquire()
+        self.in_flight += 1
+        self._waiting.append(event)
+        if self._scoring is None or self._scoring.done():
+            self._scoring = asyncio.create_task(self._score_waiting())
+
+    async def _score_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                await loop.run_in_executor(self._thread, self._round, self._next_round(), loop)
+                self.last_progress = monotonic()
+        except Exception:
+            logger.exception("scoring failed on what no request may cause")
+            self._on_bug("bug in the worker")
+
+    def _next_round(self) -> list[SliceEvent]:
+        """At least one slice; more for as long as they hold at most `round_records` together."""
+        count, records = 0, 0
+        for event in self._waiting:
+            records += len(event.value.records)
+            if count and records > self._round_records:
+                break
+            count += 1
+        taken, self._waiting = self._waiting[:count], self._waiting[count:]
+        return taken
+
+    def _round(self, taken: list[SliceEvent], loop: asyncio.AbstractEventLoop) -> None:
+        """Score and publish. (In the scoring thread.)"""
+        started = monotonic()
+        scored = self._scorer.score([event.value for event in taken])
+        self._metrics.batch_records.observe(sum(len(event.value.records) for event in taken))
+        self._metrics.score_seconds.observe(monotonic() - started)
+        for event, of_slice in zip(taken, scored, strict=True):
+            self._publish(event, of_slice, loop)
+
+    def _publish(self, event: SliceEvent, scored: Scored, loop: asyncio.AbstractEventLoop) -> None:
+        published = monotonic()
+
+        def done(error: KafkaError | None) -> None:
+            # In the thread of the delivery reports.
+            loop.call_soon_threadsafe(self._finished, event, scored, published, error)
+
+        self._publisher.publish(scored.outputs, done)
+
+    def _finished(self, event: SliceEvent, scored: Scored, published: float, error: KafkaError | None) -> None:
+        if error is not None:
+            self._on_bug(f"an output was not accepted by the broker: {error}")
+            return
+        event.ack()
+        self.in_flight -= 1
+        self._slots.release()
+        self.last_progress = monotonic()
+        metrics = self._metrics
+        metrics.publish_seconds.observe(monotonic() - published)
+        metrics.completed.inc(scored.completed)
+        metrics.failed.inc(scored.failed)
+        metrics.dead_letters.inc(scored.dead_letters)

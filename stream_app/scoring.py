@@ -1,0 +1,247 @@
+"""Scoring: from the raw records of slices to what has to be published for them. Pure: no Kafka, no clock of its own."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import time
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import UNSET, Raw
+
+from machine_learning_engineering import events
+from machine_learning_engineering.events import Error, PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.headers import DeadLetterOrigin, carried, dead_letter_headers
+from stream_app.envelope import NotARequest, read_request
+from stream_app.transport.producer import Output
+from stream_app.transport.slices import Slice
+
+logger = logging.getLogger(__name__)
+
+
+class Model(Protocol):
+    """What scoring needs of a model; see `machine_learning_engineering.model.MLEModel`."""
+
+    version: str
+
+    def decode(self, raw: Raw) -> Any:
+        """Features as the model's own Struct. Raises ValueError, whose message names the field."""
+
+    def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
+        """One prediction a row, in order."""
+
+
+@dataclass(frozen=True)
+class OutputTopics:
+    """The full names of the topics that a worker writes."""
+
+    results: str
+    logs: str
+    dead_letters: str
+
+
+@dataclass(slots=True)
+class Scored:
+    """A slice with everything that has to be acknowledged before its offset may be committed: one unit."""
+
+    slice: Slice
+    outputs: list[Output] = field(default_factory=list)
+    completed: int = 0
+    failed: int = 0
+    dead_letters: int = 0
+
+
+@dataclass(slots=True)
+class _Row:
+    """A request that waits for its prediction, and where the answer belongs."""
+
+    request: events.PredictionRequested
+    features: Any
+    record: Any
+    scored: Scored
+
+
+class Scorer:
+    """Scores slices with the models that it was given, by name."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        topics: OutputTopics,
+        *,
+        max_request_bytes: int,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self._models = models
+        self._topics = topics
+        self._max_request_bytes = max_request_bytes
+        self._clock = clock
+
+    def score(self, slices: Sequence[Slice]) -> list[Scored]:
+        """Score all records of `slices`, each model's rows in one predict call; one `Scored` a slice, in order."""
+        started = self._clock()
+        answered = [Scored(slice_) for slice_ in slices]
+        rows: dict[str, list[_Row]] = {}
+        for scored in answered:
+            for record in scored.slice.records:
+                self._read(record, scored, rows, started)
+        for name, of_model in rows.items():
+            self._predict(self._models[name], of_model, started)
+        return answered
+
+    def _read(self, record: Any, scored: Scored, rows: dict[str, list[_Row]], started: float) -> None:
+        try:
+            request = read_request(record.key(), record.value(), self._max_request_bytes)
+        except NotARequest as error:
+            self._set_aside(record, scored, error)
+            return
+        model = self._models.get(request.model)
+        if model is None:
+            known = ", ".join(sorted(self._models)) or "none"
+            message = f"model: no model is named {request.model!r}; this worker serves: {known}"
+            self._fail(_Row(request, None, record, scored), Error("unknown-model", message), None, started, 0.0, 1)
+            return
+        try:
+            features = model.decode(request.features)
+        except ValueError as error:
+            failure = Error("invalid-features", str(error))
+            self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
+            return
+        rows.setdefault(request.model, []).append(_Row(request, features, record, scored))
+
+    def _predict(self, model: Model, rows: list[_Row], started: float) -> None:
+        """Predict rows in one call. If that raises, halve and try again, until the rows at fault stand alone."""
+        before = self._clock()
+        try:
+            predictions = model.predict([row.features for row in rows])
+            if len(predictions) != len(rows):
+                raise ValueError(f"predict returned {len(predictions)} predictions for {len(rows)} rows")
+        except Exception as error:
+            if len(rows) == 1:
+                logger.warning("model %s: predict raised for one row", rows[0].request.model, exc_info=True)
+                # The type and no more: a model's message may quote what it was given.
+                what = f"model {rows[0].request.model}: predict raised {type(error).__name__}"
+                elapsed = max(0.0, self._clock() - before)
+                self._fail(rows[0], Error("prediction-error", what), model, started, elapsed, 1)
+                return
+            middle = len(rows) // 2
+            self._predict(model, rows[:middle], started)
+            self._predict(model, rows[middle:], started)
+            return
+        self._complete(model, rows, predictions, started, max(0.0, self._clock() - before))
+
+    def _complete(
+        self, model: Model, rows: list[_Row], predictions: Sequence[Any], started: float, score_seconds: float
+    ) -> None:
+        encode = events.encode
+        results, logs = self._topics.results, self._topics.logs
+        completed_at, completed = _now(self._clock())
+        version, size = model.version, len(rows)
+        # At high load many records share their millisecond, and making a datetime is a tenth of the whole path.
+        times: dict[int, datetime] = {}
+        for row, prediction in zip(rows, predictions, strict=True):
+            request, record = row.request, row.record
+            encoded = Raw(encode(prediction))
+            milliseconds = record.timestamp()[1]
+            accepted = milliseconds / 1000.0
+            accepted_at = times.get(milliseconds)
+            if accepted_at is None:
+                accepted_at = times[milliseconds] = datetime.fromtimestamp(accepted, UTC)
+            requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
+            headers = record.headers()
+            key = record.key()
+            result = PredictionCompleted(
+                request.request_id, request.model, version, encoded, requested_at, completed_at
+            )
+            log = PredictionLogged(
+                request.request_id,
+                request.model,
+                "completed",
+                request.features,
+                requested_at,
+                accepted_at,
+                completed_at,
+                max(0.0, started - accepted),
+                score_seconds,
+                max(0.0, completed - accepted),
+                size,
+                record.partition(),
+                record.offset(),
+                version,
+                encoded,
+                UNSET,
+                _traceparent(headers) if headers else UNSET,
+            )
+            outputs = row.scored.outputs
+            outputs.append(Output(results, key, encode(result), _answering(headers, result)))
+            outputs.append(Output(logs, key, encode(log), _answering(headers, log)))
+            row.scored.completed += 1
+
+    def _fail(
+        self, row: _Row, error: Error, model: Model | None, started: float, score_seconds: float, size: int
+    ) -> None:
+        request, record = row.request, row.record
+        completed_at, completed = _now(self._clock())
+        accepted = record.timestamp()[1] / 1000.0
+        accepted_at = datetime.fromtimestamp(accepted, UTC)
+        requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
+        headers = record.headers()
+        version = UNSET if model is None else model.version
+        result = PredictionFailed(request.request_id, request.model, error, requested_at, completed_at, version)
+        log = PredictionLogged(
+            request_id=request.request_id,
+            model=request.model,
+            outcome="failed",
+            features=request.features,
+            requested_at=requested_at,
+            accepted_at=accepted_at,
+            completed_at=completed_at,
+            queue_seconds=max(0.0, started - accepted),
+            score_seconds=score_seconds,
+            total_seconds=max(0.0, completed - accepted),
+            batch_size=size,
+            partition=record.partition(),
+            offset=record.offset(),
+            model_version=version,
+            error=error,
+            traceparent=_traceparent(headers) if headers else UNSET,
+        )
+        key = record.key()
+        outputs = row.scored.outputs
+        outputs.append(Output(self._topics.results, key, events.encode(result), _answering(headers, result)))
+        outputs.append(Output(self._topics.logs, key, events.encode(log), _answering(headers, log)))
+        row.scored.failed += 1
+
+    def _set_aside(self, record: Any, scored: Scored, error: NotARequest) -> None:
+        origin = DeadLetterOrigin(
+            reason=error.reason,
+            message=str(error),
+            stage="decode",
+            topic=record.topic(),
+            partition=record.partition(),
+            offset=record.offset(),
+            model=error.model,
+            request_id=error.request_id,
+        )
+        headers = dead_letter_headers(origin, record.headers())
+        scored.outputs.append(Output(self._topics.dead_letters, record.key(), record.value(), headers))
+        scored.dead_letters += 1
+
+
+def _now(seconds: float) -> tuple[datetime, float]:
+    return datetime.fromtimestamp(seconds, UTC), seconds
+
+
+def _answering(headers: Any, event: msgspec.Struct) -> list[tuple[str, bytes]] | None:
+    if not headers:
+        return None
+    tag = str(event.__struct_config__.tag)
+    return carried(headers, event_type=tag, event_id=f"{event.request_id}/{tag}")  # type: ignore[attr-defined]
+
+
+def _traceparent(headers: Any) -> Any:
+    for name, value in headers:
+        if name == "traceparent" and value is not None:
+            return value.decode(errors="replace")
+    return UNSET

@@ -1,0 +1,36 @@
+"""The topology: one agent over one topic. Everything a reader of Faust code expects, in slices."""
+
+from machine_learning_engineering.kafka import topic_name
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import REQUESTS
+from stream_app.lane import ScoringLane
+from stream_app.transport.driver import SliceApp, TransportOptions
+from stream_app.transport.slices import SliceSchema
+
+GROUP = "inflight-worker"
+
+
+def create_app(settings: Settings, lane: ScoringLane, options: TransportOptions) -> SliceApp:
+    """The Faust app that hands every slice of requests to the scoring lane."""
+    app = SliceApp(
+        topic_name(settings, GROUP),
+        options=options,
+        broker="kafka://" + settings.kafka_bootstrap_servers.split(",")[0],
+        broker_commit_interval=settings.worker_commit_interval,
+        broker_commit_every=None,
+        broker_session_timeout=settings.worker_session_timeout,
+        stream_wait_empty=True,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        store="memory://",
+    )
+    requests = app.topic(topic_name(settings, REQUESTS), schema=SliceSchema())
+
+    @app.agent(requests, name="score")
+    async def score(stream):  # type: ignore[no-untyped-def]
+        # Acknowledged by the lane, when every output of the slice is acknowledged by the broker; not by Faust.
+        async for event in stream.noack().events():
+            await lane.put(event)
+
+    return app

@@ -1,0 +1,48 @@
+"""The Faust transport: which consumer and producer an app uses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import faust
+from faust.transport import base
+
+from stream_app.transport.consumer import Consumer
+from stream_app.transport.producer import Producer, Publisher
+
+
+@dataclass(frozen=True)
+class TransportOptions:
+    """What the transport needs beside Faust's settings: librdkafka options, and bounds in records and bytes."""
+
+    consumer: dict[str, Any]
+    publisher: Publisher
+    slice_records: int
+    buffer_bytes: int
+    on_statistics: Callable[[dict[str, Any]], None] | None = None
+
+
+class Transport(base.Transport):  # type: ignore[misc]
+    """librdkafka in both directions."""
+
+    Consumer: ClassVar[type[Consumer]] = Consumer
+    Producer: ClassVar[type[Producer]] = Producer
+    default_port = 9092
+    driver_version = "inflight slices over librdkafka"
+
+    def __init__(self, *args: Any, options: TransportOptions, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.options = options
+
+
+class SliceApp(faust.App):  # type: ignore[misc]
+    """A Faust app whose events are slices."""
+
+    def __init__(self, *args: Any, options: TransportOptions, **kwargs: Any) -> None:
+        self.transport_options = options
+        super().__init__(*args, **kwargs)
+
+    def _new_transport(self) -> Transport:
+        return Transport(self.conf.broker_consumer, self, options=self.transport_options)
+
+    _new_producer_transport = _new_transport

@@ -1,0 +1,148 @@
+"""The worker process: puts the topology together, watches it, and drains it on SIGTERM."""
+
+import asyncio
+import logging
+import logging.config
+import sys
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+
+import faust
+from faust import streams
+from prometheus_client import start_http_server
+
+from machine_learning_engineering.kafka import consumer_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings, load_settings
+from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, RESULTS
+from model import available
+from stream_app.lane import ScoringLane, exit_process
+from stream_app.metrics import WorkerMetrics
+from stream_app.scoring import Model, OutputTopics, Scorer
+from stream_app.topology import GROUP, create_app
+from stream_app.transport.driver import SliceApp, TransportOptions
+from stream_app.transport.producer import Publisher
+
+logger = logging.getLogger(__name__)
+
+# The scoring thread and librdkafka's callbacks share the interpreter lock; the default of 5 ms shows in the p99.
+SWITCH_SECONDS = 0.001
+
+
+def check_faust() -> None:
+    """Refuse to run where Faust fell back to pure Python: there, messages of an old assignment count as processed.
+
+    Raises:
+        RuntimeError: Faust's Cython stream iterator is not in use.
+    """
+    if streams._CStreamIterator is None:
+        raise RuntimeError(
+            "Faust runs without its Cython stream iterator: unset NO_CYTHON and install faust-streaming from a wheel"
+        )
+
+
+class Worker:
+    """One worker: the Faust app, its scoring lane and its publisher."""
+
+    def __init__(self, settings: Settings, models: Mapping[str, Model]) -> None:
+        check_faust()
+        self.settings = settings
+        self.models = models
+        self.metrics = WorkerMetrics()
+        for name, model in models.items():
+            self.metrics.model.labels(name, model.version).set(1)
+        self.publisher = Publisher({**producer_options(settings), "linger.ms": 1, "statistics.interval.ms": 0})
+        topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
+        self.lane = ScoringLane(
+            Scorer(models, topics, max_request_bytes=settings.max_request_bytes),
+            self.publisher,
+            self.metrics,
+            slices_in_flight=settings.worker_slices_in_flight,
+            round_records=settings.worker_slice_records,
+        )
+        self.app = create_app(settings, self.lane, self._options())
+        self.app.task(self._watch)
+
+    def _options(self) -> TransportOptions:
+        settings = self.settings
+        return TransportOptions(
+            consumer={
+                **consumer_options(settings, GROUP),
+                # Faust lets go of everything on a rebalance, so an eager strategy is the honest one.
+                "partition.assignment.strategy": "roundrobin",
+                "session.timeout.ms": int(settings.worker_session_timeout * 1000),
+                "heartbeat.interval.ms": int(settings.worker_session_timeout * 1000 / 4),
+                "max.poll.interval.ms": 300_000,
+                "queued.max.messages.kbytes": 16 * 1024,
+                "fetch.queue.backoff.ms": 10,
+                "fetch.error.backoff.ms": 50,
+            },
+            publisher=self.publisher,
+            slice_records=settings.worker_slice_records,
+            buffer_bytes=settings.worker_buffer_bytes,
+            on_statistics=self.metrics.on_statistics,
+        )
+
+    async def _watch(self, app: SliceApp) -> None:
+        """Keep the gauges; exit when a partition has stopped to move: supervisors restart processes, not agents."""
+        consumer: Any = app.consumer
+        limit = self.settings.worker_stuck_after
+        while not app.should_stop:
+            await asyncio.sleep(1.0)
+            self.metrics.slices_in_flight.set(self.lane.in_flight)
+            self.metrics.buffer_bytes.set(consumer.pump.buffered_bytes)
+            self.metrics.unacknowledged.set(self.publisher.unacknowledged())
+            oldest = consumer.tracker.oldest()
+            self.metrics.oldest_slice_seconds.set(oldest[2] if oldest is not None else 0)
+            # While outputs wait for a broker that is away, the producer's own time-out decides.
+            if oldest is not None and oldest[2] > limit and not self.publisher.unacknowledged():
+                exit_process(f"{oldest[0]} is stuck at offset {oldest[1]} for {oldest[2]:.0f} s")
+            if monotonic() - consumer.pump.last_poll > limit and not app.rebalancing:
+                exit_process(f"the consumer thread has not polled for {limit:.0f} s")
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT, then drain. Ends the process."""
+        logging.config.dictConfig(LOGGING)
+        sys.setswitchinterval(SWITCH_SECONDS)
+        create_topics(self.settings)
+        server, _ = start_http_server(
+            self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry
+        )
+        logger.info("metrics on http://%s:%s/metrics", *server.server_address[:2])
+        for name, model in self.models.items():
+            logger.info("serving %s %s", name, model.version)
+        faust_worker = faust.Worker(self.app, redirect_stdouts=False, logging_config=LOGGING)
+        faust_worker.execute_from_commandline()
+
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
+    "root": {"handlers": ["stderr"], "level": "INFO"},
+    "loggers": {"faust": {"level": "WARNING"}, "mode": {"level": "WARNING"}},
+}
+
+
+def champions(settings: Settings) -> dict[str, Model]:
+    """The champion of every model that is in the registry, opened.
+
+    Raises:
+        SystemExit: there is none, with the command that makes one.
+    """
+    registry = Registry(settings.registry_dir)
+    classes = available()
+    opened: dict[str, Model] = {
+        name: registry.open(name, model_class=classes[name]) for name in registry.champions() if name in classes
+    }
+    if not opened:
+        raise SystemExit(f"there is no trained model in {settings.registry_dir}: run `inflight train` first")
+    return opened
+
+
+def main() -> None:
+    """Run one worker with the settings of the environment, until SIGTERM."""
+    settings = load_settings()
+    Worker(settings, champions(settings)).run()

@@ -1,0 +1,162 @@
+"""Brokers and search nodes for the tests: real Apache Kafka and Elasticsearch where Java and Maven are, else embedded.
+
+Nodes start when a test first asks for them and live for the session. With REQUIRE_REAL=1 real nodes are a must.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
+from inflight.stack.embedded import EmbeddedNode
+from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
+from inflight.stack.maven import missing_tools
+from machine_learning_engineering.kafka import create_topics
+from machine_learning_engineering.settings import Settings
+
+# Nothing has imported numpy yet, which reads them once. The tests share a small machine with the nodes.
+for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+
+Broker = KafkaNode | EmbeddedNode
+SearchNode = ElasticsearchNode | EmbeddedNode
+KINDS = ("embedded", "real")
+
+MISSING_TOOLS = missing_tools()
+MAIN_KIND = "embedded" if MISSING_TOOLS else "real"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "embedded_gap(reason): the embedded node can't do this: a strict xfail there, a plain test elsewhere"
+    )
+    if MISSING_TOOLS and os.environ.get("REQUIRE_REAL") == "1":
+        pytest.exit(
+            f"REQUIRE_REAL=1, but {' and '.join(MISSING_TOOLS)} not found on PATH: no real broker", returncode=3
+        )
+    for variable in [name for name in os.environ if name.startswith("INFLIGHT_")]:
+        del os.environ[variable]
+
+
+def pytest_report_header() -> list[str]:
+    if MISSING_TOOLS:
+        why = f"because {' and '.join(MISSING_TOOLS)} is missing; tests on real nodes are skipped"
+        return [f"broker and search node: embedded noida-db, {why}"]
+    return [
+        f"broker: real Apache Kafka {KAFKA_VERSION}; search node: real Elasticsearch {ELASTICSEARCH_VERSION}; "
+        "contract suites: these and embedded noida-db"
+    ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        gap = item.get_closest_marker("embedded_gap")
+        parameters = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if gap is not None and "embedded" in parameters:
+            item.add_marker(pytest.mark.xfail(reason=gap.kwargs["reason"], strict=True))
+
+
+@pytest.fixture(scope="session")
+def stack_home() -> Iterator[Path]:
+    """Where the session's nodes keep their files. Not pytest's: Elasticsearch's user can't enter that."""
+    home = Path(tempfile.mkdtemp(prefix="inflight-test-"))
+    home.chmod(0o755)
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+Nodes = Callable[[str, str], Any]
+
+
+@pytest.fixture(scope="session")
+def nodes(stack_home: Path) -> Iterator[Nodes]:
+    """`nodes("broker" | "search", "embedded" | "real")`: the session's node of this role and kind, running."""
+    started: dict[tuple[str, str], KafkaNode | ElasticsearchNode | EmbeddedNode] = {}
+
+    def node(role: str, kind: str) -> KafkaNode | ElasticsearchNode | EmbeddedNode:
+        if (role, kind) not in started:
+            directory = stack_home / f"{role}-{kind}"
+            if kind == "embedded":
+                service = {"broker": "kafka", "search": "elasticsearch"}[role]
+                started[role, kind] = EmbeddedNode(directory, services=(service,))
+            else:
+                started[role, kind] = KafkaNode(directory) if role == "broker" else ElasticsearchNode(directory)
+        found = started[role, kind]
+        if not found.is_alive():
+            found.start()
+        return found
+
+    yield node
+    for found in started.values():
+        found.stop()
+
+
+def _kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    if kind == "real" and MISSING_TOOLS:
+        pytest.skip(f"no real node without {' and '.join(MISSING_TOOLS)}")
+    return kind
+
+
+@pytest.fixture(scope="session")
+def broker(nodes: Nodes) -> Broker:
+    """The main broker: real where possible. `bootstrap_servers`; `start`, `stop`, `kill`, `restart(hard=True)`."""
+    node: Broker = nodes("broker", MAIN_KIND)
+    return node
+
+
+@pytest.fixture(scope="session")
+def search(nodes: Nodes) -> SearchNode:
+    """The main search node: real where possible. `url`; `start`, `stop`, `kill`, `restart(hard=True)`."""
+    node: SearchNode = nodes("search", MAIN_KIND)
+    return node
+
+
+@pytest.fixture(params=KINDS)
+def each_broker(request: pytest.FixtureRequest, nodes: Nodes) -> Broker:
+    """Every kind of broker in turn, for contract suites."""
+    node: Broker = nodes("broker", _kind(request))
+    return node
+
+
+@pytest.fixture(params=KINDS)
+def each_search(request: pytest.FixtureRequest, nodes: Nodes) -> SearchNode:
+    """Every kind of search node in turn, for contract suites."""
+    node: SearchNode = nodes("search", _kind(request))
+    return node
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """Settings of one test: topics of its own, which exist, on its broker, and its search node where it asks for one.
+
+    That is the node of `each_broker` or `each_search` where the test uses these, else the main one. All ports are free.
+    """
+    names = request.fixturenames
+    used = [request.getfixturevalue("each_broker" if "each_broker" in names else "broker")]
+    used += [request.getfixturevalue(name) for name in ("search", "each_search") if name in names]
+    for node in used:
+        # An earlier test may have left it stopped, by an error between its stop and its start.
+        if not node.is_alive():
+            node.start()
+    search_url = {"elasticsearch_url": used[1].url} if len(used) > 1 else {}
+    settings = Settings(
+        _env_file=None,
+        home=tmp_path,
+        kafka_bootstrap_servers=used[0].bootstrap_servers,
+        topic_prefix=f"t{uuid.uuid4().hex[:8]}-",
+        worker_metrics_port=0,
+        indexer_metrics_port=0,
+        exporter_metrics_port=0,
+        **search_url,
+    )
+    create_topics(settings)
+    return settings

@@ -1,0 +1,29 @@
+"""What the laws of models need: every model trained once, on its whole dataset."""
+
+from pathlib import Path
+
+import pytest
+
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training import TrainingRun, train
+from model import available
+
+
+@pytest.fixture(scope="session")
+def training_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home that lasts for the session; wheels come from the user's cache."""
+    home: Path = tmp_path_factory.mktemp("models")
+    return Settings(home=home, _env_file=None)
+
+
+@pytest.fixture(scope="session")
+def training_runs(training_settings: Settings) -> dict[str, TrainingRun]:
+    """The first training of each model."""
+    return {name: train(model_class, training_settings) for name, model_class in available().items()}
+
+
+@pytest.fixture(scope="session")
+def trained_registry(training_settings: Settings, training_runs: dict[str, TrainingRun]) -> Registry:
+    """A registry that holds a champion of each model."""
+    return Registry(training_settings.registry_dir)

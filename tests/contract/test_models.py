@@ -1,0 +1,141 @@
+"""The laws that every model keeps, on its real data. A new model's folder is found and tested by itself."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jsonschema
+import msgspec
+import pytest
+
+from machine_learning_engineering.model import InvalidFeatures, MLEModel
+from machine_learning_engineering.training import train
+from model import available
+
+MODELS = available()
+ROWS = {"diamonds": 53_940, "titanic": 891}
+# Below these a model is broken; the training report has the exact figures.
+FLOORS = {
+    "diamonds": {"r2": 0.98, "mae": 300.0},
+    "titanic": {"accuracy": 0.80, "roc_auc": 0.85},
+}
+LOWER_IS_BETTER = {"mae", "rmse", "log_loss"}
+
+
+class Trained(NamedTuple):
+    """A champion, and all the requests that its dataset makes, as bytes and decoded."""
+
+    model: MLEModel
+    requests: list[bytes]
+    rows: list[msgspec.Struct]
+
+
+@pytest.fixture(scope="module", params=sorted(MODELS))
+def trained(request, trained_registry, training_settings) -> Trained:
+    model = trained_registry.open(request.param, model_class=MODELS[request.param])
+    requests = [msgspec.json.encode(features) for features in model.example_requests(training_settings.data_dir)]
+    return Trained(model, requests, [model.decode(raw) for raw in requests])
+
+
+def test_every_row_of_the_dataset_is_a_valid_request(trained):
+    assert len(trained.rows) == ROWS[trained.model.name]
+    assert list(map(msgspec.json.decode, trained.requests)) == list(map(msgspec.to_builtins, trained.rows))
+
+
+def test_the_published_schema_accepts_the_examples_and_refuses_others(trained):
+    validator = jsonschema.Draft202012Validator(trained.model.schema())
+    for raw in trained.requests[:200]:
+        validator.validate(json.loads(raw))
+    assert not validator.is_valid(json.loads(trained.requests[0]) | {"surprise": 1})
+
+
+def test_the_label_is_no_feature(trained):
+    fields = trained.model.Features.__struct_encode_fields__
+    assert not {"price", "survived"} & set(fields)
+
+
+def test_features_and_predictions_cannot_be_changed(trained):
+    for struct in (trained.model.Features, trained.model.Prediction):
+        assert struct.__struct_config__.frozen
+    assert trained.model.Features.__struct_config__.forbid_unknown_fields
+
+
+def test_metrics_reach_the_floor(trained, training_runs):
+    metrics = training_runs[trained.model.name].metrics
+    for name, floor in FLOORS[trained.model.name].items():
+        assert metrics[name] <= floor if name in LOWER_IS_BETTER else metrics[name] >= floor, (name, metrics)
+
+
+def test_a_row_alone_is_answered_as_in_a_batch(trained):
+    rows = trained.rows[:: max(1, len(trained.rows) // 50)]
+    batch = trained.model.predict(rows)
+    assert len(batch) == len(rows)
+    assert [trained.model.predict([row])[0] for row in rows] == list(batch)
+
+
+def test_the_order_of_rows_does_not_matter(trained):
+    rows = trained.rows[:500]
+    assert list(trained.model.predict(rows[::-1]))[::-1] == list(trained.model.predict(rows))
+
+
+def test_no_rows_give_no_answers(trained):
+    assert list(trained.model.predict([])) == []
+
+
+def test_the_same_rows_get_the_same_answers_and_are_not_changed(trained):
+    rows = trained.rows[:500]
+    before = [msgspec.json.encode(row) for row in rows]
+    assert trained.model.predict(rows) == trained.model.predict(rows)
+    assert [msgspec.json.encode(row) for row in rows] == before
+
+
+def test_answers_are_json_of_the_stated_type(trained):
+    answers = trained.model.predict(trained.rows[:500])
+    encoded = msgspec.json.encode(answers)
+    # NaN and infinities would be written as null, which the type refuses.
+    assert msgspec.json.decode(encoded, type=list[trained.model.Prediction]) == list(answers)
+
+
+def test_threads_that_predict_at_once_get_what_one_gets(trained):
+    batches = [trained.rows[start : start + 100] for start in range(0, 800, 100)]
+    expected = [trained.model.predict(batch) for batch in batches]
+    with ThreadPoolExecutor(8) as executor:
+        assert list(executor.map(trained.model.predict, batches * 4)) == expected * 4
+
+
+def test_training_twice_gives_the_same_model(trained, training_settings, training_runs):
+    first = training_runs[trained.model.name]
+    again = train(type(trained.model), training_settings)
+    assert (again.metrics, again.training_data_sha256) == (first.metrics, first.training_data_sha256)
+    assert not again.promoted
+
+
+def test_a_fitted_model_answers_the_same_after_save_and_open(trained, trained_registry):
+    saved = trained_registry.save(trained.model, metrics={}, training_data_sha256="", seed=0)
+    opened = trained_registry.open(trained.model.name, saved, model_class=type(trained.model))
+    assert opened.predict(trained.rows) == trained.model.predict(trained.rows)
+
+
+def test_each_missing_or_null_field_is_accepted_as_missing_or_refused_by_name(trained):
+    """Missing values by policy: a field that may be missing may be null too, and both mean the same."""
+    complete = json.loads(trained.requests[0])
+    for field in msgspec.structs.fields(trained.model.Features):
+        absent = msgspec.json.encode({name: value for name, value in complete.items() if name != field.name})
+        null = msgspec.json.encode(complete | {field.name: None})
+        if field.required:
+            for raw in (absent, null):
+                with pytest.raises(InvalidFeatures, match=f"feature `{field.name}` "):
+                    trained.model.decode(raw)
+        else:
+            row = trained.model.decode(absent)
+            assert row == trained.model.decode(null)
+            assert len(trained.model.predict([row])) == 1
+
+
+def test_every_field_refuses_nonsense_by_name(trained):
+    complete = json.loads(trained.requests[0])
+    for field in complete:
+        rest = msgspec.json.encode({name: value for name, value in complete.items() if name != field})[:-1]
+        for nonsense in (b"NaN", b"-Infinity", b"1e999", b"9" * 500, b"[[]]", b'{"a":1}', b"true", b'"\xff"', b"-1"):
+            with pytest.raises(InvalidFeatures, match=f"feature `{field}` "):
+                trained.model.decode(rest + b',"%s":%s}' % (field.encode(), nonsense))

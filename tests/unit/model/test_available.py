@@ -1,0 +1,52 @@
+"""Models are found by themselves."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+import model
+from machine_learning_engineering.model import MLEModel
+from model.diamonds import Diamonds
+from model.titanic import Titanic
+
+
+class Elsewhere(MLEModel):
+    """A model of another package."""
+
+    name = "elsewhere"
+
+
+NOT_A_MODEL = object()
+
+
+def install(monkeypatch, attribute: str) -> None:
+    entry = EntryPoint("any", f"{__name__}:{attribute}", model.ENTRY_POINTS)
+    monkeypatch.setattr(model, "entry_points", lambda group: [entry] if group == entry.group else [])
+
+
+def test_each_folder_is_a_model_by_the_name_of_its_class():
+    assert model.available() == {"diamonds": Diamonds, "titanic": Titanic}
+
+
+def test_an_installed_package_adds_its_model(monkeypatch):
+    install(monkeypatch, "Elsewhere")
+    assert model.available()["elsewhere"] is Elsewhere
+
+
+def test_an_entry_point_that_is_no_model_is_named(monkeypatch):
+    install(monkeypatch, "NOT_A_MODEL")
+    with pytest.raises(TypeError, match=r"entry point .*NOT_A_MODEL must give a subclass of MLEModel"):
+        model.available()
+
+
+def test_two_models_of_one_name_are_refused(monkeypatch):
+    install(monkeypatch, "Diamonds")
+    with pytest.raises(ValueError, match="second model named `diamonds`"):
+        model.available()
+
+
+def test_finding_models_loads_no_scikit_learn():
+    code = "import sys, model; model.available(); sys.exit('sklearn' in sys.modules or 'skops' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
