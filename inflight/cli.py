@@ -5,7 +5,7 @@
 
 import typer
 
-from inflight.commands import dlq, models, replay, schemas, stack, worker
+from inflight.commands import demo, dlq, models, replay, schemas, stack, worker
 
 app = typer.Typer(
     name="inflight",
@@ -15,6 +15,7 @@ app = typer.Typer(
     help="Streaming inference you can see: requests on Kafka in, predictions out, every request logged.",
     epilog="Start with [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file.",
 )
+demo.register(app)
 stack.register(app)
 models.register(app)
 replay.register(app)

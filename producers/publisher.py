@@ -6,6 +6,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, Protocol
 
+from msgspec import Struct
+
 from machine_learning_engineering.topics import MEBIBYTE
 from producers.client import is_refusal, is_timeout
 
@@ -30,7 +32,7 @@ class Producer(Protocol):
     ) -> Sending: ...
 
 
-class Errors(NamedTuple):
+class Errors(Struct, frozen=True):
     """How many records one kind of error ended, and its first text."""
 
     records: int
@@ -183,6 +185,6 @@ class Publisher:
     def _end(self, sent: Sent, outcome: Outcome, error: BaseException) -> None:
         kind = type(error).__name__
         seen = self.errors.get(kind)
-        self.errors[kind] = Errors(1, str(error) or kind) if seen is None else seen._replace(records=seen.records + 1)
+        self.errors[kind] = Errors(1, str(error) or kind) if seen is None else Errors(seen.records + 1, seen.first)
         if self._settled is not None:
             self._settled(sent.label, outcome, error)

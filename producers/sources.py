@@ -126,9 +126,15 @@ def read_csv(stream: BinaryIO, bad: BadLines, *, text_fields: Sequence[str] = ()
         ValueError: there is no header, a name occurs twice in it, or a text field is not in it.
     """
     # A byte that is not UTF-8 makes its line malformed, not the file.
-    reader = csv.reader(
-        io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=""), strict=True
-    )
+    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    try:
+        yield from _rows(csv.reader(text, strict=True), bad, text_fields)
+    finally:
+        # Else it closes the stream, which is not ours.
+        text.detach()
+
+
+def _rows(reader: Any, bad: BadLines, text_fields: Sequence[str]) -> Iterator[Request]:
     names = next(reader, None)
     if not names or len(set(names)) < len(names):
         raise ValueError("the first line of a CSV file names each feature once" + (f", found {names}" if names else ""))

@@ -174,7 +174,8 @@ def _print(report: "ReplayReport", malformed: int, as_json: bool) -> None:
     if as_json:
         import json
 
-        errors = {kind: {"records": seen.records, "first": seen.first} for kind, seen in report.errors.items()}
+        import msgspec
+
         outcome = {
             "accepted": report.accepted,
             "failed": report.failed,
@@ -183,7 +184,7 @@ def _print(report: "ReplayReport", malformed: int, as_json: bool) -> None:
             "seconds": round(report.seconds, 3),
             "rate_per_s": round(rate, 1),
             "interrupted": report.interrupted,
-            "errors": errors,
+            "errors": msgspec.to_builtins(report.errors),
         }
         typer.echo(json.dumps(outcome))
         return

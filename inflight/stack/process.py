@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -34,18 +34,7 @@ class ProcessId(NamedTuple):
     @classmethod
     def of(cls, pid: int) -> Self | None:
         """The process that has this pid now; None where there is none, or where it has ended and waits to be reaped."""
-        try:
-            # The command, the second field, is in parentheses and may hold anything, so fields count from the last one.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            state, started = fields[0], fields[19]
-        except FileNotFoundError:
-            if Path("/proc/self/stat").exists():
-                return None
-            answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True)
-            state, _, started = answer.stdout.strip().partition(" ")
-        except ProcessLookupError:
-            return None
-        return None if not state or state.startswith(("Z", "X")) else cls(pid, started)
+        return next((cls(pid, started) for _, started in _look(pid)), None)
 
     def is_alive(self) -> bool:
         return ProcessId.of(self.pid) == self
@@ -60,7 +49,7 @@ class ProcessId(NamedTuple):
         self._kill_group()
 
     def kill(self) -> None:
-        """SIGKILL for the process and those that it started; returns when it is gone."""
+        """SIGKILL for the process and those that it started; returns when they are gone."""
         if self.is_alive():
             self._kill_group()
 
@@ -68,8 +57,28 @@ class ProcessId(NamedTuple):
         # Each of our nodes leads a group of its own, see `Node`. Nobody is left in it: that is fine.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        if not wait_until(lambda: not self.is_alive(), 10.0):
+        # A process holds its port and its files for a moment after the signal.
+        if not wait_until(lambda: all(group != self.pid for group, _ in _look()), 10.0):
             raise StackError(f"process {self.pid} is still there 10 s after SIGKILL")
+
+
+def _look(pid: int | None = None) -> Iterator[tuple[int, str]]:
+    """Group and start of the living processes: of one, or of all. Those that have ended and wait to be reaped count not."""
+    if Path("/proc/self/stat").exists():
+        for path in [Path(f"/proc/{pid}/stat")] if pid else Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                # The command, the second field, is in parentheses and may hold anything, so we count from its end.
+                fields = path.read_text().rpartition(")")[2].split()
+                if fields[0] not in "ZX":
+                    yield int(fields[2]), fields[19]
+        return
+    which = ["-p", str(pid)] if pid else ["-A"]
+    for line in subprocess.run(
+        ["ps", *which, "-o", "stat=,pgid=,lstart="], capture_output=True, text=True
+    ).stdout.splitlines():
+        state, group, started = line.split(maxsplit=2)
+        if state[0] not in "ZX":
+            yield int(group), started
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

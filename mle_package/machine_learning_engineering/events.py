@@ -24,7 +24,9 @@ class Error(Struct, frozen=True):
     message: str
 
 
-class PredictionRequested(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="prediction.requested.v1"):
+class PredictionRequested(
+    Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="prediction.requested.v1"
+):
     """A request, as any producer writes it; the `type` may be left out.
 
     `features` stays raw here: only the model that it names knows its schema.

@@ -16,7 +16,9 @@ _CARRIED = ("traceparent", "tracestate")
 _OWN_ATTRIBUTES = {"ce_id", "ce_type", "ce_time"}
 
 
-def carried(incoming: Iterable[tuple[str, bytes | None]] | None, *, event_type: str, event_id: str) -> list[tuple[str, bytes]]:
+def carried(
+    incoming: Iterable[tuple[str, bytes | None]] | None, *, event_type: str, event_id: str
+) -> list[tuple[str, bytes]]:
     """The headers of an event that answers a record with the headers `incoming`.
 
     Trace context is passed through as it is. Where the producer speaks CloudEvents so does the answer: with its source
@@ -51,10 +53,14 @@ class DeadLetterOrigin(NamedTuple):
 _DLQ = "dlq_"
 
 
-def dead_letter_headers(origin: DeadLetterOrigin, incoming: Iterable[tuple[str, bytes | None]] | None) -> list[tuple[str, bytes]]:
+def dead_letter_headers(
+    origin: DeadLetterOrigin, incoming: Iterable[tuple[str, bytes | None]] | None
+) -> list[tuple[str, bytes]]:
     """The original record's headers, unchanged, and its origin as `dlq_*`. An earlier origin is replaced."""
     kept = [(name, value or b"") for name, value in incoming or () if not name.startswith(_DLQ)]
-    return kept + [(_DLQ + field, str(value).encode()) for field, value in origin._asdict().items() if value is not None]
+    return kept + [
+        (_DLQ + field, str(value).encode()) for field, value in origin._asdict().items() if value is not None
+    ]
 
 
 def without_origin(headers: Iterable[tuple[str, bytes | None]] | None) -> list[tuple[str, bytes]]:

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, TOPICS
@@ -22,7 +21,11 @@ def topic_name(settings: Settings, name: str) -> str:
 
 def client_options(settings: Settings) -> dict[str, Any]:
     """The librdkafka options that all of a deployment's clients share."""
-    return {"bootstrap.servers": settings.kafka_bootstrap_servers, "broker.address.family": "v4", **settings.kafka_options}
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "broker.address.family": "v4",
+        **settings.kafka_options,
+    }
 
 
 def producer_options(settings: Settings) -> dict[str, Any]:
@@ -55,6 +58,7 @@ def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
 
     Raises:
         KafkaException: the broker can't be reached or refuses.
+        TimeoutError: the broker made the topics but gave them no leader.
     """
     admin = AdminClient(client_options(settings))
     existing = admin.list_topics(timeout=timeout).topics
@@ -74,7 +78,20 @@ def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
             # Another process of the same deployment was quicker.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+    # A broker answers before it has learnt of the topic itself: until then, clients are told that there is none.
+    deadline = time.monotonic() + timeout
+    while missing := [topic.topic for topic in wanted if not _is_ready(admin.list_topics(topic.topic, timeout=timeout))]:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{', '.join(missing)} got no leader within {timeout} s")
+        time.sleep(0.02)
     return created
+
+
+def _is_ready(metadata: Any) -> bool:
+    return all(
+        topic.error is None and topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values())
+        for topic in metadata.topics.values()
+    )
 
 
 def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:
@@ -104,7 +121,9 @@ def read_to_end(settings: Settings, topic: str, timeout: float = 30.0) -> Iterat
         while ends:
             messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1_000, timeout=timeout)
             if not messages:
-                raise TimeoutError(f"no record of {name} came for {timeout} s, partitions {sorted(ends)} are unfinished")
+                raise TimeoutError(
+                    f"no record of {name} came for {timeout} s, partitions {sorted(ends)} are unfinished"
+                )
             for message in messages:
                 partition = message.partition()
                 error = message.error()

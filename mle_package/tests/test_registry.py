@@ -1,8 +1,9 @@
 """The registry: whole versions only, nothing opened that was not saved, safe under several savers."""
 
 import json
-import multiprocessing
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -265,21 +266,20 @@ def test_savers_in_threads_get_a_version_each(registry, doubler_class, doubler):
         assert registry.open("doubler", version, model_class=doubler_class).version == version
 
 
-def set_alias(path: Path, alias: str) -> None:
-    for _ in range(20):
-        with Registry(path).promoting("doubler") as aliases:
-            aliases[alias] = "v1"
-            aliases["count"] = str(int(aliases.get("count", "0")) + 1)
+PROMOTE_OFTEN = """
+import sys
+from pathlib import Path
+from machine_learning_engineering.registry import Registry
+for _ in range(20):
+    with Registry(Path(sys.argv[1])).promoting("doubler") as aliases:
+        aliases[sys.argv[2]] = "v1"
+        aliases["count"] = str(int(aliases.get("count", "0")) + 1)
+"""
 
 
 def test_changes_of_aliases_by_several_processes_are_all_kept(registry, doubler):
     save(registry, doubler)
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=set_alias, args=(registry.path, f"alias-{number}")) for number in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    aliases = registry.aliases("doubler")
-    assert aliases == {"alias-0": "v1", "alias-1": "v1", "alias-2": "v1", "count": "60"}
+    names = ["alias-0", "alias-1", "alias-2"]
+    processes = [subprocess.Popen([sys.executable, "-c", PROMOTE_OFTEN, registry.path, name]) for name in names]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert registry.aliases("doubler") == dict.fromkeys(names, "v1") | {"count": "60"}

@@ -195,7 +195,7 @@ def test_a_group_goes_on_after_its_commit_when_the_broker_restarts(
 ) -> None:
     """Records and committed offsets survive a restart, also after kill -9."""
     if hard and each_broker.name == "embedded":
-        reason = "the embedded broker writes to disk when it is stopped: a killed one forgets what it acknowledged"
+        reason = "the embedded broker saves itself every few seconds: killed in between it forgets what it acknowledged"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
     with confluent_sender(settings) as send:
         for number in range(6):

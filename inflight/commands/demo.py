@@ -1,0 +1,132 @@
+"""`inflight demo`: the whole product in one command."""
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from inflight.demo.run import Running
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command(epilog="Examples: inflight demo; inflight demo --stack real --json; inflight demo --stay")(demo)
+
+
+def demo(
+    stack: Literal["embedded", "real"] = typer.Option(
+        "embedded", help="One small process, or real Apache Kafka and Elasticsearch (need Java and Maven)."
+    ),
+    workers: int = typer.Option(2, min=1, max=16, help="How many workers share the requests."),
+    rate: float | None = typer.Option(None, min=1, help="Requests a second; as fast as the broker takes them if left out."),
+    limit: int | None = typer.Option(None, min=1, help="At most so many diamonds."),
+    stay: bool = typer.Option(False, "--stay", help="Keep everything up afterwards, until Ctrl-C."),
+    as_json: bool = typer.Option(False, "--json", help="End with one JSON object, alone on the last line."),
+) -> None:
+    """Start everything, train, stream all diamonds and Titanic passengers with bad records among them, and count.
+
+    The numbers at the end are counted from the topics and the index. Exit code 1: a request was lost, answered twice
+    in different ways, or not indexed.
+    """
+    import json
+
+    from rich.console import Console
+
+    from inflight.demo.run import DemoFailed, Options, StackError, run_demo
+    from machine_learning_engineering.datasets import DatasetUnavailable
+    from machine_learning_engineering.settings import load_settings
+
+    console = Console(stderr=True)
+    try:
+        with (
+            _display(console) as report,
+            run_demo(load_settings(), Options(stack, workers, rate, limit), report) as running,
+        ):
+            summary = summarize(running)
+            report.step("Done")
+            report.close()
+            _print_table(console, summary, running)
+            if stay:
+                _stay(console, running)
+    except (DemoFailed, StackError, DatasetUnavailable) as error:
+        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+        raise typer.Exit(2) from None
+    if as_json:
+        typer.echo(json.dumps(summary))
+    if summary["lost"] or summary["duplicates"] or summary["unindexed"]:
+        raise typer.Exit(1)
+
+
+def summarize(running: "Running") -> dict[str, Any]:
+    """The numbers of a run, from its audit alone."""
+    audit = running.audit
+    assert audit is not None
+    names = (
+        "accepted completed failed dead_letters results_seen indexed_distinct lost duplicates p50_ms p99_ms rate_per_s "
+        "index_dead_letters repeats conflicts orphans unindexed"
+    )
+    found = {name: getattr(audit, name) for name in names.split()}
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
+
+
+class _display:  # noqa: N801 - used like a function
+    """Live progress on a terminal; plain lines otherwise."""
+
+    def __init__(self, console: Any) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> "_display":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._progress.stop()
+
+    def step(self, text: str) -> None:
+        self._console.print(f"[bold]>[/bold] {text}", highlight=False)
+
+    def count(self, count: Any) -> None:
+        if not self._tasks:
+            self._tasks = {name: self._progress.add_task(name, total=None) for name in ("published", "answered", "indexed")}
+        for name, task in self._tasks.items():
+            self._progress.update(task, completed=getattr(count, name), total=max(count.published, 1))
+
+
+def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> None:
+    from rich.table import Table
+
+    table = Table("counted from the topics and the index", "", show_edge=False)
+    for name, value in summary.items():
+        wrong = name in ("lost", "duplicates", "unindexed") and value
+        shown = f"{value:,}" if isinstance(value, int | float) else str(value)
+        table.add_row(name, f"[red]{shown}[/red]" if wrong else shown)
+    console.print(table)
+    seconds = ", ".join(f"{name} {value:.1f} s" for name, value in running.seconds.items())
+    console.print(f"Took: {seconds}.", highlight=False)
+
+
+def _stay(console: Any, running: "Running") -> None:
+    import signal
+
+    console.print("\nEverything stays up until Ctrl-C:")
+    console.print(f"  broker       {running.endpoints.kafka_bootstrap_servers}", highlight=False)
+    console.print(f"  search node  {running.endpoints.elasticsearch_url}", highlight=False)
+    for process in running.processes:
+        console.print(f"  {process.name:<12} {process.metrics_url}", highlight=False)
+    for name, value in running.endpoints.environment.items():
+        console.print(f"export {name}={value}", highlight=False)
+    console.print(f"export INFLIGHT_HOME={running.settings.home}", highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        console.print("Stopping.")

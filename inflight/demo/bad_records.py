@@ -1,0 +1,95 @@
+"""Records that a careless producer might send. Each has to end in a dead letter or a failed result, and stop nothing."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from machine_learning_engineering.topics import MEBIBYTE
+
+DIAMOND = {
+    "carat": 0.23,
+    "cut": "Ideal",
+    "color": "E",
+    "clarity": "SI2",
+    "depth": 61.5,
+    "table": 55.0,
+    "x": 3.95,
+    "y": 3.98,
+    "z": 2.43,
+}
+
+
+class BadRecord(NamedTuple):
+    """A record and what has to become of it.
+
+    `outcome` is the reason of its dead letter, or the error type of its failed result; `names` is in the message.
+    """
+
+    name: str
+    key: bytes | None
+    value: bytes | None
+    outcome: str
+    names: str
+
+    @property
+    def is_dead_letter(self) -> bool:
+        """Whether no result can be addressed to its sender."""
+        return self.outcome not in ("unknown-model", "invalid-features")
+
+
+def bad_records(prefix: str) -> list[BadRecord]:
+    """One record of each kind; request ids begin with `prefix`."""
+
+    def envelope(name: str, **fields: object) -> tuple[bytes, bytes]:
+        request_id = f"{prefix}-{name}"
+        return request_id.encode(), msgspec.json.encode({"request_id": request_id, "model": "diamonds"} | fields)
+
+    def features(name: str, names: str, raw: bytes | None = None, **changes: object) -> BadRecord:
+        found = {field: value for field, value in (DIAMOND | changes).items() if value is not ...}
+        key, value = envelope(name, features=msgspec.Raw(raw) if raw is not None else found)
+        return BadRecord(name, key, value, "invalid-features", names)
+
+    def raw_carat(text: bytes) -> bytes:
+        return msgspec.json.encode(DIAMOND).replace(b'"carat":0.23', b'"carat":' + text)
+
+    good_key, good = envelope("good", features=DIAMOND)
+    no_features_key, no_features = envelope("no-features")
+    typo_key, typo = envelope("typo", features=DIAMOND, modell="diamonds")
+    wrong_time_key, wrong_time = envelope("wrong-time", features=DIAMOND, requested_at="yesterday")
+    unknown_key, unknown = envelope("unknown-model", features=DIAMOND, model="emeralds")
+    nan_key, nan = envelope("nan", features=msgspec.Raw(raw_carat(b"NaN")))
+    infinity_key, infinity = envelope("infinity", features=msgspec.Raw(raw_carat(b"-Infinity")))
+    deep_key, deep = envelope("deep", features=msgspec.Raw(b"[" * 50_000 + b"]" * 50_000))
+    large_key, large = envelope("large", features=DIAMOND | {"cut": "x" * (MEBIBYTE + 1)})
+    return [
+        BadRecord("empty value", f"{prefix}-empty".encode(), b"", "empty-value", "value"),
+        BadRecord("no value", f"{prefix}-tombstone".encode(), None, "empty-value", "value"),
+        BadRecord("not JSON", f"{prefix}-text".encode(), b"a diamond, please", "not-json", "JSON"),
+        BadRecord("cut short", good_key, good[:-10], "not-json", "JSON"),
+        BadRecord("wrong shape", f"{prefix}-list".encode(), b"[1, 2, 3]", "invalid-request", "object"),
+        BadRecord("wrong encoding", good_key, good.decode().encode("utf-16"), "not-utf8", "UTF-8"),
+        BadRecord("half a character", good_key, good.replace(b"Ideal", b"Id\xe9al"), "not-utf8", "UTF-8"),
+        BadRecord("NaN", nan_key, nan, "not-json", "features.carat"),
+        BadRecord("infinity", infinity_key, infinity, "not-json", "features.carat"),
+        BadRecord("nested too deeply", deep_key, deep, "invalid-request", "features"),
+        BadRecord("too large", large_key, large, "too-large", "bytes"),
+        BadRecord("no key", None, good, "wrong-key", "request_id"),
+        BadRecord("another key", b"somebody else", good, "wrong-key", "request_id"),
+        BadRecord("request_id of a wrong type", b"7", b'{"request_id":7,"model":"m","features":{}}', *_INVALID_ID),
+        BadRecord("no features", no_features_key, no_features, "invalid-request", "features"),
+        BadRecord("unknown field", typo_key, typo, "invalid-request", "modell"),
+        BadRecord("wrong time", wrong_time_key, wrong_time, "invalid-request", "requested_at"),
+        BadRecord("unknown model", unknown_key, unknown, "unknown-model", "emeralds"),
+        features("missing-feature", "carat", carat=...),
+        features("unknown-feature", "colour", colour="E"),
+        features("text-for-number", "carat", carat="heavy"),
+        features("null-for-number", "carat", carat=None),
+        features("unknown-category", "cut", cut="Superb"),
+        features("negative", "carat", carat=-1.0),
+        features("too-large-number", "carat", raw_carat(b"1e999")),
+        features("huge-integer", "carat", raw_carat(b"9" * 400)),
+        features("features-are-a-list", "object", b"[0.23]"),
+    ]
+
+
+_INVALID_ID = ("invalid-request", "request_id")
