@@ -5,7 +5,7 @@
 
 import typer
 
-from inflight.commands import demo, dlq, models, replay, schemas, stack, worker
+from inflight.commands import demo, dlq, models, monitoring, replay, schemas, stack, worker
 
 app = typer.Typer(
     name="inflight",
@@ -22,6 +22,7 @@ replay.register(app)
 dlq.register(app)
 schemas.register(app)
 worker.register(app)
+monitoring.register(app)
 
 
 def main() -> None:

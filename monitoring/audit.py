@@ -4,7 +4,7 @@ This module only counts; `monitoring.evidence` reads. What the counts mean is sa
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -231,7 +231,3 @@ def _durations(logs: Iterable[Log]) -> tuple[list[float], int]:
 def _quantile(ordered: list[float], q: float) -> float | None:
     """Nearest rank, in milliseconds."""
     return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1000, 3) if ordered else None
-
-
-Progress = Callable[[str], None]
-"""Told what is being read."""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Message
-from machine_learning_engineering.events import decode_log
 
+from machine_learning_engineering.events import decode_log
 from monitoring.dead_letters import CONFLICT, UNDECODABLE, DeadLetter
 from monitoring.documents import document_id, encode, index_name, to_fields
 
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
     """
 
     record: Message
-    index: str
+    index_name: str
     id: str
     model: str
     request_id: str
@@ -57,9 +57,7 @@ def to_entry(record: Message) -> Entry:
     index, identity = index_name(event.accepted_at), document_id(event.request_id)
     # The index name is made of digits and dots, so of the two only the id can need escaping.
     action = b'{"create":{"_index":"%b","_id":%b}}' % (index.encode(), _encode_json(identity))
-    return Entry(
-        record, index, identity, event.model, event.request_id, document.inference.fingerprint, action, line
-    )
+    return Entry(record, index, identity, event.model, event.request_id, document.inference.fingerprint, action, line)
 
 
 def lines(entries: Iterable[Entry]) -> bytes:
@@ -117,4 +115,6 @@ class Batch:
 
 def conflict(entry: Entry) -> str:
     """What a conflict's dead letter says."""
-    return f"request id {entry.request_id} was used before with another model or other features; the first one is indexed"
+    return (
+        f"request id {entry.request_id} was used before with another model or other features; the first one is indexed"
+    )

@@ -1,9 +1,10 @@
-"""Setting aside log records that can't be indexed: their original bytes to the dead letters, acknowledged by the broker."""
+"""Setting aside log records that can't be indexed: their original bytes to the dead letters, acknowledged there."""
 
 import threading
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
 from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings

@@ -5,8 +5,8 @@ import threading
 from typing import Any, NamedTuple
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
-from machine_learning_engineering.settings import Settings
 
+from machine_learning_engineering.settings import Settings
 from monitoring import search
 from monitoring.batches import Batch, Entry, conflict, lines
 from monitoring.dead_letters import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
@@ -16,7 +16,12 @@ from monitoring.process import say
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
 # These come with status 400, yet are about the index or the cluster and not about the document: they pass.
-_CLUSTER_ERRORS = {"index_closed_exception", "validation_exception", "index_creation_exception", "process_cluster_event_timeout_exception"}
+_CLUSTER_ERRORS = {
+    "index_closed_exception",
+    "validation_exception",
+    "index_creation_exception",
+    "process_cluster_event_timeout_exception",
+}
 
 
 class Tally(NamedTuple):
@@ -116,7 +121,7 @@ class Delivery:
     def _compare(self, existing: list[Entry], answer: "_Answer") -> None:
         """Tell replays from conflicts among entries whose documents exist: by their fingerprints, in one request."""
         try:
-            wanted = [{"_index": entry.index, "_id": entry.id} for entry in existing]
+            wanted = [{"_index": entry.index_name, "_id": entry.id} for entry in existing]
             found = search.fingerprints(self._client, wanted)
         except (ApiError, TransportError, search.StrangeAnswerError) as error:
             # The others of this answer are settled; only these are sent again, to be told again that they exist.
@@ -134,9 +139,11 @@ class Delivery:
 
     def _wait(self, attempt: int, cause: str, entries: int, cancelled: threading.Event) -> None:
         self._count_retry(cause)
-        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2**min(attempt, 16)) * random.uniform(0.5, 1.0)
+        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
         if attempt in (0, 5) or attempt % 30 == 29:
-            say("indexer", "retrying", cause=cause, attempt=attempt + 1, entries=entries, wait_seconds=round(seconds, 2))
+            say(
+                "indexer", "retrying", cause=cause, attempt=attempt + 1, entries=entries, wait_seconds=round(seconds, 2)
+            )
         cancelled.wait(seconds)
 
     def _count_retry(self, cause: str) -> None:

@@ -10,8 +10,9 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from machine_learning_engineering.events import PredictionLogged
 from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from machine_learning_engineering.events import PredictionLogged
 
 INDEX_PREFIX = "inference-logs-"
 INDEX_PATTERN = INDEX_PREFIX + "*"

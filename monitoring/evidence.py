@@ -1,18 +1,18 @@
 """Reads what the audit counts: the topics from their first record up to their present end, and the ids in the index."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.json import Decoder
 
 from machine_learning_engineering.headers import read_origin
 from machine_learning_engineering.kafka import read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
-from msgspec import UNSET, Raw, Struct, UnsetType
-from msgspec.json import Decoder
-
 from monitoring import search
-from monitoring.audit import Audit, Letter, Log, Progress, Request, Result, audit
+from monitoring.audit import Audit, Letter, Log, Request, Result, audit
 from monitoring.documents import fingerprint
 
 
@@ -38,6 +38,10 @@ class _LogView(Struct, frozen=True):
 
 
 _T = TypeVar("_T")
+
+Progress = Callable[[str], None]
+"""Told what is being read."""
+
 _decode_request = Decoder(_RequestView).decode
 _decode_result = Decoder(_ResultView).decode
 _decode_log = Decoder(_LogView).decode

@@ -10,15 +10,15 @@ from datetime import datetime
 from time import monotonic, time
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Decoder
+from prometheus_client import CollectorRegistry
+
 from machine_learning_engineering.events import PredictionLogged
 from machine_learning_engineering.headers import read_origin
 from machine_learning_engineering.kafka import consumer_options, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, LOGS
-from msgspec import UNSET, Struct, UnsetType
-from msgspec.json import Decoder
-from prometheus_client import CollectorRegistry
-
 from monitoring.documents import trace_ids
 from monitoring.groups import EXPORTER
 from monitoring.lag import LagReader, LagWatch

@@ -12,11 +12,11 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from elasticsearch import ApiError, TransportError
+from prometheus_client import CollectorRegistry
+
 from machine_learning_engineering.kafka import consumer_options, create_topics, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LOGS
-from prometheus_client import CollectorRegistry
-
 from monitoring import search
 from monitoring.batches import Batch, Position
 from monitoring.delivery import LONGEST_WAIT, Delivery, Tally
@@ -85,9 +85,7 @@ class Indexer:
         Raises:
             KafkaException: an error that retrying does not mend; nothing unfinished was committed.
         """
-        self._consumer.subscribe(
-            [topic_name(self._settings, LOGS)], on_revoke=self._on_revoke, on_lost=self._on_lost
-        )
+        self._consumer.subscribe([topic_name(self._settings, LOGS)], on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not stopping.is_set():
                 self._step()
@@ -111,10 +109,7 @@ class Indexer:
             if full:
                 self._block(now)
                 return
-        if self._batch.records:
-            wait = max(0.0, min(self._due - now, LINGER))
-        else:
-            wait = LINGER
+        wait = max(0.0, min(self._due - now, LINGER)) if self._batch.records else LINGER
         # consume(n, t) waits until it has n or t is over: so one with a time-out, and the others with none.
         messages = self._consumer.consume(1, min(wait, 0.05) if self._flights else wait)
         if messages:
@@ -267,7 +262,9 @@ def run(settings: Settings) -> None:
         until_signalled() as stopping,
         serve_metrics(registry, settings.metrics_host, settings.indexer_metrics_port) as url,
     ):
-        say("indexer", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=settings.elasticsearch_url)
+        say(
+            "indexer", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=settings.elasticsearch_url
+        )
         try:
             _prepare(settings, client, stopping)
             if not stopping.is_set():

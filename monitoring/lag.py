@@ -3,23 +3,32 @@
 import threading
 from time import monotonic
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
-from machine_learning_engineering.kafka import client_options, topic_name
-from machine_learning_engineering.settings import Settings
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from machine_learning_engineering.kafka import consumer_options, topic_name
+from machine_learning_engineering.settings import Settings
 from monitoring.groups import READS
 from monitoring.metrics import ExporterMetrics
 from monitoring.process import say
 
 
 class LagReader:
-    """Reads the lag of every group of a deployment."""
+    """Reads the lag of every group of a deployment. For one thread at a time; `close` it at the end.
+
+    Asks through one consumer for each group, which never subscribes and so never joins. The admin client's
+    `list_consumer_group_offsets` is no way: librdkafka 2.16 ends the process with a segmentation fault when the group's
+    coordinator is still loading, as on a broker that has just started.
+    """
 
     def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._admin = AdminClient(client_options(settings))
+        self._consumers = {group: Consumer(consumer_options(settings, group)) for group in READS}
+
+    def close(self) -> None:
+        """Close the connections."""
+        for consumer in self._consumers.values():
+            consumer.close()
 
     def read(self) -> dict[tuple[str, str], int]:
         """Records not yet committed, by group and topic (names without prefix).
@@ -29,31 +38,20 @@ class LagReader:
         Raises:
             KafkaException: the broker can't be reached or refuses.
         """
-        lags = {}
-        for group, topics in READS.items():
-            committed = self._committed(topic_name(self._settings, group))
-            for topic in topics:
-                name = topic_name(self._settings, topic)
-                lows, highs = self._offsets(name, OffsetSpec.earliest()), self._offsets(name, OffsetSpec.latest())
-                lags[group, topic] = sum(
-                    max(0, high - max(lows[partition], committed.get((name, partition), 0)))
-                    for partition, high in highs.items()
-                )
-        return lags
+        return {(group, topic): self._lag(group, topic) for group, topics in READS.items() for topic in topics}
 
-    def _committed(self, group: str) -> dict[tuple[str, int], int]:
-        asked = self._admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        found = asked[group].result(self._timeout).topic_partitions or []
-        return {(tp.topic, tp.partition): tp.offset for tp in found if tp.offset >= 0}
-
-    def _offsets(self, topic: str, at: OffsetSpec) -> dict[int, int]:
-        metadata = self._admin.list_topics(topic, timeout=self._timeout).topics[topic]
-        asked = self._admin.list_offsets({TopicPartition(topic, partition): at for partition in metadata.partitions})
-        return {tp.partition: future.result(self._timeout).offset for tp, future in asked.items()}
+    def _lag(self, group: str, topic: str) -> int:
+        consumer, name = self._consumers[group], topic_name(self._settings, topic)
+        partitions = consumer.list_topics(name, timeout=self._timeout).topics[name].partitions
+        lag = 0
+        for committed in consumer.committed([TopicPartition(name, p) for p in partitions], timeout=self._timeout):
+            low, high = consumer.get_watermark_offsets(committed, timeout=self._timeout)
+            lag += max(0, high - max(low, committed.offset))
+        return lag
 
 
 class LagWatch(threading.Thread):
-    """Reads the lag every few seconds into the metrics, in a thread of its own: a slow broker must not stop the counting."""
+    """Reads the lag every few seconds into the metrics, in a thread: a slow broker must not stop the counting."""
 
     def __init__(self, reader: LagReader, metrics: ExporterMetrics, stopping: threading.Event, every: float) -> None:
         super().__init__(name="inflight-lag", daemon=True)
@@ -79,3 +77,4 @@ class LagWatch(threading.Thread):
                 for (group, topic), records in lags.items():
                     self._metrics.lag.labels(group, topic).set(records)
             self._stopping.wait(self._every)
+        self._reader.close()

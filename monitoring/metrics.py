@@ -5,6 +5,7 @@ process makes the set that it serves, on a registry of its own.
 """
 
 from collections.abc import Iterable
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -14,6 +15,8 @@ UNKNOWN = "unknown"
 OTHER = "other"
 """Label value of what comes after the first `MAX_CHILDREN` combinations: a metric can't grow without bound."""
 MAX_CHILDREN = 500
+
+_M = TypeVar("_M", bound=MetricWrapperBase)
 
 
 class ExporterMetrics:
@@ -36,7 +39,7 @@ class ExporterMetrics:
         )
         self.latency = Histogram(
             "inflight_prediction_latency_seconds",
-            "Time of a request in a stage: queue (accepted to start of scoring), score (its batch), total (accepted to completed).",
+            "Time in a stage: queue (accepted to start of scoring), score (its batch), total (accepted to completed).",
             ["model", "stage"],
             unit="seconds",
             buckets=LATENCY_BUCKETS,
@@ -83,14 +86,14 @@ class IndexerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.documents = Counter(
             "inflight_indexer_documents",
-            "Log records by result: created, replayed (was there already), conflict, rejected, undecodable.",
+            "Log records by result: created, replayed (was there already), or the reason of their dead letter.",
             ["result"],
             unit="documents",
             registry=registry,
         )
         self.retries = Counter(
             "inflight_indexer_retries",
-            "Requests to Elasticsearch, or items of one, that have to be sent again, by cause: an HTTP status or an error.",
+            "Bulk requests, or parts of one, that have to be sent again, by cause: an HTTP status or an error.",
             ["cause"],
             unit="retries",
             registry=registry,
@@ -122,14 +125,14 @@ def _register_process(registry: CollectorRegistry) -> None:
     PlatformCollector(registry=registry)
 
 
-class Children:
+class Children(Generic[_M]):
     """The children of one metric by label values: cached, since a look-up costs more than counting, and bounded."""
 
-    def __init__(self, metric: MetricWrapperBase) -> None:
+    def __init__(self, metric: _M) -> None:
         self._metric = metric
-        self._known: dict[tuple[str, ...], MetricWrapperBase] = {}
+        self._known: dict[tuple[str, ...], _M] = {}
 
-    def __call__(self, *values: str) -> MetricWrapperBase:
+    def __call__(self, *values: str) -> _M:
         child = self._known.get(values)
         if child is None:
             if len(self._known) >= MAX_CHILDREN:

@@ -41,7 +41,7 @@ def until_signalled() -> Iterator[threading.Event]:
 
 @contextmanager
 def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
-    """Serve `/metrics` (text or OpenMetrics, as the client asks) in a thread, and give its URL; port 0 takes a free one.
+    """Serve `/metrics` (text or OpenMetrics, as the client asks) in a thread, at the URL given; port 0 is any free one.
 
     Raises:
         OSError: the port is taken.

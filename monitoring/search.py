@@ -1,6 +1,6 @@
-"""The search node: client, templates, and the ids that the index holds. Works on Elasticsearch 8 and on the embedded node.
+"""The search node: client, templates, and the ids in the index. For Elasticsearch 8 and 9 and the embedded node.
 
-Calls go through the client's low-level transport: the helpers of the client would decode and encode every document once more.
+Calls go through the client's low-level transport: its helpers would decode and encode every document once more.
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 from elasticsearch import Elasticsearch
-from machine_learning_engineering.settings import Settings
 
+from machine_learning_engineering.settings import Settings
 from monitoring.documents import INDEX_PATTERN
 
 _JSON = "application/vnd.elasticsearch+json; compatible-with=8"
@@ -56,7 +56,7 @@ def bulk(client: Elasticsearch, lines: bytes) -> list[dict[str, Any]]:
     answer = client.perform_request(
         "POST",
         "/_bulk",
-        params={"filter_path": "items.create.status,items.create.error.type,items.create.error.reason,items.create.error.caused_by"},
+        params={"filter_path": "items.create.status,items.create.error"},
         headers={"accept": _JSON, "content-type": _NDJSON},
         body=lines,
     ).body

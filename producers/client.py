@@ -1,11 +1,9 @@
 """The one way in which this room opens a Kafka producer, and what the errors of a send mean.
 
-kafka-python needs care in three places: it turns idempotence off without an error when settings conflict, its buffer
-has no bound of its own, and a send that timed out may still have been written.
+kafka-python needs care in four places: it turns idempotence off without an error when settings conflict, its buffer
+has no bound of its own, and a send that timed out may still have been written. See `publisher` for the fourth.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -84,7 +82,7 @@ def producer_options(settings: Settings) -> dict[str, Any]:
         "delivery_timeout_ms": timeout_ms,
         "request_timeout_ms": min(30_000, timeout_ms),
         "max_block_ms": timeout_ms,
-        "max_request_size": MAX_MESSAGE_BYTES,
+        "bootstrap_timeout_ms": min(30_000, timeout_ms),
         # Records gather by themselves while a batch is under way, so that waiting would only add latency at a low rate.
         "linger_ms": 0,
         "batch_size": 256 * 1024,
@@ -95,28 +93,29 @@ def producer_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def open_producer(settings: Settings) -> Iterator[KafkaProducer]:
-    """A connected producer, closed on leaving.
+def connect(settings: Settings, max_record_bytes: int = MAX_MESSAGE_BYTES) -> KafkaProducer:
+    """A connected producer, which refuses larger records before sending them.
 
     Raises:
         kafka.errors.KafkaTimeoutError: no broker answers.
         RuntimeError: kafka-python gave a producer without idempotence.
     """
-    producer = KafkaProducer(**producer_options(settings))
+    producer = KafkaProducer(**producer_options(settings), max_request_size=max_record_bytes)
     if not (producer.config["enable_idempotence"] and producer.config["acks"] == -1):
-        producer.close(timeout=0)
+        disconnect(producer)
         raise RuntimeError("kafka-python turned idempotence off: publishing is refused, since records might be lost")
+    return producer
+
+
+def disconnect(producer: KafkaProducer) -> None:
+    """Close a producer, in what state ever it is. Records under way get 5 seconds."""
     try:
-        yield producer
-    finally:
-        try:
-            producer.close(timeout=5)
-        except kafka_errors.KafkaTimeoutError:
-            # Records are still under way, so it refuses to close and its thread would live on.
-            producer._sender.force_close()
-            producer._sender.join(5)
-            producer.close(timeout=5)
+        producer.close(timeout=5)
+    except kafka_errors.KafkaTimeoutError:
+        # Records are still under way, so it refuses to close and its thread would live on.
+        producer._sender.force_close()
+        producer._sender.join(5)
+        producer.close(timeout=5)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

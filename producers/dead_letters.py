@@ -2,8 +2,8 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,10 +13,10 @@ from machine_learning_engineering.headers import DeadLetterOrigin, read_origin, 
 from machine_learning_engineering.kafka import end_offsets, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, TOPICS
-from producers.client import open_producer
+from producers.client import connect, disconnect
 from producers.interruption import Interruption
 from producers.journal import Place, open_journal
-from producers.publisher import Errors, Outcome, Producer, Publisher
+from producers.publisher import Errors, Outcome, Publisher
 
 _ADDRESS = re.compile(r"(\d+):(\d+)")
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
@@ -160,7 +160,6 @@ def replay(
     limit: int | None = None,
     on_letter: Callable[[DeadLetter, str], None] | None = None,
     interruption: Interruption | None = None,
-    producer: Producer | None = None,
 ) -> DeadLetterReport:
     """Publish each letter's original bytes, key and headers to the topic and partition that it came from.
 
@@ -216,8 +215,13 @@ def replay(
                 accepted=count, interrupted=interruption.requested, already=already, foreign=foreign
             )
 
-        with open_producer(settings) if producer is None else nullcontext(producer) as sender:
-            publisher = Publisher(sender, settled=settled, timeout=settings.worker_delivery_timeout)
+        publisher = Publisher(
+            partial(connect, settings),
+            disconnect=disconnect,
+            settled=settled,
+            timeout=settings.worker_delivery_timeout,
+        )
+        with publisher:
             try:
                 for letter in chosen:
                     source = letter.origin.topic

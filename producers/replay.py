@@ -3,8 +3,8 @@
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -17,15 +17,17 @@ from machine_learning_engineering.events import PredictionRequested
 from machine_learning_engineering.headers import TRACEPARENT
 from machine_learning_engineering.kafka import end_offsets, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import REQUESTS
-from producers.client import MissingTopic, open_producer, partition_of
+from machine_learning_engineering.topics import REQUESTS, TOPICS
+from producers.client import MissingTopic, connect, disconnect, partition_of
 from producers.interruption import Interruption
 from producers.pace import Pace
-from producers.publisher import Errors, Headers, Outcome, Producer, Publisher
+from producers.publisher import Errors, Headers, Outcome, Publisher, ignore
 from producers.shift import Shift
 from producers.sources import Request
 
 _REPORT_EVERY = 0.1
+# What the topic takes as it is created; more is refused without a trip to the broker.
+MAX_REQUEST_RECORD_BYTES = next(int(topic.config["max.message.bytes"]) for topic in TOPICS if topic.name == REQUESTS)
 
 
 class Record(NamedTuple):
@@ -86,7 +88,6 @@ def replay(
     keep_ids: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
     interruption: Interruption | None = None,
-    producer: Producer | None = None,
 ) -> ReplayReport:
     """Publish `requests` to the topic of prediction requests, and wait for the outcome of each.
 
@@ -101,7 +102,6 @@ def replay(
         keep_ids: list the ids by outcome in the report. Costs some 100 bytes each.
         on_progress: called with the present state, at most ten times a second.
         interruption: when requested, no more is published and what is under way is waited for.
-        producer: a kafka-python producer to use and leave open; otherwise one is opened and closed.
 
     Raises:
         MissingTopic: the topic doesn't exist.
@@ -118,12 +118,13 @@ def replay(
     composer = Composer(model, shift, id_prefix)
     ids: dict[Outcome, list[str]] = {"accepted": [], "failed": [], "indeterminate": []}
     stopped_by: Exception | None = None
-    with open_producer(settings) if producer is None else nullcontext(producer) as sender:
-        publisher = Publisher(
-            sender,
-            settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else None,
-            timeout=settings.worker_delivery_timeout,
-        )
+    publisher = Publisher(
+        partial(connect, settings, MAX_REQUEST_RECORD_BYTES),
+        disconnect=disconnect,
+        settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
+        timeout=settings.worker_delivery_timeout,
+    )
+    with publisher:
         publisher.while_waiting = report = _reporter(publisher, on_progress)
 
         def meanwhile() -> bool:

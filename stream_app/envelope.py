@@ -1,13 +1,12 @@
 """Reading a record as a request, or saying in words why it is none."""
 
-import json
-import math
 import re
 from typing import Any
 
 import msgspec
 
 from machine_learning_engineering.events import PredictionRequested, decode_request
+from machine_learning_engineering.features import malformed
 
 # Reading a broken record for its id is a courtesy: not at any price.
 _COURTESY_BYTES = 64 * 1024
@@ -58,31 +57,10 @@ def _unreadable(value: bytes, error: Exception) -> NotARequest:
         return NotARequest("invalid-request", "features: nested too deeply to be read")
     try:
         value.decode()
-    except UnicodeDecodeError as found:
-        return NotARequest("not-utf8", f"the value is not UTF-8: byte 0x{value[found.start]:02x} at {found.start}")
-    field = _non_finite(value)
-    if field is not None:
-        return NotARequest("not-json", f"{field}: NaN and infinities are not JSON; send null, or leave the field out")
-    return NotARequest("not-json", f"the value is not JSON: {error}")
-
-
-def _non_finite(value: bytes) -> str | None:
-    """The path of the first NaN or infinity in what only Python takes for JSON."""
-    if len(value) > _COURTESY_BYTES:
-        return None
-    try:
-        waiting = [("", json.loads(value))]
-    except (ValueError, RecursionError):
-        return None
-    while waiting:
-        path, found = waiting.pop()
-        if isinstance(found, float) and not math.isfinite(found):
-            return path.removeprefix(".")
-        if isinstance(found, dict):
-            waiting += [(f"{path}.{name}", item) for name, item in found.items()]
-        elif isinstance(found, list):
-            waiting += [(f"{path}[{index}]", item) for index, item in enumerate(found)]
-    return None
+    except UnicodeDecodeError as broken:
+        return NotARequest("not-utf8", f"the value is not UTF-8: byte 0x{value[broken.start]:02x} at {broken.start}")
+    found = malformed(value) if len(value) <= _COURTESY_BYTES else None
+    return NotARequest("not-json", f"the value is not JSON: {found or error}")
 
 
 def _explain(error: msgspec.ValidationError) -> str:

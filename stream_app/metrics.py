@@ -55,6 +55,9 @@ class WorkerMetrics:
             ["topic", "partition"],
             registry=registry,
         )
+        self.assigned = Gauge(
+            "inflight_worker_assigned_partitions", "Partitions that this worker owns.", registry=registry
+        )
         self.model = Gauge(
             "inflight_worker_model", "1 for each model that is served.", ["model", "model_version"], registry=registry
         )

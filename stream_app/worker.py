@@ -87,6 +87,7 @@ class Worker:
     async def _watch(self, app: SliceApp) -> None:
         """Keep the gauges; exit when a partition has stopped to move: supervisors restart processes, not agents."""
         consumer: Any = app.consumer
+        self.metrics.assigned.set_function(lambda: len(consumer.assignment()))
         limit = self.settings.worker_stuck_after
         while not app.should_stop:
             await asyncio.sleep(1.0)
@@ -112,7 +113,7 @@ class Worker:
         logger.info("metrics on http://%s:%s/metrics", *server.server_address[:2])
         for name, model in self.models.items():
             logger.info("serving %s %s", name, model.version)
-        faust_worker = faust.Worker(self.app, redirect_stdouts=False, logging_config=LOGGING)
+        faust_worker = faust.Worker(self.app, loglevel="INFO", redirect_stdouts=False, logging_config=LOGGING)
         faust_worker.execute_from_commandline()
 
 

@@ -41,7 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
             f"REQUIRE_REAL=1, but {' and '.join(MISSING_TOOLS)} not found on PATH: no real broker", returncode=3
         )
     for variable in [name for name in os.environ if name.startswith("INFLIGHT_")]:
-        del os.environ[variable]
+        # INFLIGHT_TEST_DOSE and INFLIGHT_TEST_SEED are for the tests themselves.
+        if not variable.startswith("INFLIGHT_TEST_"):
+            del os.environ[variable]
 
 
 def pytest_report_header() -> list[str]:
@@ -149,7 +151,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
             node.start()
     search_url = {"elasticsearch_url": used[1].url} if len(used) > 1 else {}
     settings = Settings(
-        _env_file=None,
+        _env_file=None,  # type: ignore[call-arg]
         home=tmp_path,
         kafka_bootstrap_servers=used[0].bootstrap_servers,
         topic_prefix=f"t{uuid.uuid4().hex[:8]}-",

@@ -18,7 +18,9 @@ def demo(
         "embedded", help="One small process, or real Apache Kafka and Elasticsearch (need Java and Maven)."
     ),
     workers: int = typer.Option(2, min=1, max=16, help="How many workers share the requests."),
-    rate: float | None = typer.Option(None, min=1, help="Requests a second; as fast as the broker takes them if left out."),
+    rate: float | None = typer.Option(
+        None, min=1, help="Requests a second; as fast as the broker takes them if left out."
+    ),
     limit: int | None = typer.Option(None, min=1, help="At most so many diamonds."),
     stay: bool = typer.Option(False, "--stay", help="Keep everything up afterwards, until Ctrl-C."),
     as_json: bool = typer.Option(False, "--json", help="End with one JSON object, alone on the last line."),
@@ -39,7 +41,7 @@ def demo(
     console = Console(stderr=True)
     try:
         with (
-            _display(console) as report,
+            _Display(console) as report,
             run_demo(load_settings(), Options(stack, workers, rate, limit), report) as running,
         ):
             summary = summarize(running)
@@ -49,7 +51,7 @@ def demo(
             if stay:
                 _stay(console, running)
     except (DemoFailed, StackError, DatasetUnavailable) as error:
-        console.print(f"[red]The demo failed:[/red] {error}", highlight=False)
+        console.print(f"The demo failed: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(2) from None
     if as_json:
         typer.echo(json.dumps(summary))
@@ -69,7 +71,7 @@ def summarize(running: "Running") -> dict[str, Any]:
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
 
 
-class _display:  # noqa: N801 - used like a function
+class _Display:
     """Live progress on a terminal; plain lines otherwise."""
 
     def __init__(self, console: Any) -> None:
@@ -77,11 +79,15 @@ class _display:  # noqa: N801 - used like a function
 
         self._console = console
         self._progress = Progress(
-            TextColumn("{task.description:>10}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+            TextColumn("{task.description:>10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
         )
         self._tasks: dict[str, Any] = {}
 
-    def __enter__(self) -> "_display":
+    def __enter__(self) -> "_Display":
         self._progress.start()
         return self
 
@@ -96,7 +102,9 @@ class _display:  # noqa: N801 - used like a function
 
     def count(self, count: Any) -> None:
         if not self._tasks:
-            self._tasks = {name: self._progress.add_task(name, total=None) for name in ("published", "answered", "indexed")}
+            self._tasks = {
+                name: self._progress.add_task(name, total=None) for name in ("published", "answered", "indexed")
+            }
         for name, task in self._tasks.items():
             self._progress.update(task, completed=getattr(count, name), total=max(count.published, 1))
 

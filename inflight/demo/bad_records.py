@@ -1,4 +1,4 @@
-"""Records that a careless producer might send. Each has to end in a dead letter or a failed result, and stop nothing."""
+"""Records of careless producers. Each has to end in a dead letter or a failed result, and stop nothing."""
 
 from typing import NamedTuple
 

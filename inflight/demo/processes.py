@@ -1,6 +1,8 @@
 """The product's own processes, run as a user would: `python -m ROOM`, each with its log and its metrics."""
 
+import re
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,11 @@ from inflight.stack.process import Launch, Node, free_port
 
 
 class Process(Node):
-    """One process of the product. It is ready when it serves its metrics."""
+    """One process of the product.
+
+    Args:
+        ready_when: what its metrics have to say before it counts as ready, a regular expression.
+    """
 
     seconds_to_ready = 60.0
 
@@ -21,10 +27,12 @@ class Process(Node):
         environment: Mapping[str, str],
         *,
         port_variable: str,
+        ready_when: str = "",
         **kwargs: Any,
     ) -> None:
         self.name = name  # type: ignore[misc]
         super().__init__(directory, **kwargs)
+        self._ready_when = re.compile(ready_when)
         self._arguments = list(arguments)
         self.metrics_port = free_port()
         self._environment = {**environment, port_variable: str(self.metrics_port)}
@@ -40,10 +48,9 @@ class Process(Node):
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
     def is_ready(self) -> bool:
-        """Whether the metrics are served."""
-        from inflight.stack.process import is_listening
-
-        return is_listening(self.metrics_port)
+        """Whether the metrics are served, and say so."""
+        with urllib.request.urlopen(self.metrics_url, timeout=2) as answer:  # noqa: S310 - our own loopback address
+            return self._ready_when.search(answer.read().decode()) is not None
 
     def prepare(self) -> Launch:
         """Run this Python, with the environment of the deployment."""
@@ -59,6 +66,7 @@ def product(directory: Path, environment: Mapping[str, str], workers: int) -> li
             directory,
             environment,
             port_variable="INFLIGHT_WORKER_METRICS_PORT",
+            ready_when=r"inflight_worker_assigned_partitions [1-9]",
         )
         for number in range(1, workers + 1)
     ]

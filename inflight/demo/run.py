@@ -2,10 +2,9 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.processes import Process, product
@@ -14,6 +13,7 @@ from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
 from machine_learning_engineering.kafka import create_topics
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import LOGS, REQUESTS
 from machine_learning_engineering.training import train
 from model import available
 from monitoring.audit import Audit
@@ -53,12 +53,14 @@ class Count:
     indexed: int
 
 
-@dataclass
-class Report:
-    """What is told while the demo runs: a line for each step, and counts."""
+class Report(Protocol):
+    """Who is told how the demo goes."""
 
-    step: Callable[[str], None] = lambda _: None
-    count: Callable[[Count], None] = lambda _: None
+    def step(self, text: str) -> None:
+        """A step begins."""
+
+    def count(self, count: Count) -> None:
+        """Records went on."""
 
 
 @dataclass
@@ -138,41 +140,53 @@ def _next(items: Iterator[Any]) -> Iterator[Any]:
 
 
 def _replay_and_wait(running: Running, options: Options, report: Report) -> None:
+    with contextlib.closing(LagReader(running.settings)) as reader:
+        _follow(running, options, report, _Lag(reader, report))
+
+
+def _follow(running: Running, options: Options, report: Report, lag: "_Lag") -> None:
     settings = running.settings
-    lag = LagReader(settings)
-    published, looked_at, state = 0, 0.0, (0, 0)
-
-    def look(progress: Progress | None = None) -> tuple[int, int]:
-        nonlocal published, looked_at, state
-        if progress is not None:
-            published = progress.accepted
-        # Asking the broker costs it time, and the replay too.
-        if progress is None or time.monotonic() - looked_at > 1.0:
-            looked_at = time.monotonic()
-            behind = lag.read()
-            requests_behind, logs_behind = behind[WORKER, "prediction-requests"], behind[INDEXER, "prediction-logs"]
-            state = (requests_behind, logs_behind)
-        answered = max(0, published - state[0])
-        report.count(Count(published, answered, max(0, answered - state[1])))
-        return state
-
     prefix = f"demo-{time.time_ns() // 1_000_000:x}"
-    running.replayed = replay(
-        settings, requests(options, settings, prefix), rate=options.rate, on_progress=look, id_prefix=prefix
-    )
-    before, moved = look(), time.monotonic()
-    while (now := look()) != (0, 0):
+    source = requests(options, settings, prefix)
+    running.replayed = replay(settings, source, rate=options.rate, on_progress=lag.published, id_prefix=prefix)
+    waiting, moved = lag.look(), time.monotonic()
+    while waiting != (0, 0):
         for process in running.processes:
             if not process.is_alive():
                 raise DemoFailed(f"{process.name} ended.\n{process.log_tail()}")
-        if now != before:
-            before, moved = now, time.monotonic()
+        before, waiting = waiting, lag.look()
+        if waiting != before:
+            moved = time.monotonic()
         elif time.monotonic() - moved > STALLED_SECONDS:
             logs = ", ".join(str(process.log_path) for process in running.processes)
-            raise DemoFailed(
-                f"nothing moved for {STALLED_SECONDS:.0f} s: {now[0]} requests and {now[1]} logs wait; see {logs}"
-            )
+            wait = f"{waiting[0]} requests and {waiting[1]} logs wait"
+            raise DemoFailed(f"nothing moved for {STALLED_SECONDS:.0f} s: {wait}; see {logs}")
         time.sleep(0.2)
+
+
+class _Lag:
+    """How many requests and logs wait, as the broker has it; tells the report."""
+
+    def __init__(self, reader: LagReader, report: Report) -> None:
+        self._reader = reader
+        self._report = report
+        self._published = 0
+        self._looked_at = 0.0
+
+    def published(self, progress: Progress) -> None:
+        """Note what is accepted so far. Asking the broker costs it time, so not at each call."""
+        self._published = progress.accepted
+        if time.monotonic() - self._looked_at > 1.0:
+            self.look()
+
+    def look(self) -> tuple[int, int]:
+        """Requests that wait for the workers, and logs that wait for the indexer."""
+        behind = self._reader.read()
+        self._looked_at = time.monotonic()
+        waiting = behind[WORKER, REQUESTS], behind[INDEXER, LOGS]
+        answered = max(0, self._published - waiting[0])
+        self._report.count(Count(self._published, answered, max(0, answered - waiting[1])))
+        return waiting
 
 
 def _metrics(metrics: Any) -> str:

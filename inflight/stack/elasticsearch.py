@@ -105,9 +105,7 @@ class ElasticsearchNode(Node):
                 os.chown(path, self._uid, self._uid)
         java = shutil.which("java")
         if java is None:
-            raise StackError(
-                "Elasticsearch needs Java 17: install it (Debian: apt-get install openjdk-17-jre-headless)"
-            )
+            raise StackError("Elasticsearch needs Java 17: install it (Debian: apt-get install default-jre-headless)")
         env = {
             "ES_PATH_CONF": str(config),
             "ES_TMPDIR": str(folders["tmp"]),

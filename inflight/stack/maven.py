@@ -17,7 +17,9 @@ from inflight.stack.process import StackError
 
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 RESOLVE_SECONDS = 900
-FIX = "install Java 17 and Maven (Debian: apt-get install openjdk-17-jre-headless maven), or use the embedded stack"
+FIX = (
+    "install Java 17 or newer and Maven (Debian: apt-get install default-jre-headless maven), or use the embedded stack"
+)
 
 
 class Artifact(NamedTuple):

@@ -63,22 +63,23 @@ class ProcessId(NamedTuple):
 
 
 def _look(pid: int | None = None) -> Iterator[tuple[int, str]]:
-    """Group and start of the living processes: of one, or of all. Those that have ended and wait to be reaped count not."""
+    """Group and start of living processes, one or all; not of those that have ended and wait to be reaped."""
     if Path("/proc/self/stat").exists():
         for path in [Path(f"/proc/{pid}/stat")] if pid else Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 # The command, the second field, is in parentheses and may hold anything, so we count from its end.
                 fields = path.read_text().rpartition(")")[2].split()
-                if fields[0] not in "ZX":
-                    yield int(fields[2]), fields[19]
+                state, group, threads, started = fields[0], int(fields[2]), int(fields[17]), fields[19]
+                # The first thread of a killed JVM ends before the others, which still hold its port and its files.
+                if state not in "ZX" or threads > 1:
+                    yield group, started
         return
     which = ["-p", str(pid)] if pid else ["-A"]
-    for line in subprocess.run(
-        ["ps", *which, "-o", "stat=,pgid=,lstart="], capture_output=True, text=True
-    ).stdout.splitlines():
-        state, group, started = line.split(maxsplit=2)
+    listed = subprocess.run(["ps", *which, "-o", "stat=,pgid=,lstart="], capture_output=True, text=True, check=False)
+    for line in listed.stdout.splitlines():
+        state, group_id, started = line.split(maxsplit=2)
         if state[0] not in "ZX":
-            yield int(group), started
+            yield int(group_id), started
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, TOPICS
@@ -24,6 +24,8 @@ def client_options(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "broker.address.family": "v4",
+        # Errors only: librdkafka writes to standard error also what it mends by itself, such as a closed connection.
+        "log_level": 3,
         **settings.kafka_options,
     }
 
@@ -80,18 +82,17 @@ def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
                 raise
     # A broker answers before it has learnt of the topic itself: until then, clients are told that there is none.
     deadline = time.monotonic() + timeout
-    while missing := [topic.topic for topic in wanted if not _is_ready(admin.list_topics(topic.topic, timeout=timeout))]:
+    names = [topic.topic for topic in wanted]
+    while unready := [name for name in names if not _is_ready(admin.list_topics(name, timeout=timeout).topics[name])]:
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{', '.join(missing)} got no leader within {timeout} s")
+            raise TimeoutError(f"{', '.join(unready)} got no leader within {timeout} s")
         time.sleep(0.02)
     return created
 
 
-def _is_ready(metadata: Any) -> bool:
-    return all(
-        topic.error is None and topic.partitions and all(partition.leader >= 0 for partition in topic.partitions.values())
-        for topic in metadata.topics.values()
-    )
+def _is_ready(topic: TopicMetadata) -> bool:
+    partitions = topic.partitions.values()
+    return topic.error is None and bool(partitions) and all(partition.leader >= 0 for partition in partitions)
 
 
 def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:

@@ -70,7 +70,8 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     def on_revoked(self, tps: set[TP]) -> dict[TP, int]:
         """Wait until Faust has let go of the slices in flight; returns what is finished, to be committed."""
-        return self._soon(self._let_go(tps, lost=False)).result(DRAIN_SECONDS + BROKER_SECONDS)
+        finished: dict[TP, int] = self._soon(self._let_go(tps, lost=False)).result(DRAIN_SECONDS + BROKER_SECONDS)
+        return finished
 
     def on_lost(self, tps: set[TP]) -> None:
         """Drop what is in flight: the partitions have another owner."""
@@ -150,7 +151,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         if not self._unacked_messages:
             self._drained.set()
         self.pump.release(slice_.size)
-        return self.tracker.finish(slice_.tp, slice_.first)
+        return self.tracker.finish(slice_.tp, slice_.first, slice_.next_offset)
 
     # Commit
 
@@ -213,7 +214,8 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     async def position(self, tp: TP) -> int | None:
         """The offset after the last record read; None if none was."""
-        return self._read_offset[tp]
+        offset: int | None = self._read_offset[tp]
+        return offset
 
     async def earliest_offsets(self, *partitions: TP) -> Mapping[TP, int]:
         """First offset of each partition that the log still holds."""

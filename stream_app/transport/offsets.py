@@ -63,11 +63,12 @@ class OffsetTracker(Generic[P]):
         state.open[first] = _Slice(next_offset, monotonic())
         state.begun_below = next_offset
 
-    def finish(self, partition: P, first: int) -> bool:
-        """Every output of the slice that begins at `first` is acknowledged; False if it is not (or no more) ours."""
+    def finish(self, partition: P, first: int, next_offset: int) -> bool:
+        """Every output of a slice is acknowledged; False if the slice is not (or no more) ours, or finished already."""
         state = self._partitions.get(partition)
         found = state.open.get(first) if state is not None else None
-        if state is None or found is None or found.done:
+        # A slice of an earlier assignment may come late, and begin where a longer one of this assignment does.
+        if state is None or found is None or found.done or found.next_offset != next_offset:
             return False
         found.done = True
         while state.open:

@@ -2,7 +2,6 @@ import pytest
 from kafka import errors as kafka_errors
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MAX_MESSAGE_BYTES
 from producers.client import is_refusal, is_timeout, partition_of, producer_options
 
 
@@ -17,7 +16,6 @@ def test_nothing_that_idempotence_needs_is_left_to_a_default() -> None:
     assert options["acks"] == "all"
     assert 1 <= options["max_in_flight_requests_per_connection"] <= 5
     assert options["retries"] > 0
-    assert options["max_request_size"] == MAX_MESSAGE_BYTES
     assert options["bootstrap_servers"] == ["a:1", "b:2"]
 
 

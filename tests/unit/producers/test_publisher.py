@@ -50,27 +50,27 @@ def _counts(publisher: Publisher) -> tuple[int, int, int, int]:
 
 def test_an_acknowledged_record_is_accepted_once() -> None:
     """One record, acknowledged: accepted 1 and nothing else."""
-    publisher = Publisher(Script())
+    publisher = Publisher(lambda: Script())
     publisher.publish("t", key=b"k", value=b"v")
     publisher.drain()
     assert _counts(publisher) == (1, 0, 0, 0)
 
 
-def test_a_record_that_is_too_large_fails_without_a_retry_and_says_why() -> None:
-    """A refusal is final: sent once, failed, with the broker's words."""
-    producer = Script(kafka_errors.MessageSizeTooLargeError("5 MB"))
-    publisher = Publisher(producer)
+def test_a_record_that_is_refused_when_it_is_alone_has_failed() -> None:
+    """Refused beside others or not, then again alone over a new producer: failed, with the broker's words."""
+    producer = Script(*[kafka_errors.MessageSizeTooLargeError("5 MB")] * 2)
+    publisher = Publisher(lambda: producer)
     publisher.publish("t", key=b"k", value=b"v")
     publisher.drain()
     assert _counts(publisher) == (0, 1, 0, 0)
-    assert len(producer.sent) == 1
+    assert len(producer.sent) == 2
     assert "5 MB" in publisher.errors["MessageSizeTooLargeError"].first
 
 
 @pytest.mark.parametrize("error", [kafka_errors.KafkaTimeoutError("60 s"), kafka_errors.RequestTimedOutError()])
 def test_a_send_that_timed_out_is_indeterminate_and_neither_failed_nor_accepted(error: Exception) -> None:
     """Nobody knows whether a record whose send timed out was written, so nothing else is claimed."""
-    publisher = Publisher(Script(error))
+    publisher = Publisher(lambda: Script(error))
     publisher.publish("t", key=b"k", value=b"v")
     publisher.drain()
     assert _counts(publisher) == (0, 0, 1, 0)
@@ -79,7 +79,7 @@ def test_a_send_that_timed_out_is_indeterminate_and_neither_failed_nor_accepted(
 def test_a_passing_error_is_retried_with_the_same_bytes_and_key() -> None:
     """A retry repeats topic, value, key, headers and partition, so a consumer can recognise it."""
     producer = Script(kafka_errors.OutOfOrderSequenceNumberError(), kafka_errors.NotLeaderForPartitionError())
-    publisher = Publisher(producer)
+    publisher = Publisher(lambda: producer)
     publisher.publish("t", key=b"k", value=b"v", headers=[("h", b"1")], partition=2)
     publisher.drain()
     assert _counts(publisher) == (1, 0, 0, 0)
@@ -89,7 +89,7 @@ def test_a_passing_error_is_retried_with_the_same_bytes_and_key() -> None:
 def test_retries_are_bounded_and_end_indeterminate() -> None:
     """After three attempts it is over; since an attempt may have been written, the outcome is indeterminate."""
     producer = Script(*[kafka_errors.UnknownProducerIdError()] * 9)
-    publisher = Publisher(producer)
+    publisher = Publisher(lambda: producer)
     publisher.publish("t", key=b"k", value=b"v")
     publisher.drain()
     assert len(producer.sent) == 3
@@ -101,7 +101,7 @@ def test_no_retry_after_the_time_is_used_up() -> None:
     now = [0.0]
     sending = Sending(kafka_errors.NotLeaderForPartitionError())
     producer = Script(sending)
-    publisher = Publisher(producer, timeout=5.0, clock=lambda: now[0])
+    publisher = Publisher(lambda: producer, timeout=5.0, clock=lambda: now[0])
     publisher.publish("t", key=b"k", value=b"v")
     now[0] = 6.0
     publisher.settle()
@@ -115,7 +115,7 @@ def test_an_error_raised_by_send_itself_is_an_outcome_too() -> None:
         def send(self, topic, value, key, headers, partition):  # type: ignore[no-untyped-def]
             raise kafka_errors.MessageSizeTooLargeError("9 MB")
 
-    publisher = Publisher(Raising())
+    publisher = Publisher(Raising)
     publisher.publish("t", key=b"k", value=b"v")
     assert _counts(publisher) == (0, 1, 0, 0)
 
@@ -124,7 +124,7 @@ def test_an_error_raised_by_send_itself_is_an_outcome_too() -> None:
 def test_no_more_than_the_bound_is_outstanding(max_records: int, max_bytes: int) -> None:
     """Records wait their turn when too many, or too many bytes, are under way."""
     producer = Script(*[Sending(None, done=False) for _ in range(50)])
-    publisher = Publisher(producer, max_records=max_records, max_bytes=max_bytes)
+    publisher = Publisher(lambda: producer, max_records=max_records, max_bytes=max_bytes)
     most = 0
     for _ in range(50):
         publisher.publish("t", key=b"k", value=b"0123456789")
@@ -137,12 +137,96 @@ def test_no_more_than_the_bound_is_outstanding(max_records: int, max_bytes: int)
 def test_what_gets_no_answer_becomes_indeterminate_when_draining_ends() -> None:
     """Draining is bounded in time; an unknown outcome is reported as one."""
     seen: list[tuple[str, str]] = []
-    publisher = Publisher(Script(None, Never()), settled=lambda label, outcome, _: seen.append((label, outcome)))
+    publisher = Publisher(
+        lambda: Script(None, Never()), settled=lambda label, outcome, _: seen.append((label, outcome))
+    )
     publisher.publish("t", key=b"k", value=b"v", label="a")
     publisher.publish("t", key=b"k", value=b"v", label="b")
     publisher.drain(timeout=0.01)
     assert _counts(publisher) == (1, 0, 1, 0)
     assert seen == [("a", "accepted"), ("b", "indeterminate")]
+
+
+class Spending:
+    """Producers as kafka-python's idempotent one is: after a refusal, everything fails with the same error."""
+
+    def __init__(self) -> None:
+        self.log: list[bytes] = []
+        self.connected = 0
+        self.open = 0
+
+    def connect(self) -> "Spending.Producer":
+        self.connected += 1
+        self.open += 1
+        return Spending.Producer(self)
+
+    def disconnect(self, producer: Any) -> None:
+        self.open -= 1
+
+    class Producer:
+        def __init__(self, broker: "Spending") -> None:
+            self.broker = broker
+            self.waiting: list[tuple[bytes, Sending]] = []
+            self.spent: Exception | None = None
+
+        def send(self, topic, value, key, headers, partition):  # type: ignore[no-untyped-def]
+            producer = self
+
+            class Waiting(Sending):
+                def get(self, timeout: float | None = None) -> Any:
+                    producer.flush()
+
+            sending = Waiting(None, done=False)
+            self.waiting.append((value, sending))
+            return sending
+
+        def flush(self) -> None:
+            for value, sending in self.waiting:
+                if self.spent is None and value.startswith(b"bad"):
+                    self.spent = kafka_errors.InvalidRecordError(value.decode())
+                if self.spent is None:
+                    self.broker.log.append(value)
+                sending.exception = self.spent
+                sending.is_done = True
+            self.waiting.clear()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=60), st.integers(1, 20))
+def test_a_refused_record_fails_alone_though_it_takes_the_producer_with_it(bad: list[bool], max_records: int) -> None:
+    """Exactly the bad records fail, each for its own reason, and the good ones are accepted, each written once."""
+    broker = Spending()
+    outcomes: dict[bytes, str] = {}
+    values = [b"bad-%d" % n if is_bad else b"good-%d" % n for n, is_bad in enumerate(bad)]
+
+    def settled(label: bytes, outcome: str, error: BaseException | None) -> None:
+        outcomes[label] = outcome
+        assert error is None or label.decode() in str(error)
+
+    with Publisher(broker.connect, disconnect=broker.disconnect, settled=settled, max_records=max_records) as publisher:
+        for value in values:
+            publisher.publish("t", key=b"k", value=value, label=value)
+        publisher.drain()
+    assert outcomes == {value: "failed" if value.startswith(b"bad") else "accepted" for value in values}
+    assert sorted(broker.log) == sorted(value for value in values if value.startswith(b"good"))
+    assert (publisher.failed, publisher.indeterminate) == (sum(bad), 0)
+    assert broker.open == 0
+
+
+def test_when_no_new_connection_comes_what_is_in_doubt_is_indeterminate() -> None:
+    """And the next publish says that there is no broker."""
+    connections = [Script(kafka_errors.OutOfOrderSequenceNumberError())]
+
+    def connect() -> Script:
+        if not connections:
+            raise kafka_errors.KafkaTimeoutError("no broker")
+        return connections.pop()
+
+    publisher = Publisher(connect)
+    publisher.publish("t", key=b"k", value=b"v")
+    publisher.drain()
+    assert _counts(publisher) == (0, 0, 1, 0)
+    with pytest.raises(kafka_errors.KafkaTimeoutError, match="no broker"):
+        publisher.publish("t", key=b"k", value=b"v")
 
 
 OUTCOMES = st.lists(
@@ -165,7 +249,7 @@ def test_every_record_has_exactly_one_outcome_whatever_the_broker_answers(
 ) -> None:
     """Accepted, failed and indeterminate sum up to what was published, and `settled` is called once a record."""
     seen: list[int] = []
-    publisher = Publisher(Script(*outcomes), settled=lambda label, *_: seen.append(label), max_records=7)
+    publisher = Publisher(lambda: Script(*outcomes), settled=lambda label, *_: seen.append(label), max_records=7)
     for label in range(records):
         publisher.publish("t", key=b"k", value=b"v", label=label)
     publisher.drain()

@@ -1,0 +1,28 @@
+"""What is measured: each case is a process that reads requests, answers them, and runs until SIGTERM."""
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    """A process to measure: ``python -m module``. `what` says in words what it does."""
+
+    module: str
+    what: str
+
+
+CASES = {
+    "worker": Case("stream_app", "Inflight worker: results and logs"),
+    "bare": Case("benchmarks.cases.bare", "bare confluent-kafka loop: results"),
+    "aiokafka": Case("benchmarks.cases.aiokafka_batch", "aiokafka batch loop: results"),
+    "kafka-python": Case("benchmarks.cases.kafka_python_batch", "kafka-python batch loop: results"),
+    "faststream": Case("benchmarks.cases.faststream_batch", "FastStream batch subscriber: results"),
+    "faust": Case("benchmarks.cases.plain_faust", "plain Faust take(1024) and send: results"),
+}
+REFERENCE = "bare"
+"""The case that the others are compared with, in the same round."""
+
+LATENCY_CASES = {
+    "worker": CASES["worker"],
+    "bare": CASES["bare"],
+    "echo": Case("benchmarks.cases.echo", "bare confluent-kafka loop without a model"),
+}

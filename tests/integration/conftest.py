@@ -1,0 +1,46 @@
+"""Whole deployments for the fault tests: a model that is trained once, and processes over each test's own topics."""
+
+import gc
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training import train
+from model import available
+from tests.integration.deployment import Deployment
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home whose registry holds the diamonds champion, trained once in a session."""
+    home = Settings(home=tmp_path_factory.mktemp("home"), _env_file=None)
+    train(available()["diamonds"], home)
+    return home
+
+
+@pytest.fixture(scope="session")
+def diamonds(models: Settings) -> MLEModel:
+    """The champion as the workers open it."""
+    return Registry(models.registry_dir).open("diamonds", model_class=available()["diamonds"])
+
+
+@pytest.fixture
+def deployment(settings: Settings, models: Settings, diamonds: MLEModel) -> Iterator[Deployment]:
+    """A deployment without any process yet, on topics of its own; what a test starts is ended after it."""
+    with Deployment(settings, models, diamonds) as found:
+        yield found
+    # kafka-python drops the sockets of failed connections without closing them: let them be found here.
+    gc.collect()
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    """Random numbers from a seed that is printed; INFLIGHT_TEST_SEED repeats a run."""
+    seed = int(os.environ.get("INFLIGHT_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
+    print(f"seed: INFLIGHT_TEST_SEED={seed}")
+    return random.Random(seed)

@@ -1,0 +1,331 @@
+"""The product's own processes over the topics of one test, restarted as a supervisor would, and the oracle over them."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import psutil
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from inflight.demo.processes import Process
+from machine_learning_engineering import events
+from machine_learning_engineering.events import PredictionCompleted
+from machine_learning_engineering.kafka import client_options, end_offsets, read_to_end, topic_name
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import LOGS, REQUESTS, RESULTS
+from monitoring.audit import Audit
+from monitoring.evidence import take_audit
+from monitoring.groups import INDEXER, WORKER
+from monitoring.lag import LagReader
+from producers.interruption import Interruption
+from producers.replay import Progress, ReplayReport, Source, replay
+
+FULL = os.environ.get("INFLIGHT_TEST_DOSE") == "full"
+SESSION_TIMEOUT = 6.0
+"""Of consumers, in seconds: a broker allows no shorter one. It is how long a group waits for a member that was killed."""
+SETTLE_SECONDS = 75.0
+_AWAY = (KafkaException, TimeoutError, OSError)
+
+
+def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    """Poll until `condition` is true; a broker that is away counts as no. Returns how long that took, in seconds."""
+    started = time.monotonic()
+    while True:
+        with contextlib.suppress(*_AWAY):
+            if condition():
+                return time.monotonic() - started
+        assert time.monotonic() - started < seconds, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class Supervised(Process):
+    """A process that its deployment starts again when it ends, unless it was meant to end."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.wanted = False
+        self.exit_codes: list[int] = []
+
+    def _reap(self) -> None:
+        if self._child is not None:
+            self.exit_codes.append(self._child.wait(timeout=10))
+            self._child = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the present run."""
+        assert self.process_id is not None
+        return self.process_id.pid
+
+    def serves(self) -> bool:
+        """Whether it runs and has begun its work."""
+        return self.is_alive() and self.is_ready()
+
+    def rss(self) -> int:
+        """Resident memory in bytes; 0 while it is down."""
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.NoSuchProcess:
+            return 0
+
+    def metric(self, sample: str, **labels: str) -> float:
+        """A sample of its metrics, summed over the labels that are not given; 0 where it can't be read."""
+        try:
+            with urllib.request.urlopen(self.metrics_url, timeout=2) as answer:
+                families = list(text_string_to_metric_families(answer.read().decode()))
+        except OSError:
+            return 0.0
+        found = (one for family in families for one in family.samples if one.name == sample)
+        return sum(one.value for one in found if labels.items() <= one.labels.items())
+
+
+class Load(threading.Thread):
+    """A replay in the background. `accepted` counts while it runs; `report` waits for its end."""
+
+    def __init__(self, settings: Settings, requests: Iterable[Source], rate: float | None, prefix: str) -> None:
+        super().__init__(name="load", daemon=True)
+        self._settings, self._requests, self._rate, self._prefix = settings, requests, rate, prefix
+        self._interruption = Interruption()
+        self._outcome: ReplayReport | BaseException | None = None
+        self.accepted = 0
+
+    def run(self) -> None:
+        try:
+            self._outcome = replay(
+                self._settings,
+                self._requests,
+                model="diamonds",
+                rate=self._rate,
+                id_prefix=self._prefix,
+                keep_ids=True,
+                on_progress=self._progress,
+                interruption=self._interruption,
+            )
+        except BaseException as error:
+            self._outcome = error
+
+    def _progress(self, progress: Progress) -> None:
+        self.accepted = progress.accepted
+
+    def reaches(self, count: int, seconds: float = 120.0) -> None:
+        """Wait until so many requests are accepted."""
+        until(lambda: self.accepted >= count or not self.is_alive(), seconds, f"{count} requests are accepted")
+        assert self.accepted >= count, f"the load ended at {self.accepted}: {self._outcome}"
+
+    def stop(self) -> None:
+        """Publish no more; what is under way is waited for in `report`."""
+        self._interruption.requested = True
+
+    def report(self, seconds: float = 150.0) -> ReplayReport:
+        """The account of the whole load."""
+        self.join(seconds)
+        assert isinstance(self._outcome, ReplayReport), f"the load did not end well: {self._outcome!r}"
+        return self._outcome
+
+
+class Deployment:
+    """Workers and indexers of one test. As a context manager it stops all of them at the end."""
+
+    def __init__(self, settings: Settings, models: Settings, model: MLEModel) -> None:
+        self.settings = settings
+        self._environment = {
+            "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+            "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
+            "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
+            "INFLIGHT_WORKER_SESSION_TIMEOUT": str(SESSION_TIMEOUT),
+            "INFLIGHT_HOME": str(models.home.absolute()),
+        }
+        self._models = models
+        self._model = model
+        self._directory: Path = settings.home / "processes"
+        self._lag = LagReader(settings, timeout=5.0)
+        self._admin = AdminClient(client_options(settings))
+        self._processes: list[Supervised] = []
+        self._loads: list[Load] = []
+        self._lock = threading.RLock()
+        self._closing = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._supervisor.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for load in self._loads:
+            load.stop()
+        self._closing.set()
+        self._supervisor.join()
+        for process in self._processes:
+            # A stopped process takes no SIGTERM until it is continued.
+            with contextlib.suppress(ProcessLookupError):
+                if process.is_alive():
+                    os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+        for load in self._loads:
+            load.join(150)
+
+    # Processes
+
+    def worker(self, **environment: object) -> Supervised:
+        """A new worker, launched; `environment` without the prefix INFLIGHT_ and in lower case."""
+        return self._launch("worker", ["stream_app"], "INFLIGHT_WORKER_METRICS_PORT", environment)
+
+    def indexer(self, **environment: object) -> Supervised:
+        """A new indexer, launched."""
+        return self._launch("indexer", ["monitoring", "indexer"], "INFLIGHT_INDEXER_METRICS_PORT", environment)
+
+    def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
+        variables = self._environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
+        name = f"{kind}-{len(self._processes) + 1}"
+        process = Supervised(name, arguments, self._directory, variables, port_variable=port)
+        self._processes.append(process)
+        self.start(process)
+        return process
+
+    def start(self, process: Supervised) -> None:
+        """Launch a process that is down; it is kept running from now on."""
+        with self._lock:
+            process.launch()
+            process.wanted = True
+
+    def stop(self, process: Supervised) -> float:
+        """SIGTERM, and no restart. Returns the seconds until it ended; it has to end by itself and with code 0."""
+        started = time.monotonic()
+        with self._lock:
+            process.wanted = False
+            process.stop(grace=30.0)
+        assert process.exit_codes[-1] == 0, f"{process.name} ended with {process.exit_codes[-1]}.\n{process.log_tail()}"
+        return time.monotonic() - started
+
+    def abandon(self, process: Supervised) -> None:
+        """No restart from now on."""
+        process.wanted = False
+
+    def kill(self, process: Supervised) -> None:
+        """kill -9; it is started again at once, if it was meant to run."""
+        with self._lock:
+            process.kill()
+
+    def _supervise(self) -> None:
+        while not self._closing.wait(0.1):
+            with self._lock:
+                for process in self._processes:
+                    if process.wanted and not process.is_alive():
+                        process._reap()
+                        process.launch()
+
+    # What can be seen of it
+
+    def lag(self) -> tuple[int, int]:
+        """Requests that wait for the workers, and logs that wait for the indexers: what is not committed."""
+        behind = self._lag.read()
+        return behind[WORKER, REQUESTS], behind[INDEXER, LOGS]
+
+    def results(self) -> int:
+        """Records on the topic of results."""
+        return sum(high for _, high in end_offsets(self.settings, RESULTS, timeout=2.0).values())
+
+    def owners(self, group: str = WORKER) -> list[int]:
+        """How many partitions each member of a group that is not rebalancing owns; empty while it is."""
+        name = topic_name(self.settings, group)
+        found = self._admin.describe_consumer_groups([name], request_timeout=5.0)[name].result()
+        if found.state.name != "STABLE":
+            return []
+        return [len(member.assignment.topic_partitions) for member in found.members if member.assignment]
+
+    def serving(self, workers: int, seconds: float = 60.0) -> float:
+        """Wait until so many workers share the partitions."""
+        expected = min(workers, self.settings.topic_partitions)
+        return until(
+            lambda: len(self.owners()) == workers and sum(map(bool, self.owners())) == expected,
+            seconds,
+            f"{workers} workers share the partitions",
+        )
+
+    def settles(self, *, index: bool = False, seconds: float = SETTLE_SECONDS) -> float:
+        """Wait until everything that is on the topics is answered (and indexed) and committed."""
+        try:
+            return until(lambda: not any(self.lag() if index else self.lag()[:1]), seconds, "nothing waits any more")
+        except AssertionError as error:
+            tails = "\n".join(process.log_tail() for process in self._processes)
+            raise AssertionError(f"{error}; lag {self.lag()}, partitions by owner {self.owners()}\n{tails}") from None
+
+    def answers_more(self, than: int | None = None, seconds: float = 90.0) -> float:
+        """Wait until there are more results than now, or than a number."""
+        before = self.results() if than is None else than
+        return until(lambda: self.results() > before, seconds, f"there are more than {before} results")
+
+    # Load and oracle
+
+    def diamonds(self, count: int) -> Iterator[dict[str, Any]]:
+        """The features of so many diamonds, in the order of the dataset and again from its start."""
+        while count > 0:
+            for features in type(self._model).example_requests(self._models.data_dir):
+                if count <= 0:
+                    return
+                count -= 1
+                yield features
+
+    def load(self, requests: Iterable[Source] | int, *, rate: float | None = None, prefix: str = "f") -> Load:
+        """Begin to publish requests, or so many diamonds."""
+        source = self.diamonds(requests) if isinstance(requests, int) else requests
+        load = Load(self.settings, source, rate, prefix)
+        self._loads.append(load)
+        load.start()
+        return load
+
+    def verify(self, report: ReplayReport, *, repeats: bool, prefix: str = "", index: bool = False) -> Audit:
+        """The oracle: none lost, one outcome an id, every prediction equal to a recomputation, all indexed.
+
+        Args:
+            repeats: whether a result may be on the topic a second time, saying the same.
+        """
+        found = take_audit(self.settings, prefix, index=index)
+        assert found.kept, found
+        assert found.orphans == found.conflicts == 0, found
+        assert found.accepted == found.completed + found.failed + found.dead_letters, found
+        assert report.accepted <= found.accepted <= report.accepted + report.indeterminate, (report.errors, found)
+        assert report.failed == 0, report.errors
+        assert found.results_seen == found.completed + found.failed + found.repeats, found
+        assert repeats or not found.repeats, found
+        if index:
+            assert found.unindexed == found.index_dead_letters == 0, found
+            assert found.indexed_distinct == found.completed + found.failed, found
+        accepted = set(report.ids["accepted"])
+        answered = self._recompute()
+        if not found.failed and not found.dead_letters:
+            assert accepted <= answered
+        return found
+
+    def _recompute(self) -> set[str]:
+        """Compare every prediction on the topic, repeats too, with one made here; the ids that have one."""
+        encoded = [(record.key(), record.value()) for record in read_to_end(self.settings, RESULTS)]
+        results = [events.decode_result(value) for _, value in encoded]
+        completed = [result for result in results if isinstance(result, PredictionCompleted)]
+        wanted = {result.request_id for result in completed}
+        rows = {}
+        for record in read_to_end(self.settings, REQUESTS):
+            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                request = events.decode_request(record.value() or b"")
+                if request.request_id in wanted and record.key() == request.request_id.encode():
+                    rows[request.request_id] = self._model.decode(request.features)
+        predictions = dict(zip(rows, map(events.encode, self._model.predict(list(rows.values()))), strict=True))
+        for result in completed:
+            assert bytes(result.prediction) == predictions[result.request_id], result
+            assert result.model_version == self._model.version
+        return wanted
+
+
+def figures(**measured: object) -> None:
+    """Print what was measured: `pytest -rP` shows it."""
+    print("measured:", ", ".join(f"{name} {value}" for name, value in measured.items()))

@@ -1,0 +1,58 @@
+"""A worker with a model that does as its request says: {"n": 1, "sleep": 0.1}.
+
+Its settings come from the environment, as a real worker's do. Answers {"doubled": 2}.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from machine_learning_engineering.settings import Settings
+from stream_app.scoring import Scored
+from stream_app.transport.slices import Slice
+from stream_app.worker import Worker
+
+
+class Features(msgspec.Struct):
+    n: int
+    sleep: float = 0.0
+    """Seconds that the whole call takes because of this row."""
+    padding: str = ""
+    bug: bool = False
+
+
+class Answer(msgspec.Struct):
+    doubled: int
+
+
+class Doubling:
+    version = "1"
+    _decode = msgspec.json.Decoder(Features)
+
+    def decode(self, raw: msgspec.Raw) -> Features:
+        return self._decode.decode(raw)
+
+    def predict(self, rows: Sequence[Features]) -> list[Answer]:
+        time.sleep(sum(row.sleep for row in rows))
+        return [Answer(2 * row.n) for row in rows]
+
+
+def with_bug(score: Any) -> Any:
+    """Raise outside of every row's predict, where a request says so."""
+
+    def buggy(slices: Sequence[Slice]) -> list[Scored]:
+        if any(b'"bug"' in record.value() for slice_ in slices for record in slice_.records):
+            raise RuntimeError("a bug that no request may cause")
+        scored: list[Scored] = score(slices)
+        return scored
+
+    return buggy
+
+
+if __name__ == "__main__":
+    worker = Worker(Settings(_env_file=None), {"doubling": Doubling()})
+    scorer: Any = worker.lane._scorer
+    scorer.score = with_bug(scorer.score)
+    worker.run()

@@ -1,0 +1,149 @@
+"""Workers that are killed, stopped in their tracks, and come and go: nothing is lost and nothing answered twice."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from inflight.demo.bad_records import bad_records
+from machine_learning_engineering import events
+from machine_learning_engineering.events import PredictionFailed
+from machine_learning_engineering.headers import read_origin, without_origin
+from machine_learning_engineering.kafka import read_to_end
+from machine_learning_engineering.topics import DEAD_LETTERS, REQUESTS, RESULTS
+from producers.replay import Record, Source
+from producers.sources import Request
+from tests.integration.deployment import FULL, SESSION_TIMEOUT, Deployment, figures, until
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning")
+
+
+def test_ten_kills_of_three_workers_lose_nothing(deployment: Deployment, chance: Random) -> None:
+    """20,000 requests; kill -9 of a random worker at ten random moments; each is started again at once."""
+    workers = [deployment.worker() for _ in range(3)]
+    deployment.serving(3)
+    load = deployment.load(20_000, rate=500)
+    for moment in sorted(chance.sample(range(500, 19_500), 10)):
+        load.reaches(moment)
+        until(lambda: any(worker.serves() for worker in workers), 60, "a worker serves")
+        deployment.kill(chance.choice([worker for worker in workers if worker.serves()]))
+    killed = time.monotonic()
+    report = load.report()
+    deployment.settles()
+    recovered = time.monotonic() - killed
+    assert recovered < 75
+    codes = Counter(code for worker in workers for code in worker.exit_codes)
+    assert codes == {-signal.SIGKILL: 10}
+    found = deployment.verify(report, repeats=True)
+    assert found.completed == 20_000
+    figures(kills=10, repeats=found.repeats, settled_after_last_kill=f"{recovered:.1f} s", p99_ms=found.p99_ms)
+
+
+def test_one_percent_poison_each_becomes_what_it_has_to(deployment: Deployment) -> None:
+    """10,000 requests with every kind of bad record among them, each with headers of its own."""
+    bad = [record for number in range(4) for record in bad_records(f"bad{number}")][:100]
+    poison = iter(bad)
+
+    def source() -> Iterator[Source]:
+        for number, features in enumerate(deployment.diamonds(9_900)):
+            yield Request(features)
+            if number % 99 == 0:
+                record = next(poison)
+                yield Record(record.value, record.key, _headers(bad.index(record)))
+
+    deployment.worker()
+    deployment.worker()
+    deployment.serving(2)
+    report = deployment.load(source()).report()
+    assert next(poison, None) is None
+    deployment.settles()
+    found = deployment.verify(report, repeats=False)
+    set_aside = [record for record in bad if record.is_dead_letter]
+    assert (found.accepted, found.completed) == (10_000, 9_900)
+    assert (found.dead_letters, found.failed) == (len(set_aside), len(bad) - len(set_aside))
+
+    sent = {
+        (record.partition(), record.offset()): record
+        for record in read_to_end(deployment.settings, REQUESTS)
+        if record.headers()
+    }
+    expected = {_headers(number)[0][1]: record for number, record in enumerate(bad)}
+    letters = {}
+    for letter in read_to_end(deployment.settings, DEAD_LETTERS):
+        origin = read_origin(letter.headers())
+        original = sent[origin.partition, origin.offset]
+        assert (letter.key(), letter.value()) == (original.key(), original.value())
+        headers = without_origin(letter.headers())
+        assert headers == original.headers()
+        letters[headers[0][1]] = origin
+        record = expected[headers[0][1]]
+        assert (origin.reason, origin.stage) == (record.outcome, "decode"), record.name
+        assert record.names in origin.message, record.name
+        assert (letter.key(), letter.value() or b"") == (record.key, record.value or b"")
+    assert letters.keys() == {number for number, record in expected.items() if record.is_dead_letter}
+
+    answered = [events.decode_result(record.value()) for record in read_to_end(deployment.settings, RESULTS)]
+    failures = {result.request_id: result.error for result in answered if isinstance(result, PredictionFailed)}
+    for record in bad:
+        if not record.is_dead_letter:
+            error = failures.pop((record.key or b"").decode())
+            assert error.type == record.outcome, record.name
+            assert record.names in error.message, record.name
+    assert not failures
+    figures(kinds=len({record.name for record in bad}), dead_letters=found.dead_letters, failed=found.failed)
+
+
+def _headers(number: int) -> list[tuple[str, bytes]]:
+    return [("number", str(number).encode()), ("traceparent", b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01")]
+
+
+def test_a_worker_that_sleeps_through_its_session_repeats_at_most(deployment: Deployment) -> None:
+    """SIGSTOP for two session time-outs under load: the other takes over; the zombie comes back by itself."""
+    zombie, _ = deployment.worker(), deployment.worker()
+    deployment.serving(2)
+    load = deployment.load(100_000, rate=400)
+    taken_over = []
+    for _ in range(3 if FULL else 1):
+        deployment.answers_more(deployment.results() + 400)
+        stopped = time.monotonic()
+        os.kill(zombie.pid, signal.SIGSTOP)
+        taken_over.append(until(lambda: deployment.owners() == [4], 60, "the other worker owns all partitions"))
+        until(lambda: time.monotonic() - stopped > 2 * SESSION_TIMEOUT, 60, "two session time-outs have passed")
+        os.kill(zombie.pid, signal.SIGCONT)
+        deployment.serving(2)
+    load.stop()
+    report = load.report()
+    deployment.settles()
+    found = deployment.verify(report, repeats=True)
+    figures(
+        requests=found.accepted,
+        repeats=found.repeats,
+        taken_over_after=[f"{seconds:.1f} s" for seconds in taken_over],
+        zombie_exits=zombie.exit_codes,
+    )
+
+
+def test_workers_that_come_and_go_cleanly_repeat_nothing(deployment: Deployment) -> None:
+    """One worker stays, another joins and leaves again and again, with requests waiting all the time."""
+    bounds = {"worker_slice_records": 16, "worker_slices_in_flight": 2, "worker_buffer_bytes": 1_000_000}
+    deployment.worker(**bounds)
+    deployment.serving(1)
+    load = deployment.load(200_000, rate=4_000)
+    began = time.monotonic()
+    left = []
+    while time.monotonic() - began < (120 if FULL else 20) or len(left) < 3:
+        guest = deployment.worker(**bounds)
+        deployment.serving(2)
+        deployment.answers_more(deployment.results() + 500)
+        left.append(deployment.stop(guest))
+        deployment.serving(1)
+    load.stop()
+    report = load.report()
+    deployment.settles()
+    found = deployment.verify(report, repeats=False)
+    assert max(left) < 30
+    figures(requests=found.accepted, leaves=len(left), longest_leave=f"{max(left):.1f} s", p99_ms=found.p99_ms)

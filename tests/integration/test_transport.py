@@ -1,0 +1,210 @@
+"""The worker on a broker: every request has one outcome, whatever happens to the worker."""
+
+import random
+import time
+from typing import Any
+
+import msgspec
+import psutil
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from inflight.stack.embedded import EmbeddedNode
+from inflight.stack.kafka import KafkaNode
+from machine_learning_engineering.kafka import consumer_options, end_offsets, read_to_end, topic_name
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+
+from .programs.streaming import NOTHING_AMISS, Program, answered, committed, count_of, publish, running, until
+
+MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """A short session, so that the next worker soon gets what a killed one had."""
+    return settings.model_copy(update={"worker_session_timeout": 6.0})
+
+
+def some(name: str, count: int, **features: Any) -> dict[str, dict[str, Any]]:
+    """`count` requests by id."""
+    return {f"{name}-{number}": {"n": number, **features} for number in range(count)}
+
+
+def all_committed(settings: Settings) -> bool:
+    return committed(settings) == {number: high for number, (_, high) in end_offsets(settings, REQUESTS).items()}
+
+
+def worker(settings: Settings, **overrides: Any) -> Any:
+    return running("streaming_worker", settings, **overrides)
+
+
+def test_each_request_has_one_result_and_one_log_record(settings: Settings) -> None:
+    """Without disturbance nothing is lost and nothing repeated, and what was answered is committed within 2 s."""
+    requests = some("r", 5_000)
+    publish(settings, requests.items())
+    with worker(settings) as program:
+        until(lambda: count_of(settings, LOGS) >= len(requests), 60, "all are answered")
+        until(lambda: all_committed(settings), 2, "all is committed")
+        assert program.terminate() == 0
+    assert answered(settings, requests) == NOTHING_AMISS
+    assert count_of(settings, DEAD_LETTERS) == 0
+    for message in read_to_end(settings, RESULTS):
+        result = msgspec.json.decode(message.value())
+        assert result["request_id"] == message.key().decode()
+        assert result["prediction"] == {"doubled": 2 * requests[result["request_id"]]["n"]}
+
+
+def test_a_single_request_does_not_wait_for_a_batch(settings: Settings) -> None:
+    """At low load a round holds one request, and its answer comes at once."""
+    consumer = Consumer(consumer_options(settings, "reader"))
+    name = topic_name(settings, RESULTS)
+    consumer.assign([TopicPartition(name, number, 0) for number in range(settings.topic_partitions)])
+    try:
+        with worker(settings) as program:
+            publish(settings, some("first", 1).items())
+            until(lambda: consumer.poll(0.1), 30, "the worker has joined and answered")
+            waited = []
+            for number in range(5):
+                started = time.monotonic()
+                publish(settings, some(f"single-{number}", 1).items())
+                until(lambda: consumer.poll(0.05), 10, "an answer")
+                waited.append(time.monotonic() - started)
+            assert program.terminate() == 0
+    finally:
+        consumer.close()
+    assert max(waited) < 1.0, waited
+
+
+@pytest.mark.timeout(600)
+def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
+    """Twenty times: the slices in flight are finished and committed, the rest is left to the next worker."""
+    rounds, per_round = 20, 600
+    dice = random.Random(settings.topic_prefix)
+    requests: dict[str, dict[str, Any]] = {}
+    for number in range(rounds):
+        batch = some(f"round{number}", per_round, sleep=0.002)
+        requests.update(batch)
+        publish(settings, batch.items())
+        before = count_of(settings)
+        with worker(settings, worker_slice_records=64, worker_slices_in_flight=4) as program:
+            until(lambda before=before: count_of(settings) > before, 30, "the worker is at work")
+            # A random moment of the work, not something that is waited for.
+            time.sleep(dice.uniform(0.0, 0.3))
+            started = time.monotonic()
+            assert program.terminate(30) == 0, program.log
+            assert time.monotonic() - started < 30
+        results = count_of(settings)
+        assert sum(committed(settings).values()) == results, "what was answered is committed"
+        assert results < len(requests), "the worker was in the middle of its work"
+    with worker(settings) as program:
+        until(lambda: count_of(settings, LOGS) >= len(requests), 60, "the rest is answered")
+        assert program.terminate() == 0
+    assert answered(settings, requests) == NOTHING_AMISS
+
+
+def test_workers_join_and_leave(settings: Settings) -> None:
+    """A worker that joins or leaves cleanly repeats and loses nothing, while requests are waiting."""
+    requests: dict[str, dict[str, Any]] = {}
+
+    def feed(name: str) -> None:
+        batch = some(name, 1_500, sleep=0.001)
+        requests.update(batch)
+        publish(settings, batch.items())
+
+    def wait_for_work(program: Program) -> None:
+        before = program.completed()
+        until(lambda: program.completed() > before, 30, "the worker has a share of the work")
+
+    options = {"worker_slice_records": 100}
+    feed("start")
+    with worker(settings, **options) as first:
+        wait_for_work(first)
+        feed("second joins")
+        with worker(settings, **options) as second:
+            wait_for_work(second)
+            feed("first leaves")
+            assert first.terminate() == 0
+            feed("third joins")
+            with worker(settings, **options) as third:
+                wait_for_work(third)
+                feed("second leaves")
+                assert second.terminate() == 0
+                feed("third is alone")
+                until(lambda: count_of(settings, LOGS) >= len(requests), 60, "all are answered")
+                assert third.terminate() == 0
+    assert answered(settings, requests) == NOTHING_AMISS
+    assert all_committed(settings)
+
+
+@pytest.mark.timeout(600)
+def test_memory_is_bounded_however_much_waits(settings: Settings) -> None:
+    """300 MB wait for a slow model: the worker takes what its buffer holds and leaves the rest to the broker."""
+    limit = 32 * MEBIBYTE
+    requests = some("large", 3_000, sleep=0.004, padding="x" * 100_000)
+    publish(settings, requests.items())
+    resident, buffered, in_flight = [], [], []
+    with worker(settings, worker_buffer_bytes=limit, worker_slices_in_flight=3) as program:
+        process = psutil.Process(program.process.pid)
+
+        def all_answered() -> bool:
+            metrics = program.metrics()
+            resident.append(process.memory_info().rss)
+            buffered.append(metrics.get("inflight_worker_buffer_bytes", 0.0))
+            in_flight.append(metrics.get("inflight_worker_slices_in_flight", 0.0))
+            return program.completed() >= len(requests)
+
+        until(all_answered, 120, "all are answered")
+        assert program.terminate() == 0
+    figures = {
+        "resident": max(resident) / MEBIBYTE,
+        "buffered": max(buffered) / MEBIBYTE,
+        "in_flight": max(in_flight),
+    }
+    print(figures)
+    assert 0 < figures["buffered"] <= limit / MEBIBYTE, figures
+    assert 0 < figures["in_flight"] <= 3, figures
+    assert figures["resident"] < 450, figures
+    assert answered(settings, requests) == NOTHING_AMISS
+
+
+def test_a_stuck_model_ends_the_process(settings: Settings) -> None:
+    """A supervisor restarts a process that ends, not one that hangs; nothing of the slice is committed."""
+    publish(settings, some("stuck", 1, sleep=600).items())
+    with worker(settings, worker_stuck_after=2) as program:
+        assert program.wait(30) == 70
+        assert "is stuck at offset 0" in program.log
+    assert sum(committed(settings).values()) == 0
+    assert count_of(settings) == 0
+
+
+def test_a_bug_ends_the_process(settings: Settings) -> None:
+    """What no request may cause is no request's fault: the process ends, and nothing is acknowledged or skipped."""
+    requests = some("bug", 20, bug=True)
+    publish(settings, requests.items())
+    with worker(settings) as program:
+        assert program.wait(30) == 70
+        assert "a bug that no request may cause" in program.log
+    assert sum(committed(settings).values()) == 0
+    assert count_of(settings) == count_of(settings, LOGS) == count_of(settings, DEAD_LETTERS) == 0
+
+
+@pytest.mark.timeout(600)
+def test_the_worker_waits_for_a_broker_that_is_away(settings: Settings, broker: KafkaNode | EmbeddedNode) -> None:
+    """For 20 s there is no broker; the same process goes on afterwards and nothing is lost."""
+    before = some("before", 2_000, sleep=0.002)
+    after = some("after", 500)
+    publish(settings, before.items())
+    with worker(settings, worker_slice_records=100) as program:
+        until(lambda: count_of(settings) > 0, 30, "the worker is at work")
+        broker.stop()
+        try:
+            time.sleep(20)
+            assert program.process.poll() is None, program.log
+        finally:
+            broker.start()
+        publish(settings, after.items())
+        wanted = before | after
+        until(lambda: answered(settings, wanted)["lost"] == {RESULTS: 0, LOGS: 0}, 90, "all are answered")
+        until(lambda: all_committed(settings), 30, "all is committed")
+        assert program.terminate() == 0

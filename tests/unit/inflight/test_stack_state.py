@@ -1,0 +1,196 @@
+"""The file that remembers a stack between commands, and what the commands say when something is in the way."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from inflight.cli import app
+from inflight.stack import Endpoints, StackError, StackState, maven, start_stack
+from inflight.stack.process import ProcessId, free_port
+from inflight.stack.stack import NodeState
+from machine_learning_engineering import settings as settings_module
+
+ENDED = ProcessId(os.getpid(), "long ago")
+ADDRESSES = {"kafka": "127.0.0.1:19092", "elasticsearch": "http://127.0.0.1:19200"}
+
+
+def state_of(process: ProcessId) -> StackState:
+    return StackState("embedded", (NodeState("embedded", process, ADDRESSES, "embedded.log"),))
+
+
+def test_a_saved_state_is_read_back(tmp_path: Path) -> None:
+    """With the endpoints, and the variables that point our processes at them."""
+    state_of(ENDED).save(tmp_path)
+
+    state = StackState.load(tmp_path)
+
+    assert state == state_of(ENDED)
+    assert state is not None
+    assert state.endpoints == Endpoints("127.0.0.1:19092", "http://127.0.0.1:19200")
+    assert state.endpoints.environment == {
+        "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:19092",
+        "INFLIGHT_ELASTICSEARCH_URL": "http://127.0.0.1:19200",
+    }
+    assert [path.name for path in (tmp_path / "stack").iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"kind": "embedded", "nodes": []}', '{"nodes": [{"pid": 1}]}']
+)
+def test_a_file_that_makes_no_sense_counts_as_no_stack(tmp_path: Path, content: str) -> None:
+    """It is not in the way of the next start."""
+    (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "state.json").write_text(content)
+    assert StackState.load(tmp_path) is None
+
+
+def test_a_stack_whose_pid_now_belongs_to_another_process_is_dead(tmp_path: Path) -> None:
+    """Stopping it harms nobody; here the other process is the test itself."""
+    state_of(ENDED).save(tmp_path)
+    state = StackState.load(tmp_path)
+    assert state is not None
+    assert not state.is_alive()
+    state.stop()
+
+
+def test_a_running_stack_is_not_started_again(tmp_path: Path) -> None:
+    """Two stacks of one home would share their data."""
+    me = ProcessId.of(os.getpid())
+    assert me is not None
+    state_of(me).save(tmp_path)
+    with pytest.raises(StackError, match="runs already"):
+        start_stack("embedded", tmp_path)
+
+
+def test_missing_java_and_maven_are_named_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is downloaded or started."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    with pytest.raises(StackError, match=r"needs java and mvn.*apt-get install default-jre-headless maven"):
+        start_stack("real", tmp_path)
+    assert StackState.load(tmp_path) is None
+
+
+def test_a_failed_resolution_leaves_nothing_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next try starts anew, and the message shows what Maven said."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "bin").mkdir()
+    for tool, script in (("mvn", "echo no such artifact; exit 1"), ("java", "exit 0")):
+        (tmp_path / "bin" / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    with pytest.raises(StackError, match="no such artifact"):
+        maven.resolve_jars("thing", [maven.Artifact("group", "thing", "1")])
+    assert list(maven.cache_dir().iterdir()) == []
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """INFLIGHT_HOME of commands that are run in this process."""
+    monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path))
+    monkeypatch.setenv("INFLIGHT_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("INFLIGHT_ELASTICSEARCH_URL", f"http://127.0.0.1:{free_port()}")
+    settings_module.load_settings.cache_clear()
+    yield tmp_path
+    settings_module.load_settings.cache_clear()
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.usefixtures("home")
+def test_status_without_a_stack_says_that_nothing_answers() -> None:
+    """Machines get null where nothing could be asked."""
+    found = json.loads(run("status", "--json").stdout)
+    assert found["nodes"] == []
+    assert (found["broker"]["reachable"], found["search"]["reachable"]) == (False, False)
+    assert (found["topics"], found["indices"]) == (None, None)
+
+
+@pytest.mark.usefixtures("home")
+def test_down_without_a_stack_is_fine() -> None:
+    """Nothing to stop is no error."""
+    result = run("down", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (0, {"stopped": []})
+
+
+def test_doctor_fails_when_a_node_has_ended_and_says_what_to_do(home: Path) -> None:
+    """Every check that is not ok has a fix."""
+    state_of(ENDED).save(home)
+    result = run("doctor", "--json")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert not found["healthy"]
+    ended = next(check for check in found["checks"] if check["name"] == "node embedded")
+    assert (ended["status"], ended["fix"]) == ("fail", "`inflight up`")
+    assert all(check["fix"] for check in found["checks"] if check["status"] != "ok")
+
+
+def run_apart(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a process of its own, which what it starts has to outlive."""
+    command = [sys.executable, "-m", "inflight.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_up_status_and_down_of_the_embedded_stack(home: Path) -> None:
+    """Up twice is fine, status counts topics, another kind is refused, down stops it and keeps the data."""
+    up = ["up", "--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port()), "--json"]
+    try:
+        first, second = json.loads(run_apart(*up).stdout), json.loads(run_apart(*up).stdout)
+        other_kind = run("up", "--stack", "real")
+        found = json.loads(run("status", "--json").stdout)
+    finally:
+        stopped = json.loads(run("down", "--json").stdout)
+
+    assert len(first["topics_created"]) == 4
+    assert (second["topics_created"], second["env"]) == ([], first["env"])
+    assert other_kind.exit_code == 1
+    assert "the embedded stack is up: `inflight down` first" in other_kind.stderr
+    assert [node["alive"] for node in found["nodes"]] == [True]
+    assert set(found["topics"].values()) == {0}
+    assert found["indices"] == {}
+    assert stopped == {"stopped": ["embedded"]}
+    assert (home / "stack" / "embedded" / "data").is_dir()
+
+
+def test_up_starts_a_stack_again_that_was_killed(home: Path) -> None:
+    """On its data, and without a word about the process that is gone."""
+    up = ["up", "--kafka-port", str(free_port()), "--elasticsearch-port", str(free_port()), "--json"]
+    try:
+        assert run_apart(*up).returncode == 0
+        before = StackState.load(home)
+        assert before is not None
+        before.nodes[0].process_id.kill()
+
+        again = run_apart(*up)
+
+        after = StackState.load(home)
+        assert again.returncode == 0
+        assert after is not None
+        assert after.is_alive()
+        assert after.endpoints == before.endpoints
+    finally:
+        run("down")
+
+
+def test_up_says_which_port_is_taken(home: Path) -> None:
+    """And how to choose another."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        result = run("up", "--kafka-port", str(port))
+    assert result.exit_code == 1
+    assert f"port {port} is taken by another program" in result.stderr
+    assert "--kafka-port" in result.stderr
+    assert StackState.load(home) is None

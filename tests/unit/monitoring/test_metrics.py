@@ -1,0 +1,159 @@
+"""What the exporter counts, and that every metric is described."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.exposition import generate_latest
+
+from machine_learning_engineering.events import Error, PredictionLogged, encode
+from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
+from monitoring.exporter import Observer
+from monitoring.groups import READS, WORKER
+from monitoring.metrics import MAX_CHILDREN, ExporterMetrics, IndexerMetrics, declared
+
+Logged = Callable[..., PredictionLogged]
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def observer(registry: CollectorRegistry) -> Observer:
+    return Observer(ExporterMetrics(registry))
+
+
+def test_a_completed_request_is_counted_and_timed(
+    registry: CollectorRegistry, observer: Observer, logged: Logged
+) -> None:
+    """Once in the counter, once in each stage."""
+    observer.observe_log_record(encode(logged()))
+    labels = {"model": "diamonds", "model_version": "3", "outcome": "completed"}
+    assert registry.get_sample_value("inflight_predictions_total", labels) == 1
+    for stage, seconds in (("queue", 0.001), ("score", 0.002), ("total", 0.0035)):
+        labels = {"model": "diamonds", "stage": stage}
+        assert registry.get_sample_value("inflight_prediction_latency_seconds_count", labels) == 1
+        assert registry.get_sample_value("inflight_prediction_latency_seconds_sum", labels) == seconds
+
+
+def test_observing_an_event_or_its_record_is_the_same(logged: Logged) -> None:
+    """The partial view that the exporter decodes has all that the metrics need."""
+    event = logged(error=Error("prediction-error", "no"), traceparent=TRACE)
+    found = []
+    for by_record in (True, False):
+        registry = CollectorRegistry()
+        observer = Observer(ExporterMetrics(registry))
+        if by_record:
+            observer.observe_log_record(encode(event))
+        else:
+            observer.observe(event)
+        samples = [sample for family in registry.collect() for sample in family.samples]
+        found.append(
+            [
+                sample[:3]
+                for sample in samples
+                if sample.name.startswith("inflight_prediction") and "_created" not in sample.name
+            ]
+        )
+    assert found[0] == found[1]
+    assert len(found[0]) > 40
+
+
+def test_a_failure_is_counted_by_its_type(registry: CollectorRegistry, observer: Observer, logged: Logged) -> None:
+    """Beside the outcome."""
+    observer.observe(logged(error=Error("invalid-features", "no")))
+    labels = {"model": "diamonds", "type": "invalid-features"}
+    assert registry.get_sample_value("inflight_prediction_errors_total", labels) == 1
+
+
+def test_models_that_do_not_exist_share_one_label(
+    registry: CollectorRegistry, observer: Observer, logged: Logged
+) -> None:
+    """Else anybody could fill the memory of Prometheus with names."""
+    for number in range(10):
+        observer.observe(logged(model=f"no-{number}", model_version="1", error=Error("unknown-model", "no such model")))
+    assert (
+        registry.get_sample_value("inflight_prediction_errors_total", {"model": "unknown", "type": "unknown-model"})
+        == 10
+    )
+    assert b"no-1" not in generate_latest(registry)
+
+
+def test_labels_are_bounded_whatever_the_topic_holds(
+    registry: CollectorRegistry, observer: Observer, logged: Logged
+) -> None:
+    """Forged log records and dead letters too."""
+    for number in range(MAX_CHILDREN + 50):
+        observer.observe(logged(model=f"m{number}"))
+        observer.observe_dead_letter(f"r{number}", "decode")
+    other = {"model": "other", "model_version": "other", "outcome": "other"}
+    assert registry.get_sample_value("inflight_predictions_total", other) == 50
+    assert registry.get_sample_value("inflight_dead_letters_total", {"reason": "other", "stage": "other"}) == 50
+
+
+def test_dead_letters_are_counted_by_reason_and_stage(registry: CollectorRegistry, observer: Observer) -> None:
+    """From their headers; one without any is counted all the same."""
+    origin = DeadLetterOrigin("malformed-request", "m", "decode", "prediction-requests", 0, 1)
+    observer.observe_dead_letter_record(list(dead_letter_headers(origin, None)))
+    observer.observe_dead_letter_record(None)
+    found = "inflight_dead_letters_total"
+    assert registry.get_sample_value(found, {"reason": "malformed-request", "stage": "decode"}) == 1
+    assert registry.get_sample_value(found, {"reason": "unknown", "stage": "unknown"}) == 1
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{", b"[" * 100_000, b'{"model":"\xff"}'])
+def test_an_unreadable_log_record_is_counted(
+    registry: CollectorRegistry, observer: Observer, value: bytes | None
+) -> None:
+    """And does not stop the exporter."""
+    observer.observe_log_record(value)
+    assert registry.get_sample_value("inflight_exporter_unreadable_records_total") == 1
+
+
+def test_a_trace_becomes_an_exemplar(registry: CollectorRegistry, observer: Observer, logged: Logged) -> None:
+    """So that a slow bucket leads to one of its requests."""
+    observer.observe(logged(traceparent=TRACE))
+    assert b'# {trace_id="4bf92f3577b34da6a3ce929d0e0e4736"}' in generate_latest(registry)
+
+
+def test_the_age_of_the_log_is_that_of_the_newest_completion(
+    registry: CollectorRegistry, observer: Observer, logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older one that comes later does not make it older."""
+    newest = logged()
+    monkeypatch.setattr("monitoring.exporter.time", lambda: newest.completed_at.timestamp() + 90)
+    assert registry.get_sample_value("inflight_log_age_seconds") != registry.get_sample_value(
+        "inflight_log_age_seconds"
+    )
+    observer.observe(newest)
+    observer.observe(logged(completed_at=newest.completed_at.replace(hour=1)))
+    assert registry.get_sample_value("inflight_log_age_seconds") == pytest.approx(90)
+
+
+def test_every_metric_has_a_unit_and_is_described() -> None:
+    """docs/metrics.md has a line for each, with its unit, and none for what does not exist."""
+    described = dict(
+        re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", Path("docs/metrics.md").read_text(), re.MULTILINE)
+    )
+    found = {}
+    for metrics in (ExporterMetrics, IndexerMetrics):
+        registry = CollectorRegistry()
+        metrics(registry)
+        for name, kind, unit, help_text in declared(registry):
+            assert help_text.endswith(".")
+            assert name.endswith(unit)
+            found[name + ("_total" if kind == "counter" else "")] = unit
+    assert described == found
+
+
+def test_the_worker_calls_its_group_as_we_do() -> None:
+    """Rooms do not import one another, so the name is written twice."""
+    from stream_app.topology import GROUP
+
+    assert GROUP == WORKER
+    assert set(READS) >= {WORKER}
