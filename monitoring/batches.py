@@ -1,13 +1,14 @@
 """Log records as entries of a bulk request, and batches of them. Nothing here does input or output."""
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
 from confluent_kafka import Message
 
 from machine_learning_engineering.events import decode_log
-from monitoring.dead_letters import CONFLICT, UNDECODABLE, DeadLetter
+from monitoring.dead_letters import UNDECODABLE, DeadLetter
 from monitoring.documents import document_id, encode, index_name, to_fields
 
 Position = tuple[str, int]
@@ -72,22 +73,25 @@ def lines(entries: Iterable[Entry]) -> bytes:
 class Batch:
     """Consecutive log records that are indexed, and whose offsets are committed, as one unit.
 
-    No document is in it twice, nor is one that an earlier batch has in flight: two bulk requests, or one whose items
-    are tried again, could create them in either order, and the first record has to win. A record about a document that
-    is under way is settled here, by its fingerprint: equal is a replay, different is a dead letter.
+    No document is sent twice at a time: the items of a bulk request that is partly tried again, and two requests in
+    flight, are carried out in any order, and the first record about a document has to win. Further records about it
+    are `followers`: they are compared with the document when the batches `after` which they come, and the entries of
+    their own, are settled.
     """
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        self.followers: list[Entry] = []
         self.letters: list[DeadLetter] = []
-        self.fingerprints: dict[bytes, str] = {}
+        self.actions: set[bytes] = set()
+        self.after: list[Batch] = []
+        self.settled = threading.Event()
         self.next_offsets: dict[Position, int] = {}
         self.records = 0
         self.bytes = 0
-        self.replayed = 0
 
-    def add(self, record: Message, under_way: Iterable[Mapping[bytes, str]] = ()) -> None:
-        """Add a record; `under_way` has the fingerprints of each earlier batch that is not committed yet."""
+    def add(self, record: Message, under_way: Sequence["Batch"] = ()) -> None:
+        """Add a record; `under_way` are the earlier batches that may not be settled yet."""
         self.records += 1
         self.next_offsets[record.topic(), record.partition()] = record.offset() + 1
         try:
@@ -96,25 +100,16 @@ class Batch:
             self.bytes += len(record)
             self.letters.append(DeadLetter(record, UNDECODABLE, f"not a prediction log: {error}"))
             return
-        action = entry.action
-        for fingerprints in (self.fingerprints, *under_way):
-            if action in fingerprints:
-                self._settle(entry, fingerprints[action])
-                return
-        self.fingerprints[action] = entry.fingerprint
-        self.entries.append(entry)
         self.bytes += entry.size
-
-    def _settle(self, entry: Entry, first: str) -> None:
-        if entry.fingerprint == first:
-            self.replayed += 1
+        action = entry.action
+        if action in self.actions:
+            self.followers.append(entry)
             return
-        self.bytes += len(entry.record)
-        self.letters.append(entry.letter(CONFLICT, conflict(entry)))
-
-
-def conflict(entry: Entry) -> str:
-    """What a conflict's dead letter says."""
-    return (
-        f"request id {entry.request_id} was used before with another model or other features; the first one is indexed"
-    )
+        for batch in under_way:
+            if action in batch.actions:
+                self.followers.append(entry)
+                if batch not in self.after:
+                    self.after.append(batch)
+                return
+        self.actions.add(action)
+        self.entries.append(entry)

@@ -8,13 +8,14 @@ from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from machine_learning_engineering.settings import Settings
 from monitoring import search
-from monitoring.batches import Batch, Entry, conflict, lines
+from monitoring.batches import Batch, Entry, lines
 from monitoring.dead_letters import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
 from monitoring.metrics import Children, IndexerMetrics
 from monitoring.process import say
 
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
+_CONFLICT = "this request id was used before with another model or other features; the first one is indexed"
 # These come with status 400, yet are about the index or the cluster and not about the document: they pass.
 _CLUSTER_ERRORS = {
     "index_closed_exception",
@@ -52,20 +53,33 @@ class Delivery:
         Raises:
             KafkaException: the broker refuses a dead letter for good.
         """
-        letters = list(batch.letters)
-        created, replayed = 0, batch.replayed
-        waiting = [batch.entries] if batch.entries else []
+        found = _Found()
+        found.letters += batch.letters
+        if not self._index([batch.entries] if batch.entries else [], found, cancelled):
+            return None
+        for earlier in batch.after:
+            while not earlier.settled.wait(0.05):
+                if cancelled.is_set():
+                    return None
+        if batch.followers and not self._follow(batch.followers, found, cancelled):
+            return None
+        if not self._writer.write(found.letters, cancelled):
+            return None
+        return Tally(found.created, found.replayed, found.letters)
+
+    def _index(self, waiting: list[list[Entry]], found: "_Found", cancelled: threading.Event) -> bool:
+        """Send chunks, the last one first, until all of their entries are accounted for; False if cancelled."""
         attempt = 0
         while waiting:
             if cancelled.is_set():
-                return None
+                return False
             chunk = waiting.pop()
             try:
-                answer = self._send(chunk)
+                again = self._send(chunk, found)
             except ApiError as error:
                 status = error.meta.status
                 if status not in (400, 413):
-                    cause = str(status)
+                    again, cause = chunk, str(status)
                 elif len(chunk) > 1:
                     # Too large, or one entry spoils the request: its halves tell.
                     self._count_retry(str(status))
@@ -73,69 +87,74 @@ class Delivery:
                     waiting += (chunk[middle:], chunk[:middle])
                     continue
                 else:
-                    letters.append(chunk[0].letter(REJECTED, f"Elasticsearch answered {status}: {error}"))
+                    found.letters.append(chunk[0].letter(REJECTED, f"Elasticsearch answered {status}: {error}"))
                     continue
             except (TransportError, search.StrangeAnswerError) as error:
-                cause = type(error).__name__
+                again, cause = chunk, type(error).__name__
             else:
-                created += answer.created
-                replayed += answer.replayed
-                letters += answer.letters
-                if not answer.again:
-                    attempt = 0
-                    continue
-                cause = answer.cause
-                if len(answer.again) < len(chunk):
-                    attempt = 0
-                chunk = answer.again
-            waiting.append(chunk)
-            self._wait(attempt, cause, len(chunk), cancelled)
-            attempt += 1
-        if not self._writer.write(letters, cancelled):
-            return None
-        return Tally(created, replayed, letters)
+                cause = found.cause
+            if len(again) < len(chunk):
+                attempt = 0
+            if again:
+                waiting.append(again)
+                self._wait(attempt, cause, len(again), cancelled)
+                attempt += 1
+        return True
 
-    def _send(self, chunk: list[Entry]) -> "_Answer":
+    def _follow(self, followers: list[Entry], found: "_Found", cancelled: threading.Event) -> bool:
+        """Settle entries whose documents another entry was to create; False if cancelled."""
+        attempt = 0
+        while not cancelled.is_set():
+            vanished: list[Entry] = []
+            try:
+                self._compare(followers, found, vanished)
+            except (ApiError, TransportError, search.StrangeAnswerError) as error:
+                self._wait(attempt, _cause(error), len(followers), cancelled)
+                attempt += 1
+                continue
+            # The document was refused, so the next one may have better luck: one by one, since they may be alike.
+            return self._index([[entry] for entry in reversed(vanished)], found, cancelled)
+        return False
+
+    def _send(self, chunk: list[Entry], found: "_Found") -> list[Entry]:
+        """One bulk request; the entries that have to be sent again."""
         with self._bulk_seconds.time():
             items = search.bulk(self._client, lines(chunk))
-        answer = _Answer()
         if len(items) != len(chunk):
-            answer.again, answer.cause = chunk, "unaccounted"
-            return answer
-        existing = []
+            found.cause = "unaccounted"
+            return chunk
+        again, existing = [], []
         for entry, item in zip(chunk, items, strict=True):
             status = item["status"]
             if status < 300:
-                answer.created += 1
+                found.created += 1
             elif status == 409:
                 existing.append(entry)
             elif _is_permanent(status, item.get("error") or {}):
-                answer.letters.append(entry.letter(REJECTED, _describe(item["error"])))
+                found.letters.append(entry.letter(REJECTED, _describe(item.get("error") or {})))
             else:
-                answer.again.append(entry)
-                answer.cause = str(status)
+                again.append(entry)
+                found.cause = str(status)
         if existing:
-            self._compare(existing, answer)
-        return answer
+            try:
+                self._compare(existing, found, again)
+            except (ApiError, TransportError, search.StrangeAnswerError) as error:
+                # The others of this answer are settled; only these are sent again, to be told again that they exist.
+                again += existing
+                found.cause = _cause(error)
+        return again
 
-    def _compare(self, existing: list[Entry], answer: "_Answer") -> None:
+    def _compare(self, existing: list[Entry], found: "_Found", again: list[Entry]) -> None:
         """Tell replays from conflicts among entries whose documents exist: by their fingerprints, in one request."""
-        try:
-            wanted = [{"_index": entry.index_name, "_id": entry.id} for entry in existing]
-            found = search.fingerprints(self._client, wanted)
-        except (ApiError, TransportError, search.StrangeAnswerError) as error:
-            # The others of this answer are settled; only these are sent again, to be told again that they exist.
-            answer.again += existing
-            answer.cause = str(error.meta.status) if isinstance(error, ApiError) else type(error).__name__
-            return
-        for entry, first in zip(existing, found, strict=True):
+        wanted = [{"_index": entry.index_name, "_id": entry.id} for entry in existing]
+        for entry, first in zip(existing, search.fingerprints(self._client, wanted), strict=True):
             if first is None:
-                answer.again.append(entry)
-                answer.cause = "vanished"
+                again.append(entry)
+                found.cause = "vanished"
             elif first == entry.fingerprint:
-                answer.replayed += 1
+                found.replayed += 1
             else:
-                answer.letters.append(entry.letter(CONFLICT, conflict(entry)))
+                found.letters.append(entry.letter(CONFLICT, _CONFLICT))
 
     def _wait(self, attempt: int, cause: str, entries: int, cancelled: threading.Event) -> None:
         self._count_retry(cause)
@@ -150,15 +169,18 @@ class Delivery:
         self._retries(cause).inc()
 
 
-class _Answer:
-    """What one bulk request settled, and which entries have to be sent again."""
+class _Found:
+    """What became of the entries of a batch so far, and why the last ones had to be sent again."""
 
     def __init__(self) -> None:
         self.created = 0
         self.replayed = 0
         self.letters: list[DeadLetter] = []
-        self.again: list[Entry] = []
         self.cause = ""
+
+
+def _cause(error: Exception) -> str:
+    return str(error.meta.status) if isinstance(error, ApiError) else type(error).__name__
 
 
 def _is_permanent(status: int, error: dict[str, Any]) -> bool:

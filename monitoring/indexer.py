@@ -52,6 +52,8 @@ class Flight(threading.Thread):
         except BaseException as error:
             # Raised again where the flight is settled.
             self.error = error
+        finally:
+            self.batch.settled.set()
 
 
 class Indexer:
@@ -117,7 +119,7 @@ class Indexer:
             self._add(self._consumer.consume(min(500, max(1, room - 1)), 0))
 
     def _add(self, messages: list[Message]) -> None:
-        under_way = [flight.batch.fingerprints for flight in self._flights]
+        under_way = [flight.batch for flight in self._flights]
         for message in messages:
             error = message.error()
             if error is not None:

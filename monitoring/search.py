@@ -73,10 +73,13 @@ def fingerprints(client: Elasticsearch, wanted: list[dict[str, str]]) -> list[st
     """
     answer = call(client, "POST", "/_mget", {"docs": wanted}, _source="inference.fingerprint")
     try:
-        return [
+        found = [
             doc["_source"].get("inference", {}).get("fingerprint", "") if doc.get("found") else None
             for doc in answer["docs"]
         ]
+        if len(found) == len(wanted):
+            return found
+        raise KeyError("docs")
     except (KeyError, TypeError, AttributeError) as error:
         raise StrangeAnswerError(f"an answer without docs: {answer!r:.200}") from error
 

@@ -1,6 +1,7 @@
 """A FastStream batch subscriber over confluent-kafka; the batch is acknowledged after its results are."""
 
 import asyncio
+from typing import Any
 
 from faststream import AckPolicy, FastStream
 from faststream.confluent import KafkaBroker, KafkaPublishMessage
@@ -8,7 +9,7 @@ from faststream.confluent import KafkaBroker, KafkaPublishMessage
 from benchmarks.cases.task import BATCH, Task
 
 
-async def _raw(message):
+async def _raw(message: Any) -> Any:
     """The bytes as they are: the task decodes them."""
     return message.body
 
@@ -36,7 +37,7 @@ async def main() -> None:
         ack_policy=AckPolicy.NACK_ON_ERROR,
         decoder=_raw,
     )
-    async def answer(values):
+    async def answer(values: list[bytes]) -> None:
         answers = [KafkaPublishMessage(value, key=key) for key, value in task.answer(values)]
         await broker.publish_batch(*answers, topic=task.results)
 

@@ -32,5 +32,5 @@ async def answer(stream):
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = ["worker", "-l", "warning"]
+    sys.argv[1:] = ["worker", "-l", "warn"]
     app.main()

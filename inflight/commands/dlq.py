@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dlq, name="dlq")
 
 
-@dlq.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason malformed-request[/bold]")
+@dlq.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason not-json[/bold]")
 def list_letters(
     reason: Reason = None,
     model: Model = None,
@@ -124,6 +124,7 @@ def replay(
     left alone unless --again is given.
     """
     import json
+    import logging
 
     import msgspec
 
@@ -131,6 +132,8 @@ def replay(
     from producers import dead_letters
     from producers.interruption import interruptible
 
+    # What kafka-python would print about each failed attempt is in our report, once it is final.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load_settings()
 
     def tell(letter: "DeadLetter", outcome: str) -> None:

@@ -57,6 +57,8 @@ def replay(
     and the request may or may not be on the topic; publish it again with the same id. Ends with code 1 if any request
     failed, is indeterminate or was malformed. Ctrl-C stops publishing, waits for what is under way and reports.
     """
+    import logging
+
     from machine_learning_engineering.kafka import create_topics
     from machine_learning_engineering.settings import load_settings
     from producers.interruption import interruptible
@@ -65,6 +67,8 @@ def replay(
     from producers.shift import parse_shift
     from producers.sources import BadLines
 
+    # What kafka-python would print about each failed attempt is in our report, once it is final.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     bad = BadLines(lambda line: typer.echo(str(line), err=True), strict=strict)
     settings = load_settings()
     try:

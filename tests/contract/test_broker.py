@@ -200,18 +200,20 @@ def test_a_group_goes_on_after_its_commit_when_the_broker_restarts(
     with confluent_sender(settings) as send:
         for number in range(6):
             send(topic_name(settings, REQUESTS), str(number).encode(), b"key")
-    first = Member(settings, "workers")
-    first.poll_until(lambda: len(first.seen) == 6)
-    first.consumer.commit(message=first.seen[3], asynchronous=False)
-    first.consumer.close()
+        first = Member(settings, "workers")
+        first.poll_until(lambda: len(first.seen) == 6)
+        first.consumer.commit(message=first.seen[3], asynchronous=False)
+        first.consumer.close()
+        # Acknowledged a moment before the end: it has to be on disk by then.
+        send(topic_name(settings, REQUESTS), b"6", b"key")
 
     each_broker.restart(hard=hard)
 
-    assert sum(high for _, high in end_offsets(settings, REQUESTS).values()) == 6
+    assert sum(high for _, high in end_offsets(settings, REQUESTS).values()) == 7
     second = Member(settings, "workers")
-    second.poll_until(lambda: len(second.seen) == 2)
+    second.poll_until(lambda: len(second.seen) == 3)
     second.consumer.close()
-    assert [message.value() for message in second.seen] == [b"4", b"5"]
+    assert [message.value() for message in second.seen] == [b"4", b"5", b"6"]
 
 
 @pytest.mark.usefixtures("each_broker")

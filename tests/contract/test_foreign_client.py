@@ -1,9 +1,12 @@
 """The wire contract, proved by clients that are not ours: kcat and a plain confluent-kafka."""
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import REQUESTS, RESULTS
 from producers.replay import replay
 
+WIRE_FORMAT = Path(__file__).parents[2] / "docs" / "wire-format.md"
 REQUEST = b'{"request_id":"order-1","model":"diamonds","features":{"carat":0.23,"cut":"Ideal"}}'
 Publish = Callable[[Settings, str, str, bytes, list[tuple[str, str]]], None]
 Read = Callable[[Settings, str, int], list[dict[str, Any]]]
@@ -154,3 +158,35 @@ def test_a_foreign_client_reads_the_requests_that_we_publish(settings: Settings,
         assert body["type"] == "prediction.requested.v1"
         assert body["requested_at"].endswith("Z")
         assert message["headers"]["traceparent"].startswith("00-")
+
+
+def _documented(language: str) -> str:
+    found = re.search(rf"```{language}\n(.*?)```", WIRE_FORMAT.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_documented_python_producer_works(settings: Settings) -> None:
+    """Word for word, but for the addresses."""
+    code = _documented("python").replace("127.0.0.1:9092", settings.kafka_bootstrap_servers)
+    code = code.replace("prediction-requests", topic_name(settings, REQUESTS))
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    (message,) = read_to_end(settings, REQUESTS)
+    assert events.decode_request(message.value()).request_id == message.key().decode() == "order-1"
+
+
+@pytest.mark.skipif(shutil.which("kcat") is None, reason="kcat is not installed: `apt-get install kcat`")
+def test_the_documented_kcat_commands_work(settings: Settings) -> None:
+    """Word for word, but for the addresses."""
+    code = _documented("sh").replace("127.0.0.1:9092", settings.kafka_bootstrap_servers)
+    code = code.replace("prediction-", f"{settings.topic_prefix}prediction-")
+    subprocess.run(["bash", "-euc", code], check=True, timeout=60)
+    (message,) = read_to_end(settings, REQUESTS)
+    assert events.decode_request(message.value()).request_id == message.key().decode() == "order-1"
+
+
+@pytest.mark.parametrize("text", re.findall(r"```json\n(.*?)```", WIRE_FORMAT.read_text(encoding="utf-8"), re.DOTALL))
+def test_the_documented_events_are_events(text: str) -> None:
+    """The examples decode as what they are said to be."""
+    decode = events.decode_result if '"type"' in text.split(",")[0] else events.decode_request
+    assert decode(text).request_id.startswith("order-")

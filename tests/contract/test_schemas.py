@@ -42,6 +42,7 @@ VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.fl
 OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=5).map(lambda value: Raw(msgspec.json.encode(value)))
 ERRORS = st.builds(Error, st.sampled_from(["unknown-model", "invalid-features", "prediction-error"]), TEXTS)
 UNSET_ = st.just(UNSET)
+ATTRIBUTES = st.from_regex("[a-z][a-z0-9]{0,15}", fullmatch=True)
 EVENTS = st.one_of(
     st.builds(PredictionRequested, NAMES, NAMES, OBJECTS, TIMES | UNSET_),
     st.builds(PredictionCompleted, NAMES, NAMES, TEXTS, OBJECTS, TIMES, TIMES),
@@ -172,7 +173,7 @@ def test_asyncapi_describes_every_topic_and_all_its_references_lead_somewhere() 
 
 @given(
     source=st.sampled_from(["//shop.example/checkout", "urn:shop", "/checkout"]),
-    extensions=st.dictionaries(st.from_regex("[a-z][a-z0-9]{0,15}", fullmatch=True), st.text("abcXYZ 019-", min_size=1), max_size=3),
+    extensions=st.dictionaries(ATTRIBUTES, st.text("abcXYZ 019-", min_size=1), max_size=3),
     subject=st.none() | st.just("order-1"),
     traceparent=st.none() | st.just("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
 )

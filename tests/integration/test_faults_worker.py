@@ -46,14 +46,14 @@ def test_ten_kills_of_three_workers_lose_nothing(deployment: Deployment, chance:
 def test_one_percent_poison_each_becomes_what_it_has_to(deployment: Deployment) -> None:
     """10,000 requests with every kind of bad record among them, each with headers of its own."""
     bad = [record for number in range(4) for record in bad_records(f"bad{number}")][:100]
-    poison = iter(bad)
+    poison = iter(enumerate(bad))
 
     def source() -> Iterator[Source]:
         for number, features in enumerate(deployment.diamonds(9_900)):
             yield Request(features)
             if number % 99 == 0:
-                record = next(poison)
-                yield Record(record.value, record.key, _headers(bad.index(record)))
+                index, record = next(poison)
+                yield Record(record.value, record.key, _headers(index))
 
     deployment.worker()
     deployment.worker()

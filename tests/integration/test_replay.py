@@ -132,7 +132,6 @@ def test_a_record_that_is_too_large_fails_and_the_others_do_not(settings: Settin
     assert sorted(message.value() for message in _messages(settings)) == [b"small"] * 3
 
 
-@pytest.mark.embedded_gap(reason="noida-db has no limit per topic")
 def test_a_refusal_by_the_broker_fails_its_record_and_no_other(each_broker: Any, settings: Settings) -> None:
     """A broker that takes less than we think: kafka-python then fails everything, so the rest is sent again."""
     topic = topic_name(settings, REQUESTS)

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from machine_learning_engineering.events import Error
 from monitoring.batches import Batch, lines, to_entry
-from monitoring.dead_letters import CONFLICT, UNDECODABLE
+from monitoring.dead_letters import UNDECODABLE
 
 Records = Callable[..., Any]
 
@@ -45,26 +46,34 @@ def test_what_is_no_log_is_set_aside(record: Records, value: bytes) -> None:
     assert len(batch.entries) == 1
 
 
-def test_an_id_again_in_the_same_batch_is_a_replay_or_a_conflict(record: Records) -> None:
-    """The first one wins, and nothing is lost."""
+def test_a_document_is_sent_once_at_a_time(record: Records) -> None:
+    """Further records about it wait, in order, until it is settled."""
     batch = Batch()
-    batch.add(record(0, features=b'{"a":1,"b":2}'))
-    batch.add(record(1, features=b'{"b": 2, "a": 1}'))
-    batch.add(record(2, features=b'{"a":9}'))
-    assert (len(batch.entries), batch.replayed) == (1, 1)
-    assert [(letter.reason, letter.record.offset(), letter.request_id) for letter in batch.letters] == [
-        (CONFLICT, 2, "r1")
-    ]
+    for offset, request_id in enumerate(["a", "b", "a", "a"]):
+        batch.add(record(offset, request_id=request_id))
+    assert [entry.record.offset() for entry in batch.entries] == [0, 1]
+    assert [entry.record.offset() for entry in batch.followers] == [2, 3]
+    assert batch.after == []
 
 
-def test_an_id_that_is_under_way_is_not_sent_again(record: Records) -> None:
+def test_a_document_that_an_earlier_batch_sends_is_waited_for(record: Records) -> None:
     """Two bulk requests in flight may be carried out in either order."""
-    first, second = Batch(), Batch()
-    first.add(record(0, features=b'{"a":1}'))
-    second.add(record(1, features=b'{"a":2}'), [first.fingerprints])
-    second.add(record(2, features=b'{"a":1}'), [first.fingerprints])
-    assert second.entries == []
-    assert (second.replayed, [letter.reason for letter in second.letters]) == (1, [CONFLICT])
+    first, second, third = Batch(), Batch(), Batch()
+    first.add(record(0, request_id="a"))
+    second.add(record(1, request_id="b"), [first])
+    third.add(record(2, request_id="a"), [first, second])
+    third.add(record(3, request_id="a"), [first, second])
+    assert (second.followers, second.after) == ([], [])
+    assert (third.entries, third.after) == ([], [first])
+    assert [entry.record.offset() for entry in third.followers] == [2, 3]
+
+
+def test_the_same_id_on_another_day_is_another_document(record: Records) -> None:
+    """Indices are daily, and an `_id` is unique in its index."""
+    batch = Batch()
+    batch.add(record(0))
+    batch.add(record(1, accepted_at=datetime(2026, 3, 2, tzinfo=UTC)))
+    assert len(batch.entries) == 2
 
 
 def test_the_bytes_of_a_batch_are_those_of_its_body(record: Records) -> None:
