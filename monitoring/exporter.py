@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events import PredictionLogged
 from machine_learning_engineering.headers import read_origin
-from machine_learning_engineering.kafka import consumer_options, topic_name
+from machine_learning_engineering.kafka import Fetch, consumer_options, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, LOGS
 from monitoring.documents import trace_ids
@@ -117,6 +117,7 @@ class Exporter:
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         self._consumer = Consumer(options)
+        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
         self._observed: dict[tuple[str, int], int] = {}
 
     def run(self, stopping: threading.Event) -> None:
@@ -131,9 +132,9 @@ class Exporter:
         try:
             while not stopping.is_set():
                 # consume(n, t) waits until it has n or t is over: so one with a time-out, the others with none.
-                if messages := self._consumer.consume(1, 0.2):
+                if messages := self._fetch.consume(1, 0.2):
                     self._observe(messages)
-                    self._observe(self._consumer.consume(_BATCH, 0))
+                    self._observe(self._fetch.consume(_BATCH, 0))
                 if monotonic() >= commit_due:
                     self._commit()
                     commit_due = monotonic() + COMMIT_SECONDS

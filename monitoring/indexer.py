@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from elasticsearch import ApiError, TransportError
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.kafka import consumer_options, create_topics, topic_name
+from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LOGS
 from monitoring import search
@@ -71,6 +71,7 @@ class Indexer:
             "queued.max.messages.kbytes": 32 * 1024,
         }
         self._consumer = Consumer(options)
+        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
         self._batch = Batch()
         self._due = 0.0
         self._flights: deque[Flight] = deque()
@@ -113,10 +114,10 @@ class Indexer:
                 return
         wait = max(0.0, min(self._due - now, LINGER)) if self._batch.records else LINGER
         # consume(n, t) waits until it has n or t is over: so one with a time-out, and the others with none.
-        messages = self._consumer.consume(1, min(wait, 0.05) if self._flights else wait)
+        messages = self._fetch.consume(1, min(wait, 0.05) if self._flights else wait)
         if messages:
             self._add(messages)
-            self._add(self._consumer.consume(min(500, max(1, room - 1)), 0))
+            self._add(self._fetch.consume(min(500, max(1, room - 1)), 0))
 
     def _add(self, messages: list[Message]) -> None:
         under_way = [flight.batch for flight in self._flights]

@@ -81,6 +81,7 @@ class Worker:
             publisher=self.publisher,
             slice_records=settings.worker_slice_records,
             buffer_bytes=settings.worker_buffer_bytes,
+            idle_pause=settings.kafka_idle_pause,
             on_statistics=self.metrics.on_statistics,
         )
 

@@ -101,17 +101,21 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         report.step(f"Starting {options.workers} workers, the indexer and the exporter")
         environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)}
         running.processes = product(home / "processes", environment, options.workers)
+        started = time.monotonic()
         for process in running.processes:
             cleanup.callback(process.stop)
             process.launch()
         for process in running.processes:
             process.wait_ready()
+        running.seconds["start"] = time.monotonic() - started
         report.step("Replaying diamonds and passengers, with bad records among them")
         started = time.monotonic()
         _replay_and_wait(running, options, report)
         running.seconds["stream"] = time.monotonic() - started
         report.step("Counting from the topics and the index")
+        started = time.monotonic()
         running.audit = take_audit(settings)
+        running.seconds["count"] = time.monotonic() - started
         yield running
         report.step("Stopping")
 
@@ -161,7 +165,7 @@ def _follow(running: Running, options: Options, report: Report, lag: "_Lag") -> 
             logs = ", ".join(str(process.log_path) for process in running.processes)
             wait = f"{waiting[0]} requests and {waiting[1]} logs wait"
             raise DemoFailed(f"nothing moved for {STALLED_SECONDS:.0f} s: {wait}; see {logs}")
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 class _Lag:

@@ -12,7 +12,7 @@ TRACEPARENT = "traceparent"
 CLOUDEVENTS_PREFIX = "ce_"
 # Of an incoming record only these are passed on to what is written for it.
 _CARRIED = ("traceparent", "tracestate")
-# A later event has an id, type and time of its own; every other attribute, such as `ce_source` or an extension, is kept.
+# A later event has an id, type and time of its own; every other attribute, such as `ce_source`, is kept.
 _OWN_ATTRIBUTES = {"ce_id", "ce_type", "ce_time"}
 
 

@@ -52,6 +52,7 @@ def consumer_options(settings: Settings, group: str) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "fetch.message.max.bytes": MAX_MESSAGE_BYTES,
+        "enable.partition.eof": settings.kafka_idle_pause > 0,
     }
 
 
@@ -93,6 +94,47 @@ def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
 def _is_ready(topic: TopicMetadata) -> bool:
     partitions = topic.partitions.values()
     return topic.error is None and bool(partitions) and all(partition.leader >= 0 for partition in partitions)
+
+
+class Fetch:
+    """`Consumer.consume`, which rests at the end of all partitions if `idle_pause` (a setting, in seconds) is above 0.
+
+    A pause throws away the fetch under way, so it has to be certain that there is nothing: `consumer_options` asks for
+    the event that says so. `may_rest` is False while the consumer is paused for another reason: a rest ends in a resume.
+    """
+
+    def __init__(self, consumer: Consumer, idle_pause: float) -> None:
+        self._consumer = consumer
+        self._idle_pause = idle_pause
+        self._at_end: set[tuple[str, int]] = set()
+
+    def consume(self, count: int, timeout: float, *, may_rest: bool = True) -> list[Message]:
+        """At most `count` records or errors, waiting up to `timeout` seconds, and then perhaps for the pause."""
+        messages: list[Message] = self._consumer.consume(count, timeout)
+        if not self._idle_pause:
+            return messages
+        messages = self._note_ends(messages)
+        if not messages and may_rest and timeout and self._at_end:
+            assignment = self._consumer.assignment()
+            if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
+                self._consumer.pause(assignment)
+                # Rebalances are answered in here as well, and what is assigned in the meantime is not paused.
+                messages = self._consumer.consume(count, self._idle_pause)
+                self._consumer.resume(self._consumer.assignment())
+                self._at_end.clear()
+                messages = self._note_ends(messages)
+        return messages
+
+    def _note_ends(self, messages: list[Message]) -> list[Message]:
+        others = []
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._at_end.add((message.topic(), message.partition()))
+            else:
+                self._at_end.discard((message.topic(), message.partition()))
+                others.append(message)
+        return others
 
 
 def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:

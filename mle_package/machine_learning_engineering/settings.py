@@ -26,6 +26,9 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_options: dict[str, str] = {}
     """Further librdkafka options (JSON), such as ``{"security.protocol": "SASL_SSL"}``; passed to every client."""
+    kafka_idle_pause: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Seconds to stop fetching after a while without records. Leave at 0: only for brokers that answer an empty fetch
+    at once instead of holding it, as the embedded one does, where every idle consumer would take half a core."""
     topic_prefix: str = ""
     """Put before the name of every topic and consumer group, so that several deployments can share a broker."""
     topic_partitions: Annotated[int, Field(gt=0)] = 4

@@ -18,7 +18,7 @@ class Topic(NamedTuple):
 
 
 TOPICS = (
-    # LogAppendTime: "accepted at" is the broker's clock, the same at every re-read, however wrong a producer's clock is.
+    # LogAppendTime: "accepted at" is the broker's clock, the same at every re-read, whatever a producer's clock says.
     # The size limit is above `max_request_bytes`, so that a request which is too large becomes a visible dead letter
     # and not an error that only its producer sees.
     Topic(

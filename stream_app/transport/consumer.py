@@ -34,9 +34,12 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             self,
             max_records=options.slice_records,
             max_bytes=options.buffer_bytes,
+            idle_pause=options.idle_pause,
             on_statistics=options.on_statistics,
         )
         self._assigned: set[TP] = set()
+        # Bytes of the slices that were taken from the pump and are not finished.
+        self._taken: dict[TP, int] = {}
         self._records_waiting = asyncio.Event()
         self._rebalance = asyncio.Lock()
         self._drained = asyncio.Event()
@@ -89,6 +92,9 @@ class Consumer(base.Consumer):  # type: ignore[misc]
                 app.on_rebalance_start()
             self.tracker.assign(tps)
             self._assigned = set(tps)
+            # Faust's loop may have set these again after the revocation; it drops what lies below.
+            for tp in tps:
+                self._read_offset.pop(tp, None)
             await self.on_partitions_assigned(tps, app.consumer_generation_id)
 
     async def _let_go(self, tps: set[TP], *, lost: bool) -> dict[TP, int]:
@@ -101,6 +107,8 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             self.tracker.revoke(tps)
             self._assigned -= tps
             self.pump.discard(tps)
+            # Faust has dropped them without a word: nobody will acknowledge them.
+            self.pump.release(sum(self._taken.pop(tp, 0) for tp in tps))
             return finished
 
     # Messages
@@ -119,7 +127,12 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         # Begun all at once: from here on a slice that Faust loses holds the commit back for ever.
         for slice_ in taken:
             self.tracker.begin(slice_.tp, slice_.first, slice_.next_offset)
+            self._taken[slice_.tp] = self._taken.get(slice_.tp, 0) + slice_.size
+        generation = self.app.consumer_generation_id
         for slice_ in taken:
+            if self.app.consumer_generation_id != generation:
+                # The partitions went and came again while Faust handed these out: they will be read again.
+                return
             yield slice_.tp, self._to_message(slice_.tp, slice_)
 
     def _to_message(self, tp: TP, record: Slice) -> ConsumerMessage:
@@ -150,8 +163,11 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         self._unacked_messages.discard(message)
         if not self._unacked_messages:
             self._drained.set()
+        if not self.tracker.finish(slice_.tp, slice_.first, slice_.next_offset):
+            return False
+        self._taken[slice_.tp] -= slice_.size
         self.pump.release(slice_.size)
-        return self.tracker.finish(slice_.tp, slice_.first, slice_.next_offset)
+        return True
 
     # Commit
 
@@ -163,12 +179,20 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         offsets = self.tracker.committable()
         if not offsets:
             return False
-        # Synchronous in the pump's thread: an answer of the broker a few milliseconds later, twice a second.
-        self._committing = asyncio.wrap_future(
-            self.pump.call(lambda consumer: consumer.commit(offsets=partitions_of(offsets), asynchronous=False))
-        )
+        rebalances = self.app.rebalancing_count
+
+        def commit(consumer: Any) -> bool:
+            # Called after a rebalance began, it would put back what the last commit before it or a new owner wrote.
+            if self.app.rebalancing_count != rebalances:
+                return False
+            # Synchronous in the pump's thread: an answer of the broker a few milliseconds later, twice a second.
+            consumer.commit(offsets=partitions_of(offsets), asynchronous=False)
+            return True
+
+        self._committing = asyncio.wrap_future(self.pump.call(commit))
         try:
-            await self._committing
+            if not await self._committing:
+                return False
         except KafkaException as error:
             # Nothing is lost: the same offsets, or later ones, are committed at the next interval.
             self.log.warning("offsets were not committed: %s", error.args[0])

@@ -19,6 +19,7 @@ class TransportOptions:
     publisher: Publisher
     slice_records: int
     buffer_bytes: int
+    idle_pause: float = 0.0
     on_statistics: Callable[[dict[str, Any]], None] | None = None
 
 

@@ -17,6 +17,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from faust.types import TP
 
+from machine_learning_engineering.kafka import Fetch
 from stream_app.transport.slices import Slice, cut
 
 logger = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class Pump(threading.Thread):
         *,
         max_records: int,
         max_bytes: int,
+        idle_pause: float = 0.0,
         on_statistics: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         super().__init__(name="inflight-pump", daemon=True)
@@ -67,6 +69,7 @@ class Pump(threading.Thread):
         if on_statistics is not None:
             options = {**options, "statistics.interval.ms": 5_000, "stats_cb": self._statistics}
         self.consumer = Consumer({**options, "error_cb": self._error})
+        self._fetch = Fetch(self.consumer, idle_pause)
         self._topics: list[str] = []
         self._subscription_changed = threading.Event()
         self._stopping = threading.Event()
@@ -170,7 +173,7 @@ class Pump(threading.Thread):
 
     def _consume(self, count: int, timeout: float) -> list[Message]:
         self._given_back = False
-        messages: list[Message] = self.consumer.consume(count, timeout)
+        messages = self._fetch.consume(count, timeout, may_rest=not self._paused)
         # A revocation in the middle of the call: what it had collected until then will be read again by the next owner.
         return [] if self._given_back else messages
 

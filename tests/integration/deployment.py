@@ -137,7 +137,8 @@ class Deployment:
     """Workers and indexers of one test. As a context manager it stops all of them at the end."""
 
     def __init__(self, settings: Settings, models: Settings, model: MLEModel) -> None:
-        self.settings = settings
+        # A broker that is away on purpose is no news: librdkafka would fill the terminal with it.
+        self.settings = settings.model_copy(update={"kafka_options": {"log_level": "0"}})
         self._environment = {
             "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
@@ -148,8 +149,8 @@ class Deployment:
         self._models = models
         self._model = model
         self._directory: Path = settings.home / "processes"
-        self._lag = LagReader(settings, timeout=5.0)
-        self._admin = AdminClient(client_options(settings))
+        self._lag = LagReader(self.settings, timeout=5.0)
+        self._admin = AdminClient(client_options(self.settings))
         self._processes: list[Supervised] = []
         self._loads: list[Load] = []
         self._lock = threading.RLock()
@@ -173,6 +174,8 @@ class Deployment:
             process.kill()
         for load in self._loads:
             load.join(150)
+        # Where a test failed, its traceback keeps this object, and a client that outlives its broker ends late.
+        del self._lag, self._admin
 
     # Processes
 
