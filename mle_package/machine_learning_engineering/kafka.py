@@ -100,7 +100,7 @@ class Fetch:
     """`Consumer.consume`, which rests at the end of all partitions if `idle_pause` (a setting, in seconds) is above 0.
 
     A pause throws away the fetch under way, so it has to be certain that there is nothing: `consumer_options` asks for
-    the event that says so. `may_rest` is False while the consumer is paused for another reason: a rest ends in a resume.
+    the event that says so. `may_rest` is False while the consumer is paused for another reason: a rest resumes it.
     """
 
     def __init__(self, consumer: Consumer, idle_pause: float) -> None:
