@@ -70,7 +70,7 @@ def producer_options(settings: Settings) -> dict[str, Any]:
                 f"INFLIGHT_KAFKA_OPTIONS has {name!r}, which producers can't honour; "
                 f"they know {', '.join(_SAME_OPTION)}"
             )
-    timeout_ms = int(settings.worker_delivery_timeout * 1000)
+    timeout_ms = int(settings.producer_delivery_timeout * 1000)
     return {
         **options,
         "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),

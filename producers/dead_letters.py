@@ -219,7 +219,7 @@ def replay(
             partial(connect, settings),
             disconnect=disconnect,
             settled=settled,
-            timeout=settings.worker_delivery_timeout,
+            timeout=settings.producer_delivery_timeout,
         )
         with publisher:
             try:

@@ -122,7 +122,7 @@ def replay(
         partial(connect, settings, MAX_REQUEST_RECORD_BYTES),
         disconnect=disconnect,
         settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
-        timeout=settings.worker_delivery_timeout,
+        timeout=settings.producer_delivery_timeout,
     )
     with publisher:
         publisher.while_waiting = report = _reporter(publisher, on_progress)

@@ -49,7 +49,10 @@ class Settings(BaseSettings):
     """Fetched but not yet acknowledged requests may take so much memory; fetching pauses beyond it."""
     worker_commit_interval: PositiveSeconds = 0.5
     worker_session_timeout: PositiveSeconds = 10.0
-    worker_delivery_timeout: PositiveSeconds = 60.0
+    worker_delivery_timeout: PositiveSeconds = 300.0
+    """So long worker and indexer wait for a broker that is away, before they give up and exit."""
+    producer_delivery_timeout: PositiveSeconds = 60.0
+    """A request that is not acknowledged for so long counts as indeterminate in a replay."""
     worker_stuck_after: PositiveSeconds = 120.0
     """The worker exits when a partition with waiting records makes no progress for so long."""
     worker_metrics_port: Port = 9_101

@@ -69,7 +69,10 @@ class Supervised(Process):
 
     def serves(self) -> bool:
         """Whether it runs and has begun its work."""
-        return self.is_alive() and self.is_ready()
+        try:
+            return self.is_alive() and self.is_ready()
+        except OSError:
+            return False
 
     def rss(self) -> int:
         """Resident memory in bytes; 0 while it is down."""
@@ -190,7 +193,9 @@ class Deployment:
     def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
         variables = self._environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name = f"{kind}-{len(self._processes) + 1}"
-        process = Supervised(name, arguments, self._directory, variables, port_variable=port)
+        # A worker that owns no partition has nothing to lose.
+        owns = "inflight_worker_assigned_partitions [1-9]" if kind == "worker" else ""
+        process = Supervised(name, arguments, self._directory, variables, port_variable=port, ready_when=owns)
         self._processes.append(process)
         self.start(process)
         return process

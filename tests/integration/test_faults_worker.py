@@ -132,7 +132,7 @@ def test_workers_that_come_and_go_cleanly_repeat_nothing(deployment: Deployment)
     bounds = {"worker_slice_records": 16, "worker_slices_in_flight": 2, "worker_buffer_bytes": 1_000_000}
     deployment.worker(**bounds)
     deployment.serving(1)
-    load = deployment.load(200_000, rate=4_000)
+    load = deployment.load(200_000, rate=2_000)
     began = time.monotonic()
     left = []
     while time.monotonic() - began < (120 if FULL else 20) or len(left) < 3:

@@ -236,7 +236,7 @@ def test_a_broker_that_restarts_loses_no_accepted_request(settings: Settings, br
 @pytest.mark.usefixtures("sockets_collected")
 def test_a_broker_that_stays_away_leaves_requests_indeterminate(settings: Settings, broker: Any) -> None:
     """What was sent into the void is neither accepted nor failed, and the replay ends."""
-    hasty = settings.model_copy(update={"worker_delivery_timeout": 3.0})
+    hasty = settings.model_copy(update={"producer_delivery_timeout": 3.0})
 
     def source() -> Iterator[dict[str, Any]]:
         for number in range(200):

@@ -1,7 +1,9 @@
 """The worker on a broker: every request has one outcome, whatever happens to the worker."""
 
 import random
+import threading
 import time
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RE
 from .programs.streaming import NOTHING_AMISS, Program, answered, committed, count_of, publish, running, until
 
 MEBIBYTE = 1024 * 1024
+FETCH_QUEUE = 16 * MEBIBYTE
 
 
 @pytest.fixture
@@ -104,35 +107,42 @@ def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
 
 
 def test_workers_join_and_leave(settings: Settings) -> None:
-    """A worker that joins or leaves cleanly repeats and loses nothing, while requests are waiting."""
+    """A worker that joins or leaves cleanly repeats and loses nothing, while requests keep coming."""
     requests: dict[str, dict[str, Any]] = {}
+    enough = threading.Event()
 
-    def feed(name: str) -> None:
-        batch = some(name, 1_500, sleep=0.001)
-        requests.update(batch)
-        publish(settings, batch.items())
+    def feed() -> None:
+        while not enough.is_set():
+            batch = some(f"batch{len(requests)}", 100, sleep=0.001)
+            requests.update(batch)
+            publish(settings, batch.items())
 
     def wait_for_work(program: Program) -> None:
         before = program.completed()
-        until(lambda: program.completed() > before, 30, "the worker has a share of the work")
+        until(lambda: program.completed() > before, 60, "the worker has a share of the work")
 
-    options = {"worker_slice_records": 100}
-    feed("start")
-    with worker(settings, **options) as first:
-        wait_for_work(first)
-        feed("second joins")
-        with worker(settings, **options) as second:
-            wait_for_work(second)
-            feed("first leaves")
-            assert first.terminate() == 0
-            feed("third joins")
-            with worker(settings, **options) as third:
-                wait_for_work(third)
-                feed("second leaves")
-                assert second.terminate() == 0
-                feed("third is alone")
-                until(lambda: count_of(settings, LOGS) >= len(requests), 60, "all are answered")
-                assert third.terminate() == 0
+    start = partial(worker, settings, worker_slice_records=50)
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        with start() as first:
+            wait_for_work(first)
+            with start() as second:
+                wait_for_work(second)
+                wait_for_work(first)
+                assert first.terminate() == 0
+                wait_for_work(second)
+                with start() as third:
+                    wait_for_work(third)
+                    assert second.terminate() == 0
+                    wait_for_work(third)
+                    enough.set()
+                    feeder.join()
+                    until(lambda: count_of(settings, LOGS) >= len(requests), 60, "all are answered")
+                    assert third.terminate() == 0
+    finally:
+        enough.set()
+        feeder.join()
     assert answered(settings, requests) == NOTHING_AMISS
     assert all_committed(settings)
 
@@ -161,8 +171,8 @@ def test_memory_is_bounded_however_much_waits(settings: Settings) -> None:
         "buffered": max(buffered) / MEBIBYTE,
         "in_flight": max(in_flight),
     }
-    print(figures)
-    assert 0 < figures["buffered"] <= limit / MEBIBYTE, figures
+    # Fetching pauses at the limit, so what one more poll takes from librdkafka's own queue comes on top.
+    assert 0 < figures["buffered"] <= (limit + FETCH_QUEUE) / MEBIBYTE, figures
     assert 0 < figures["in_flight"] <= 3, figures
     assert figures["resident"] < 450, figures
     assert answered(settings, requests) == NOTHING_AMISS

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.threads import cap_numeric_threads
 from stream_app.scoring import Scored
 from stream_app.transport.slices import Slice
 from stream_app.worker import Worker
@@ -52,6 +53,8 @@ def with_bug(score: Any) -> Any:
 
 
 if __name__ == "__main__":
+    # Opening a real model loads what numeric libraries there are; without it the first request would wait for that.
+    cap_numeric_threads()
     worker = Worker(Settings(_env_file=None), {"doubling": Doubling()})
     scorer: Any = worker.lane._scorer
     scorer.score = with_bug(scorer.score)

@@ -1,0 +1,81 @@
+"""A search node that is away, and an indexer that is killed: every document is there afterwards, once."""
+
+import time
+from typing import Any
+
+import pytest
+
+from machine_learning_engineering.topics import MEBIBYTE
+from tests.integration.deployment import FULL, Deployment, figures, until
+
+pytestmark = [
+    pytest.mark.usefixtures("search"),
+    pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, search: Any) -> None:
+    """Stopped for a third of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
+    deployment.worker()
+    indexer = deployment.indexer()
+    deployment.serving(1)
+    prefix = deployment.settings.topic_prefix
+    load = deployment.load(100_000, rate=800, prefix=prefix)
+    load.reaches(2_000)
+    until(lambda: indexer.metric("inflight_indexer_documents_total") > 500, 60, "the indexer indexes")
+    before, largest, stopped = indexer.rss(), 0, time.monotonic()
+    starts_in = search.ready_after
+    search.stop()
+
+    def over() -> bool:
+        nonlocal largest
+        largest = max(largest, indexer.rss())
+        return time.monotonic() - stopped > (60 if FULL else 20) - starts_in
+
+    until(over, 70, "it is time to start the node again")
+    assert deployment.lag()[1] > 0
+    search.start()
+    outage, behind, up = time.monotonic() - stopped, deployment.lag()[1], time.monotonic()
+    until(lambda: deployment.lag()[1] < behind / 2, 60, "half of the lag is gone, under load")
+    half = time.monotonic() - up
+    largest = max(largest, indexer.rss())
+    load.stop()
+    report = load.report()
+    deployment.settles(index=True)
+    found = deployment.verify(report, repeats=False, prefix=prefix, index=True)
+    assert indexer.exit_codes == []
+    assert largest - before < 128 * MEBIBYTE
+    figures(
+        outage=f"{outage:.0f} s",
+        documents=found.indexed_distinct,
+        behind=behind,
+        half_caught_up=f"{half:.1f} s",
+        growth=f"{max(0, largest - before) / MEBIBYTE:.0f} MiB",
+    )
+
+
+def test_an_indexer_killed_in_the_middle_indexes_each_request_once(deployment: Deployment) -> None:
+    """kill -9, three times, while bulk requests are under way; it is started again at once."""
+    deployment.worker()
+    deployment.serving(1)
+    prefix = deployment.settings.topic_prefix
+    report = deployment.load(20_000, prefix=prefix).report()
+    deployment.settles()
+    indexer = deployment.indexer(indexer_batch_records=50)
+    resumed = []
+    for kills in range(1, 4):
+        waiting = deployment.lag()[1]
+        assert waiting, "the indexer was too quick: nothing waits any more"
+        resumed.append(until(lambda waiting=waiting: deployment.lag()[1] < waiting - 200, 60, "documents are indexed"))
+        until(lambda: indexer.metric("inflight_indexer_in_flight_documents") > 0, 10, "a bulk request is under way")
+        deployment.kill(indexer)
+        until(lambda kills=kills: len(indexer.exit_codes) == kills, 10, "it was killed")
+    deployment.settles(index=True)
+    found = deployment.verify(report, repeats=False, prefix=prefix, index=True)
+    assert found.indexed_distinct == 20_000
+    figures(
+        kills=3,
+        documents=found.indexed_distinct,
+        found_already_indexed=int(indexer.metric("inflight_indexer_documents_total", result="replayed")),
+        resumed_after=[f"{seconds:.1f} s" for seconds in resumed],
+    )

@@ -1,0 +1,210 @@
+"""Reading a record as a request: every kind of bad input gets a reason, and words that name the field."""
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from machine_learning_engineering.events import PredictionRequested
+from stream_app.envelope import NotARequest, read_request
+
+LIMIT = 1_000_000
+REASONS = {"empty-value", "too-large", "not-utf8", "not-json", "invalid-request", "wrong-key"}
+VALID: dict[str, Any] = {"request_id": "r1", "model": "diamonds", "features": {"carat": 0.3}}
+
+
+def value(**changes: Any) -> bytes:
+    """A valid request with some fields changed; None leaves the field out."""
+    merged = {**VALID, **changes}
+    return json.dumps({name: found for name, found in merged.items() if found is not None}).encode()
+
+
+def raw_features(text: bytes) -> bytes:
+    return b'{"request_id": "r1", "model": "diamonds", "features": ' + text + b"}"
+
+
+def read(content: bytes | None, key: bytes | None = b"r1", limit: int = LIMIT) -> PredictionRequested:
+    return read_request(key, content, limit)
+
+
+GOOD = {
+    "plain": value(),
+    "with its type": value(type="prediction.requested.v1"),
+    "with a time": value(requested_at="2026-01-01T12:00:00+02:00"),
+    "text beyond ASCII": value(features={"name": "Ünïcødé ✓"}),
+    "text beyond ASCII, not escaped": json.dumps({**VALID, "features": {"n": "✓"}}, ensure_ascii=False).encode(),
+    "features that only their model can judge": value(features=[1, "two", None]),
+    "a huge number, which is the model's to judge": raw_features(b'{"carat": ' + b"9" * 400 + b"}"),
+    "white space around it": b" \n\t" + value() + b"\r\n ",
+    "a field twice, of which the last counts": b'{"request_id": "r0", ' + value()[1:],
+}
+
+
+@pytest.mark.parametrize("content", GOOD.values(), ids=GOOD)
+def test_a_request_is_read(content: bytes) -> None:
+    """What any producer in any language may write."""
+    request = read(content)
+    assert (request.request_id, request.model) == ("r1", "diamonds")
+
+
+def test_features_stay_as_they_came() -> None:
+    """They are in the log, byte for byte."""
+    features = b'{"carat":   0.30, "carat": 1e0, "x": "\\u00e9"}'
+    assert bytes(read(raw_features(features)).features) == features
+
+
+BAD: dict[str, tuple[bytes | None, str, str]] = {
+    "no value": (None, "empty-value", "no value"),
+    "empty value": (b"", "empty-value", "no value"),
+    "white space only": (b"   ", "not-json", "not JSON"),
+    "not JSON": (b"carat=0.3", "not-json", "not JSON"),
+    "cut off": (value()[:-1], "not-json", "not JSON"),
+    "trailing bytes": (value() + b"x", "not-json", "not JSON"),
+    "two documents": (value() + value(), "not-json", "not JSON"),
+    "single quotes": (str(VALID).encode(), "not-json", "not JSON"),
+    "byte order mark": (b"\xef\xbb\xbf" + value(), "not-json", "not JSON"),
+    "zero bytes": (b"\0" * 20, "not-json", "not JSON"),
+    "UTF-16": (value().decode().encode("utf-16"), "not-utf8", "not UTF-8"),
+    "UTF-16 without mark": (value().decode().encode("utf-16-le"), "not-json", "not JSON"),
+    "latin-1 in the features": (raw_features('{"cut": "schön"}'.encode("latin-1")), "not-utf8", "byte 0xf6 at"),
+    "latin-1 in the model": ('{"request_id": "r1", "model": "schön"}'.encode("latin-1"), "not-utf8", "byte 0xf6"),
+    "encoded lone surrogate": (raw_features(b'"\xed\xa0\x80"'), "not-utf8", "byte 0xed"),
+    "a list": (b"[]", "invalid-request", "request_id"),
+    "a number": (b"1", "invalid-request", "request_id"),
+    "null": (b"null", "invalid-request", "request_id"),
+    "a text": (b'"r1"', "invalid-request", "request_id"),
+    "an empty object": (b"{}", "invalid-request", "request_id"),
+    "no request_id": (value(request_id=None), "invalid-request", "request_id"),
+    "no model": (value(model=None), "invalid-request", "model"),
+    "no features": (value(features=None), "invalid-request", "features"),
+    "unknown field": (value(colour="red"), "invalid-request", "colour"),
+    "field in other case": (value(Model="diamonds"), "invalid-request", "Model"),
+    "request_id is a number": (value(request_id=1), "invalid-request", "request_id: expected `str`"),
+    "request_id is empty": (value(request_id=""), "invalid-request", "request_id"),
+    "request_id is too long": (value(request_id="r" * 257), "invalid-request", "request_id"),
+    "model is null": (b'{"request_id": "r1", "model": null, "features": {}}', "invalid-request", "model"),
+    "model is a list": (value(model=["diamonds"]), "invalid-request", "model"),
+    "model is empty": (value(model=""), "invalid-request", "model"),
+    "time without offset": (value(requested_at="2026-01-01T12:00:00"), "invalid-request", "requested_at"),
+    "time in words": (value(requested_at="yesterday"), "invalid-request", "requested_at"),
+    "time as a number": (value(requested_at=True), "invalid-request", "requested_at"),
+    "time that no calendar has": (value(requested_at="2026-02-30T12:00:00Z"), "invalid-request", "requested_at"),
+    "another event": (value(type="prediction.completed.v1"), "invalid-request", "type"),
+    "NaN": (raw_features(b'{"carat": NaN}'), "not-json", "carat"),
+    "infinity": (raw_features(b'{"carat": Infinity}'), "not-json", "carat"),
+    "minus infinity": (raw_features(b'{"sizes": [1, -Infinity]}'), "not-json", "sizes[1]"),
+    "NaN outside of the features": (b'{"request_id": NaN}', "not-json", "request_id"),
+    "nested too deeply": (raw_features(b"[" * 100_000 + b"]" * 100_000), "invalid-request", "features: nested"),
+    "nested objects": (raw_features(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), "invalid-request", "features: nested"),
+    "nested and not closed": (raw_features(b"[" * 100_000), "invalid-request", "features: nested"),
+    "nothing but brackets": (b"[" * 100_000, "invalid-request", "request_id"),
+    "too large": (value(padding="x" * LIMIT), "too-large", "at most 1,000,000"),
+}
+
+
+@pytest.mark.parametrize(("content", "reason", "words"), BAD.values(), ids=BAD)
+def test_what_is_no_request_is_refused(content: bytes | None, reason: str, words: str) -> None:
+    """With a stable reason for programs, and words for people that name the field and are short."""
+    with pytest.raises(NotARequest) as caught:
+        read(content)
+    assert caught.value.reason == reason
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"9" * 5_000, b"1e-999"])
+def test_a_number_beyond_all_bounds_is_left_to_the_model(number: bytes) -> None:
+    """It is JSON, so the request can be understood: its model answers with a failed result that names the feature."""
+    assert read(raw_features(b'{"carat": ' + number + b"}")).model == "diamonds"
+
+
+def test_a_request_may_be_as_large_as_the_limit() -> None:
+    """One byte more is too large."""
+    content = value()
+    assert read(content, limit=len(content)).request_id == "r1"
+    with pytest.raises(NotARequest, match=f"has {len(content)} bytes; at most {len(content) - 1}"):
+        read(content, limit=len(content) - 1)
+
+
+@pytest.mark.parametrize(("key", "shown"), [(None, "null"), (b"", "''"), (b"r2", "'r2'"), (b"\xff", "'\ufffd'")])
+def test_the_key_has_to_be_the_request_id(key: bytes | None, shown: str) -> None:
+    """Whoever reads by key has to find the answer; what could be read is on the dead letter."""
+    with pytest.raises(NotARequest) as caught:
+        read(value(), key=key)
+    assert caught.value.reason == "wrong-key"
+    assert str(caught.value) == f"the record's key is {shown}, but it has to equal request_id, 'r1'"
+    assert (caught.value.model, caught.value.request_id) == ("diamonds", "r1")
+
+
+def test_what_can_be_read_of_a_bad_request_is_kept() -> None:
+    """Dead letters are filtered by model and found by id."""
+    with pytest.raises(NotARequest) as caught:
+        read(value(features=None))
+    assert (caught.value.model, caught.value.request_id) == ("diamonds", "r1")
+
+
+@pytest.mark.parametrize("surrogate", [b"\\ud800", b"\\udfff\\ud800"])
+def test_a_lone_surrogate_in_an_envelope_field_is_refused(surrogate: bytes) -> None:
+    """It can't be written as UTF-8 again, so no answer could carry it."""
+    with pytest.raises(NotARequest):
+        read(b'{"request_id": "' + surrogate + b'", "model": "m", "features": {}}')
+
+
+def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
+    try:
+        request = read(content, key, limit=2_000)
+    except NotARequest as refused:
+        assert refused.reason in REASONS
+        assert str(refused)
+        str(refused).encode()
+    else:
+        assert request.request_id.encode() == key
+        # It goes into the log as it is, which has to stay readable.
+        assert json.loads(bytes(request.features).decode()) is not Ellipsis
+        assert msgspec.json.decode(msgspec.json.encode(request))["model"] == request.model
+
+
+@given(st.binary(max_size=300), st.none() | st.binary(max_size=10))
+def test_any_bytes_are_refused_in_words(content: bytes, key: bytes | None) -> None:
+    """Nothing but NotARequest, whatever a stranger publishes."""
+    assert_read_or_refused(content, key)
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner), max_leaves=8)
+FIELDS = st.sampled_from(["request_id", "model", "features", "requested_at", "type", "other"])
+
+
+@given(st.dictionaries(FIELDS, JSON), st.booleans())
+def test_any_json_is_read_or_refused(changes: dict[str, Any], ascii_only: bool) -> None:
+    """Requests with fields of any type and value, NaN and unpaired surrogates included."""
+    content = json.dumps({**VALID, **changes}, ensure_ascii=ascii_only).encode(errors="surrogatepass")
+    assert_read_or_refused(content, b"r1")
+
+
+@given(st.data())
+def test_a_request_with_some_bytes_changed_is_read_or_refused(data: st.DataObject) -> None:
+    """Inserted, deleted and replaced at any place."""
+    content = bytearray(value(requested_at="2026-01-01T12:00:00Z"))
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        end = data.draw(st.integers(start, min(len(content), start + 5)))
+        content[start:end] = data.draw(st.binary(max_size=5) | st.sampled_from([b"NaN", b"1e999", b"[", b'"', b"\\u"]))
+    assert_read_or_refused(bytes(content), b"r1")
+
+
+@example(b"9" * 5_000)
+@given(st.text("0123456789+-.eE", max_size=30).map(str.encode))
+def test_any_number_is_read_or_refused(number: bytes) -> None:
+    """Python refuses to read whole numbers of thousands of digits, with an error of its own."""
+    assert_read_or_refused_number(raw_features(b'{"carat": ' + number + b"}"))
+
+
+def assert_read_or_refused_number(content: bytes) -> None:
+    try:
+        assert read(content).request_id == "r1"
+    except NotARequest as refused:
+        assert refused.reason in REASONS

@@ -1,0 +1,297 @@
+"""Scoring: from raw records to what is published for them."""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine_learning_engineering import events
+from machine_learning_engineering.events import PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.headers import read_origin, without_origin
+from stream_app.scoring import OutputTopics, Scored, Scorer
+from stream_app.transport.producer import Output
+
+from .records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of
+
+TOPICS = OutputTopics("results", "logs", "dead-letters")
+NOW = 1_010.0
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Clock:
+    """A clock that shows the given times, then the last one for ever."""
+
+    def __init__(self, *times: float) -> None:
+        self.times = list(times)
+
+    def __call__(self) -> float:
+        return self.times.pop(0) if len(self.times) > 1 else self.times[0]
+
+
+def scorer(*models: Any, clock: Any = None, limit: int = 10_000) -> Scorer:
+    named = {"doubling": models[0]} if models else {}
+    return Scorer(named, TOPICS, max_request_bytes=limit, clock=clock or Clock(NOW))
+
+
+def on(scored: Scored, topic: str) -> list[Output]:
+    return [output for output in scored.outputs if output.topic == topic]
+
+
+def results(scored: Scored) -> list[events.Result]:
+    return [events.decode_result(output.value) for output in on(scored, "results")]
+
+
+def logs(scored: Scored) -> list[PredictionLogged]:
+    return [events.decode_log(output.value) for output in on(scored, "logs")]
+
+
+def only(scored: list[Scored]) -> Scored:
+    assert len(scored) == 1
+    return scored[0]
+
+
+ROWS = st.lists(st.integers(0, 1_000), min_size=1, max_size=80, unique=True)
+
+
+@given(ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.sets(st.sampled_from(rows)))))
+def test_exactly_the_bad_rows_fail(drawn: tuple[list[int], set[int]]) -> None:
+    """Whichever rows make predict raise: all others are answered, and few calls are wasted on finding them."""
+    rows, bad = drawn
+    model = Doubling(frozenset(bad))
+    scored = only(scorer(model).score([requests(*rows)]))
+    answers = {}
+    for result, log in zip(results(scored), logs(scored), strict=True):
+        assert result.request_id == log.request_id
+        number = rows[int(result.request_id.split("-")[1])]
+        answers[number] = result
+        if number in bad:
+            assert isinstance(result, PredictionFailed)
+            assert result.error.type == log.error.type == "prediction-error"
+            assert result.error.message == "model doubling: predict raised RuntimeError"
+        else:
+            assert isinstance(result, PredictionCompleted)
+            assert events.parse(result.prediction) == events.parse(log.prediction) == {"doubled": 2 * number}
+    assert set(answers) == set(rows)
+    assert (scored.completed, scored.failed, scored.dead_letters) == (len(rows) - len(bad), len(bad), 0)
+    # A bad row costs the two halves of each batch on its way down.
+    assert len(model.calls) <= 1 + 2 * len(bad) * math.ceil(math.log2(max(2, len(rows))))
+
+
+def test_good_rows_are_one_call() -> None:
+    """The rows of all slices of a round together."""
+    model = Doubling()
+    scored = scorer(model).score([requests(1, 2, 3), requests(4, 5, partition=1), requests(6, partition=2)])
+    assert model.calls == [6]
+    assert [len(results(of_slice)) for of_slice in scored] == [3, 2, 1]
+    assert {log.batch_size for of_slice in scored for log in logs(of_slice)} == {6}
+
+
+def test_outputs_belong_to_their_slice_in_the_order_of_its_requests() -> None:
+    """A slice and all that it causes is one unit: each request has a result and a log record, in order."""
+    slices = [requests(1, 2, 3, first=10), requests(4, 5, partition=1)]
+    scored = scorer(Doubling()).score(slices)
+    assert [of_slice.slice for of_slice in scored] == slices
+    for of_slice in scored:
+        keys = [found.key() for found in of_slice.slice.records]
+        assert [output.key for output in on(of_slice, "results")] == keys
+        assert [output.key for output in on(of_slice, "logs")] == keys
+        positions = [(found.partition(), found.offset()) for found in of_slice.slice.records]
+        assert [(log.partition, log.offset) for log in logs(of_slice)] == positions
+
+
+class Odd(Doubling):
+    """Answers with the wrong number of predictions."""
+
+    def __init__(self, extra: int) -> None:
+        super().__init__()
+        self.extra = extra
+
+    def predict(self, rows: Sequence[Features]) -> list[Answer]:
+        return [Answer(0)] * (len(rows) + self.extra)
+
+
+@pytest.mark.parametrize("extra", [-1, 1])
+def test_a_wrong_number_of_predictions_answers_nobody(extra: int) -> None:
+    """Nobody can tell whose answer is missing."""
+    scored = only(scorer(Odd(extra)).score([requests(1, 2, 3, 4)]))
+    assert scored.failed == 4
+    assert {result.error.type for result in results(scored) if isinstance(result, PredictionFailed)} == {
+        "prediction-error"
+    }
+
+
+def test_a_model_that_nobody_serves() -> None:
+    """Is a failed result that names those which are served."""
+    asked = slice_of(record(request("r1", model="unknown"), b"r1"))
+    scored = only(scorer(Doubling()).score([asked]))
+    (result,) = results(scored)
+    assert isinstance(result, PredictionFailed)
+    assert result.error.type == "unknown-model"
+    assert "'unknown'" in result.error.message
+    assert "doubling" in result.error.message
+    (log,) = logs(scored)
+    assert (log.outcome, log.error, log.model) == ("failed", result.error, "unknown")
+    assert not on(scored, "dead-letters")
+
+
+def test_a_worker_without_models_says_so() -> None:
+    """And answers all the same."""
+    scored = only(scorer().score([requests(1)]))
+    (result,) = results(scored)
+    assert isinstance(result, PredictionFailed)
+    assert result.error.message.endswith("serves: none")
+
+
+@pytest.mark.parametrize("n", ["one", None, 1.5, [1], {"n": 1}])
+def test_features_that_the_model_refuses(n: Any) -> None:
+    """Are a failed result with the model's own words, and no matter for the other rows."""
+    model = Doubling()
+    asked = slice_of(record(request("r1", n), b"r1"), record(request("r2", 2), b"r2", offset=1))
+    scored = only(scorer(model).score([asked]))
+    by_id = {result.request_id: result for result in results(scored)}
+    refused = by_id["r1"]
+    assert isinstance(refused, PredictionFailed)
+    assert refused.error.type == "invalid-features"
+    assert "`$.n`" in refused.error.message
+    assert refused.model_version == "v1"
+    assert isinstance(by_id["r2"], PredictionCompleted)
+    assert model.calls == [1]
+
+
+@pytest.mark.parametrize("raw", [b"not JSON", b"\xff\xfe\x00", None, b"", b"{}", b"x" * 10_001])
+def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
+    """Bytes, key and headers unchanged; why and from where is in headers of its own."""
+    headers = [("a", b"1"), ("a", b"2"), ("binary", b"\xff"), ("traceparent", TRACE)]
+    asked = slice_of(record(raw, b"\x00key", offset=7, partition=3, headers=headers))
+    scored = only(scorer(Doubling()).score([asked]))
+    (letter,) = scored.outputs
+    assert (letter.topic, letter.key, letter.value) == ("dead-letters", b"\x00key", raw)
+    assert without_origin(letter.headers) == headers
+    origin = read_origin(letter.headers)
+    assert (origin.topic, origin.partition, origin.offset, origin.stage) == (REQUESTS, 3, 7, "decode")
+    assert origin.reason in {"not-json", "not-utf8", "empty-value", "invalid-request", "too-large"}
+    assert origin.message
+    assert (scored.completed, scored.failed, scored.dead_letters) == (0, 0, 1)
+
+
+def test_a_dead_letter_may_have_no_key() -> None:
+    """And it keeps having none."""
+    scored = only(scorer(Doubling()).score([slice_of(record(request("r1"), None))]))
+    (letter,) = scored.outputs
+    assert letter.key is None
+    origin = read_origin(letter.headers)
+    assert (origin.reason, origin.model, origin.request_id) == ("wrong-key", "doubling", "r1")
+
+
+def test_trace_context_and_cloudevents_reach_every_output() -> None:
+    """With the answer's own type and id, and everything else of the producer's attributes."""
+    headers = [
+        ("traceparent", TRACE),
+        ("tracestate", b"vendor=1"),
+        ("ce_specversion", b"1.0"),
+        ("ce_id", b"r1"),
+        ("ce_source", b"/shop"),
+        ("ce_type", b"prediction.requested.v1"),
+        ("ce_tenant", b"7"),
+        ("authorization", b"secret"),
+    ]
+    good = record(request("r1"), b"r1", headers=headers)
+    failing = record(request("r2", model="unknown"), b"r2", headers=headers, offset=1)
+    scored = only(scorer(Doubling()).score([slice_of(good, failing)]))
+    assert len(scored.outputs) == 4
+    for output in scored.outputs:
+        assert output.headers is not None
+        found = dict(output.headers)
+        assert len(found) == len(output.headers), "no header twice"
+        decode: Any = events.decode_log if output.topic == "logs" else events.decode_result
+        event = decode(output.value)
+        tag = event.__struct_config__.tag
+        assert found == {
+            "traceparent": TRACE,
+            "tracestate": b"vendor=1",
+            "ce_specversion": b"1.0",
+            "ce_source": b"/shop",
+            "ce_tenant": b"7",
+            "ce_type": tag.encode(),
+            "ce_id": f"{event.request_id}/{tag}".encode(),
+        }
+    assert {log.traceparent for log in logs(scored)} == {TRACE.decode()}
+
+
+def test_a_producer_without_headers_gets_none() -> None:
+    """Nothing is added for those who don't ask."""
+    scored = only(scorer(Doubling()).score([requests(1)]))
+    assert all(not output.headers for output in scored.outputs)
+
+
+def test_a_header_that_is_not_utf8_stops_nobody() -> None:
+    """A stranger's bytes in `traceparent` are carried as they are, and shown as well as can be."""
+    scored = only(scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))]))
+    assert scored.completed == 1
+    assert all(output.headers == [("traceparent", b"\xff")] for output in scored.outputs)
+
+
+def test_times() -> None:
+    """Accepted is the broker's time, requested the producer's, and durations run from the one to the other."""
+    clock = Clock(1_010.0, 1_011.0, 1_013.0, 1_014.0)
+    at = "2026-01-01T12:00:00Z"
+    asked = slice_of(
+        record(request("r1", requested_at=at), b"r1", accepted=1_000.5), record(request("r2"), b"r2", offset=1)
+    )
+    first, second = logs(only(scorer(Doubling(), clock=clock).score([asked])))
+    assert first.accepted_at == datetime.fromtimestamp(1_000.5, UTC)
+    assert first.requested_at == datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert (first.queue_seconds, first.score_seconds) == (9.5, 2.0)
+    assert first.total_seconds == first.completed_at.timestamp() - 1_000.5
+    assert second.requested_at == second.accepted_at == datetime.fromtimestamp(1_000, UTC)
+
+
+@given(st.lists(st.floats(0, 2_000), min_size=1, max_size=6), st.floats(0, 4_000))
+def test_no_duration_is_negative(times: list[float], accepted: float) -> None:
+    """Clocks that are off by an hour, or are set back in the middle of a batch, give 0."""
+    asked = slice_of(
+        record(request("r1"), b"r1", accepted=accepted),
+        record(request("r2", model="unknown"), b"r2", offset=1, accepted=accepted),
+        record(request("r3", 3), b"r3", offset=2, accepted=accepted),
+    )
+    scored = only(scorer(Doubling(frozenset({3})), clock=Clock(*times)).score([asked]))
+    found = logs(scored)
+    assert len(found) == 3
+    assert all(min(log.queue_seconds, log.score_seconds, log.total_seconds) >= 0 for log in found)
+
+
+def test_the_same_request_twice_in_a_round_is_answered_twice_and_equally() -> None:
+    """At-least-once: readers take the first answer of an id. Both records need an outcome to be committed."""
+    asked = slice_of(record(request("r1"), b"r1"), record(request("r1"), b"r1", offset=1))
+    first, second = results(only(scorer(Doubling()).score([asked])))
+    assert first == second
+
+
+class Unwritable(Doubling):
+    """Answers with what JSON can't carry."""
+
+    def predict(self, rows: Sequence[Features]) -> list[Any]:
+        return [object() if row.n == 2 else Answer(1) for row in rows]
+
+
+def test_an_answer_that_cannot_be_written_fails_its_request_alone() -> None:
+    """A model's mistake in one row may not stop the worker: the same record would stop each of its successors."""
+    scored = only(scorer(Unwritable()).score([requests(1, 2, 3)]))
+    assert (scored.completed, scored.failed) == (2, 1)
+
+
+class Raising(Doubling):
+    """Raises in decode what is no ValueError."""
+
+    def decode(self, raw: Any) -> Features:
+        raise KeyError("a mistake in the model's code")
+
+
+def test_a_mistake_in_a_models_decode_fails_the_request() -> None:
+    """For the same reason."""
+    scored = only(scorer(Raising()).score([requests(1)]))
+    assert scored.failed == 1
