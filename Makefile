@@ -39,11 +39,13 @@ demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS="--json", A
 test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP)  ## format, lint, types, import contracts
+check: $(STAMP)  ## format, lint, types, import contracts, coverage of the unit tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/coverage run -m pytest -q tests/unit mle_package/tests
+	@$(BIN)/coverage report --fail-under=60
 
 bench: $(BENCH_STAMP)  ## measure against bare loops and peers, in one run
 	@$(BIN)/python -m benchmarks $(ARGS)

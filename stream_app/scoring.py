@@ -108,6 +108,12 @@ class Scorer:
             failure = Error("invalid-features", str(error))
             self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
             return
+        except Exception as error:
+            # A mistake in the model's code: this record would end every worker that it is given to.
+            logger.warning("model %s: decode raised", request.model, exc_info=True)
+            failure = Error("prediction-error", f"model {request.model}: decode raised {type(error).__name__}")
+            self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
+            return
         rows.setdefault(request.model, []).append(_Row(request, features, record, scored))
 
     def _predict(self, model: Model, rows: list[_Row], started: float) -> None:
@@ -117,6 +123,8 @@ class Scorer:
             predictions = model.predict([row.features for row in rows])
             if len(predictions) != len(rows):
                 raise ValueError(f"predict returned {len(predictions)} predictions for {len(rows)} rows")
+            # Here, since what can't be encoded is the row's fault, too.
+            encoded = [Raw(events.encode(prediction)) for prediction in predictions]
         except Exception as error:
             if len(rows) == 1:
                 logger.warning("model %s: predict raised for one row", rows[0].request.model, exc_info=True)
@@ -129,10 +137,10 @@ class Scorer:
             self._predict(model, rows[:middle], started)
             self._predict(model, rows[middle:], started)
             return
-        self._complete(model, rows, predictions, started, max(0.0, self._clock() - before))
+        self._complete(model, rows, encoded, started, max(0.0, self._clock() - before))
 
     def _complete(
-        self, model: Model, rows: list[_Row], predictions: Sequence[Any], started: float, score_seconds: float
+        self, model: Model, rows: list[_Row], predictions: Sequence[Raw], started: float, score_seconds: float
     ) -> None:
         encode = events.encode
         results, logs = self._topics.results, self._topics.logs
@@ -140,9 +148,8 @@ class Scorer:
         version, size = model.version, len(rows)
         # At high load many records share their millisecond, and making a datetime is a tenth of the whole path.
         times: dict[int, datetime] = {}
-        for row, prediction in zip(rows, predictions, strict=True):
+        for row, encoded in zip(rows, predictions, strict=True):
             request, record = row.request, row.record
-            encoded = Raw(encode(prediction))
             milliseconds = record.timestamp()[1]
             accepted = milliseconds / 1000.0
             accepted_at = times.get(milliseconds)

@@ -48,6 +48,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _memory()
     yield _disk(settings.home)
     yield from _pinned_parts()
+    yield _faust()
     yield from _nodes(settings)
     yield from _metrics_ports(settings)
 
@@ -122,6 +123,16 @@ def _pinned_parts() -> Iterator[Check]:
             yield Check(name, "fail", f"{found}, proven with {wanted[name]}", "run `make setup`")
         else:
             yield Check(name, "ok", found)
+
+
+def _faust() -> Check:
+    # In a process of its own: this room does not import Faust.
+    command = [sys.executable, "-m", "stream_app", "--check"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if answer.returncode:
+        why = answer.stderr.strip().splitlines()[-1]
+        return Check("faust's iterator", "fail", why, "unset NO_CYTHON, or run `make setup`")
+    return Check("faust's iterator", "ok", answer.stdout.strip())
 
 
 def _nodes(settings: Settings) -> Iterator[Check]:

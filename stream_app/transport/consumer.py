@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Mapping
+from time import monotonic
 from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
@@ -15,6 +16,7 @@ from stream_app.transport.slices import Slice
 
 # A rebalance or a stop waits so long for the slices in flight; what is unfinished then is read again by the next owner.
 DRAIN_SECONDS = 25.0
+LOOK_SECONDS = 0.1
 BROKER_SECONDS = 30.0
 
 
@@ -205,14 +207,16 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     async def wait_empty(self) -> None:
         """Wait, within a bound, until the slices that agents have begun are finished; then commit."""
-        self._drained.clear()
+        deadline = monotonic() + DRAIN_SECONDS
+        # Looked at again and again: the set is a weak one, and a slice that Faust drops leaves it unacknowledged.
+        while self._unacked_messages and monotonic() < deadline:
+            self._drained.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._drained.wait(), LOOK_SECONDS)
         if self._unacked_messages:
-            try:
-                await asyncio.wait_for(self._drained.wait(), DRAIN_SECONDS)
-            except TimeoutError:
-                count = len(self._unacked_messages)
-                self.log.warning("%s slices unfinished after %s s: they will be scored again", count, DRAIN_SECONDS)
-                self._unacked_messages.clear()
+            count = len(self._unacked_messages)
+            self.log.warning("%s slices unfinished after %s s: they will be scored again", count, DRAIN_SECONDS)
+            self._unacked_messages.clear()
         if self._committing is not None and not self.app.rebalancing:
             await asyncio.wait([self._committing], timeout=BROKER_SECONDS)
         await self.commit()

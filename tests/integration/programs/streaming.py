@@ -110,8 +110,12 @@ def publish(settings: Settings, requests: Iterable[tuple[str, dict[str, Any]]]) 
     producer = Producer({**producer_options(settings), "linger.ms": 5})
     for request_id, features in requests:
         value = msgspec.json.encode({"request_id": request_id, "model": "doubling", "features": features})
-        producer.produce(topic_name(settings, REQUESTS), value, request_id)
-        producer.poll(0)
+        while True:
+            try:
+                producer.produce(topic_name(settings, REQUESTS), value, request_id)
+                break
+            except BufferError:
+                producer.poll(0.1)
     assert producer.flush(60) == 0
 
 
@@ -144,6 +148,16 @@ def answered(settings: Settings, ids: Iterable[str]) -> dict[str, Any]:
         "lost": {topic: len(wanted - set(counter)) for topic, counter in found.items()},
         "repeated": {topic: sum(counter.values()) - len(counter) for topic, counter in found.items()},
         "unknown": {topic: len(set(counter) - wanted) for topic, counter in found.items()},
+    }
+
+
+def lost(settings: Settings) -> set[str]:
+    """Ids of the requests below the committed offset that have no result: nobody will ever answer them."""
+    offsets, results = committed(settings), ids_of(settings)
+    return {
+        message.key().decode()
+        for message in read_to_end(settings, REQUESTS)
+        if message.offset() < offsets[message.partition()] and message.key().decode() not in results
     }
 
 

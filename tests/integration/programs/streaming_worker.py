@@ -1,8 +1,10 @@
 """A worker with a model that does as its request says: {"n": 1, "sleep": 0.1}.
 
-Its settings come from the environment, as a real worker's do. Answers {"doubled": 2}.
+Its settings come from the environment, as a real worker's do. Answers {"doubled": 2}. A request with {"bug": true} is a
+bug of the worker, one with {"hold": true} is never acknowledged by the broker; with the argument `healthy` neither is.
 """
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import msgspec
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.threads import cap_numeric_threads
+from stream_app import lane
 from stream_app.scoring import Scored
+from stream_app.transport.producer import Output
 from stream_app.transport.slices import Slice
 from stream_app.worker import Worker
 
@@ -22,6 +25,7 @@ class Features(msgspec.Struct):
     """Seconds that the whole call takes because of this row."""
     padding: str = ""
     bug: bool = False
+    hold: bool = False
 
 
 class Answer(msgspec.Struct):
@@ -52,10 +56,24 @@ def with_bug(score: Any) -> Any:
     return buggy
 
 
+def with_hold(publish: Any) -> Any:
+    """Never finish a slice with a request that says so."""
+
+    def holding(outputs: Sequence[Output], done: Any) -> None:
+        outputs = list(outputs)
+        if not any(b'"hold"' in output.value for output in outputs):
+            publish(outputs, done)
+
+    return holding
+
+
 if __name__ == "__main__":
-    # Opening a real model loads what numeric libraries there are; without it the first request would wait for that.
-    cap_numeric_threads()
+    # The cap loads numeric libraries, which takes seconds; this model needs none.
+    lane.cap_numeric_threads = lambda: None  # type: ignore[attr-defined]
     worker = Worker(Settings(_env_file=None), {"doubling": Doubling()})
-    scorer: Any = worker.lane._scorer
-    scorer.score = with_bug(scorer.score)
+    if sys.argv[1:] != ["healthy"]:
+        scorer: Any = worker.lane._scorer
+        scorer.score = with_bug(scorer.score)
+        publisher: Any = worker.publisher
+        publisher.publish = with_hold(publisher.publish)
     worker.run()

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from inflight.cli import app
 from inflight.stack import Endpoints, StackError, StackState, maven, start_stack
 from inflight.stack.process import ProcessId, free_port
-from inflight.stack.stack import NodeState
+from inflight.stack.stack import IDLE_PAUSE, NodeState
 from machine_learning_engineering import settings as settings_module
 
 ENDED = ProcessId(os.getpid(), "long ago")
@@ -35,10 +35,11 @@ def test_a_saved_state_is_read_back(tmp_path: Path) -> None:
 
     assert state == state_of(ENDED)
     assert state is not None
-    assert state.endpoints == Endpoints("127.0.0.1:19092", "http://127.0.0.1:19200")
+    assert state.endpoints == Endpoints("127.0.0.1:19092", "http://127.0.0.1:19200", IDLE_PAUSE)
     assert state.endpoints.environment == {
         "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:19092",
         "INFLIGHT_ELASTICSEARCH_URL": "http://127.0.0.1:19200",
+        "INFLIGHT_KAFKA_IDLE_PAUSE": str(IDLE_PAUSE),
     }
     assert [path.name for path in (tmp_path / "stack").iterdir()] == ["state.json"]
 

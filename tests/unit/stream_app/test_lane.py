@@ -1,0 +1,253 @@
+"""The lane: slices in, acknowledged outputs out, several on their way at once."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from stream_app.lane import ScoringLane
+from stream_app.metrics import WorkerMetrics
+from stream_app.scoring import OutputTopics, Scored, Scorer
+from stream_app.transport.producer import Output
+from stream_app.transport.slices import Slice
+
+from .records import Doubling, requests
+
+Done = Callable[[KafkaError | None], None]
+DEADLINE = 20.0
+
+
+class FakeEvent:
+    """A Faust event of one slice."""
+
+    def __init__(self, slice_: Slice) -> None:
+        self.value = slice_
+        self.acked = 0
+
+    def ack(self) -> bool:
+        self.acked += 1
+        return True
+
+
+class FakePublisher:
+    """A broker that acknowledges when the test says so."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[list[Output], Done]] = []
+
+    def publish(self, outputs: Iterable[Output], done: Done) -> None:
+        self.published.append((list(outputs), done))
+
+    def acknowledge(self, index: int, error: KafkaError | None = None) -> None:
+        """From another thread, as the client does."""
+        thread = threading.Thread(target=self.published[index][1], args=(error,))
+        thread.start()
+        thread.join()
+
+
+class GatedScorer(Scorer):
+    """Starts a round only when the gate is open, and remembers which slices each round held."""
+
+    def __init__(self) -> None:
+        super().__init__({"doubling": Doubling()}, OutputTopics("results", "logs", "dead"), max_request_bytes=1_000)
+        self.gate = threading.Event()
+        self.gate.set()
+        self.rounds: list[list[Slice]] = []
+        self.raising: Exception | None = None
+
+    def score(self, slices: Sequence[Slice]) -> list[Scored]:
+        self.rounds.append(list(slices))
+        assert self.gate.wait(DEADLINE)
+        if self.raising is not None:
+            raise self.raising
+        return super().score(slices)
+
+
+class Bench:
+    """A lane between fakes."""
+
+    def __init__(self, *, slices_in_flight: int = 4, round_records: int = 1_000) -> None:
+        self.scorer, self.publisher, self.metrics = GatedScorer(), FakePublisher(), WorkerMetrics()
+        self.bugs: list[str] = []
+        self.lane = ScoringLane(
+            self.scorer,
+            self.publisher,  # type: ignore[arg-type]
+            self.metrics,
+            slices_in_flight=slices_in_flight,
+            round_records=round_records,
+            on_bug=self.bugs.append,
+        )
+
+    async def put(self, *events: FakeEvent) -> None:
+        for event in events:
+            await self.lane.put(event)
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def run(scenario: Callable[[Bench], Coroutine[Any, Any, None]], **options: Any) -> None:
+    """Run a scenario with a lane on an event loop of its own."""
+
+    async def main() -> None:
+        bench = Bench(**options)
+        try:
+            await scenario(bench)
+        finally:
+            bench.scorer.gate.set()
+            bench.lane._thread.shutdown()
+
+    asyncio.run(main())
+
+
+def test_a_slice_is_acknowledged_when_all_of_its_outputs_are() -> None:
+    """And once."""
+
+    async def scenario(bench: Bench) -> None:
+        event = FakeEvent(requests(1, 2, 3))
+        await bench.put(event)
+        await until(lambda: bench.publisher.published)
+        assert len(bench.publisher.published[0][0]) == 6
+        assert (event.acked, bench.lane.in_flight) == (0, 1)
+        bench.publisher.acknowledge(0)
+        await until(lambda: event.acked)
+        assert (event.acked, bench.lane.in_flight, bench.bugs) == (1, 0, [])
+        assert bench.value("inflight_worker_records_total", outcome="completed") == 3
+
+    run(scenario)
+
+
+def test_an_output_that_the_broker_refuses_is_never_acknowledged() -> None:
+    """The process ends instead, so that the slice is scored again."""
+
+    async def scenario(bench: Bench) -> None:
+        event = FakeEvent(requests(1))
+        await bench.put(event)
+        await until(lambda: bench.publisher.published)
+        bench.publisher.acknowledge(0, KafkaError(KafkaError._MSG_TIMED_OUT))
+        await until(lambda: bench.bugs)
+        assert event.acked == 0
+        assert "not accepted by the broker" in bench.bugs[0]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("where", ["score", "publish"])
+def test_an_unknown_bug_ends_the_process(where: str) -> None:
+    """Nothing is acknowledged."""
+
+    async def scenario(bench: Bench) -> None:
+        event = FakeEvent(requests(1))
+        if where == "score":
+            bench.scorer.raising = RuntimeError("a bug")
+        else:
+            bench.publisher.published = None  # type: ignore[assignment]
+        await bench.put(event)
+        await until(lambda: bench.bugs)
+        assert (event.acked, bench.bugs) == (0, ["bug in the worker"])
+
+    run(scenario)
+
+
+def test_no_more_slices_are_taken_than_may_be_in_flight() -> None:
+    """That is the backpressure: `put` waits, so Faust waits, so the buffer fills and fetching pauses."""
+
+    async def scenario(bench: Bench) -> None:
+        events = [FakeEvent(requests(number, first=number)) for number in range(3)]
+        await bench.put(*events[:2])
+        third = asyncio.ensure_future(bench.put(events[2]))
+        await until(lambda: len(bench.publisher.published) == 2)
+        assert not third.done()
+        assert bench.lane.in_flight == 2
+        bench.publisher.acknowledge(0)
+        await asyncio.wait_for(third, DEADLINE)
+        await until(lambda: len(bench.publisher.published) == 3)
+        assert [event.acked for event in events] == [1, 0, 0]
+
+    run(scenario, slices_in_flight=2)
+
+
+def test_all_slices_that_wait_are_one_round() -> None:
+    """The first does not wait for others; those that come meanwhile share the next predict call."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.scorer.gate.clear()
+        events = [FakeEvent(requests(number, partition=number)) for number in range(4)]
+        await bench.put(events[0])
+        await until(lambda: bench.scorer.rounds)
+        await bench.put(*events[1:])
+        bench.scorer.gate.set()
+        await until(lambda: len(bench.publisher.published) == 4)
+        assert bench.scorer.rounds == [[events[0].value], [event.value for event in events[1:]]]
+
+    run(scenario)
+
+
+def test_a_round_is_bounded_in_records() -> None:
+    """So is the time until its first answer. One slice is always taken, however large."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.scorer.gate.clear()
+        sizes = [1, 3, 3, 9, 1]
+        events = [FakeEvent(requests(*range(size), partition=number)) for number, size in enumerate(sizes)]
+        await bench.put(events[0])
+        await until(lambda: bench.scorer.rounds)
+        await bench.put(*events[1:])
+        bench.scorer.gate.set()
+        await until(lambda: len(bench.publisher.published) == 5)
+        assert [[len(slice_.records) for slice_ in found] for found in bench.scorer.rounds] == [[1], [3, 3], [9], [1]]
+
+    run(scenario, round_records=6, slices_in_flight=8)
+
+
+def test_acknowledgements_may_come_in_any_order() -> None:
+    """Each slice is acknowledged by its own; which offset that allows is the tracker's business."""
+
+    async def scenario(bench: Bench) -> None:
+        events = [FakeEvent(requests(number, first=number)) for number in range(3)]
+        await bench.put(*events)
+        await until(lambda: len(bench.publisher.published) == 3)
+        published = [outputs[0].key for outputs, _ in bench.publisher.published]
+        assert published == [b"0-0", b"0-1", b"0-2"]
+        for index, expected in ((2, [0, 0, 1]), (0, [1, 0, 1]), (1, [1, 1, 1])):
+            bench.publisher.acknowledge(index)
+            await until(lambda expected=expected: [event.acked for event in events] == expected)
+        assert bench.lane.in_flight == 0
+
+    run(scenario)
+
+
+def test_the_event_loop_is_free_while_a_round_is_scored() -> None:
+    """Commits and heartbeats of Faust's own go on."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.scorer.gate.clear()
+        await bench.put(FakeEvent(requests(1)))
+        await until(lambda: bench.scorer.rounds)
+        assert threading.current_thread() is threading.main_thread()
+        assert not bench.publisher.published
+
+    run(scenario)
+
+
+def test_a_slice_that_comes_when_the_lane_was_idle_is_scored() -> None:
+    """Again and again: the scoring task ends when nothing waits."""
+
+    async def scenario(bench: Bench) -> None:
+        for number in range(50):
+            event = FakeEvent(requests(number))
+            await bench.put(event)
+            await until(lambda number=number: len(bench.publisher.published) > number)
+            bench.publisher.acknowledge(number)
+            await until(lambda event=event: event.acked)
+
+    run(scenario)
