@@ -115,7 +115,12 @@ class Worker:
         for name, model in self.models.items():
             logger.info("serving %s %s", name, model.version)
         faust_worker = faust.Worker(self.app, loglevel="INFO", redirect_stdouts=False, logging_config=LOGGING)
-        faust_worker.execute_from_commandline()
+        try:
+            faust_worker.execute_from_commandline()
+        finally:
+            if self.lane.in_flight:
+                # The interpreter would wait for the scoring thread without end.
+                exit_process(f"stopped while {self.lane.in_flight} slices were unfinished")
 
 
 LOGGING = {

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
 from machine_learning_engineering.kafka import Fetch
@@ -147,12 +147,14 @@ class Pump(threading.Thread):
         self._answer_calls()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
-        messages = self._consume(1, POLL_SECONDS)
+        self._given_back = False
+        messages = self._fetch.consume(1, POLL_SECONDS, may_rest=not self._paused)
         self.last_poll = monotonic()
-        if not messages:
-            return
-        if self._max_records > 1:
-            messages += self._consume(self._max_records - 1, 0)
+        if messages and self._max_records > 1:
+            messages += self._fetch.consume(self._max_records - 1, 0)
+        if self._given_back:
+            # A revocation in the middle: whoever gets the partitions next reads again what was collected until then.
+            messages = []
         records = [message for message in messages if message.error() is None]
         if len(records) < len(messages):
             self._check([message.error() for message in messages if message.error() is not None])
@@ -170,12 +172,6 @@ class Pump(threading.Thread):
                     answer.set_result(function(self.consumer))
                 except Exception as error:
                     answer.set_exception(error)
-
-    def _consume(self, count: int, timeout: float) -> list[Message]:
-        self._given_back = False
-        messages = self._fetch.consume(count, timeout, may_rest=not self._paused)
-        # A revocation in the middle of the call: what it had collected until then will be read again by the next owner.
-        return [] if self._given_back else messages
 
     def _bound_memory(self) -> None:
         size = self.buffered_bytes
