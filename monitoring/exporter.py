@@ -176,11 +176,13 @@ class Exporter:
         self._observed.clear()
 
     # Rebalancing is eager: all partitions are revoked.
-    def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._commit()
-        self._observed.clear()
+        self._on_lost(consumer, partitions)
 
-    def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # Paused for a rest, they would stay so through the revocation, and never be fetched when they come back.
+        consumer.resume(partitions)
         self._observed.clear()
 
 

@@ -218,11 +218,13 @@ class Indexer:
         self._count_in_flight()
 
     # Rebalancing is eager: all partitions are revoked, and some are assigned afterwards, not paused.
-    def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._finish(REVOKE_SECONDS)
-        self._forget()
+        self._on_lost(consumer, partitions)
 
-    def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # librdkafka keeps a partition paused through a revocation: assigned again, it would never be fetched.
+        consumer.resume(partitions)
         self._forget()
 
     def _records_in_flight(self) -> int:

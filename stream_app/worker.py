@@ -1,12 +1,9 @@
 """The worker process: puts the topology together, watches it, and drains it on SIGTERM."""
 
-import asyncio
 import logging
 import logging.config
 import sys
 from collections.abc import Mapping
-from time import monotonic
-from typing import Any
 
 import faust
 from faust import streams
@@ -23,6 +20,7 @@ from stream_app.scoring import Model, OutputTopics, Scorer
 from stream_app.topology import GROUP, create_app
 from stream_app.transport.driver import SliceApp, TransportOptions
 from stream_app.transport.producer import Publisher
+from stream_app.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -86,22 +84,7 @@ class Worker:
         )
 
     async def _watch(self, app: SliceApp) -> None:
-        """Keep the gauges; exit when a partition has stopped to move: supervisors restart processes, not agents."""
-        consumer: Any = app.consumer
-        self.metrics.assigned.set_function(lambda: len(consumer.assignment()))
-        limit = self.settings.worker_stuck_after
-        while not app.should_stop:
-            await asyncio.sleep(1.0)
-            self.metrics.slices_in_flight.set(self.lane.in_flight)
-            self.metrics.buffer_bytes.set(consumer.pump.buffered_bytes)
-            self.metrics.unacknowledged.set(self.publisher.unacknowledged())
-            oldest = consumer.tracker.oldest()
-            self.metrics.oldest_slice_seconds.set(oldest[2] if oldest is not None else 0)
-            # While outputs wait for a broker that is away, the producer's own time-out decides.
-            if oldest is not None and oldest[2] > limit and not self.publisher.unacknowledged():
-                exit_process(f"{oldest[0]} is stuck at offset {oldest[1]} for {oldest[2]:.0f} s")
-            if monotonic() - consumer.pump.last_poll > limit and not app.rebalancing:
-                exit_process(f"the consumer thread has not polled for {limit:.0f} s")
+        await Watch(app, self.lane, self.publisher, self.metrics, self.settings.worker_stuck_after).run()
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then drain. Ends the process."""

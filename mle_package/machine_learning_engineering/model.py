@@ -7,12 +7,16 @@ A subclass names itself, states the Structs of its features and its prediction, 
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 import msgspec
 from msgspec import Raw, Struct
 
 from machine_learning_engineering.features import InvalidFeatures, explain
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.logged_predict import LoggedAnswers, Request
+    from machine_learning_engineering.prediction_log import PredictionLog
 
 __all__ = ["Example", "InvalidFeatures", "MLEModel", "NotWritten"]
 
@@ -116,6 +120,33 @@ class MLEModel(ABC):
             return self._decode.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidFeatures(explain(error, raw, self.Features, self.name)) from error
+
+    def predict_with_logging(
+        self,
+        requests: "Sequence[Request]",
+        log: "PredictionLog",
+        *,
+        request_ids: Sequence[str] | None = None,
+        spool_dir: Path | None = None,
+    ) -> "LoggedAnswers":
+        """Answer requests and keep every row in `log`, with its features, its outcome and its timing.
+
+        A row that is refused, or that `predict` raises for, fails by itself; the others are answered. If the log fails
+        three times, the rows are spooled to disk, with a warning; see `logged_predict.replay_spool`.
+
+        Args:
+            requests: features as JSON values, as JSON text or as the model's `Features`.
+            request_ids: one a request, for a later label; made up by default. Of two equal ones the log keeps one.
+            spool_dir: the folder ``spool`` in the settings' home by default.
+
+        Raises:
+            PredictionsNotLogged: neither log nor disk took the rows; the error holds the answers.
+        """
+        from machine_learning_engineering.logged_predict import predict_with_logging
+        from machine_learning_engineering.settings import load_settings
+
+        folder = load_settings().home / "spool" if spool_dir is None else spool_dir
+        return predict_with_logging(self, requests, log, spool_dir=folder, request_ids=request_ids)
 
     @classmethod
     def example_requests(cls, data_dir: Path | None = None) -> Iterator[dict[str, Any]]:

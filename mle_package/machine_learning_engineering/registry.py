@@ -52,7 +52,7 @@ CHAMPION = "champion"
 # Types of scikit-learn that skops does not trust by itself. Each holds arrays and numbers only.
 TRUSTED_TYPES = frozenset({"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
 _VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
 
@@ -188,7 +188,7 @@ class Registry:
         """The names of the models that have a version."""
         if not self.path.is_dir():
             return []
-        names = (folder.name for folder in self.path.iterdir() if _NAME.fullmatch(folder.name))
+        names = (folder.name for folder in self.path.iterdir() if NAME.fullmatch(folder.name))
         return sorted(name for name in names if self._version_folders(name))
 
     def versions(self, name: str) -> list[str]:
@@ -237,7 +237,7 @@ class Registry:
                 durable.replace(folder / ALIASES_FILE, msgspec.json.encode(aliases))
 
     def _folder(self, name: str) -> Path:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise RegistryError(f"{name[:128]!r} is not the name of a model: use a-z, 0-9, - and _")
         return self.path / name
 

@@ -264,6 +264,19 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         """Not kept here: the lag is in the worker's metrics."""
         raise NotImplementedError("ask highwaters")
 
+    async def behind(self) -> int:
+        """Records of the assigned partitions at or above the committed offsets, asked of the broker."""
+        wanted = [TopicPartition(tp.topic, tp.partition) for tp in self._assigned]
+
+        def count(consumer: Any) -> int:
+            records = 0
+            for found in consumer.committed(wanted, timeout=BROKER_SECONDS):
+                low, high = consumer.get_watermark_offsets(found, timeout=BROKER_SECONDS)
+                records += max(0, high - max(low, found.offset))
+            return records
+
+        return await asyncio.wrap_future(self.pump.call(count)) if wanted else 0
+
     def assignment(self) -> set[TP]:
         """The partitions that this worker owns."""
         return set(self._assigned)

@@ -191,6 +191,8 @@ class Pump(threading.Thread):
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
+        # librdkafka keeps a partition paused through a revocation: assigned again, it would never be fetched.
+        consumer.resume(partitions)
         self._paused = self._given_back = False
         self._listener.on_assigned(_tps(partitions))
 

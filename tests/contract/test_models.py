@@ -1,13 +1,13 @@
 """The laws that every model keeps, on its real data. A new model's folder is found and tested by itself."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jsonschema
 import msgspec
 import pytest
 
+from machine_learning_engineering.checks import LAWS, Subject, check_law, prepare
 from machine_learning_engineering.model import InvalidFeatures, MLEModel
 from machine_learning_engineering.training import train
 from model import available
@@ -37,6 +37,16 @@ def trained(request, trained_registry, training_settings) -> Trained:
     return Trained(model, requests, [model.decode(raw) for raw in requests])
 
 
+@pytest.fixture(scope="module")
+def subject(trained, training_settings) -> Subject:
+    return prepare(trained.model, examples=trained.model.examples(training_settings.data_dir))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_the_law_of_all_models_holds(subject, law):
+    check_law(law, subject)
+
+
 def test_every_row_of_the_dataset_is_a_valid_request(trained):
     assert len(trained.rows) == ROWS[trained.model.name]
     assert list(map(msgspec.json.decode, trained.requests)) == list(map(msgspec.to_builtins, trained.rows))
@@ -54,12 +64,6 @@ def test_the_label_is_no_feature(trained):
     assert not {"price", "survived"} & set(fields)
 
 
-def test_features_and_predictions_cannot_be_changed(trained):
-    for struct in (trained.model.Features, trained.model.Prediction):
-        assert struct.__struct_config__.frozen
-    assert trained.model.Features.__struct_config__.forbid_unknown_fields
-
-
 def test_metrics_reach_the_floor(trained, training_runs):
     metrics = training_runs[trained.model.name].metrics
     for name, floor in FLOORS[trained.model.name].items():
@@ -73,47 +77,11 @@ def test_a_row_alone_is_answered_as_in_a_batch(trained):
     assert [trained.model.predict([row])[0] for row in rows] == list(batch)
 
 
-def test_the_order_of_rows_does_not_matter(trained):
-    rows = trained.rows[:500]
-    assert list(trained.model.predict(rows[::-1]))[::-1] == list(trained.model.predict(rows))
-
-
-def test_no_rows_give_no_answers(trained):
-    assert list(trained.model.predict([])) == []
-
-
-def test_the_same_rows_get_the_same_answers_and_are_not_changed(trained):
-    rows = trained.rows[:500]
-    before = [msgspec.json.encode(row) for row in rows]
-    assert trained.model.predict(rows) == trained.model.predict(rows)
-    assert [msgspec.json.encode(row) for row in rows] == before
-
-
-def test_answers_are_json_of_the_stated_type(trained):
-    answers = trained.model.predict(trained.rows[:500])
-    encoded = msgspec.json.encode(answers)
-    # NaN and infinities would be written as null, which the type refuses.
-    assert msgspec.json.decode(encoded, type=list[trained.model.Prediction]) == list(answers)
-
-
-def test_threads_that_predict_at_once_get_what_one_gets(trained):
-    batches = [trained.rows[start : start + 100] for start in range(0, 800, 100)]
-    expected = [trained.model.predict(batch) for batch in batches]
-    with ThreadPoolExecutor(8) as executor:
-        assert list(executor.map(trained.model.predict, batches * 4)) == expected * 4
-
-
 def test_training_twice_gives_the_same_model(trained, training_settings, training_runs):
     first = training_runs[trained.model.name]
     again = train(type(trained.model), training_settings)
     assert (again.metrics, again.training_data_sha256) == (first.metrics, first.training_data_sha256)
     assert not again.promoted
-
-
-def test_a_fitted_model_answers_the_same_after_save_and_open(trained, trained_registry):
-    saved = trained_registry.save(trained.model, metrics={}, training_data_sha256="", seed=0)
-    opened = trained_registry.open(trained.model.name, saved, model_class=type(trained.model))
-    assert opened.predict(trained.rows) == trained.model.predict(trained.rows)
 
 
 def test_each_missing_or_null_field_is_accepted_as_missing_or_refused_by_name(trained):

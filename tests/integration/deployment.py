@@ -45,7 +45,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
             if condition():
                 return time.monotonic() - started
         assert time.monotonic() - started < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 class Supervised(Process):

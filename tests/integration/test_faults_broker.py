@@ -47,8 +47,8 @@ def test_a_broker_that_is_away_costs_no_request_and_little_memory(deployment: De
     """Killed for a third of a minute (a minute in the full dose): the worker waits and goes on."""
     worker = deployment.worker()
     deployment.serving(1)
-    load = deployment.load(100_000, rate=2_000)
-    deployment.answers_more(1_000)
+    load = deployment.load(100_000, rate=800)
+    deployment.answers_more(800)
     before = worker.rss()
     broker.kill()
     growth = _watch(worker, before, 60 if FULL else 20)

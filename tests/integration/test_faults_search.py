@@ -15,17 +15,17 @@ pytestmark = [
 
 
 def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, search: Any) -> None:
-    """Stopped for a third of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
+    """Killed for a third of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
     deployment.worker()
     indexer = deployment.indexer()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(100_000, rate=800, prefix=prefix)
-    load.reaches(2_000)
+    load = deployment.load(100_000, rate=300, prefix=prefix)
+    load.reaches(600)
     until(lambda: indexer.metric("inflight_indexer_documents_total") > 500, 60, "the indexer indexes")
     before, largest, stopped = indexer.rss(), 0, time.monotonic()
     starts_in = search.ready_after
-    search.stop()
+    search.kill()
 
     def over() -> bool:
         nonlocal largest

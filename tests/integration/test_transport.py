@@ -20,7 +20,8 @@ from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RE
 from .programs.streaming import NOTHING_AMISS, Program, answered, committed, count_of, publish, running, until
 
 MEBIBYTE = 1024 * 1024
-FETCH_QUEUE = 16 * MEBIBYTE
+# librdkafka's own queue (`queued.max.messages.kbytes`), which one more fetch may overshoot.
+FETCH_QUEUE = (16 + 8) * MEBIBYTE
 
 
 @pytest.fixture
@@ -69,8 +70,9 @@ def test_a_single_request_does_not_wait_for_a_batch(settings: Settings) -> None:
             until(lambda: consumer.poll(0.1), 30, "the worker has joined and answered")
             waited = []
             for number in range(5):
-                started = time.monotonic()
                 publish(settings, some(f"single-{number}", 1).items())
+                # From its acceptance: to open an idempotent producer takes longer than all the rest.
+                started = time.monotonic()
                 until(lambda: consumer.poll(0.05), 10, "an answer")
                 waited.append(time.monotonic() - started)
             assert program.terminate() == 0
@@ -186,6 +188,16 @@ def test_a_stuck_model_ends_the_process(settings: Settings) -> None:
         assert "is stuck at offset 0" in program.log
     assert sum(committed(settings).values()) == 0
     assert count_of(settings) == 0
+
+
+def test_sigterm_is_obeyed_even_by_a_stuck_model(settings: Settings) -> None:
+    """A worker waits for its slices in flight within a bound, and leaves the stuck one to the next worker."""
+    publish(settings, some("stuck", 1, sleep=600).items())
+    with worker(settings) as program:
+        until(lambda: program.metrics().get("inflight_worker_slices_in_flight"), 30, "the model is at work")
+        assert program.terminate(30) == 70
+        assert "1 slices were unfinished" in program.log
+    assert sum(committed(settings).values()) == 0
 
 
 def test_a_bug_ends_the_process(settings: Settings) -> None:

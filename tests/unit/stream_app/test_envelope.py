@@ -153,18 +153,23 @@ def test_a_lone_surrogate_in_an_envelope_field_is_refused(surrogate: bytes) -> N
         read(b'{"request_id": "' + surrogate + b'", "model": "m", "features": {}}')
 
 
-def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
+def read_or_refused(content: bytes, key: bytes | None) -> PredictionRequested | NotARequest:
+    """Any other exception fails the test."""
     try:
-        request = read(content, key, limit=2_000)
+        return read(content, key, limit=10_000)
     except NotARequest as refused:
-        assert refused.reason in REASONS
-        assert str(refused)
-        str(refused).encode()
+        return refused
+
+
+def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
+    found = read_or_refused(content, key)
+    if isinstance(found, NotARequest):
+        assert found.reason in REASONS
+        assert str(found).encode()
     else:
-        assert request.request_id.encode() == key
+        assert found.request_id.encode() == key
         # It goes into the log as it is, which has to stay readable.
-        assert json.loads(bytes(request.features).decode()) is not Ellipsis
-        assert msgspec.json.decode(msgspec.json.encode(request))["model"] == request.model
+        assert msgspec.json.decode(msgspec.json.encode(found))["model"] == found.model
 
 
 @given(st.binary(max_size=300), st.none() | st.binary(max_size=10))
@@ -200,11 +205,5 @@ def test_a_request_with_some_bytes_changed_is_read_or_refused(data: st.DataObjec
 @given(st.text("0123456789+-.eE", max_size=30).map(str.encode))
 def test_any_number_is_read_or_refused(number: bytes) -> None:
     """Python refuses to read whole numbers of thousands of digits, with an error of its own."""
-    assert_read_or_refused_number(raw_features(b'{"carat": ' + number + b"}"))
-
-
-def assert_read_or_refused_number(content: bytes) -> None:
-    try:
-        assert read(content).request_id == "r1"
-    except NotARequest as refused:
-        assert refused.reason in REASONS
+    found = read_or_refused(raw_features(b'{"carat": ' + number + b"}"), b"r1")
+    assert isinstance(found, PredictionRequested) or found.reason == "not-json"

@@ -230,7 +230,9 @@ def test_a_producer_without_headers_gets_none() -> None:
 
 def test_a_header_that_is_not_utf8_stops_nobody() -> None:
     """A stranger's bytes in `traceparent` are carried as they are, and shown as well as can be."""
-    scored = only(scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))]))
+    scored = only(
+        scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))])
+    )
     assert scored.completed == 1
     assert all(output.headers == [("traceparent", b"\xff")] for output in scored.outputs)
 
