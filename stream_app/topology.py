@@ -24,6 +24,8 @@ def create_app(settings: Settings, lane: ScoringLane, options: TransportOptions)
         topic_disable_leader=True,
         web_enabled=False,
         store="memory://",
+        # Faust makes a folder, in which nothing is kept: this app has no tables.
+        datadir=str(settings.home / "faust"),
     )
     requests = app.topic(topic_name(settings, REQUESTS), schema=SliceSchema())
 

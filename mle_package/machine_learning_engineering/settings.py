@@ -46,7 +46,8 @@ class Settings(BaseSettings):
     """At most so many records of one partition are scored and acknowledged as one unit."""
     worker_slices_in_flight: Annotated[int, Field(gt=0)] = 8
     worker_buffer_bytes: Bytes = 64 * 1024 * 1024
-    """Fetched but not yet acknowledged requests may take so much memory; fetching pauses beyond it."""
+    """Fetching pauses when requests that are not answered yet take so much memory; what librdkafka had fetched ahead by
+    then, up to 24 MiB, comes on top."""
     worker_commit_interval: PositiveSeconds = 0.5
     worker_session_timeout: PositiveSeconds = 10.0
     worker_delivery_timeout: PositiveSeconds = 300.0

@@ -1,4 +1,4 @@
-"""The product's own processes over the topics of one test, restarted as a supervisor would, and the oracle over them."""
+"""The product's own processes over the topics of one test, restarted as a supervisor would; and the oracle."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ from producers.replay import Progress, ReplayReport, Source, replay
 
 FULL = os.environ.get("INFLIGHT_TEST_DOSE") == "full"
 SESSION_TIMEOUT = 6.0
-"""Of consumers, in seconds: a broker allows no shorter one. It is how long a group waits for a member that was killed."""
+"""Of consumers, in seconds: a broker allows no shorter one. So long a group waits for a member that was killed."""
 SETTLE_SECONDS = 75.0
 _AWAY = (KafkaException, TimeoutError, OSError)
 
