@@ -1,5 +1,6 @@
 """The worker process: puts the topology together, watches it, and drains it on SIGTERM."""
 
+import gc
 import logging
 import logging.config
 import sys
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 # The scoring thread and librdkafka's callbacks share the interpreter lock; the default of 5 ms shows in the p99.
 SWITCH_SECONDS = 0.001
+# New containers between two garbage collections. A round of 1,024 records makes and frees some 10,000: with Python's
+# default of 700 the collector took a fifth of the worker's time, and found nothing.
+GC_OBJECTS = 100_000
 
 
 def check_faust() -> None:
@@ -90,6 +94,10 @@ class Worker:
         """Run until SIGTERM or SIGINT, then drain. Ends the process."""
         logging.config.dictConfig(LOGGING)
         sys.setswitchinterval(SWITCH_SECONDS)
+        # Half a million objects of Faust and scikit-learn live as long as the process: no collection has to walk them.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_OBJECTS)
         create_topics(self.settings)
         server, _ = start_http_server(
             self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry

@@ -27,6 +27,9 @@ T = TypeVar("T")
 # How long a poll waits for a first record: the bound on the reaction to pause, resume, commit and stop.
 POLL_SECONDS = 0.05
 SLICE_BYTES = 4 * 1024 * 1024
+# What is read long before it is scored leaves the processor's caches, and is walked by every garbage collection. Enough
+# for a few rounds of scoring; beyond it fetching goes on in librdkafka's own queue.
+READ_AHEAD_BYTES = 4 * 1024 * 1024
 
 
 class Listener(Protocol):
@@ -79,6 +82,7 @@ class Pump(threading.Thread):
         # Each counter has one writer, so the difference needs no lock.
         self._bytes_in = 0
         self._bytes_out = 0
+        self._awake = threading.Event()
         self._calls: SimpleQueue[tuple[Callable[[Consumer], Any], Future[Any]]] = SimpleQueue()
         self.last_poll = monotonic()
 
@@ -109,6 +113,8 @@ class Pump(threading.Thread):
     def release(self, size: int) -> None:
         """A taken slice of `size` bytes is done with."""
         self._bytes_out += size
+        if self.buffered_bytes <= READ_AHEAD_BYTES:
+            self._awake.set()
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
         """Run a function on the consumer, between two polls.
@@ -118,6 +124,7 @@ class Pump(threading.Thread):
         """
         answer: Future[T] = Future()
         self._calls.put((function, answer))
+        self._awake.set()
         return answer
 
     def stop(self) -> None:
@@ -144,13 +151,14 @@ class Pump(threading.Thread):
             self.consumer.close()
 
     def _poll(self) -> None:
+        crowded = self._is_crowded()
         self._answer_calls()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
         self._given_back = False
         messages = self._fetch.consume(1, POLL_SECONDS, may_rest=not self._paused)
         self.last_poll = monotonic()
-        if messages and self._max_records > 1:
+        if messages and self._max_records > 1 and not crowded:
             messages += self._fetch.consume(self._max_records - 1, 0)
         if self._given_back:
             # A revocation in the middle: whoever gets the partitions next reads again what was collected until then.
@@ -163,6 +171,13 @@ class Pump(threading.Thread):
                 self._bytes_in += slice_.size
                 self._buffer.append(slice_)
             self._listener.on_records()
+
+    def _is_crowded(self) -> bool:
+        """Whether enough waits to be scored, even after a moment. A poll takes one record then."""
+        self._awake.clear()
+        if self.buffered_bytes > READ_AHEAD_BYTES and self._calls.empty():
+            self._awake.wait(POLL_SECONDS)
+        return self.buffered_bytes > READ_AHEAD_BYTES
 
     def _answer_calls(self) -> None:
         while not self._calls.empty():
