@@ -13,6 +13,7 @@ class Case(NamedTuple):
 CASES = {
     "worker": Case("stream_app", "Inflight worker: results and logs"),
     "bare": Case("benchmarks.cases.bare", "bare confluent-kafka loop: results"),
+    "bare-logged": Case("benchmarks.cases.bare_logged", "bare confluent-kafka loop: results and logs"),
     "aiokafka": Case("benchmarks.cases.aiokafka_batch", "aiokafka batch loop: results"),
     "kafka-python": Case("benchmarks.cases.kafka_python_batch", "kafka-python batch loop: results"),
     "faststream": Case("benchmarks.cases.faststream_batch", "FastStream batch subscriber: results"),

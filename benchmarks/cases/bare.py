@@ -4,6 +4,7 @@ Failed deliveries are reported and end the process; every half second it waits f
 """
 
 import sys
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
@@ -14,6 +15,9 @@ from machine_learning_engineering.kafka import client_options, producer_options
 
 COMMIT_SECONDS = 0.5
 
+Answer = Callable[[list[Message]], Iterable[tuple[str, bytes, bytes]]]
+"""From the records of a batch to topic, key and value of what is published."""
+
 
 def _delivered(error: Any, _: Message) -> None:
     if error is not None:
@@ -23,10 +27,11 @@ def _delivered(error: Any, _: Message) -> None:
 def main() -> None:
     """Answer until SIGTERM."""
     task = Task()
-    loop(task, task.answer)
+    topic = task.results
+    loop(task, lambda messages: [(topic, *pair) for pair in task.answer(message.value() for message in messages)])
 
 
-def loop(task: Task, answer: Any) -> None:
+def loop(task: Task, answer: Answer) -> None:
     """Read, answer, publish, commit, until SIGTERM."""
     stop = until_sigterm()
     consumer = Consumer(
@@ -42,7 +47,7 @@ def loop(task: Task, answer: Any) -> None:
     options = {"linger.ms": 1, "delivery.report.only.error": True, "on_delivery": _delivered}
     producer = Producer({**producer_options(task.settings), **options})
     consumer.subscribe([task.requests])
-    committed, pending, results = monotonic(), False, task.results
+    committed, pending = monotonic(), False
     while not stop:
         # consume(n, t) waits for n records or t seconds: so wait for one, then take what else is there.
         messages = consumer.consume(1, 0.05)
@@ -51,10 +56,10 @@ def loop(task: Task, answer: Any) -> None:
             for message in messages:
                 if message.error() is not None:
                     raise KafkaException(message.error())
-            for key, value in answer([message.value() for message in messages]):
+            for topic, key, value in answer(messages):
                 while True:
                     try:
-                        producer.produce(results, value, key)
+                        producer.produce(topic, value, key)
                         break
                     except BufferError:
                         producer.poll(0.1)

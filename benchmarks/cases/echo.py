@@ -1,13 +1,19 @@
 """The bare loop without a model: what the broker and two clients take by themselves."""
 
+from confluent_kafka import Message
+
 from benchmarks.cases.bare import loop
 from benchmarks.cases.task import Task
-from machine_learning_engineering.events import decode_request
 
 
 def main() -> None:
     """Give each request back as its result, until SIGTERM."""
-    loop(Task(), lambda values: [(decode_request(value).request_id.encode(), value) for value in values])
+    task = Task()
+
+    def echo(messages: list[Message]) -> list[tuple[str, bytes, bytes]]:
+        return [(task.results, message.key(), message.value()) for message in messages]
+
+    loop(task, echo)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from machine_learning_engineering.events import PredictionCompleted, decode_request, encode
+from machine_learning_engineering.events import PredictionCompleted, PredictionRequested, decode_request, encode
 from machine_learning_engineering.kafka import topic_name
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import load_settings
@@ -36,23 +36,22 @@ class Task:
 
     def answer(self, values: Iterable[bytes]) -> list[tuple[bytes, bytes]]:
         """Key and value of the result of each request, in order; one predict call."""
-        requests = [decode_request(value) for value in values]
+        results = self.complete([decode_request(value) for value in values])
+        return [(result.request_id.encode(), encode(result)) for result in results]
+
+    def complete(self, requests: list[PredictionRequested]) -> list[PredictionCompleted]:
+        """The result of each request, in order; one predict call."""
         decode = self.model.decode
         predictions = self.model.predict([decode(request.features) for request in requests])
         now, version, raw = datetime.now(UTC), self.model.version, msgspec.Raw
         return [
-            (
-                request.request_id.encode(),
-                encode(
-                    PredictionCompleted(
-                        request.request_id,
-                        request.model,
-                        version,
-                        raw(encode(prediction)),
-                        request.requested_at or now,
-                        now,
-                    )
-                ),
+            PredictionCompleted(
+                request.request_id,
+                request.model,
+                version,
+                raw(encode(prediction)),
+                request.requested_at or now,
+                now,
             )
             for request, prediction in zip(requests, predictions, strict=True)
         ]

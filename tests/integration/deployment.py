@@ -12,14 +12,14 @@ from typing import Any, Self
 
 import msgspec
 import psutil
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from prometheus_client.parser import text_string_to_metric_families
 
 from inflight.demo.processes import Process
 from machine_learning_engineering import events
 from machine_learning_engineering.events import PredictionCompleted
-from machine_learning_engineering.kafka import client_options, end_offsets, read_to_end, topic_name
+from machine_learning_engineering.kafka import client_options, read_to_end, topic_name
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LOGS, REQUESTS, RESULTS
@@ -241,7 +241,11 @@ class Deployment:
 
     def results(self) -> int:
         """Records on the topic of results."""
-        return sum(high for _, high in end_offsets(self.settings, RESULTS, timeout=2.0).values())
+        name = topic_name(self.settings, RESULTS)
+        partitions = self._admin.list_topics(name, timeout=2.0).topics[name].partitions
+        latest = {TopicPartition(name, partition): OffsetSpec.latest() for partition in partitions}
+        asked = self._admin.list_offsets(latest, request_timeout=5.0) if latest else {}
+        return sum(future.result(5.0).offset for future in asked.values())
 
     def owners(self, group: str = WORKER) -> list[int]:
         """How many partitions each member of a group that is not rebalancing owns; empty while it is."""
