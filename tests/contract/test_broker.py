@@ -328,7 +328,9 @@ def test_an_aborted_transaction_is_invisible(settings: Settings, member: Callabl
     """A reader of committed records sees those of committed transactions, and the offsets go with them."""
     source = member("workers", topic=RESULTS)
     source.poll_until(lambda: source.partitions == ALL)
-    producer = Producer({**producer_options(settings), "transactional.id": f"t-{uuid.uuid4().hex}"})
+    # A transaction has to end before the broker gives it up, after a minute.
+    options = {"transactional.id": f"t-{uuid.uuid4().hex}", "delivery.timeout.ms": 30_000}
+    producer = Producer({**producer_options(settings), **options})
     producer.init_transactions(30)
     for value, finish in ((b"aborted", producer.abort_transaction), (b"committed", producer.commit_transaction)):
         producer.begin_transaction()
