@@ -272,10 +272,19 @@ class Deployment:
             tails = "\n".join(process.log_tail() for process in self._processes)
             raise AssertionError(f"{error}; lag {self.lag()}, partitions by owner {self.owners()}\n{tails}") from None
 
-    def answers_more(self, than: int | None = None, seconds: float = 90.0) -> float:
-        """Wait until there are more results than now, or than a number."""
-        before = self.results() if than is None else than
-        return until(lambda: self.results() > before, seconds, f"there are more than {before} results")
+    def answers_more(self, by: int = 1, seconds: float = 90.0) -> float:
+        """Wait until there are so many more results than now."""
+        before: int | None = None
+
+        def more() -> bool:
+            # The first look, too, may meet a broker that has just come back and does not lead its partitions yet.
+            nonlocal before
+            found = self.results()
+            if before is None:
+                before = found
+            return found >= before + by
+
+        return until(more, seconds, f"there are {by} more results")
 
     # Load and oracle
 

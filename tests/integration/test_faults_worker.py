@@ -108,7 +108,7 @@ def test_a_worker_that_sleeps_through_its_session_repeats_at_most(deployment: De
     load = deployment.load(100_000, rate=400)
     taken_over = []
     for _ in range(3 if FULL else 1):
-        deployment.answers_more(deployment.results() + 400)
+        deployment.answers_more(400)
         stopped = time.monotonic()
         os.kill(zombie.pid, signal.SIGSTOP)
         taken_over.append(until(lambda: deployment.owners() == [4], 60, "the other worker owns all partitions"))
@@ -138,7 +138,7 @@ def test_workers_that_come_and_go_cleanly_repeat_nothing(deployment: Deployment)
     while time.monotonic() - began < (120 if FULL else 20) or len(left) < 3:
         guest = deployment.worker(**bounds)
         deployment.serving(2)
-        deployment.answers_more(deployment.results() + 500)
+        deployment.answers_more(500)
         left.append(deployment.stop(guest))
         deployment.serving(1)
     load.stop()
