@@ -54,6 +54,9 @@ class Sent(NamedTuple):
 
 Under = tuple[Sending, Sent]
 
+# A producer that has not settled a record after so many of its own delivery time-outs never will.
+_SILENT = 1.25
+
 
 def ignore(label: Any, outcome: Outcome, error: BaseException | None) -> None:
     """Take no notice of an outcome."""
@@ -159,6 +162,11 @@ class Publisher:
         if in_doubt:
             in_doubt += self._collect_all()
             self._send_again(self._worth_another_try(in_doubt, alone=False))
+        elif self._outstanding and self._clock() - self._outstanding[0][1].since > _SILENT * self._timeout:
+            # After its broker was restarted a kafka-python producer may neither send nor time out any more.
+            silent = TimeoutError("the producer fell silent")
+            stuck = [(self._pop()[1], silent) for _ in range(len(self._outstanding))]
+            self._send_again(self._worth_another_try(stuck, alone=False))
 
     def drain(self, timeout: float | None = None) -> None:
         """Wait until every outcome is known; what is unknown after `timeout` seconds becomes indeterminate."""

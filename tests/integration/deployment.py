@@ -48,6 +48,13 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
         time.sleep(0.1)
 
 
+def _told(question: Callable[[], object]) -> object:
+    try:
+        return question()
+    except _AWAY as error:
+        return error
+
+
 class Supervised(Process):
     """A process that its deployment starts again when it ends, unless it was meant to end."""
 
@@ -141,7 +148,9 @@ class Deployment:
 
     def __init__(self, settings: Settings, models: Settings, model: MLEModel) -> None:
         # A broker that is away on purpose is no news: librdkafka would fill the terminal with it.
-        self.settings = settings.model_copy(update={"kafka_options": {"log_level": "0"}})
+        # After its broker was restarted, kafka-python may stop sending: a new producer takes over after this time-out.
+        changes: dict[str, Any] = {"kafka_options": {"log_level": "0"}, "producer_delivery_timeout": 10.0}
+        self.settings = settings.model_copy(update=changes)
         self._environment = {
             "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
@@ -270,7 +279,9 @@ class Deployment:
             return until(lambda: not any(self.lag() if index else self.lag()[:1]), seconds, "nothing waits any more")
         except AssertionError as error:
             tails = "\n".join(process.log_tail() for process in self._processes)
-            raise AssertionError(f"{error}; lag {self.lag()}, partitions by owner {self.owners()}\n{tails}") from None
+            lag = _told(self.lag)
+            owners = [_told(lambda group=group: self.owners(group)) for group in (WORKER, INDEXER)]
+            raise AssertionError(f"{error}; lag {lag}, partitions by owner {owners}\n{tails}") from None
 
     def answers_more(self, by: int = 1, seconds: float = 90.0) -> float:
         """Wait until there are so many more results than now."""

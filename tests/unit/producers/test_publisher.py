@@ -256,3 +256,23 @@ def test_every_record_has_exactly_one_outcome_whatever_the_broker_answers(
     assert publisher.accepted + publisher.failed + publisher.indeterminate == records
     assert sorted(seen) == list(range(records))
     assert sum(error.records for error in publisher.errors.values()) == publisher.failed + publisher.indeterminate
+
+
+def test_a_producer_that_fell_silent_is_replaced_and_nothing_waits_for_ever() -> None:
+    """Long after its time-out the oldest record has no outcome: it is indeterminate, and the younger is sent again."""
+    now = [0.0]
+    producers = [Script(Never(), Never()), Script()]
+    publisher = Publisher(lambda: producers.pop(0), timeout=10.0, clock=lambda: now[0])
+    publisher.publish("t", key=b"old", value=b"1")
+    now[0] = 9.0
+    publisher.publish("t", key=b"young", value=b"2")
+    publisher.settle()
+    assert _counts(publisher) == (0, 0, 0, 2)
+
+    now[0] = 13.0
+    publisher.settle()
+    publisher.drain()
+
+    assert _counts(publisher) == (1, 0, 1, 0)
+    assert producers == []
+    assert "silent" in publisher.errors["TimeoutError"].first
