@@ -165,7 +165,7 @@ class Publisher:
         elif self._outstanding and self._clock() - self._outstanding[0][1].since > _SILENT * self._timeout:
             # After its broker was restarted a kafka-python producer may neither send nor time out any more.
             silent = TimeoutError("the producer fell silent")
-            stuck = [(self._pop()[1], silent) for _ in range(len(self._outstanding))]
+            stuck: list[tuple[Sent, BaseException]] = [(self._pop()[1], silent) for _ in range(len(self._outstanding))]
             self._send_again(self._worth_another_try(stuck, alone=False))
 
     def drain(self, timeout: float | None = None) -> None:
