@@ -12,14 +12,13 @@ from typing import Any, Self
 
 import msgspec
 import psutil
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
 from inflight.demo.processes import Process
 from machine_learning_engineering import events
 from machine_learning_engineering.events import PredictionCompleted
-from machine_learning_engineering.kafka import client_options, read_to_end, topic_name
+from machine_learning_engineering.kafka import consumer_options, read_to_end, topic_name
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LOGS, REQUESTS, RESULTS
@@ -139,7 +138,8 @@ class Load(threading.Thread):
     def report(self, seconds: float = 150.0) -> ReplayReport:
         """The account of the whole load."""
         self.join(seconds)
-        assert isinstance(self._outcome, ReplayReport), f"the load did not end well: {self._outcome!r}"
+        cause = getattr(self._outcome, "__cause__", None)
+        assert isinstance(self._outcome, ReplayReport), f"the load did not end well: {self._outcome!r}, {cause!r}"
         return self._outcome
 
 
@@ -162,7 +162,7 @@ class Deployment:
         self._model = model
         self._directory: Path = settings.home / "processes"
         self._lag = LagReader(self.settings, timeout=5.0)
-        self._admin = AdminClient(client_options(self.settings))
+        self._reader = Consumer(consumer_options(self.settings, "watching"))
         self._processes: list[Supervised] = []
         self._loads: list[Load] = []
         self._lock = threading.RLock()
@@ -187,7 +187,7 @@ class Deployment:
         for load in self._loads:
             load.join(150)
         # Where a test failed, its traceback keeps this object, and a client that outlives its broker ends late.
-        del self._lag, self._admin
+        del self._lag, self._reader
 
     # Processes
 
@@ -251,24 +251,23 @@ class Deployment:
     def results(self) -> int:
         """Records on the topic of results."""
         name = topic_name(self.settings, RESULTS)
-        partitions = self._admin.list_topics(name, timeout=2.0).topics[name].partitions
-        latest = {TopicPartition(name, partition): OffsetSpec.latest() for partition in partitions}
-        asked = self._admin.list_offsets(latest, request_timeout=5.0) if latest else {}
-        return sum(future.result(5.0).offset for future in asked.values())
+        partitions = self._reader.list_topics(name, timeout=2.0).topics[name].partitions
+        return sum(self._reader.get_watermark_offsets(TopicPartition(name, p), timeout=5.0)[1] for p in partitions)
 
-    def owners(self, group: str = WORKER) -> list[int]:
-        """How many partitions each member of a group that is not rebalancing owns; empty while it is."""
-        name = topic_name(self.settings, group)
-        found = self._admin.describe_consumer_groups([name], request_timeout=5.0)[name].result()
-        if found.state.name != "STABLE":
-            return []
-        return [len(member.assignment.topic_partitions) for member in found.members if member.assignment]
+    def owners(self) -> list[int]:
+        """How many partitions each worker that answers owns, by its own word.
+
+        Not asked of the broker: librdkafka's admin client ends the process when a group's coordinator is still loading.
+        """
+        workers = [process for process in self._processes if process.name.startswith("worker")]
+        owned = [process.metric("inflight_worker_assigned_partitions") for process in workers if process.is_alive()]
+        return [int(partitions) for partitions in owned if partitions]
 
     def serving(self, workers: int, seconds: float = 60.0) -> float:
         """Wait until so many workers share the partitions."""
         expected = min(workers, self.settings.topic_partitions)
         return until(
-            lambda: len(self.owners()) == workers and sum(map(bool, self.owners())) == expected,
+            lambda: len(owners := self.owners()) == expected and sum(owners) == self.settings.topic_partitions,
             seconds,
             f"{workers} workers share the partitions",
         )
@@ -280,7 +279,7 @@ class Deployment:
         except AssertionError as error:
             tails = "\n".join(process.log_tail() for process in self._processes)
             lag = _told(self.lag)
-            owners = [_told(lambda group=group: self.owners(group)) for group in (WORKER, INDEXER)]
+            owners = self.owners()
             raise AssertionError(f"{error}; lag {lag}, partitions by owner {owners}\n{tails}") from None
 
     def answers_more(self, by: int = 1, seconds: float = 90.0) -> float:
