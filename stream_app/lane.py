@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError
 from machine_learning_engineering.threads import cap_numeric_threads
 from stream_app.metrics import WorkerMetrics
 from stream_app.scoring import Scored, Scorer
-from stream_app.transport.producer import Publisher
+from stream_app.transport.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ class ScoringLane:
             # In the thread of the delivery reports.
             loop.call_soon_threadsafe(self._finished, event, scored, published, error)
 
-        self._publisher.publish(scored.outputs, done)
+        # Answers stand in the partition of their requests, in the order of these.
+        self._publisher.publish(scored.outputs, scored.slice.tp.partition, done)
 
     def _finished(self, event: SliceEvent, scored: Scored, published: float, error: KafkaError | None) -> None:
         if error is not None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import time
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from machine_learning_engineering import events
 from machine_learning_engineering.events import Error, PredictionCompleted, PredictionFailed, PredictionLogged
 from machine_learning_engineering.headers import DeadLetterOrigin, carried, dead_letter_headers
 from stream_app.envelope import NotARequest, read_request
-from stream_app.transport.producer import Output
+from stream_app.transport.publisher import Record
 from stream_app.transport.slices import Slice
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,13 @@ class OutputTopics:
 
 @dataclass(slots=True)
 class Scored:
-    """A slice with everything that has to be acknowledged before its offset may be committed: one unit."""
+    """A slice with everything that has to be acknowledged before its offset may be committed: one unit.
+
+    `outputs` are by topic.
+    """
 
     slice: Slice
-    outputs: list[Output] = field(default_factory=list)
+    outputs: dict[str, list[Record]]
     completed: int = 0
     failed: int = 0
     dead_letters: int = 0
@@ -81,7 +84,8 @@ class Scorer:
     def score(self, slices: Sequence[Slice]) -> list[Scored]:
         """Score all records of `slices`, each model's rows in one predict call; one `Scored` a slice, in order."""
         started = self._clock()
-        answered = [Scored(slice_) for slice_ in slices]
+        topics = self._topics
+        answered = [Scored(slice_, {topics.results: [], topics.logs: [], topics.dead_letters: []}) for slice_ in slices]
         rows: dict[str, list[_Row]] = {}
         for scored in answered:
             for record in scored.slice.records:
@@ -181,8 +185,12 @@ class Scorer:
                 _traceparent(headers) if headers else UNSET,
             )
             outputs = row.scored.outputs
-            outputs.append(Output(results, key, encode(result), _answering(headers, result)))
-            outputs.append(Output(logs, key, encode(log), _answering(headers, log)))
+            if headers:
+                outputs[results].append(_answer(key, encode(result), headers, result))
+                outputs[logs].append(_answer(key, encode(log), headers, log))
+            else:
+                outputs[results].append({"key": key, "value": encode(result)})
+                outputs[logs].append({"key": key, "value": encode(log)})
             row.scored.completed += 1
 
     def _fail(
@@ -216,8 +224,8 @@ class Scorer:
         )
         key = record.key()
         outputs = row.scored.outputs
-        outputs.append(Output(self._topics.results, key, events.encode(result), _answering(headers, result)))
-        outputs.append(Output(self._topics.logs, key, events.encode(log), _answering(headers, log)))
+        outputs[self._topics.results].append(_answer(key, events.encode(result), headers, result))
+        outputs[self._topics.logs].append(_answer(key, events.encode(log), headers, log))
         row.scored.failed += 1
 
     def _set_aside(self, record: Any, scored: Scored, error: NotARequest) -> None:
@@ -232,7 +240,8 @@ class Scorer:
             request_id=error.request_id,
         )
         headers = dead_letter_headers(origin, record.headers())
-        scored.outputs.append(Output(self._topics.dead_letters, record.key(), record.value(), headers))
+        letter = {"key": record.key(), "value": record.value(), "headers": headers}
+        scored.outputs[self._topics.dead_letters].append(letter)
         scored.dead_letters += 1
 
 
@@ -240,11 +249,12 @@ def _now(seconds: float) -> tuple[datetime, float]:
     return datetime.fromtimestamp(seconds, UTC), seconds
 
 
-def _answering(headers: Any, event: msgspec.Struct) -> list[tuple[str, bytes]] | None:
+def _answer(key: bytes | None, value: bytes, headers: Any, event: msgspec.Struct) -> Record:
     if not headers:
-        return None
+        return {"key": key, "value": value}
     tag = str(event.__struct_config__.tag)
-    return carried(headers, event_type=tag, event_id=f"{event.request_id}/{tag}")  # type: ignore[attr-defined]
+    event_id = f"{event.request_id}/{tag}"  # type: ignore[attr-defined]
+    return {"key": key, "value": value, "headers": carried(headers, event_type=tag, event_id=event_id)}
 
 
 def _traceparent(headers: Any) -> Any:

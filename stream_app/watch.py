@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 
 from stream_app.lane import ScoringLane, exit_process
 from stream_app.metrics import WorkerMetrics
-from stream_app.transport.producer import Publisher
+from stream_app.transport.publisher import Publisher
 
 TICK_SECONDS = 1.0
 

@@ -20,7 +20,7 @@ from stream_app.metrics import WorkerMetrics
 from stream_app.scoring import Model, OutputTopics, Scorer
 from stream_app.topology import GROUP, create_app
 from stream_app.transport.driver import SliceApp, TransportOptions
-from stream_app.transport.producer import Publisher
+from stream_app.transport.publisher import Publisher
 from stream_app.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -54,10 +54,11 @@ class Worker:
         self.metrics = WorkerMetrics()
         for name, model in models.items():
             self.metrics.model.labels(name, model.version).set(1)
-        self.publisher = Publisher({**producer_options(settings), "linger.ms": 1, "statistics.interval.ms": 0})
-        topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
+        # No linger: what comes while a batch is under way is the next batch.
+        self.publisher = Publisher({**producer_options(settings), "linger.ms": 0})
+        self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         self.lane = ScoringLane(
-            Scorer(models, topics, max_request_bytes=settings.max_request_bytes),
+            Scorer(models, self.topics, max_request_bytes=settings.max_request_bytes),
             self.publisher,
             self.metrics,
             slices_in_flight=settings.worker_slices_in_flight,
@@ -99,6 +100,7 @@ class Worker:
         gc.freeze()
         gc.set_threshold(GC_OBJECTS)
         create_topics(self.settings)
+        self.publisher.learn((self.topics.results, self.topics.logs, self.topics.dead_letters))
         server, _ = start_http_server(
             self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry
         )

@@ -20,7 +20,7 @@ from machine_learning_engineering.topics import REQUESTS, RESULTS
 from model.diamonds import Diamonds
 
 GROUP_VARIABLE = "BENCHMARK_GROUP"
-BATCH = 1_024
+BATCH = 4_096
 
 
 class Task:

@@ -8,7 +8,8 @@ import faust
 from faust.transport import base
 
 from stream_app.transport.consumer import Consumer
-from stream_app.transport.producer import Producer, Publisher
+from stream_app.transport.producer import Producer
+from stream_app.transport.publisher import Publisher
 
 
 @dataclass(frozen=True)

@@ -1,106 +1,18 @@
-"""Publishing what a slice caused, as one unit: all of its outputs are acknowledged, or the slice is not."""
+"""Faust's producer interface over the publisher, so that ``topic.send`` works in an agent."""
 
 import asyncio
-import logging
-import threading
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable
+from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message
-from confluent_kafka import Producer as KafkaProducer
+from confluent_kafka import KafkaError, KafkaException
 from faust.transport import base
 from faust.types import TP, RecordMetadata
 
-logger = logging.getLogger(__name__)
-
-FLUSH_SECONDS = 25.0
-
-
-class Output(NamedTuple):
-    """A record to be published."""
-
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: list[tuple[str, bytes]] | None = None
-
-
-class _Unit:
-    """Counts the delivery reports of one slice's outputs."""
-
-    __slots__ = ("_done", "_error", "_missing")
-
-    def __init__(self, count: int, done: Callable[[KafkaError | None], None]) -> None:
-        self._missing = count
-        self._done = done
-        self._error: KafkaError | None = None
-
-    def __call__(self, error: KafkaError | None, _: Message) -> None:
-        if error is not None:
-            self._error = error
-        self._missing -= 1
-        if self._missing == 0:
-            self._done(self._error)
-
-
-class Publisher:
-    """An idempotent producer with a thread that serves delivery reports. `publish` may be called from any one thread.
-
-    Options are librdkafka's; see `machine_learning_engineering.kafka.producer_options`.
-    """
-
-    def __init__(self, options: dict[str, Any]) -> None:
-        self._producer = KafkaProducer({**options, "error_cb": self._error})
-        self._stopping = threading.Event()
-        self._reports = threading.Thread(target=self._serve_reports, name="inflight-reports", daemon=True)
-        self._reports.start()
-
-    def publish(self, outputs: Iterable[Output], done: Callable[[KafkaError | None], None]) -> None:
-        """Publish `outputs`; `done` is called once, in another thread, when each is acknowledged or one has failed.
-
-        Blocks while the producer's own queue is full, so that memory stays bounded when the broker is slow.
-
-        Raises:
-            KafkaException: a record can't be published at all, such as one above the size limit.
-        """
-        records = list(outputs)
-        if not records:
-            done(None)
-            return
-        unit = _Unit(len(records), done)
-        produce = self._producer.produce
-        for topic, key, value, headers in records:
-            while True:
-                try:
-                    if headers:
-                        produce(topic, value, key, headers=headers, on_delivery=unit)
-                    else:
-                        produce(topic, value, key, on_delivery=unit)
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-
-    def unacknowledged(self) -> int:
-        """Records that wait for the broker's acknowledgement."""
-        return len(self._producer)
-
-    def stop(self) -> int:
-        """Wait, within a bound, for all acknowledgements; return how many are missing."""
-        missing: int = self._producer.flush(FLUSH_SECONDS)
-        self._stopping.set()
-        self._reports.join()
-        return missing
-
-    def _serve_reports(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(0.1)
-
-    def _error(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error)
+from stream_app.transport.publisher import ANY_PARTITION, Publisher, Record
 
 
 class Producer(base.Producer):  # type: ignore[misc]
-    """Faust's producer interface, so that ``topic.send`` works in an agent."""
+    """A Faust producer whose records are acknowledged by all replicas."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -132,8 +44,10 @@ class Producer(base.Producer):  # type: ignore[misc]
             else:
                 acknowledged.set_result(RecordMetadata(topic, -1, TP(topic, -1), -1))
 
-        pairs = list(headers.items()) if isinstance(headers, dict) else list(headers or ())
-        self.publisher.publish([Output(topic, key, value or b"", pairs)], done)
+        record: Record = {"key": key, "value": value}
+        if headers:
+            record["headers"] = list(headers.items()) if isinstance(headers, dict) else list(headers)
+        self.publisher.publish({topic: [record]}, ANY_PARTITION if partition is None else partition, done)
         return acknowledged
 
     async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:

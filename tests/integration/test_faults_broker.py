@@ -13,8 +13,6 @@ from machine_learning_engineering.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
 from producers.replay import Record, Source
 from tests.integration.deployment import FULL, Deployment, Supervised, figures, until
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning")
-
 EXIT_BUG = 70
 AWAY_SECONDS = 60 if FULL else 20
 

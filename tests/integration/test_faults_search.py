@@ -12,10 +12,7 @@ import pytest
 from machine_learning_engineering.topics import MEBIBYTE
 from tests.integration.deployment import FULL, Deployment, figures, until
 
-pytestmark = [
-    pytest.mark.usefixtures("search"),
-    pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.usefixtures("search")
 
 AWAY_SECONDS = 60 if FULL else 20
 STARTS_IN = 15

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from random import Random
 from threading import Semaphore
 
-import pytest
-
 from inflight.demo.bad_records import bad_records
 from machine_learning_engineering import events
 from machine_learning_engineering.events import PredictionFailed
@@ -19,8 +17,6 @@ from machine_learning_engineering.topics import DEAD_LETTERS, REQUESTS, RESULTS
 from producers.replay import Record, Source
 from producers.sources import Request
 from tests.integration.deployment import FULL, SESSION_TIMEOUT, Deployment, figures, until
-
-pytestmark = pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning")
 
 
 def test_ten_kills_of_three_workers_lose_nothing(deployment: Deployment, chance: Random) -> None:

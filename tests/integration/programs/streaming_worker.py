@@ -6,7 +6,7 @@ bug of the worker, one with {"hold": true} is never acknowledged by the broker; 
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ import msgspec
 from machine_learning_engineering.settings import Settings
 from stream_app import lane
 from stream_app.scoring import Scored
-from stream_app.transport.producer import Output
+from stream_app.transport.publisher import Record
 from stream_app.transport.slices import Slice
 from stream_app.worker import Worker
 
@@ -59,10 +59,9 @@ def with_bug(score: Any) -> Any:
 def with_hold(publish: Any) -> Any:
     """Never finish a slice with a request that says so."""
 
-    def holding(outputs: Sequence[Output], done: Any) -> None:
-        outputs = list(outputs)
-        if not any(b'"hold"' in output.value for output in outputs):
-            publish(outputs, done)
+    def holding(outputs: Mapping[str, list[Record]], partition: int, done: Any) -> None:
+        if not any(b'"hold"' in record["value"] for records in outputs.values() for record in records):
+            publish(outputs, partition, done)
 
     return holding
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError
 from stream_app.lane import ScoringLane
 from stream_app.metrics import WorkerMetrics
 from stream_app.scoring import OutputTopics, Scored, Scorer
-from stream_app.transport.producer import Output
+from stream_app.transport.publisher import Record
 from stream_app.transport.slices import Slice
 
 from .records import Doubling, requests
@@ -36,10 +36,10 @@ class FakePublisher:
     """A broker that acknowledges when the test says so."""
 
     def __init__(self) -> None:
-        self.published: list[tuple[list[Output], Done]] = []
+        self.published: list[tuple[list[Record], Done]] = []
 
-    def publish(self, outputs: Iterable[Output], done: Done) -> None:
-        self.published.append((list(outputs), done))
+    def publish(self, outputs: Mapping[str, list[Record]], partition: int, done: Done) -> None:
+        self.published.append(([record for records in outputs.values() for record in records], done))
 
     def acknowledge(self, index: int, error: KafkaError | None = None) -> None:
         """From another thread, as the client does."""
@@ -216,7 +216,7 @@ def test_acknowledgements_may_come_in_any_order() -> None:
         events = [FakeEvent(requests(number, first=number)) for number in range(3)]
         await bench.put(*events)
         await until(lambda: len(bench.publisher.published) == 3)
-        published = [outputs[0].key for outputs, _ in bench.publisher.published]
+        published = [outputs[0]["key"] for outputs, _ in bench.publisher.published]
         assert published == [b"0-0", b"0-1", b"0-2"]
         for index, expected in ((2, [0, 0, 1]), (0, [1, 0, 1]), (1, [1, 1, 1])):
             bench.publisher.acknowledge(index)

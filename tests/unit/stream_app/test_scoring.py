@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,6 @@ from machine_learning_engineering import events
 from machine_learning_engineering.events import PredictionCompleted, PredictionFailed, PredictionLogged
 from machine_learning_engineering.headers import read_origin, without_origin
 from stream_app.scoring import OutputTopics, Scored, Scorer
-from stream_app.transport.producer import Output
 
 from .records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of
 
@@ -37,8 +36,23 @@ def scorer(*models: Any, clock: Any = None, limit: int = 10_000) -> Scorer:
     return Scorer(named, TOPICS, max_request_bytes=limit, clock=clock or Clock(NOW))
 
 
+class Output(NamedTuple):
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]] | None
+
+
+def outputs_of(scored: Scored) -> list[Output]:
+    return [
+        Output(topic, record["key"], record["value"], record.get("headers"))
+        for topic, records in scored.outputs.items()
+        for record in records
+    ]
+
+
 def on(scored: Scored, topic: str) -> list[Output]:
-    return [output for output in scored.outputs if output.topic == topic]
+    return [output for output in outputs_of(scored) if output.topic == topic]
 
 
 def results(scored: Scored) -> list[events.Result]:
@@ -168,7 +182,7 @@ def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
     headers = [("a", b"1"), ("a", b"2"), ("binary", b"\xff"), ("traceparent", TRACE)]
     asked = slice_of(record(raw, b"\x00key", offset=7, partition=3, headers=headers))
     scored = only(scorer(Doubling()).score([asked]))
-    (letter,) = scored.outputs
+    (letter,) = outputs_of(scored)
     assert (letter.topic, letter.key, letter.value) == ("dead-letters", b"\x00key", raw)
     assert without_origin(letter.headers) == headers
     origin = read_origin(letter.headers)
@@ -181,7 +195,7 @@ def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
 def test_a_dead_letter_may_have_no_key() -> None:
     """And it keeps having none."""
     scored = only(scorer(Doubling()).score([slice_of(record(request("r1"), None))]))
-    (letter,) = scored.outputs
+    (letter,) = outputs_of(scored)
     assert letter.key is None
     origin = read_origin(letter.headers)
     assert (origin.reason, origin.model, origin.request_id) == ("wrong-key", "doubling", "r1")
@@ -202,8 +216,8 @@ def test_trace_context_and_cloudevents_reach_every_output() -> None:
     good = record(request("r1"), b"r1", headers=headers)
     failing = record(request("r2", model="unknown"), b"r2", headers=headers, offset=1)
     scored = only(scorer(Doubling()).score([slice_of(good, failing)]))
-    assert len(scored.outputs) == 4
-    for output in scored.outputs:
+    assert len(outputs_of(scored)) == 4
+    for output in outputs_of(scored):
         assert output.headers is not None
         found = dict(output.headers)
         assert len(found) == len(output.headers), "no header twice"
@@ -225,7 +239,7 @@ def test_trace_context_and_cloudevents_reach_every_output() -> None:
 def test_a_producer_without_headers_gets_none() -> None:
     """Nothing is added for those who don't ask."""
     scored = only(scorer(Doubling()).score([requests(1)]))
-    assert all(not output.headers for output in scored.outputs)
+    assert all(not output.headers for output in outputs_of(scored))
 
 
 def test_a_header_that_is_not_utf8_stops_nobody() -> None:
@@ -234,7 +248,7 @@ def test_a_header_that_is_not_utf8_stops_nobody() -> None:
         scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))])
     )
     assert scored.completed == 1
-    assert all(output.headers == [("traceparent", b"\xff")] for output in scored.outputs)
+    assert all(output.headers == [("traceparent", b"\xff")] for output in outputs_of(scored))
 
 
 def test_times() -> None:

@@ -1,0 +1,97 @@
+"""The publisher: all outputs of a slice are acknowledged, or the slice is not."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError
+
+from stream_app.transport.publisher import Publisher
+
+# Nobody listens there.
+NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 300, "linger.ms": 0, "log_level": 0}
+
+
+@pytest.fixture
+def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
+    monkeypatch.setattr("stream_app.transport.publisher.FLUSH_SECONDS", 10.0)
+    publisher = Publisher(NOWHERE)
+    yield publisher
+    publisher.stop()
+
+
+class Outcome:
+    """What `done` was called with, and by whom."""
+
+    def __init__(self) -> None:
+        self.errors: list[KafkaError | None] = []
+        self.threads: list[str] = []
+        self._called = threading.Event()
+
+    def __call__(self, error: KafkaError | None) -> None:
+        self.errors.append(error)
+        self.threads.append(threading.current_thread().name)
+        self._called.set()
+
+    def wait(self) -> None:
+        assert self._called.wait(20)
+
+
+def test_nothing_to_publish_is_done_at_once(publisher: Publisher) -> None:
+    """A slice without outputs may be committed."""
+    done = Outcome()
+    publisher.publish({"results": [], "logs": []}, 0, done)
+    assert done.errors == [None]
+
+
+def test_a_broker_that_never_answers_is_an_error(publisher: Publisher) -> None:
+    """Reported once for all outputs, from the publisher's thread, with nobody polling."""
+    done = Outcome()
+    outputs = {
+        "results": [{"key": b"k", "value": b"v", "headers": [("h", b"1")]}, {"key": b"k", "value": b"v"}],
+        "logs": [{"key": None, "value": b"v"}],
+    }
+    publisher.publish(outputs, 0, done)
+    assert publisher.unacknowledged() >= 3
+    done.wait()
+    assert [error.code() for error in done.errors if error is not None] == [KafkaError._MSG_TIMED_OUT]
+    assert done.threads == ["inflight-publisher"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"headers": [("h", b"1")]}], ids=["plain", "with-headers"])
+def test_a_record_above_the_limit_is_an_error(publisher: Publisher, headers: dict[str, Any]) -> None:
+    """It is a bug of ours: what is written is bounded by what is read. The others of its slice can't help it."""
+    done = Outcome()
+    records = [{"key": b"k", "value": b"v"}, {"key": b"k", "value": b"x" * 2_000_000, **headers}]
+    publisher.publish({"results": records}, 0, done)
+    done.wait()
+    assert len(done.errors) == 1
+    assert done.errors[0] is not None
+
+
+def test_a_batch_under_way_gathers_the_next(publisher: Publisher) -> None:
+    """Only the first is handed to the client; all are reported, each once, in order."""
+    outcomes = [Outcome() for _ in range(5)]
+    for outcome in outcomes:
+        publisher.publish({"results": [{"key": b"k", "value": b"v"}] * 10}, 0, outcome)
+    assert len(publisher._waiting) == 4
+    assert publisher.unacknowledged() >= 50
+    for outcome in outcomes:
+        outcome.wait()
+    assert [len(outcome.errors) for outcome in outcomes] == [1] * 5
+
+
+def test_a_full_queue_blocks_until_there_is_room() -> None:
+    """Memory stays bounded however much is published to a broker that is away; nothing is dropped in silence."""
+    options: dict[str, Any] = {**NOWHERE, "queue.buffering.max.messages": 10}
+    publisher = Publisher(options)
+    for headers in ({}, {"headers": [("h", b"1")]}):
+        outcome = Outcome()
+        publisher.publish({"results": [{"key": b"k", "value": b"v", **headers} for _ in range(50)]}, 0, outcome)
+        # The client counts its own errors, such as a refused connection, until they are reported.
+        assert len(publisher._producer) < 20
+        outcome.wait()
+        assert len(outcome.errors) == 1
+        assert outcome.errors[0] is not None
+    assert publisher.stop() == 0
