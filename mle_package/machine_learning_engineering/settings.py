@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     max_request_bytes: Bytes = 1_000_000
     """A larger request is a dead letter."""
 
-    worker_slice_records: Annotated[int, Field(gt=0)] = 1_024
+    worker_slice_records: Annotated[int, Field(gt=0)] = 4_096
     """At most so many records of one partition are scored and acknowledged as one unit."""
     worker_slices_in_flight: Annotated[int, Field(gt=0)] = 8
     worker_buffer_bytes: Bytes = 64 * 1024 * 1024
@@ -65,6 +65,19 @@ class Settings(BaseSettings):
 
     metrics_host: str = "127.0.0.1"
 
+    train_data_source: str = "dataset"
+    """What `inflight train` reads: ``dataset``, a file, a folder of files, ``log`` or ``log:LABELS_FILE``."""
+    train_data_target: Path | None = None
+    """Folder of the data layers of trainings; ``data-layers`` in the home by default."""
+    train_models_target: Path | None = None
+    """Folder of every model that a training fitted; ``history`` in the home by default."""
+    train_sota_target: Path | None = None
+    """The registry that takes the best model of a training; the one that workers open by default."""
+    train_log_target: Path | None = None
+    """The file that tells of every training; ``training-log.jsonl`` in the home by default."""
+    train_n_models: Annotated[int, Field(gt=0)] | None = None
+    """At most so many configurations of estimators are tried in a training; each model's own numbers by default."""
+
     @property
     def registry_dir(self) -> Path:
         return self.home / "registry"
@@ -72,6 +85,26 @@ class Settings(BaseSettings):
     @property
     def data_dir(self) -> Path:
         return self.home / "data"
+
+    @property
+    def layers_dir(self) -> Path:
+        return self.train_data_target or self.home / "data-layers"
+
+    @property
+    def history_dir(self) -> Path:
+        return self.train_models_target or self.home / "history"
+
+    @property
+    def sota_dir(self) -> Path:
+        return self.train_sota_target or self.registry_dir
+
+    @property
+    def training_log(self) -> Path:
+        return self.train_log_target or self.home / "training-log.jsonl"
+
+    @property
+    def prediction_log(self) -> Path:
+        return self.home / "predictions.sqlite"
 
     @model_validator(mode="after")
     def _no_plaintext_in_production(self) -> Self:
