@@ -61,6 +61,11 @@ class WorkerMetrics:
         self.model = Gauge(
             "inflight_worker_model", "1 for each model that is served.", ["model", "model_version"], registry=registry
         )
+        self.models_refused = Counter(
+            "inflight_worker_models_refused",
+            "Versions that were promoted and could not be opened; the version before goes on.",
+            registry=registry,
+        )
 
     def on_statistics(self, statistics: dict[str, Any]) -> None:
         """Take the lag from librdkafka's statistics (they count in records; -1 means not known yet)."""

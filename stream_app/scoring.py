@@ -84,25 +84,38 @@ class Scorer:
     def score(self, slices: Sequence[Slice]) -> list[Scored]:
         """Score all records of `slices`, each model's rows in one predict call; one `Scored` a slice, in order."""
         started = self._clock()
+        # One look, so that all rows of a model in a round meet the same version of it.
+        models = self._models
         topics = self._topics
         answered = [Scored(slice_, {topics.results: [], topics.logs: [], topics.dead_letters: []}) for slice_ in slices]
         rows: dict[str, list[_Row]] = {}
         for scored in answered:
             for record in scored.slice.records:
-                self._read(record, scored, rows, started)
+                self._read(models, record, scored, rows, started)
         for name, of_model in rows.items():
-            self._predict(self._models[name], of_model, started)
+            self._predict(models[name], of_model, started)
         return answered
 
-    def _read(self, record: Any, scored: Scored, rows: dict[str, list[_Row]], started: float) -> None:
+    def serve(self, models: Mapping[str, Model]) -> None:
+        """Score with these models from the next round on. For any thread."""
+        self._models = models
+
+    def _read(
+        self,
+        models: Mapping[str, Model],
+        record: Any,
+        scored: Scored,
+        rows: dict[str, list[_Row]],
+        started: float,
+    ) -> None:
         try:
             request = read_request(record.key(), record.value(), self._max_request_bytes)
         except NotARequest as error:
             self._set_aside(record, scored, error)
             return
-        model = self._models.get(request.model)
+        model = models.get(request.model)
         if model is None:
-            known = ", ".join(sorted(self._models)) or "none"
+            known = ", ".join(sorted(models)) or "none"
             message = f"model: no model is named {request.model!r}; this worker serves: {known}"
             self._fail(_Row(request, None, record, scored), Error("unknown-model", message), None, started, 0.0, 1)
             return

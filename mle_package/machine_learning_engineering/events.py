@@ -87,18 +87,30 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
     traceparent: str | UnsetType = UNSET
 
 
+class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v1"):
+    """A version of a model is the champion from now on. `reason` says why, `previous_version` which one was before."""
+
+    model: ModelName
+    model_version: str
+    promoted_at: Timestamp
+    reason: str
+    previous_version: str | UnsetType = UNSET
+
+
 Result = PredictionCompleted | PredictionFailed
-Event = PredictionRequested | PredictionCompleted | PredictionFailed | PredictionLogged
+Event = PredictionRequested | PredictionCompleted | PredictionFailed | PredictionLogged | ModelPromoted
 
 _ENCODER = msgspec.json.Encoder()
 _REQUEST_DECODER = msgspec.json.Decoder(PredictionRequested)
 _RESULT_DECODER: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 _LOG_DECODER = msgspec.json.Decoder(PredictionLogged)
+_PROMOTED_DECODER = msgspec.json.Decoder(ModelPromoted)
 
 encode = _ENCODER.encode
 decode_request = _REQUEST_DECODER.decode
 decode_result = _RESULT_DECODER.decode
 decode_log = _LOG_DECODER.decode
+decode_promoted = _PROMOTED_DECODER.decode
 
 
 def parse(raw: Raw) -> Any:

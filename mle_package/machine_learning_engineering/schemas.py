@@ -8,18 +8,20 @@ import msgspec
 
 from machine_learning_engineering import __version__
 from machine_learning_engineering.events import (
+    ModelPromoted,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
     PredictionRequested,
 )
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
 
 EVENTS: tuple[type[msgspec.Struct], ...] = (
     PredictionRequested,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
+    ModelPromoted,
 )
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -63,7 +65,10 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
     RESULTS: ("The answer to each request, under the request's key.", "send", (PredictionCompleted, PredictionFailed)),
     LOGS: ("One flat record of each request and its outcome.", "send", (PredictionLogged,)),
     DEAD_LETTERS: ("Records that could not be understood, their bytes, key and headers unchanged.", "send", ()),
+    MODEL_EVENTS: ("What happens to models; compacted, the key is type and model.", "send", (ModelPromoted,)),
 }
+
+_KEYS: dict[type[msgspec.Struct], str] = {ModelPromoted: "Its type, a slash, and the model."}
 
 
 def tag(event: type[msgspec.Struct]) -> str:
@@ -98,7 +103,7 @@ def asyncapi() -> dict[str, Any]:
             "contentType": "application/json",
             "headers": {"$ref": "#/components/schemas/EventHeaders"},
             "payload": {"$ref": f"#/components/schemas/{event.__name__}"},
-            "bindings": {"kafka": {"key": {"type": "string", "description": "The request id."}}},
+            "bindings": {"kafka": {"key": {"type": "string", "description": _KEYS.get(event, "The request id.")}}},
         }
         for event in EVENTS
     }

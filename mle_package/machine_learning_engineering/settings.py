@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     """A request that is not acknowledged for so long counts as indeterminate in a replay."""
     worker_stuck_after: PositiveSeconds = 120.0
     """The worker exits when a partition with waiting records makes no progress for so long."""
+    worker_model_poll: PositiveSeconds = 10.0
+    """A worker looks for new champions in the registry so often; the stream tells it earlier, as a rule."""
     worker_metrics_port: Port = 9_101
 
     indexer_batch_records: Annotated[int, Field(gt=0)] = 2_000

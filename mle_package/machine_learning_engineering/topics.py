@@ -6,6 +6,7 @@ REQUESTS = "prediction-requests"
 RESULTS = "prediction-results"
 LOGS = "prediction-logs"
 DEAD_LETTERS = "prediction-dead-letters"
+MODEL_EVENTS = "model-events"
 
 MEBIBYTE = 1024 * 1024
 
@@ -29,5 +30,7 @@ TOPICS = (
     Topic(RESULTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(LOGS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
+    # The last event of each key stays: what was said last of each model.
+    Topic(MODEL_EVENTS, {"cleanup.policy": "compact"}),
 )
 MAX_MESSAGE_BYTES = 8 * MEBIBYTE

@@ -17,6 +17,7 @@ from msgspec import UNSET, Raw
 from machine_learning_engineering import events, schemas
 from machine_learning_engineering.events import (
     Error,
+    ModelPromoted,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
@@ -32,6 +33,7 @@ DECODERS: dict[str, Any] = {
     "prediction.completed": events.decode_result,
     "prediction.failed": events.decode_result,
     "prediction.logged": events.decode_log,
+    "model.promoted": events.decode_promoted,
 }
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -67,6 +69,7 @@ EVENTS = st.one_of(
         ERRORS | UNSET_,
         TEXTS | UNSET_,
     ),
+    st.builds(ModelPromoted, NAMES, TEXTS, TIMES, TEXTS, TEXTS | UNSET_),
 )
 
 

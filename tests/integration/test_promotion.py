@@ -1,0 +1,136 @@
+"""A new champion takes over in a running worker: no restart, no request lost, each answered by one version."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from machine_learning_engineering import events
+from machine_learning_engineering.announce import NotAnnounced, announce_promotion
+from machine_learning_engineering.events import PredictionCompleted
+from machine_learning_engineering.kafka import read_to_end
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry import MODEL_FILE, Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import MODEL_EVENTS, REQUESTS, RESULTS
+from tests.integration.deployment import Deployment, figures, until
+
+LONG = 3_600
+
+
+@pytest.fixture
+def own(tmp_path: Path, models: Settings) -> Settings:
+    """A home of its own with a copy of the trained registry: champions change here."""
+    home = models.model_copy(update={"home": tmp_path / "home"})
+    shutil.copytree(models.registry_dir, home.registry_dir)
+    return home
+
+
+@pytest.fixture
+def deployment(settings: Settings, own: Settings, diamonds: MLEModel) -> Iterator[Deployment]:
+    """Workers that read the champion from that registry."""
+    with Deployment(settings, own, diamonds) as found:
+        yield found
+
+
+def next_version(own: Settings, diamonds: MLEModel) -> str:
+    """Another version, fitted on other rows, so that its prices differ."""
+    model: Any = type(diamonds)()
+    examples = list(model.examples(own.data_dir))[::20]
+    rows = [model.decode(msgspec.json.encode(example.features)) for example in examples]
+    model.fit(rows, [example.label for example in examples], seed=7)
+    return Registry(own.registry_dir).save(model, metrics={"r2": 0.9}, training_data_sha256="0" * 64, seed=7)
+
+
+def results(settings: Settings) -> list[PredictionCompleted]:
+    found = [events.decode_result(message.value()) for message in read_to_end(settings, RESULTS)]
+    completed = [result for result in found if isinstance(result, PredictionCompleted)]
+    assert len(completed) == len(found)
+    return completed
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "found-in-the-registry"])
+def test_a_promotion_in_the_middle_of_the_load(
+    deployment: Deployment, own: Settings, diamonds: MLEModel, announced: bool
+) -> None:
+    """Two workers, requests all the time: none lost, none twice, each price that of the version which it names."""
+    worker, other = [deployment.worker(worker_model_poll=LONG if announced else 0.5) for _ in range(2)]
+    deployment.serving(2)
+    runs = (worker.pid, other.pid)
+    registry = Registry(own.registry_dir)
+    version = next_version(own, diamonds)
+    load = deployment.load(30_000, rate=800)
+    load.reaches(1_500)
+    registry.promote("diamonds", version)
+    if announced:
+        announce_promotion(deployment.settings, "diamonds", version, reason="a test", previous="v1")
+    took = until(
+        lambda: all(one.metric("inflight_worker_model", model_version=version) for one in (worker, other)),
+        30,
+        "both workers serve the new version",
+    )
+    reached = load.accepted
+    load.reaches(reached + 1_500)
+    load.stop()
+    report = load.report()
+    deployment.settles()
+    answers = results(deployment.settings)
+    asked = {
+        request.request_id: request.features
+        for request in (
+            events.decode_request(message.value()) for message in read_to_end(deployment.settings, REQUESTS)
+        )
+    }
+    assert len(answers) == len(asked) == report.accepted
+    assert {answer.request_id for answer in answers} == set(asked)
+    opened = {name: registry.open("diamonds", name, model_class=type(diamonds)) for name in ("v1", version)}
+    for name, model in opened.items():
+        mine = [answer for answer in answers if answer.model_version == name]
+        assert len(mine) > 1_000
+        expected = model.predict([model.decode(asked[answer.request_id]) for answer in mine])
+        assert [events.parse(answer.prediction)["price"] for answer in mine] == [one.price for one in expected]
+    assert (worker.pid, other.pid) == runs
+    assert not worker.metric("inflight_worker_model", model_version="v1")
+    figures(requests=report.accepted, served_after=f"{took:.2f} s")
+
+
+def test_a_version_that_can_not_be_opened_is_refused(deployment: Deployment, own: Settings, diamonds: MLEModel) -> None:
+    """The old one goes on and the worker says so; once the files are whole again, they are served."""
+    worker = deployment.worker(worker_model_poll=LONG)
+    deployment.serving(1)
+    registry = Registry(own.registry_dir)
+    version = next_version(own, diamonds)
+    file = own.registry_dir / "diamonds" / version / MODEL_FILE
+    content = file.read_bytes()
+    registry.promote("diamonds", version)
+    # The registry itself promotes nothing that is damaged: so the damage comes between promotion and announcement.
+    file.chmod(0o644)
+    file.write_bytes(content[:-100] + b"x" * 100)
+    announce_promotion(deployment.settings, "diamonds", version, reason="a test")
+    until(lambda: worker.metric("inflight_worker_models_refused_total") == 1, 20, "the version is refused")
+    deployment.load(200).report()
+    deployment.settles()
+    assert {answer.model_version for answer in results(deployment.settings)} == {"v1"}
+    assert "can't be opened; v1 goes on" in worker.log_tail()
+    file.write_bytes(content)
+    announce_promotion(deployment.settings, "diamonds", version, reason="a test")
+    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 20, "the version is served")
+    assert worker.metric("inflight_worker_models_refused_total") == 1
+
+
+def test_the_announcement_is_an_event(settings: Settings) -> None:
+    """On a compacted topic, under type and model."""
+    said = announce_promotion(settings, "diamonds", "v2", reason="better", previous="v1")
+    (message,) = read_to_end(settings, MODEL_EVENTS)
+    assert message.key() == b"model.promoted.v1/diamonds"
+    assert events.decode_promoted(message.value()) == said
+
+
+def test_nobody_to_tell_is_an_error_that_says_so() -> None:
+    """The promotion stands; the caller decides what to make of it."""
+    nowhere = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(NotAnnounced, match="diamonds v2 was not announced"):
+        announce_promotion(nowhere, "diamonds", "v2", reason="better", timeout=1.0)
