@@ -1,49 +1,89 @@
-"""The model alone, in this process: rows a second by the size of a batch. What no transport can beat."""
+"""Each model alone, in this process: rows a second by the size of a batch. What no transport can beat."""
 
+import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
+import numpy as np
 
-from benchmarks.deployment import Deployment
+from benchmarks.deployment import Deployment, Unmeasurable
+from benchmarks.frames import PIPELINES, Predict
+from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.threads import cap_numeric_threads
-from model.diamonds import Diamonds
+from model import available
 
 BATCHES = (1, 32, 1_024)
 SECONDS = 1.0
 
 
 class Scoring(msgspec.Struct, frozen=True):
-    """Rows a second of `predict` alone and of decoding JSON and then predicting, in batches of `batch` rows."""
+    """Rows a second in batches of `batch` rows.
 
+    Attributes:
+        predicted: `predict` alone, on decoded rows.
+        decoded_and_predicted: from the JSON of a request's features to the prediction.
+        frames: the same from JSON, by the same pipeline fed with a DataFrame.
+    """
+
+    model: str
     batch: int
     predicted: float
     decoded_and_predicted: float
+    frames: float
 
 
 def measure(deployment: Deployment, seconds: float = SECONDS) -> list[Scoring]:
-    """Each size of batch for about `seconds`."""
+    """Each model and size of batch for about `seconds`.
+
+    Raises:
+        Unmeasurable: the two ways don't give the same predictions.
+    """
     cap_numeric_threads()
     before = os.sched_getaffinity(0) if deployment.cores.case is not None else None
     if deployment.cores.case is not None:
         os.sched_setaffinity(0, {deployment.cores.case})
     try:
-        encoded = [
-            msgspec.json.encode(row) for row, _ in zip(Diamonds.example_requests(), range(max(BATCHES)), strict=False)
-        ]
-        return [_measure(deployment.model, encoded[:size], seconds) for size in BATCHES]
+        return [row for name, pipeline in PIPELINES.items() for row in _measure_model(name, pipeline, seconds)]
     finally:
         if before is not None:
             os.sched_setaffinity(0, before)
 
 
-def _measure(model: Diamonds, encoded: list[bytes], seconds: float) -> Scoring:
+def _measure_model(
+    name: str, pipeline: Callable[[MLEModel, Sequence[Example]], Predict], seconds: float
+) -> list[Scoring]:
+    model = available()[name]()
+    examples = list(model.examples())
+    model.fit([model.decode(msgspec.json.encode(one.features)) for one in examples], _labels(examples), seed=0)
+    frames = pipeline(model, examples)
+    encoded = [msgspec.json.encode(examples[number % len(examples)].features) for number in range(max(BATCHES))]
+    ours = model.predict([model.decode(raw) for raw in encoded])
+    theirs = frames([json.loads(raw) for raw in encoded])
+    if not np.allclose([_number(prediction) for prediction in ours], theirs, rtol=1e-4):
+        raise Unmeasurable(f"{name}: the pipeline on DataFrames predicts something else")
+    return [_measure(model, frames, encoded[:size], seconds) for size in BATCHES]
+
+
+def _labels(examples: Sequence[Example]) -> list[object]:
+    return [example.label for example in examples]
+
+
+def _number(prediction: object) -> float:
+    """The price, or the probability."""
+    return float(msgspec.structs.astuple(prediction)[-1])  # type: ignore[arg-type]
+
+
+def _measure(model: MLEModel, frames: Predict, encoded: list[bytes], seconds: float) -> Scoring:
     rows = [model.decode(raw) for raw in encoded]
+    size = len(rows)
     return Scoring(
-        batch=len(rows),
-        predicted=_rate(lambda: model.predict(rows), len(rows), seconds),
-        decoded_and_predicted=_rate(lambda: model.predict([model.decode(raw) for raw in encoded]), len(rows), seconds),
+        model=model.name,
+        batch=size,
+        predicted=_rate(lambda: model.predict(rows), size, seconds),
+        decoded_and_predicted=_rate(lambda: model.predict([model.decode(raw) for raw in encoded]), size, seconds),
+        frames=_rate(lambda: frames([json.loads(raw) for raw in encoded]), size, seconds),
     )
 
 
