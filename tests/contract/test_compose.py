@@ -83,6 +83,6 @@ def test_nothing_listens_beyond_the_host(services: dict[str, Any]) -> None:
 def test_images_are_pinned_and_watched(services: dict[str, Any]) -> None:
     """Each by its version, with a health check or a run that ends, and with a limit to its memory."""
     for name, service in services.items():
-        assert re.search(r":\d+\.\d+", service["image"]), name
+        assert re.search(r":v?\d+\.\d+", service["image"]), name
         assert "healthcheck" in service, name
         assert "mem_limit" in service, name

@@ -1,0 +1,83 @@
+"""Rules and alerts, by Prometheus's own tools, and against the metrics that our processes have."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry
+
+from monitoring.metrics import ExporterMetrics, IndexerMetrics
+from stream_app.metrics import WorkerMetrics
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "monitoring" / "prometheus"
+TESTS = sorted((Path(__file__).parent / "prometheus").glob("*.yml"))
+RULES: dict[str, Any] = yaml.safe_load((FOLDER / "rules.yml").read_text())
+ALERTS: dict[str, Any] = yaml.safe_load((FOLDER / "alerts.yml").read_text())
+
+
+def run(tool: str, *arguments: str) -> None:
+    if shutil.which(tool) is None:
+        assert not os.environ.get("REQUIRE_REAL"), f"{tool} is missing: install Debian's prometheus"
+        pytest.skip(f"{tool} is not installed")
+    done = subprocess.run([tool, *arguments], cwd=FOLDER, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rules(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def test_the_files_are_valid() -> None:
+    """Configuration, recording rules and alerts, as Prometheus reads them."""
+    run("promtool", "check", "config", "prometheus.yml")
+
+
+def test_the_routes_are_valid() -> None:
+    """As Alertmanager reads them."""
+    run("amtool", "check-config", "alertmanager.yml")
+
+
+def test_each_alert_fires_when_it_should_and_not_otherwise() -> None:
+    """See the cases in prometheus/*.yml."""
+    run("promtool", "test", "rules", *map(str, TESTS))
+
+
+def test_each_alert_has_both_cases() -> None:
+    """One in which it fires, and one in which it does not."""
+    tests = [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
+    cases = [case for test in tests for case in test.get("alert_rule_test", [])]
+    names = {rule["alert"] for rule in rules(ALERTS)}
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == names
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == names
+
+
+def test_each_alert_says_what_to_do() -> None:
+    """And how urgent it is."""
+    for rule in rules(ALERTS):
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"].count(".") >= 1
+
+
+def test_every_metric_in_an_expression_exists() -> None:
+    """A rule over a metric that nobody exposes would never fire, and nobody would notice."""
+    exporter, indexer, worker = CollectorRegistry(), CollectorRegistry(), WorkerMetrics().registry
+    ExporterMetrics(exporter)
+    IndexerMetrics(indexer)
+    known = {"up"} | {rule["record"] for rule in rules(RULES)}
+    for registry in (exporter, indexer, worker):
+        for family in registry.collect():
+            suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
+            known |= {family.name + suffix for suffix in suffixes}
+    named = set()
+    for rule in rules(RULES) + rules(ALERTS):
+        expression = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', "", rule["expr"])
+        named |= set(re.findall(r"\b(?:\w+:)?inflight_\w+(?::\w+)?", expression))
+    assert len(named) > 15
+    assert named <= known
