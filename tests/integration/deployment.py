@@ -199,6 +199,10 @@ class Deployment:
         """A new indexer, launched."""
         return self._launch("indexer", ["monitoring", "indexer"], "INFLIGHT_INDEXER_METRICS_PORT", environment)
 
+    def exporter(self, **environment: object) -> Supervised:
+        """A new exporter, launched."""
+        return self._launch("exporter", ["monitoring", "exporter"], "INFLIGHT_EXPORTER_METRICS_PORT", environment)
+
     def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
         variables = self._environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name = f"{kind}-{len(self._processes) + 1}"

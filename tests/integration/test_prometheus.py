@@ -1,0 +1,146 @@
+"""A real Prometheus scrapes a run of the stream: every rule and every alert is executed on what it found."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from inflight.demo.bad_records import bad_records
+from inflight.stack.process import free_port
+from producers.replay import Record, Source
+from tests.integration.deployment import Deployment, Supervised, until
+
+FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
+DASHBOARDS = sorted((FOLDER.parent / "grafana" / "dashboards").glob("*.json"))
+
+
+class Prometheus:
+    """A Prometheus of its own, with the shipped rules, that scrapes every second."""
+
+    def __init__(self, folder: Path, jobs: dict[str, Supervised]) -> None:
+        config = yaml.safe_load((FOLDER / "prometheus.yml").read_text())
+        assert {job["job_name"] for job in config["scrape_configs"]} == set(jobs)
+        config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+        config["rule_files"] = [str(FOLDER / name) for name in config["rule_files"]]
+        del config["alerting"]
+        config["scrape_configs"] = [
+            {"job_name": name, "static_configs": [{"targets": [urlsplit(process.metrics_url).netloc]}]}
+            for name, process in jobs.items()
+        ]
+        folder.mkdir()
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        self.url = f"http://127.0.0.1:{free_port()}"
+        with (folder / "prometheus.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [
+                    "prometheus",
+                    f"--config.file={folder / 'prometheus.yml'}",
+                    f"--storage.tsdb.path={folder / 'data'}",
+                    f"--web.listen-address={urlsplit(self.url).netloc}",
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def query(self, expression: str) -> list[Any]:
+        """The vector of an instant query."""
+        with urllib.request.urlopen(
+            f"{self.url}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        ) as answer:
+            body = json.load(answer)
+        assert body["status"] == "success", body
+        found: list[Any] = body["data"]["result"]
+        return found
+
+    def has(self, expression: str) -> bool:
+        """Whether the query finds anything yet."""
+        try:
+            return bool(self.query(expression))
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(30)
+
+
+@pytest.fixture
+def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment, Prometheus]]:
+    if shutil.which("prometheus") is None:
+        assert not os.environ.get("REQUIRE_REAL"), "prometheus is missing: install Debian's prometheus"
+        pytest.skip("prometheus is not installed")
+    jobs = {
+        "inflight-worker": deployment.worker(),
+        "inflight-indexer": deployment.indexer(),
+        "inflight-exporter": deployment.exporter(),
+    }
+    deployment.serving(1)
+    for process in jobs.values():
+        until(process.serves, 30, f"{process.name} serves")
+    prometheus = Prometheus(tmp_path / "prometheus", jobs)
+    try:
+        yield deployment, prometheus
+    finally:
+        prometheus.stop()
+
+
+@pytest.mark.usefixtures("search")
+def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
+    running: tuple[Deployment, Prometheus],
+) -> None:
+    """Requests, failures and dead letters flow: each recording rule has a series. Alerts execute, and are silent."""
+    deployment, prometheus = running
+
+    def source() -> Iterator[Source]:
+        # A hundredth of them bad, as the threshold for dead letters is.
+        yield from deployment.diamonds(4_000)
+        yield from (Record(bad.value, bad.key) for bad in bad_records("bad-"))
+
+    until(lambda: prometheus.has("up == 1"), 60, "Prometheus scrapes")
+    load = deployment.load(source(), rate=400)
+    started = time.monotonic()
+    recorded = [
+        rule["record"]
+        for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
+        for rule in group["rules"]
+    ]
+    missing = set(recorded)
+
+    def all_recorded() -> bool:
+        missing.difference_update([name for name in missing if prometheus.has(name)])
+        return not missing
+
+    load.report()
+    try:
+        until(all_recorded, 60, "each recording rule has a series")
+    except AssertionError:
+        raise AssertionError(f"no series after {time.monotonic() - started:.0f} s: {sorted(missing)}") from None
+    (completed,) = prometheus.query('sum(inflight_predictions_total{outcome="completed"})')
+    assert float(completed["value"][1]) >= 4_000
+    alerts = [
+        rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
+    ]
+    for rule in alerts:
+        prometheus.query(rule["expr"])
+    assert not prometheus.query('ALERTS{alertstate="firing"}')
+    panels = [panel for path in DASHBOARDS for panel in json.loads(path.read_text())["panels"]]
+    assert panels
+    for panel in panels:
+        for target in panel["targets"]:
+            expression = target["expr"].replace("$model", ".*")
+            found = prometheus.query(expression)
+            assert found, f"panel {panel['title']!r} shows nothing: {expression}"
+            labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            assert labels <= found[0]["metric"].keys(), f"panel {panel['title']!r} names labels that it does not have"
