@@ -64,7 +64,11 @@ class KafkaFields(Struct, frozen=True):
 
 
 class InferenceFields(Struct, frozen=True):
-    """What ECS has no name for. Durations are in seconds; `fingerprint` tells a replay from another request."""
+    """What ECS has no name for. Durations are in seconds; `fingerprint` tells a replay from another request.
+
+    `kafka` is unset where the request did not come from a topic. `label` is the true answer as JSON text, once it is
+    known.
+    """
 
     request_id: str
     model: ModelFields
@@ -75,11 +79,12 @@ class InferenceFields(Struct, frozen=True):
     score_seconds: float
     total_seconds: float
     batch_size: int
-    kafka: KafkaFields
+    kafka: KafkaFields | UnsetType
     fingerprint: str
     features: Raw | UnsetType = UNSET
     features_text: str | UnsetType = UNSET
     prediction: Raw | UnsetType = UNSET
+    label: str | UnsetType = UNSET
 
 
 class Document(Struct, frozen=True):

@@ -3,9 +3,10 @@
 Calls go through the client's low-level transport: its helpers would decode and encode every document once more.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from elasticsearch import Elasticsearch
@@ -82,6 +83,35 @@ def fingerprints(client: Elasticsearch, wanted: list[dict[str, str]]) -> list[st
         raise KeyError("docs")
     except (KeyError, TypeError, AttributeError) as error:
         raise StrangeAnswerError(f"an answer without docs: {answer!r:.200}") from error
+
+
+def hits(client: Elasticsearch, index: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The hits of one search, of all shards or of none. Raises as `bulk` does."""
+    answer = call(client, "POST", f"/{index}/_search", body, allow_partial_search_results="false")
+    try:
+        if answer["timed_out"] or answer["_shards"]["failed"]:
+            raise StrangeAnswerError(f"an answer of some shards only: {answer['_shards']!r:.200}")
+        return list(answer["hits"]["hits"])
+    except (KeyError, TypeError) as error:
+        raise StrangeAnswerError(f"an answer without hits: {answer!r:.200}") from error
+
+
+def delete(client: Elasticsearch, addresses: Sequence[tuple[str, str]]) -> None:
+    """Delete documents, named by index and id, in one request. Raises as `bulk` does."""
+    lines = [b'{"delete":{"_index":%b,"_id":%b}}' % tuple(map(msgspec.json.encode, one)) for one in addresses]
+    headers = {"accept": _JSON, "content-type": _NDJSON}
+    answer = client.perform_request("POST", "/_bulk", headers=headers, body=b"\n".join([*lines, b""])).body
+    try:
+        failed = [item["delete"] for item in answer["items"] if item["delete"]["status"] not in (200, 404)]
+    except (KeyError, TypeError) as error:
+        raise StrangeAnswerError(f"an answer without items: {answer!r:.200}") from error
+    if failed:
+        raise StrangeAnswerError(f"{len(failed)} documents were not deleted: {failed[0]!r:.200}")
+
+
+def quoted(part: str) -> str:
+    """A name as one part of a path."""
+    return quote(part, safe="")
 
 
 def put_templates(client: Elasticsearch, settings: Settings) -> None:

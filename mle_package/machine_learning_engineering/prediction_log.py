@@ -1,22 +1,23 @@
 """Where predictions are kept with their features, to be read again beside the true labels that come later.
 
-`PredictionLog` is the port. `SqlitePredictionLog` is one file and needs no server.
+`PredictionLog` is the port, and `prediction_log_checks` holds the laws that every implementation keeps.
+`SqlitePredictionLog` is one file and needs no server; the log of a deployment is `monitoring.prediction_log`.
 """
 
+import json
 import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering import durable
 from machine_learning_engineering.events import Error, ModelName, RequestId, Seconds, Timestamp
+from machine_learning_engineering.prediction_log_parquet import export_parquet
 
 __all__ = [
     "LoggedPrediction",
@@ -24,6 +25,8 @@ __all__ = [
     "PredictionLog",
     "PredictionLogError",
     "SqlitePredictionLog",
+    "aware",
+    "encode_label",
     "export_parquet",
 ]
 
@@ -41,7 +44,8 @@ class LoggedPrediction(Struct, frozen=True, kw_only=True):
 
     `features`, `prediction` and `label` are JSON values. `score_seconds` is the time of the predict call that the row
     was in, and `batch_size` the number of rows in it (0 where the features were refused). `prediction` is set where
-    the outcome is "completed", `error` where it is "failed", `label` once it is known.
+    the outcome is "completed", `error` where it is "failed", `label` once it is known. `created_at` is when the request
+    was accepted, and `model_version` is empty where no model of that name was served.
     """
 
     request_id: RequestId
@@ -81,7 +85,34 @@ class PredictionLog(Protocol):
 
         Raises:
             NotLogged: there is no such request.
+            TypeError: the label can't be written as JSON.
+            ValueError: it holds a NaN or an infinity.
         """
+
+
+def encode_label(label: Any) -> bytes:
+    """A label as JSON text.
+
+    Raises:
+        TypeError: it can't be written as JSON.
+        ValueError: it holds a NaN or an infinity, which would become null.
+    """
+    try:
+        json.dumps(msgspec.to_builtins(label), allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"a label is a JSON value, {label!r} is not: {error}") from error
+    return msgspec.json.encode(label)
+
+
+def aware(moment: datetime) -> datetime:
+    """The moment itself.
+
+    Raises:
+        ValueError: it has no offset, so that it is no moment.
+    """
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment.isoformat()} has no offset: give an aware datetime, such as datetime.now(UTC)")
+    return moment
 
 
 _SCHEMA_VERSION = 1
@@ -200,7 +231,7 @@ class SqlitePredictionLog:
 
     def label(self, request_id: str, label: Any) -> None:
         """See `PredictionLog.label`."""
-        encoded = msgspec.json.encode(label)
+        encoded = encode_label(label)
         with _Writing(self) as connection:
             changed = connection.execute(
                 "UPDATE predictions SET label = ? WHERE request_id = ?", (encoded, request_id)
@@ -256,61 +287,5 @@ class _Writing:
         return error
 
 
-def export_parquet(records: Iterable[LoggedPrediction], path: Path) -> int:
-    """Write records to a parquet file, which appears whole or not at all; how many there were.
-
-    Columns: request_id, model, model_version, outcome, created_at (UTC, microseconds), score_seconds, batch_size,
-    error_type, error_message, and as JSON texts features, prediction and label; null for what is not set.
-
-    Raises:
-        ImportError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ImportError('parquet needs pyarrow: pip install "machine-learning-engineering[parquet]"') from error
-    names = ("request_id", "model", "model_version", "outcome")
-    last = ("features", "prediction", "label", "error_type", "error_message")
-    schema = pa.schema(
-        [(name, pa.string()) for name in names]
-        + [("created_at", pa.timestamp("us", "UTC")), ("score_seconds", pa.float64()), ("batch_size", pa.int64())]
-        + [(name, pa.string()) for name in last]
-    )
-    partial = path.with_name(f".partial-{path.name}")
-    remaining, count = iter(records), 0
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            while page := [_flat(record) for record in islice(remaining, _PAGE)]:
-                writer.write_table(pa.Table.from_pylist(page, schema=schema))
-                count += len(page)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    durable.sync_folder(path.parent)
-    return count
-
-
-def _flat(record: LoggedPrediction) -> dict[str, Any]:
-    error = None if record.error is UNSET else record.error
-    return {
-        "request_id": record.request_id,
-        "model": record.model,
-        "model_version": record.model_version,
-        "outcome": record.outcome,
-        "created_at": record.created_at,
-        "score_seconds": record.score_seconds,
-        "batch_size": record.batch_size,
-        "features": bytes(record.features).decode(),
-        "prediction": None if record.prediction is UNSET else bytes(record.prediction).decode(),
-        "label": None if record.label is UNSET else bytes(record.label).decode(),
-        "error_type": error and error.type,
-        "error_message": error and error.message,
-    }
-
-
 def _microseconds(moment: datetime) -> int:
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment.isoformat()} has no offset: give an aware datetime, such as datetime.now(UTC)")
-    return (moment - _EPOCH) // _MICROSECOND
+    return (aware(moment) - _EPOCH) // _MICROSECOND

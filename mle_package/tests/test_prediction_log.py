@@ -3,14 +3,14 @@
 import sqlite3
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta, timezone
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering import prediction_log
+from machine_learning_engineering import prediction_log, prediction_log_parquet
 from machine_learning_engineering.events import Error
 from machine_learning_engineering.prediction_log import (
     LoggedPrediction,
@@ -18,6 +18,12 @@ from machine_learning_engineering.prediction_log import (
     PredictionLogError,
     SqlitePredictionLog,
     export_parquet,
+)
+from machine_learning_engineering.prediction_log_checks import (
+    LOG_LAWS,
+    LogLawBroken,
+    check_log_law,
+    check_prediction_log,
 )
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -48,99 +54,129 @@ def ids(records):
     return [one.request_id for one in records]
 
 
-def plain(one):
-    return msgspec.json.decode(msgspec.json.encode(one))
-
-
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_appended_is_read_again(log):
-    failed = record(
-        "r2", minute=1, outcome="failed", prediction=msgspec.UNSET, error=Error("prediction-error", "no"), batch_size=3
-    )
-    assert log.append([record(), failed]) == 2
-    assert [plain(one) for one in log.read("doubler")] == [plain(record()), plain(failed)]
+@pytest.mark.parametrize("law", LOG_LAWS, ids=lambda law: law.__name__)
+def test_the_law_of_all_logs_holds(law, tmp_path):
+    check_log_law(law, lambda: SqlitePredictionLog(tmp_path / "log.sqlite"))
 
 
-def test_nothing_is_appended_and_read(log):
-    assert log.append([]) == 0
-    assert list(log.read("doubler")) == []
+def test_all_laws_hold_in_one_log(tmp_path):
+    check_prediction_log(lambda: SqlitePredictionLog(tmp_path / "log.sqlite"))
 
 
-def test_of_two_with_the_same_id_the_first_wins(log):
-    assert log.append([record(), record(version="v2")]) == 1
-    assert log.append([record(version="v3"), record("r2")]) == 1
-    assert [one.model_version for one in log.read("doubler")] == ["v1", "v1"]
+class Rounding(SqlitePredictionLog):
+    """Loses microseconds."""
+
+    def append(self, records):
+        return super().append(
+            msgspec.structs.replace(one, created_at=one.created_at.replace(microsecond=0)) for one in records
+        )
 
 
-def test_a_model_a_version_and_a_time_are_chosen(log):
-    log.append([record(f"r{minute}", minute=minute, version=f"v{1 + minute // 2}") for minute in range(5)])
-    log.append([record("other", model="halver")])
-    at = [START + timedelta(minutes=minute) for minute in range(5)]
-    assert ids(log.read("halver")) == ["other"]
-    assert ids(log.read("doubler", since=at[1], until=at[3])) == ["r1", "r2"]
-    assert ids(log.read("doubler", version="v2")) == ["r2", "r3"]
-    assert ids(log.read("doubler", version="v2", since=at[3])) == ["r3"]
-    elsewhere = at[3].astimezone(timezone(timedelta(hours=5)))
-    assert ids(log.read("doubler", since=elsewhere)) == ["r3", "r4"]
+class Forgetful(SqlitePredictionLog):
+    """Takes back what it has when it is closed."""
+
+    def close(self):
+        self._connection.execute("DELETE FROM predictions")
+        super().close()
 
 
-def test_reading_is_in_order_of_time_and_over_any_number_of_records(log, monkeypatch):
+class Partial(SqlitePredictionLog):
+    """Keeps what came before an error."""
+
+    def append(self, records):
+        return sum(super(Partial, self).append([one]) for one in records)
+
+
+class Overwriting(SqlitePredictionLog):
+    """The last one wins, and labels go."""
+
+    def append(self, records):
+        records = list(records)
+        with prediction_log._Writing(self) as connection:
+            for one in records:
+                connection.execute("DELETE FROM predictions WHERE request_id = ?", (one.request_id,))
+        return super().append(records)
+
+
+class Backwards(SqlitePredictionLog):
+    """The newest first."""
+
+    def read(self, model, **bounds):
+        return reversed(list(super().read(model, **bounds)))
+
+
+class Lax(SqlitePredictionLog):
+    """A label for nothing is fine."""
+
+    def label(self, request_id, label):
+        with suppress(NotLogged, ValueError, TypeError):
+            super().label(request_id, label)
+
+
+@pytest.mark.parametrize(
+    ("broken", "laws"),
+    [
+        (Rounding, {"times_are_kept_to_the_microsecond"}),
+        (Forgetful, {"a_log_that_is_opened_again_has_everything"}),
+        (Partial, {"a_batch_whose_source_breaks_is_left_out_whole"}),
+        (
+            Overwriting,
+            {
+                "of_two_with_one_id_the_first_wins",
+                "of_two_with_one_id_on_two_days_the_first_wins",
+                "a_label_survives_that_its_request_is_appended_again",
+                "threads_may_share_a_log",
+            },
+        ),
+        (
+            Backwards,
+            {
+                "what_is_appended_is_read_again",
+                "what_was_refused_is_kept_as_it_was_sent",
+                "of_two_with_one_id_the_first_wins",
+                "a_model_a_version_and_a_time_can_be_chosen",
+                "times_are_kept_to_the_microsecond",
+                "reading_is_in_order_and_over_any_number_of_records",
+                "a_reader_that_stops_early_is_in_nobodys_way",
+                "a_label_is_set_replaced_and_read",
+                "ids_may_hold_any_text",
+            },
+        ),
+        (Lax, {"a_label_for_an_unknown_request_is_refused", "a_label_that_is_no_json_value_is_refused"}),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_broken_log_breaks_just_the_laws_that_it_breaks(broken, laws, tmp_path):
+    found = set()
+    for law in LOG_LAWS:
+        try:
+            check_log_law(law, lambda: broken(tmp_path / "log.sqlite"))
+        except LogLawBroken as error:
+            found |= {name for name in [law.__name__] if f"the law `{name}`: " in str(error)}
+    assert found == laws
+
+
+def test_an_error_in_a_law_is_a_broken_law(tmp_path):
+    class Closed(SqlitePredictionLog):
+        def append(self, records):
+            raise PredictionLogError("closed for today")
+
+    with pytest.raises(LogLawBroken, match="what_is_appended_is_read_again`: PredictionLogError was raised: closed"):
+        check_prediction_log(lambda: Closed(tmp_path / "log.sqlite"))
+
+
+def test_pages_end_anywhere(log, monkeypatch):
     monkeypatch.setattr(prediction_log, "_PAGE", 7)
-    # Several share a moment, so that pages end within one.
     log.append([record(f"r{n:03}", minute=-(n // 10)) for n in range(100)])
     found = list(log.read("doubler"))
     assert len(found) == len(set(ids(found))) == 100
     assert [one.created_at for one in found] == sorted(one.created_at for one in found)
 
 
-def test_a_label_is_set_replaced_and_read(log):
-    log.append([record(), record("r2", minute=1)])
-    log.label("r1", 2.5)
-    log.label("r1", {"price": None})
-    first, second = log.read("doubler")
-    assert msgspec.json.decode(first.label) == {"price": None}
-    assert second.label is msgspec.UNSET
-
-
-def test_a_label_survives_that_its_request_is_appended_again(log):
-    log.append([record()])
-    log.label("r1", True)
-    log.append([record()])
-    assert [one.label for one in log.read("doubler")] == [Raw(b"true")]
-
-
-def test_a_label_for_an_unknown_request_is_refused(log):
-    with pytest.raises(NotLogged, match="'r9' is not in the prediction log"):
-        log.label("r9", 1)
-
-
-def test_a_time_without_offset_is_refused(log):
-    with pytest.raises(ValueError, match="has no offset"):
-        list(log.read("doubler", since=datetime(2026, 1, 1)))
-
-
-def test_a_batch_that_can_not_be_written_is_left_out_whole(log):
-    def failing():
-        yield record("r1")
-        raise OSError("the source broke")
-
-    with pytest.raises(OSError, match="the source broke"):
-        log.append(failing())
-    assert list(log.read("doubler")) == []
-    assert log.append([record("r1")]) == 1
-
-
 # --- SQLite ---------------------------------------------------------------------------------------------------------
-
-
-def test_the_file_is_opened_again_with_all_that_it_had(tmp_path):
-    path = tmp_path / "log.sqlite"
-    with SqlitePredictionLog(path) as log:
-        log.append([record()])
-    with SqlitePredictionLog(path) as log:
-        assert ids(log.read("doubler")) == ["r1"]
 
 
 def test_commits_are_synced_and_in_wal(log):
@@ -170,12 +206,6 @@ def test_several_processes_make_and_write_one_log(tmp_path):
     assert [writer.wait(60) for writer in writers] == [0, 0, 0]
     with SqlitePredictionLog(path) as log:
         assert len(list(log.read("doubler"))) == 3 * 20 + 20
-
-
-def test_threads_share_one_log(log):
-    with ThreadPoolExecutor(4) as executor:
-        counts = list(executor.map(lambda n: log.append([record(f"r{n % 50}")]), range(100)))
-    assert sum(counts) == len(list(log.read("doubler"))) == 50
 
 
 def test_a_newer_file_is_refused_and_left_alone(tmp_path):
@@ -232,7 +262,7 @@ def test_parquet_without_pyarrow_names_the_extra(log, tmp_path, monkeypatch):
 
 def test_parquet_holds_every_record(log, tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
-    monkeypatch.setattr(prediction_log, "_PAGE", 2)
+    monkeypatch.setattr(prediction_log_parquet, "_PAGE", 2)
     failed = record("r3", minute=3, outcome="failed", prediction=msgspec.UNSET, error=Error("prediction-error", "no"))
     log.append([record("r1"), record("r2", minute=2), failed])
     log.label("r1", 2)

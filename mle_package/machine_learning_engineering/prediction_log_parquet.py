@@ -1,0 +1,69 @@
+"""Predictions as a parquet file. pyarrow, an extra, loads when something is exported."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from msgspec import UNSET
+
+from machine_learning_engineering import durable
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.prediction_log import LoggedPrediction
+
+_PAGE = 1_000
+
+
+def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
+    """Write records to a parquet file, which appears whole or not at all; how many there were.
+
+    Columns: request_id, model, model_version, outcome, created_at (UTC, microseconds), score_seconds, batch_size,
+    error_type, error_message, and as JSON texts features, prediction and label; null for what is not set.
+
+    Raises:
+        ImportError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError('parquet needs pyarrow: pip install "machine-learning-engineering[parquet]"') from error
+    names = ("request_id", "model", "model_version", "outcome")
+    last = ("features", "prediction", "label", "error_type", "error_message")
+    schema = pa.schema(
+        [(name, pa.string()) for name in names]
+        + [("created_at", pa.timestamp("us", "UTC")), ("score_seconds", pa.float64()), ("batch_size", pa.int64())]
+        + [(name, pa.string()) for name in last]
+    )
+    partial = path.with_name(f".partial-{path.name}")
+    remaining, count = iter(records), 0
+    try:
+        with pq.ParquetWriter(partial, schema) as writer:
+            while page := [_flat(record) for record in islice(remaining, _PAGE)]:
+                writer.write_table(pa.Table.from_pylist(page, schema=schema))
+                count += len(page)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    durable.sync_folder(path.parent)
+    return count
+
+
+def _flat(record: "LoggedPrediction") -> dict[str, Any]:
+    error = None if record.error is UNSET else record.error
+    return {
+        "request_id": record.request_id,
+        "model": record.model,
+        "model_version": record.model_version,
+        "outcome": record.outcome,
+        "created_at": record.created_at,
+        "score_seconds": record.score_seconds,
+        "batch_size": record.batch_size,
+        "features": bytes(record.features).decode(),
+        "prediction": None if record.prediction is UNSET else bytes(record.prediction).decode(),
+        "label": None if record.label is UNSET else bytes(record.label).decode(),
+        "error_type": error and error.type,
+        "error_message": error and error.message,
+    }

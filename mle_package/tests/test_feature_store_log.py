@@ -1,0 +1,202 @@
+"""Logged requests and labels that came later become training data by themselves."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from machine_learning_engineering import feature_store_log
+from machine_learning_engineering.feature_store import FeatureStore, FeatureStoreError
+from machine_learning_engineering.feature_store_log import Label, build, label_view, read_labels, request_view
+from machine_learning_engineering.prediction_log import SqlitePredictionLog
+from machine_learning_engineering.prediction_log_examples import example
+
+pytest.importorskip("pyarrow", reason="needs the extra parquet")
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def log(tmp_path):
+    """Three requests, a minute apart; one that the model refuses; one of another model."""
+    with SqlitePredictionLog(tmp_path / "log.sqlite") as opened:
+        records = [_asked(f"r{n}", n, b'{"number":%d}' % n) for n in range(3)]
+        opened.append([*records, _asked("bad", 3, b'{"number":"many"}'), example("other", "halver", at=START)])
+        yield opened
+
+
+@pytest.fixture
+def store(tmp_path):
+    with FeatureStore(tmp_path / "features") as opened:
+        yield opened
+
+
+def _asked(request_id, minute, features):
+    at = START + timedelta(minutes=minute)
+    return example(request_id, "doubler", at=at, features=Raw(features))
+
+
+def label(request_id, value, minute=60, model="doubler"):
+    return Label(request_id, model, value, START + timedelta(minutes=minute))
+
+
+@pytest.fixture
+def run(store, log, doubler_class, tmp_path):
+    def run(*labels):
+        return build(store, doubler_class, log.read("doubler"), labels, tmp_path / "examples")
+
+    return run
+
+
+def lines(built):
+    return [json.loads(line) for line in Path(built.path).read_text().splitlines()]
+
+
+def test_labelled_requests_become_examples(run):
+    built = run(label("r2", 4.0), label("r0", 0.0, minute=70), label("r1", 2.0, model="halver"))
+    assert (built.requests, built.new_requests, built.refused) == (4, 3, 1)
+    assert (built.labels, built.new_labels, built.unmatched, built.examples) == (2, 2, 0, 2)
+    first, second = lines(built)
+    assert first == {
+        "features": {"number": 2.0, "unit": "m", "count": None, "note": None},
+        "label": 4.0,
+        "request_id": "r2",
+        "observed_at": "2026-01-01T01:00:00Z",
+    }
+    assert second["request_id"] == "r0"
+
+
+def test_building_again_adds_only_what_is_new(run, log):
+    run(label("r0", 0.0))
+    log.append([_asked("r9", 9, b'{"number":9}')])
+    built = run(label("r0", 0.0), label("r9", 18.0))
+    assert (built.new_requests, built.new_labels, built.examples) == (1, 1, 2)
+    assert [one["request_id"] for one in lines(built)] == ["r0", "r9"]
+    assert run(label("r9", 18.0)).examples == 2
+
+
+def test_any_number_of_rows_is_built_in_pages(run, log, monkeypatch):
+    monkeypatch.setattr(feature_store_log, "_PAGE", 2)
+    log.append([_asked(f"more{n}", n, b'{"number":1}') for n in range(7)])
+    built = run(*(label(f"more{n}", 2.0) for n in range(7)))
+    assert (built.new_requests, built.new_labels, built.examples) == (10, 7, 7)
+
+
+def test_records_of_other_models_are_left_out(store, doubler_class, log, tmp_path):
+    built = build(store, doubler_class, [*log.read("halver"), *log.read("doubler")], [], tmp_path / "examples")
+    assert (built.requests, built.new_requests) == (4, 3)
+
+
+def test_the_store_keeps_what_the_log_has_forgotten(run, store, doubler_class, tmp_path):
+    """The index of an old day may be dropped before the labels come."""
+    run()
+    built = build(store, doubler_class, [], [label("r1", 2.0)], tmp_path / "examples")
+    assert [one["features"]["number"] for one in lines(built)] == [1.0]
+
+
+def test_a_corrected_label_counts_as_it_is_now(run):
+    run(label("r0", 1.0, minute=60))
+    built = run(label("r0", 0.5, minute=61), label("r0", 7.0, minute=59))
+    assert [one["label"] for one in lines(built)] == [0.5]
+
+
+def test_a_label_in_the_log_counts_until_another_comes(run, log):
+    log.label("r0", 0.25)
+    assert [one["label"] for one in lines(run())] == [0.25]
+    log.label("r0", 0.5)
+    assert [one["label"] for one in lines(run())] == [0.5]
+    assert [one["label"] for one in lines(run(label("r0", 0.75)))] == [0.75]
+
+
+def test_a_label_without_a_request_before_it_is_counted(run):
+    """One for nothing, one that is older than its request: what was asked later can't have been known."""
+    built = run(label("nobody", 1.0), label("r2", 4.0, minute=1), label("r1", 2.0))
+    assert (built.labels, built.unmatched, built.examples) == (3, 2, 1)
+
+
+def test_nothing_is_written_without_an_example(run):
+    built = run()
+    assert built.examples == 0
+    assert not Path(built.path).exists()
+
+
+def test_labels_are_of_the_models_kind(store, doubler_class, log, tmp_path):
+    class Judge(doubler_class):
+        Label = bool
+
+    labels = [label("r0", 1), label("r1", "false"), label("r2", "perhaps")]
+    built = build(store, Judge, log.read("doubler"), labels, tmp_path / "examples")
+    assert [one["label"] for one in lines(built)] == [True, False]
+    assert built.refused_labels == 1
+
+
+def test_a_text_label_may_look_like_a_number(store, doubler_class, log, tmp_path):
+    class Stars(doubler_class):
+        Label = Literal["1", "2"]
+
+    labels = [label("r0", 1), label("r1", "2"), label("r2", 3)]
+    built = build(store, Stars, log.read("doubler"), labels, tmp_path / "examples")
+    assert [one["label"] for one in lines(built)] == ["1", "2"]
+    assert built.refused_labels == 1
+
+
+def test_features_and_labels_are_found_online(run, store, doubler_class):
+    run(label("r2", 4.0))
+    assert store.online(request_view(doubler_class), "r2").features.number == 2.0
+    assert store.online(label_view(doubler_class), "r2").features.label == 4.0
+    assert [one.view for one in store.summaries()] == ["doubler", "doubler.labels"]
+    at, record = store.latest("doubler.labels", "r2")
+    assert (at, msgspec.json.decode(record)) == (START + timedelta(hours=1), {"label": 4.0})
+
+
+def test_examples_train_the_model(run, doubler_class):
+    """They are what a training reads."""
+    built = run(*(label(f"r{n}", 2.0 * n) for n in range(3)))
+    model = doubler_class()
+    rows = [model.decode(msgspec.json.encode(one["features"])) for one in lines(built)]
+    model.fit(rows, [one["label"] for one in lines(built)], seed=1)
+    [answer] = model.predict([doubler_class.Features(number=10.0)])
+    assert answer.double == pytest.approx(20.0)
+
+
+def test_labels_are_read_from_jsonl(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text('{"request_id":"a","model":"m","label":{"x":1},"observed_at":"2026-01-01T00:00:00+01:00"}\n\n')
+    [found] = read_labels(path)
+    assert found == Label("a", "m", {"x": 1}, datetime(2025, 12, 31, 23, tzinfo=UTC))
+
+
+def test_labels_are_read_from_csv(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(
+        "\ufeffrequest_id,model,label,observed_at\n"
+        "a,m,1.5,2026-01-01T00:00:00Z\nb,m,true,2026-01-01T00:00:00Z\n"
+        'c,m,very good,2026-01-01T00:00:00Z\n7,m,"""quoted""",2026-01-01T00:00:00Z\n',
+        encoding="utf-8",
+    )
+    assert [(one.request_id, one.label) for one in read_labels(path)] == [
+        ("a", 1.5),
+        ("b", True),
+        ("c", "very good"),
+        ("7", "quoted"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "complaint"),
+    [
+        ("l.jsonl", '{"request_id":"a","model":"m","label":1}', "label 1: .*`observed_at`"),
+        ("l.jsonl", '{"request_id":"a","model":"m","label":1,"observed_at":"2026-01-01T00:00:00"}', "has no offset"),
+        ("l.jsonl", "request a was true", "label 1: JSON is malformed"),
+        ("l.csv", "request_id,model,label\na,m,1", "label 1: .*`observed_at`"),
+        ("l.csv", "request_id,model,label,observed_at\na,m,1,yesterday", "label 1: "),
+    ],
+)
+def test_a_line_that_is_no_label_is_named(tmp_path, name, line, complaint):
+    (tmp_path / name).write_text(line)
+    with pytest.raises(FeatureStoreError, match=rf"{name}, {complaint}|{complaint}"):
+        list(read_labels(tmp_path / name))

@@ -1,0 +1,205 @@
+"""The deployment's log as a `PredictionLog`: it holds what the indexer wrote, and says what goes wrong."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from elasticsearch import Elasticsearch
+from msgspec import UNSET, Raw
+
+from inflight.stack.process import free_port
+from machine_learning_engineering.events import Error, PredictionLogged, encode
+from machine_learning_engineering.prediction_log import PredictionLogError
+from machine_learning_engineering.prediction_log_examples import START, example, failed, fresh
+from machine_learning_engineering.settings import Settings
+from monitoring import search
+from monitoring.batches import lines, to_entry
+from monitoring.prediction_log import ElasticsearchPredictionLog
+
+ACCEPTED = datetime(2026, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
+
+
+class Record:
+    """A Kafka record, as far as the indexer reads it here."""
+
+    def __init__(self, event: PredictionLogged) -> None:
+        self._value = encode(event)
+
+    def value(self) -> bytes:
+        return self._value
+
+
+@pytest.fixture
+def settings(each_search: Any, tmp_path: Path) -> Settings:
+    # indexer_batch_records: a batch of a few records is several requests.
+    return Settings(
+        _env_file=None,  # type: ignore[call-arg]
+        home=tmp_path,
+        elasticsearch_url=each_search.url,
+        indexer_batch_records=3,
+    )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Elasticsearch]:
+    with search.connect(settings) as connected:
+        yield connected
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[ElasticsearchPredictionLog]:
+    with ElasticsearchPredictionLog(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def model(client: Elasticsearch) -> Iterator[str]:
+    """A name of this test's own, whose documents are deleted after it."""
+    name = fresh()
+    yield name
+    search.call(client, "POST", "/inference-logs-*/_refresh")
+    found = search.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
+    if found:
+        search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+
+
+def logged(request_id: str, model: str, **fields: Any) -> PredictionLogged:
+    given: dict[str, Any] = {
+        "request_id": request_id,
+        "model": model,
+        "outcome": "failed" if "error" in fields else "completed",
+        "features": Raw(b'{"cut": "Ideal", "carat": 0.230}'),
+        "requested_at": ACCEPTED,
+        "accepted_at": ACCEPTED,
+        "completed_at": ACCEPTED + timedelta(seconds=1),
+        "queue_seconds": 0.1,
+        "score_seconds": 0.02,
+        "total_seconds": 1.0,
+        "batch_size": 7,
+        "partition": 2,
+        "offset": 40,
+        "model_version": "v3",
+        "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "prediction": UNSET if "error" in fields else Raw(b'{"price": 326.0}'),
+    }
+    return PredictionLogged(**(given | fields))
+
+
+def index(client: Elasticsearch, settings: Settings, *events: PredictionLogged) -> list[int]:
+    """Send log records as the indexer does; the status of each."""
+    search.put_templates(client, settings)
+    entries = [to_entry(Record(event)) for event in events]  # type: ignore[arg-type]
+    return [item["status"] for item in search.bulk(client, lines(entries))]
+
+
+def test_what_the_indexer_wrote_is_read(
+    client: Elasticsearch, settings: Settings, log: ElasticsearchPredictionLog, model: str
+) -> None:
+    """Also failures, features that no model understood, and requests that met no model."""
+    broken = logged(f"{model}-2", model, features=Raw(b"[1, 2]"), error=Error("invalid-features", "not an object"))
+    next_day = ACCEPTED + timedelta(milliseconds=1)
+    unknown = logged(
+        f"{model}-3", model, accepted_at=next_day, error=Error("unknown-model", "none"), model_version=UNSET
+    )
+    long = logged(model + "€" * 200, model, accepted_at=next_day + timedelta(seconds=1))
+    assert index(client, settings, logged(f"{model}-1", model), broken, unknown, long) == [201] * 4
+
+    first, second, third, fourth = log.read(model)
+
+    assert msgspec.structs.asdict(first) == {
+        "request_id": f"{model}-1",
+        "model": model,
+        "model_version": "v3",
+        "outcome": "completed",
+        "features": Raw(b'{"carat":0.23,"cut":"Ideal"}'),
+        "created_at": ACCEPTED,
+        "score_seconds": 0.02,
+        "batch_size": 7,
+        "prediction": Raw(b'{"price":326.0}'),
+        "error": UNSET,
+        "label": UNSET,
+    }
+    assert (second.features, second.error, second.prediction) == (Raw(b"[1, 2]"), broken.error, UNSET)
+    assert (third.model_version, third.created_at) == ("", next_day)
+    assert fourth.request_id == model + "€" * 200
+    assert [one.request_id for one in log.read(model, version="v3", until=next_day)] == [f"{model}-1", f"{model}-2"]
+
+
+def test_a_label_stays_when_the_topic_is_read_again(
+    client: Elasticsearch, settings: Settings, log: ElasticsearchPredictionLog, model: str
+) -> None:
+    """The indexer finds its document, the same by its fingerprint, and leaves it alone."""
+    event = logged(f"{model}-1", model)
+    index(client, settings, event)
+    log.label(f"{model}-1", 326.5)
+    assert index(client, settings, event) == [409]
+    entry = to_entry(Record(event))  # type: ignore[arg-type]
+    address = {"_index": entry.index_name, "_id": entry.id}
+    assert search.fingerprints(client, [address]) == [entry.fingerprint]
+    assert [one.label for one in log.read(model)] == [Raw(b"326.5")]
+
+
+def test_a_label_can_be_searched_for(client: Elasticsearch, log: ElasticsearchPredictionLog, model: str) -> None:
+    """So that a dashboard can show live quality."""
+    log.append([example(f"{model}-{n}", model) for n in range(2)])
+    log.label(f"{model}-1", True)
+    search.call(client, "POST", "/inference-logs-*/_refresh")
+    conditions = [{"term": {"inference.model.name": model}}, {"term": {"inference.label": "true"}}]
+    found = search.hits(client, "inference-logs-*", {"query": {"bool": {"filter": conditions}}})
+    assert [hit["_id"] for hit in found] == [f"{model}-1"]
+
+
+def test_what_is_appended_is_a_document_like_the_indexers(
+    client: Elasticsearch, log: ElasticsearchPredictionLog, model: str
+) -> None:
+    """But for the place on a topic that it does not have."""
+    log.append([failed(f"{model}-1", model, error=Error("prediction-error", "no"))])
+    [found] = search.call(
+        client, "POST", "/_mget", {"docs": [{"_index": "inference-logs-2026.01.01", "_id": f"{model}-1"}]}
+    )["docs"]
+    source = found["_source"]
+    assert (source["@timestamp"], source["event"]["outcome"]) == ("2026-01-01T12:00:00Z", "failure")
+    assert source["inference"]["completed_at"] == "2026-01-01T12:00:00.250000Z"
+    assert "kafka" not in source["inference"]
+
+
+def test_a_batch_of_which_one_record_is_refused_is_taken_back(log: ElasticsearchPredictionLog, model: str) -> None:
+    """Also what an earlier request of the batch brought in."""
+    records = [example(f"{model}-{n}", model) for n in range(5)]
+    refused = example(f"{model}-5", model, prediction=Raw(b'"not an object"'))
+    with pytest.raises(PredictionLogError, match=r"can't be written: .*prediction"):
+        log.append([*records, refused])
+    assert list(log.read(model)) == []
+    assert log.append(records) == 5
+
+
+def test_a_node_that_is_away_is_named() -> None:
+    """Every call says which log it is."""
+    url = f"http://127.0.0.1:{free_port()}"
+    settings = Settings(_env_file=None, elasticsearch_url=url)  # type: ignore[call-arg]
+    with ElasticsearchPredictionLog(settings) as log:
+        assert log.append([]) == 0
+        with pytest.raises(PredictionLogError, match=f"{url} can't be written: Connection"):
+            log.append([example("r1", "m")])
+        with pytest.raises(PredictionLogError, match=f"{url} can't be read: Connection"):
+            list(log.read("m"))
+        with pytest.raises(PredictionLogError, match=f"{url} can't be read: Connection"):
+            log.label("r1", 1)
+
+
+def test_a_document_of_somebody_else_is_named(
+    client: Elasticsearch, settings: Settings, log: ElasticsearchPredictionLog, model: str
+) -> None:
+    """It is not skipped in silence."""
+    search.put_templates(client, settings)
+    document_id = f"foreign-{uuid.uuid4().hex}"
+    document = {"@timestamp": START.isoformat(), "inference": {"model": {"name": model}, "request_id": document_id}}
+    action = {"create": {"_index": "inference-logs-2026.01.01", "_id": document_id}}
+    search.bulk(client, f"{json.dumps(action)}\n{json.dumps(document)}\n".encode())
+    with pytest.raises(PredictionLogError, match=rf"2026\.01\.01/{document_id} is not of this product: .*`outcome`"):
+        list(log.read(model))
