@@ -5,7 +5,7 @@
 
 import typer
 
-from inflight.commands import demo, dlq, models, monitoring, replay, schemas, stack, worker
+from inflight.commands import demo, dlq, features, models, monitoring, replay, retrain, schemas, stack, train, worker
 
 app = typer.Typer(
     name="inflight",
@@ -17,7 +17,10 @@ app = typer.Typer(
 )
 demo.register(app)
 stack.register(app)
+train.register(app)
+retrain.register(app)
 models.register(app)
+features.register(app)
 replay.register(app)
 dlq.register(app)
 schemas.register(app)

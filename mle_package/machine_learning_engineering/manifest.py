@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 
+from machine_learning_engineering.events import Timestamp
+
 
 class RegistryError(RuntimeError):
     """A model can't be kept or opened; the message names the model, the version and the fix."""
@@ -29,6 +31,29 @@ class StoredFile(msgspec.Struct, frozen=True):
     size: int
 
 
+class Lineage(msgspec.Struct, frozen=True):
+    """Where a version comes from: the training run, the digest of each dataset by its id, and the version before.
+
+    `parent` is the version that this one was made to replace, None for the first.
+    """
+
+    training_run: str = ""
+    datasets: dict[str, str] = {}
+    parent: str | None = None
+
+
+class AliasChange(msgspec.Struct, frozen=True):
+    """Who made an alias point to `version` instead of `previous`, when and why; None is "to nothing"."""
+
+    alias: str
+    version: str | None
+    previous: str | None
+    at: Timestamp
+    by: str
+    reason: str = ""
+    rollback: bool = False
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What is known of a version. A later manifest may have more fields, which then are optional, never fewer."""
 
@@ -43,6 +68,7 @@ class Manifest(msgspec.Struct, frozen=True):
     training_data_sha256: str
     seed: int
     scikit_learn_version: str
+    lineage: Lineage = Lineage()
 
 
 def same_requests(one: dict[str, Any], other: dict[str, Any]) -> bool:

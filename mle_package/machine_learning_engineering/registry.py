@@ -1,59 +1,55 @@
-"""Trained models on disk, as ``<registry>/<name>/<version>/{model.skops,manifest.json}``.
+"""Trained models on disk, as ``<registry>/<name>/<version>/{model.skops,profile.json,manifest.json}``.
 
-A version appears whole or not at all and never changes afterwards; which version is which is in ``aliases.json``.
+A version appears whole or not at all and never changes afterwards; which one is which, and was, is in ``aliases.json``.
 Before a file is opened its bytes are compared with the manifest, and only types on an allow-list are built from it.
 The digests find damage and mix-ups. They do not protect from somebody who can write the folder: the allow-list does, in
 that no file can make this process run code.
 """
 
-import fcntl
-import hashlib
-import re
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from machine_learning_engineering import durable
+from machine_learning_engineering import aliases as alias_file
+from machine_learning_engineering import skops_file, version_files
+from machine_learning_engineering.aliases import Aliases
 from machine_learning_engineering.manifest import (
+    AliasChange,
     CorruptModel,
     IncompatibleModel,
+    Lineage,
     Manifest,
     ModelNotFound,
     RegistryError,
-    StoredFile,
     same_requests,
 )
 from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.model_uri import CHALLENGER, CHAMPION, LATEST, NAME, check_alias, parse
+from machine_learning_engineering.skops_file import MODEL_FILE
+from machine_learning_engineering.version_files import PROFILE_FILE
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.profile import Profile
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
+    "NAME",
+    "AliasChange",
     "CorruptModel",
     "IncompatibleModel",
+    "Lineage",
     "Manifest",
     "ModelNotFound",
     "Registry",
     "RegistryError",
-    "StoredFile",
 ]
 
 Model = TypeVar("Model", bound=MLEModel)
-
-MODEL_FILE = "model.skops"
-MANIFEST_FILE = "manifest.json"
-ALIASES_FILE = "aliases.json"
-CHAMPION = "champion"
-
-# Types of scikit-learn that skops does not trust by itself. Each holds arrays and numbers only.
-TRUSTED_TYPES = frozenset({"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
-
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}")
-_VERSION = re.compile(r"v([1-9][0-9]{0,8})")
 
 
 class Registry:
@@ -70,56 +66,49 @@ class Registry:
         training_data_sha256: str,
         seed: int,
         params: Mapping[str, Any] | None = None,
+        profile: "Profile | None" = None,
+        lineage: Lineage | None = None,
     ) -> str:
         """Keep a fitted model as a new version, which is set on the model and returned. It is not promoted.
 
         Args:
             training_data_sha256: digest of the data that the model was fitted on.
             params: what else is worth knowing of the training run, as JSON values.
+            profile: see `profile.reference_profile`; kept beside the model.
+            lineage: where the model comes from; a parent that is not given is the champion of this moment.
 
         Raises:
             RegistryError: the model is not fitted, or its file would not be opened again.
         """
         import sklearn
-        import skops.io
 
         if model.estimator is None:
             raise RegistryError(f"model `{model.name}` is not fitted: call fit() before it is saved")
-        content = skops.io.dumps(model.estimator)
-        # A version that can't be opened again must not come into being.
-        _check_types(content, type(model), "new version")
-        folder = self._folder(model.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".saving-{uuid.uuid4().hex}"
-        temporary.mkdir()
-        try:
-            durable.write(temporary / MODEL_FILE, content)
-            while True:
-                version = f"v{1 + max((_number(v) for v in self._version_folders(model.name)), default=0)}"
-                manifest = Manifest(
-                    name=model.name,
-                    version=version,
-                    created_at=datetime.now(UTC),
-                    files={MODEL_FILE: StoredFile(hashlib.sha256(content).hexdigest(), len(content))},
-                    metrics=dict(metrics),
-                    primary_metric=model.primary_metric,
-                    params=dict(params or {}),
-                    features_schema=model.schema(),
-                    training_data_sha256=training_data_sha256,
-                    seed=seed,
-                    scikit_learn_version=sklearn.__version__,
-                )
-                durable.write(temporary / MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-                if durable.rename_if_absent(temporary, folder / version):
-                    break
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        model.version = version
-        return version
+        contents = {MODEL_FILE: skops_file.dumps(model)}
+        if profile is not None:
+            contents[PROFILE_FILE] = msgspec.json.encode(profile)
+        lineage = lineage or Lineage()
+        if lineage.parent is None:
+            lineage = msgspec.structs.replace(lineage, parent=self._champion(model.name))
+        manifest = Manifest(
+            name=model.name,
+            version="",
+            created_at=datetime.now(UTC),
+            files={},
+            metrics=dict(metrics),
+            primary_metric=model.primary_metric,
+            params=dict(params or {}),
+            features_schema=model.schema(),
+            training_data_sha256=training_data_sha256,
+            seed=seed,
+            scikit_learn_version=sklearn.__version__,
+            lineage=lineage,
+        )
+        model.version = version_files.add(self._folder(model.name), contents, manifest)
+        return model.version
 
     def open(self, name: str, alias_or_version: str = CHAMPION, *, model_class: type[Model]) -> Model:
-        """The model of a version, ready to predict.
+        """The model of a version, ready to predict. The name may be a URI, such as ``models:/diamonds@champion``.
 
         Raises:
             ModelNotFound: no such model, version or alias.
@@ -127,9 +116,8 @@ class Registry:
             IncompatibleModel: it was made for another schema or scikit-learn.
         """
         import sklearn
-        import skops.io
 
-        version = self.resolve(name, alias_or_version)
+        name, version = self.locate(name, alias_or_version)
         manifest = self.manifest(name, version)
         what = f"model `{name}` {version}"
         if not same_requests(manifest.features_schema, model_class.schema()):
@@ -141,12 +129,33 @@ class Registry:
                 f"{what} was trained with scikit-learn {manifest.scikit_learn_version}, installed is "
                 f"{sklearn.__version__}: run inflight train {name}"
             )
-        content = self._verified(manifest, MODEL_FILE)
-        types = _check_types(content, model_class, what)
+        content = version_files.verified(self._folder(name), manifest, MODEL_FILE)
         model = model_class()
-        model.estimator = skops.io.loads(content, trusted=types)
+        model.estimator = skops_file.loads(content, model_class, what)
         model.version = version
         return model
+
+    def locate(self, uri: str, default: str = CHAMPION) -> tuple[str, str]:
+        """The model and the version that a text names, such as ``diamonds@champion`` or ``models:/diamonds/3``.
+
+        Args:
+            default: the alias or version that is meant where the text gives none.
+
+        Raises:
+            ModelNotFound: no such model, version or alias.
+            RegistryError: the text names nothing.
+        """
+        name, wanted = parse(uri, default)
+        versions = self.versions(name)
+        aliases = self.aliases(name)
+        version = aliases.get(wanted, versions[-1] if versions and wanted == LATEST else wanted)
+        if version not in versions:
+            known = ", ".join([*versions, *sorted(aliases)]) or "none"
+            raise ModelNotFound(
+                f"model `{name}` has no version or alias {wanted!r} in {self.path} (there are: {known}): "
+                + ("see inflight models list" if versions else f"run inflight train {name}")
+            )
+        return name, version
 
     def resolve(self, name: str, alias_or_version: str = CHAMPION) -> str:
         """The version that an alias points to; a version is its own.
@@ -154,15 +163,7 @@ class Registry:
         Raises:
             ModelNotFound: no such model, version or alias.
         """
-        versions = self.versions(name)
-        version = self.aliases(name).get(alias_or_version, alias_or_version)
-        if version not in versions:
-            known = ", ".join(versions) or "none"
-            raise ModelNotFound(
-                f"model `{name}` has no version or alias {alias_or_version!r} in {self.path} (versions: {known}): "
-                f"run inflight train {name}"
-            )
-        return version
+        return self.locate(name, alias_or_version)[1]
 
     def manifest(self, name: str, version: str) -> Manifest:
         """The manifest of a version.
@@ -173,15 +174,35 @@ class Registry:
         """
         if version not in self.versions(name):
             raise ModelNotFound(f"model `{name}` has no version {version!r} in {self.path}")
-        path = self._folder(name) / version / MANIFEST_FILE
+        return version_files.manifest(self._folder(name), version)
+
+    def profile(self, name: str, version: str) -> "Profile | None":
+        """The reference profile of a version; None if it was saved without one.
+
+        Raises:
+            ModelNotFound: no such version.
+            CorruptModel: it is not what was saved.
+        """
+        from machine_learning_engineering.profile import Profile
+
+        manifest = self.manifest(name, version)
+        if PROFILE_FILE not in manifest.files:
+            return None
         try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CorruptModel(f"the manifest of model `{name}` {version} can't be read: {error}") from error
-        if (manifest.name, manifest.version) != (name, version):
-            raise CorruptModel(
-                f"{path} belongs to model `{manifest.name}` {manifest.version}, not to `{name}` {version}"
-            )
+            return msgspec.json.decode(version_files.verified(self._folder(name), manifest, PROFILE_FILE), type=Profile)
+        except msgspec.MsgspecError as error:
+            raise CorruptModel(f"{PROFILE_FILE} of model `{name}` {version} is no profile: {error}") from error
+
+    def verify(self, name: str, version: str) -> Manifest:
+        """The manifest of a version, all of whose files are as they were saved.
+
+        Raises:
+            ModelNotFound: no such version.
+            CorruptModel: one of them is not.
+        """
+        manifest = self.manifest(name, version)
+        for file in manifest.files:
+            version_files.verified(self._folder(name), manifest, file)
         return manifest
 
     def models(self) -> list[str]:
@@ -189,93 +210,80 @@ class Registry:
         if not self.path.is_dir():
             return []
         names = (folder.name for folder in self.path.iterdir() if NAME.fullmatch(folder.name))
-        return sorted(name for name in names if self._version_folders(name))
+        return sorted(name for name in names if self.versions(name))
 
     def versions(self, name: str) -> list[str]:
         """The versions of a model, oldest first; empty if there is none."""
-        return sorted(self._version_folders(name), key=_number)
+        return version_files.versions(self._folder(name))
 
     def aliases(self, name: str) -> dict[str, str]:
-        """The version of each alias of a model."""
-        try:
-            return msgspec.json.decode((self._folder(name) / ALIASES_FILE).read_bytes(), type=dict[str, str])
-        except FileNotFoundError:
-            return {}
-        except msgspec.MsgspecError as error:
-            raise CorruptModel(f"the aliases of model `{name}` can't be read: {error}: promote a version") from error
+        """The version of each alias of a model.
+
+        Raises:
+            CorruptModel: they can't be read.
+        """
+        return alias_file.read(self._folder(name))[0]
+
+    def history(self, name: str) -> list[AliasChange]:
+        """The changes of a model's aliases, oldest first.
+
+        Raises:
+            CorruptModel: they can't be read.
+        """
+        return alias_file.read(self._folder(name))[1]
 
     def champions(self) -> dict[str, str]:
         """The champion's version of each model that has one."""
         found = {name: self.aliases(name).get(CHAMPION) for name in self.models()}
         return {name: version for name, version in found.items() if version is not None}
 
-    def promote(self, name: str, version: str) -> None:
-        """Make a version the champion.
+    def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
+        """Make a version the champion, or let another alias point to it. A challenger that wins loses its alias.
 
         Raises:
             ModelNotFound: no such version.
+            CorruptModel: a file of it is not as it was saved.
         """
-        with self.promoting(name) as aliases:
-            if version not in self.versions(name):
-                raise ModelNotFound(f"model `{name}` has no version {version!r} in {self.path}")
+        check_alias(alias)
+        with self.promoting(name, reason) as aliases:
+            self.verify(name, version)
+            aliases[alias] = version
+
+    def rollback(self, name: str, *, reason: str = "") -> str:
+        """Make the champion before this one the champion again; which version that is.
+
+        Raises:
+            ModelNotFound: there was none before, or its version is gone.
+            CorruptModel: a file of it is not as it was saved.
+        """
+        with self.promoting(name, reason) as aliases:
+            version = alias_file.champion_before(self.history(name))
+            if version is None:
+                raise ModelNotFound(
+                    f"model `{name}` has no champion before {aliases.get(CHAMPION, 'the first')} to go back to: "
+                    f"choose a version with inflight models promote {name} VERSION"
+                )
+            self.verify(name, version)
             aliases[CHAMPION] = version
+            aliases.rollback = True
+        return version
 
     @contextmanager
-    def promoting(self, name: str) -> Iterator[dict[str, str]]:
-        """The aliases of a model to be changed in place, while nobody else changes them; written at the end."""
-        folder = self._folder(name)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                before = self.aliases(name)
-            except CorruptModel:
-                before = {}
-            aliases = dict(before)
+    def promoting(self, name: str, reason: str = "") -> Iterator[Aliases]:
+        """The aliases of a model to be changed in place, while nobody else changes them; written at the end.
+
+        What changed goes to the history with the `reason`, which may also be set on what is yielded.
+        """
+        with alias_file.changing(self._folder(name), reason) as aliases:
             yield aliases
-            if aliases != before:
-                durable.replace(folder / ALIASES_FILE, msgspec.json.encode(aliases))
+
+    def _champion(self, name: str) -> str | None:
+        try:
+            return self.aliases(name).get(CHAMPION)
+        except CorruptModel:
+            return None
 
     def _folder(self, name: str) -> Path:
         if not NAME.fullmatch(name):
             raise RegistryError(f"{name[:128]!r} is not the name of a model: use a-z, 0-9, - and _")
         return self.path / name
-
-    def _version_folders(self, name: str) -> list[str]:
-        folder = self._folder(name)
-        return [path.name for path in folder.iterdir() if _VERSION.fullmatch(path.name)] if folder.is_dir() else []
-
-    def _verified(self, manifest: Manifest, file: str) -> bytes:
-        """The bytes of a file of a version, once they are known to be those that were saved."""
-        path = self._folder(manifest.name) / manifest.version / file
-        what = f"{file} of model `{manifest.name}` {manifest.version}"
-        try:
-            expected, content = manifest.files[file], path.read_bytes()
-        except (KeyError, OSError) as error:
-            raise CorruptModel(f"{what} can't be read: {error}") from error
-        if (found := hashlib.sha256(content).hexdigest()) != expected.sha256:
-            raise CorruptModel(
-                f"{what} has sha256 {found}, its manifest says {expected.sha256}: it was not opened; "
-                f"restore the file or run inflight train {manifest.name}"
-            )
-        return content
-
-
-def _number(version: str) -> int:
-    return int(version[1:])
-
-
-def _check_types(content: bytes, model_class: type[MLEModel], what: str) -> list[str]:
-    """The types within a skops file beyond those that skops trusts, all of them on the allow-list."""
-    import skops.io
-
-    try:
-        types: list[str] = skops.io.get_untrusted_types(data=content)
-    except Exception as error:  # Whatever skops trips over, the file is not one that can be opened.
-        raise CorruptModel(f"{MODEL_FILE} of {what} is not a skops file: {error}") from error
-    if unknown := sorted(set(types) - TRUSTED_TYPES - model_class.trusted_types):
-        raise CorruptModel(
-            f"{MODEL_FILE} of {what} holds types that are not trusted: {', '.join(unknown)}; it was not opened. "
-            f"If they are the model's own, list them in {model_class.__name__}.trusted_types"
-        )
-    return types

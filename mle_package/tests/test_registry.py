@@ -10,11 +10,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering import durable
-from machine_learning_engineering import registry as registry_module
+from machine_learning_engineering import durable, version_files
+from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import (
     CorruptModel,
     IncompatibleModel,
+    Lineage,
     ModelNotFound,
     Registry,
     RegistryError,
@@ -203,10 +204,10 @@ def test_a_name_that_leaves_the_folder_is_refused(registry, doubler_class, name)
         registry.open(name, model_class=doubler_class)
 
 
-@pytest.mark.parametrize("version", ["v2", "../doubler/v1", "v01", "latest", "", "v1/../v1", "v1\n"])
+@pytest.mark.parametrize("version", ["v2", "../doubler/v1", "v01", "", "v1/../v1", "v1\n"])
 def test_a_version_that_does_not_exist_is_refused(registry, doubler, doubler_class, version):
     save(registry, doubler)
-    with pytest.raises(ModelNotFound, match=r"versions: v1\): run inflight train doubler"):
+    with pytest.raises(ModelNotFound, match=r"there are: v1\): see inflight models list"):
         registry.open("doubler", version, model_class=doubler_class)
     with pytest.raises(ModelNotFound):
         registry.promote("doubler", version)
@@ -229,7 +230,7 @@ def test_a_crash_before_the_rename_leaves_nothing_visible(registry, doubler, mon
 
     monkeypatch.setattr(durable, step, crash)
     # As after kill -9: nothing is tidied up.
-    monkeypatch.setattr(registry_module.shutil, "rmtree", lambda *arguments, **options: None)
+    monkeypatch.setattr(version_files.shutil, "rmtree", lambda *arguments, **options: None)
     with pytest.raises(Crash):
         save(registry, doubler)
     monkeypatch.undo()
@@ -283,3 +284,43 @@ def test_changes_of_aliases_by_several_processes_are_all_kept(registry, doubler)
     processes = [subprocess.Popen([sys.executable, "-c", PROMOTE_OFTEN, registry.path, name]) for name in names]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert registry.aliases("doubler") == dict.fromkeys(names, "v1") | {"count": "60"}
+
+
+# --- what is known of a version --------------------------------------------------------------------------------------
+
+
+def test_a_profile_is_kept_with_the_version_and_verified(registry, doubler):
+    rows = [doubler.decode(b'{"number": %d}' % number) for number in range(20)]
+    profile = reference_profile(doubler, rows, doubler.predict(rows), [2.0 * number for number in range(20)])
+    version = registry.save(doubler, metrics={"r2": 1.0}, training_data_sha256="", seed=1, profile=profile)
+    assert registry.profile("doubler", version) == profile
+    assert set(registry.verify("doubler", version).files) == {"model.skops", "profile.json"}
+    path = registry.path / "doubler" / version / "profile.json"
+    path.write_bytes(path.read_bytes().replace(b"20", b"21", 1))
+    with pytest.raises(CorruptModel, match=r"profile\.json of model `doubler` v1 has sha256"):
+        registry.profile("doubler", version)
+    with pytest.raises(CorruptModel, match=r"profile\.json"):
+        registry.promote("doubler", version)
+
+
+def test_a_version_without_a_profile_has_none(registry, doubler):
+    assert registry.profile("doubler", save(registry, doubler)) is None
+
+
+def test_lineage_is_kept_and_the_parent_is_the_champion_of_the_moment(registry, doubler):
+    lineage = Lineage("run-1", {"silver-2026": "ab" * 32})
+    options = {"metrics": {"r2": 1.0}, "training_data_sha256": "", "seed": 1, "lineage": lineage}
+    registry.promote("doubler", registry.save(doubler, **options))
+    registry.save(doubler, **options)
+    assert registry.manifest("doubler", "v1").lineage == lineage
+    assert registry.manifest("doubler", "v2").lineage == Lineage("run-1", {"silver-2026": "ab" * 32}, "v1")
+
+
+def test_a_manifest_from_before_there_was_lineage_is_read(registry, doubler, doubler_class):
+    save(registry, doubler)
+    path = registry.path / "doubler" / "v1" / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    del manifest["lineage"]
+    path.write_text(json.dumps(manifest))
+    assert registry.open("doubler", "v1", model_class=doubler_class).version == "v1"
+    assert registry.manifest("doubler", "v1").lineage == Lineage()

@@ -41,7 +41,7 @@ def test_an_unknown_model_is_an_error_that_names_those_there_are(inflight):
     done = inflight("train", "emeralds")
     assert done.returncode == 2
     assert "emeralds" in done.stderr
-    assert "diamonds, titanic" in done.stderr
+    assert "diamonds, reviews, titanic" in done.stderr
 
 
 def test_a_damaged_manifest_is_an_error_that_names_it(inflight, tmp_path):

@@ -1,0 +1,144 @@
+"""`inflight retrain`: look whether a champion has become worse, and if so train and promote a better one."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.model import Example, MLEModel
+    from machine_learning_engineering.retraining import Decision
+    from machine_learning_engineering.settings import Settings
+
+_EPILOG = (
+    "Examples: inflight retrain diamonds --labels sold.csv --dry-run | "
+    "inflight retrain diamonds --log predictions.sqlite --since 7d --json"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command(epilog=_EPILOG)(retrain)
+
+
+def retrain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The name of the model.")],
+    log: Annotated[
+        str | None,
+        typer.Option(
+            help="`elasticsearch`, or the path of a SQLite prediction log; HOME/predictions.sqlite by default."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="True answers (.csv, .jsonl): request_id, label. Beside those in the log."),
+    ] = None,
+    data_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-ds",
+            "--data-source",
+            metavar="SOURCE",
+            help="What to retrain on, as for `inflight train`: files, folders, `dataset`. "
+            "By default the labelled rows of the log.",
+        ),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")
+    ] = None,
+    significance: Annotated[
+        float, typer.Option(min=0.0001, max=0.5, help="The rate of false alarms; also that of the challenger's gate.")
+    ] = 0.01,
+    min_labelled: Annotated[
+        int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested, and nothing trained.")
+    ] = 200,
+    min_rows: Annotated[int, typer.Option(min=1, help="With fewer rows drift is not tested.")] = 500,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether retraining is due.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the decision with all its evidence, as JSON.")] = False,
+) -> None:
+    """Retrain a model if its live metric is worse than its recorded one, or, without labels, if its inputs drifted.
+
+    The challenger is promoted if it is better than the champion on fresh rows that neither was fitted on. Every
+    decision is kept with its evidence in HOME/retraining. Ends with 1 if something failed; the champion then stays.
+    """
+    import msgspec
+    from rich.console import Console
+
+    from inflight.logs import open_log
+    from inflight.promotions import tell_workers
+    from machine_learning_engineering.model_uri import parse
+    from machine_learning_engineering.prediction_log import PredictionLogError
+    from machine_learning_engineering.registry import RegistryError
+    from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.training_sources import labels_of_file
+    from model import available
+    from producers.dead_letters import parse_time
+
+    classes, settings = available(), load_settings()
+    try:
+        name = parse(model).name
+        if (model_class := classes.get(name)) is None:
+            raise typer.BadParameter(f"no model is named {name}: there are {', '.join(sorted(classes))}")
+        given = None if labels is None else labels_of_file(labels)
+        start = None if since is None else parse_time(since)
+        examples = _examples(model_class, settings, data_source) if data_source else None
+        console = Console(stderr=True)
+        with (
+            open_log(log or str(settings.prediction_log), settings) as opened,
+            console.status(name) if console.is_terminal else nullcontext() as status,
+        ):
+            decision = model_class.trigger_retraining(
+                opened,
+                given,
+                examples=examples,
+                settings=settings,
+                significance=significance,
+                min_labelled=min_labelled,
+                min_rows=min_rows,
+                since=start,
+                dry_run=dry_run,
+                report=(lambda step: None) if status is None else (lambda step: status.update(step)),
+            )
+    except (PredictionLogError, RegistryError, ValueError, OSError) as error:
+        typer.secho(str(error), err=True, fg="red")
+        raise typer.Exit(1) from error
+    if decision.outcome == "promoted" and decision.challenger is not None:
+        tell_workers(settings, name, decision.challenger, reason=decision.reason, previous=decision.champion)
+    if json:
+        typer.echo(msgspec.json.encode(decision).decode())
+    else:
+        _show(decision)
+    if decision.outcome == "failed":
+        raise typer.Exit(1)
+
+
+def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list[str]) -> "list[Example]":
+    import msgspec
+
+    from machine_learning_engineering.model import Example
+    from machine_learning_engineering.training_sources import collect
+
+    decode = msgspec.json.decode
+    return [
+        Example(decode(record.features), decode(record.label), record.group)
+        for record in collect(model_class, settings, sources).records
+    ]
+
+
+def _show(decision: "Decision") -> None:
+    evidence = decision.evidence
+    typer.echo(f"{decision.model} {decision.champion or ''}: {decision.outcome}")
+    if decision.reason:
+        typer.echo(f"  {decision.reason}")
+    if decision.error:
+        typer.secho(f"  {decision.error}", err=True, fg="red")
+    skipped = "".join(f", {count} {why}" for why, count in evidence.skipped.items())
+    typer.echo(f"  {evidence.rows:,} rows, {evidence.labelled:,} with a label{skipped}")
+    if evidence.labels_unmatched:
+        typer.echo(f"  {evidence.labels_unmatched:,} labels are of no row that was read")
+    for test in evidence.drift.tests[:3] if evidence.drift is not None else ():
+        mark = "drifted" if test.drifted else "no drift"
+        typer.echo(f"  {test.field} {test.statistic}: PSI {test.psi:.3g}, adjusted p {test.p_adjusted:.2g}: {mark}")
+    if decision.record:
+        typer.echo(f"  {decision.record}")

@@ -1,0 +1,36 @@
+"""Telling running workers of a new champion, after a command has changed it."""
+
+import socket
+
+import typer
+
+from machine_learning_engineering.settings import Settings
+
+ANNOUNCE_SECONDS = 3.0
+CONNECT_SECONDS = 1.0
+
+
+def tell_workers(settings: Settings, model: str, version: str, *, reason: str, previous: str | None) -> None:
+    """Announce it on the stream. If there is no broker the promotion stands, and workers find it a little later."""
+    from machine_learning_engineering.announce import NotAnnounced, announce_promotion
+
+    servers = settings.kafka_bootstrap_servers
+    try:
+        if not _listening(servers):
+            raise NotAnnounced(f"there is no broker at {servers} to announce {model} {version}")
+        announce_promotion(settings, model, version, reason=reason, previous=previous, timeout=ANNOUNCE_SECONDS)
+    except NotAnnounced as error:
+        look = f"Running workers look into the registry every {settings.worker_model_poll:g} s."
+        typer.secho(f"{error}. {look}", err=True, dim=True)
+
+
+def _listening(servers: str) -> bool:
+    """Whether any server takes connections: a Kafka client would try for seconds, and complain of each attempt."""
+    for server in servers.split(","):
+        host, _, port = server.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        except (OSError, ValueError):
+            continue
+        return True
+    return False

@@ -1,0 +1,218 @@
+"""Whether rows still look like those of a reference profile: effect sizes, tests, and one stated false alarm rate.
+
+Each field gives several tests: of its bins (chi-square of two samples), of the shares of missing, zero and never seen
+values, and of the words of a text. Their p-values are corrected together (Holm), so that the chance of any alarm in a
+window that differs from the reference by chance alone is at most `significance`. Rows must be independent of one
+another for that to hold: the same row a thousand times is one row.
+
+With many rows every difference, however small, is significant. So an alarm also takes a population stability index
+(PSI) of at least `min_psi`; by custom 0.1 is a moderate and 0.25 a large change.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from machine_learning_engineering.profile import Categories, Field, Numbers, Profile
+
+MODERATE = 0.1
+"""The PSI from which a significant difference counts."""
+
+_EXPECTED = 5.0
+"""A chi-square needs about so many expected rows in each bin; rarer bins are put together."""
+
+Statistic = Literal["distribution", "missing", "zeros", "unseen", "length", "known words", "words"]
+
+
+class DriftTest(Struct, frozen=True):
+    """One test of one field: `field` is, for example, ``features.carat`` or ``predictions.price``.
+
+    `detail` names the word that differs most, where words are tested.
+    """
+
+    field: str
+    statistic: Statistic
+    psi: float
+    p_value: float
+    p_adjusted: float
+    drifted: bool
+    detail: str = ""
+
+
+class DriftReport(Struct, frozen=True):
+    """All tests of a window, the most suspicious first. `drifted` are the fields that any test found drifted."""
+
+    rows: int
+    significance: float
+    min_psi: float
+    drifted: list[str]
+    tests: list[DriftTest]
+
+
+class _Found(Struct, frozen=True):
+    field: str
+    statistic: Statistic
+    psi: float
+    p_value: float
+    detail: str = ""
+
+
+def drift(reference: Profile, window: Profile, *, significance: float = 0.01, min_psi: float = MODERATE) -> DriftReport:
+    """Compare a window, counted with `profile.observe`, with its reference."""
+    found = [
+        test
+        for room, one, other in (
+            ("features", reference.features, window.features),
+            ("predictions", reference.predictions, window.predictions),
+        )
+        for test in _tests(room, one, other)
+    ]
+    adjusted = holm([test.p_value for test in found])
+    tests = [
+        DriftTest(
+            field=test.field,
+            statistic=test.statistic,
+            psi=round(test.psi, 6),
+            p_value=test.p_value,
+            p_adjusted=p,
+            drifted=p < significance and test.psi >= min_psi,
+            detail=test.detail,
+        )
+        for test, p in zip(found, adjusted, strict=True)
+    ]
+    tests.sort(key=lambda test: (not test.drifted, test.p_adjusted, -test.psi))
+    return DriftReport(
+        rows=max((field.rows for field in (*window.features.values(), *window.predictions.values())), default=0),
+        significance=significance,
+        min_psi=min_psi,
+        drifted=list(dict.fromkeys(test.field for test in tests if test.drifted)),
+        tests=tests,
+    )
+
+
+def psi(reference: Sequence[int], window: Sequence[int]) -> float:
+    """The population stability index of two samples' counts in the same bins: 0 if their shares are the same.
+
+    Half a row is added to each bin that has any, so that one that is empty on one side does not make it infinite.
+    """
+    counts = np.array([reference, window], dtype=np.float64)
+    one, other = counts[:, counts.any(axis=0)] + 0.5
+    one, other = one / one.sum(), other / other.sum()
+    return float(((other - one) * np.log(other / one)).sum())
+
+
+def chi_square(reference: Sequence[int], window: Sequence[int]) -> float:
+    """The p-value of two samples' counts in the same bins being of one distribution; 1 if there is nothing to compare.
+
+    Both samples count as samples: a small reference makes small differences less certain. Bins of few expected rows are
+    put together, and if too few are left over, with the next rarest bin.
+    """
+    from scipy.special import chdtrc
+
+    one: NDArray[Any] = np.asarray(reference, dtype=np.float64)
+    other: NDArray[Any] = np.asarray(window, dtype=np.float64)
+    rows, others = one.sum(), other.sum()
+    if not rows or not others:
+        return 1.0
+    expected = (one + other) / (rows + others) * min(rows, others)
+    order = np.argsort(expected, kind="stable")
+    # So many of the rarest bins, until they together, and every other one alone, are frequent enough.
+    together = max(int((expected < _EXPECTED).sum()), int(np.searchsorted(expected[order].cumsum(), _EXPECTED)) + 1)
+    groups = np.maximum(np.arange(len(order)) - together + 1, 0)
+    one = np.bincount(groups, weights=one[order])
+    other = np.bincount(groups, weights=other[order])
+    if len(one) < 2:
+        return 1.0
+    scale = np.sqrt(others / rows)
+    statistic = float(((one * scale - other / scale) ** 2 / (one + other)).sum())
+    return float(chdtrc(len(one) - 1, statistic))
+
+
+def shares_differ(
+    reference: NDArray[np.int64], rows: int, window: NDArray[np.int64], window_rows: int
+) -> NDArray[np.float64]:
+    """P-values, one an event, of events as frequent in a window's rows as in the reference's.
+
+    A chi-square where the events are frequent enough. Else, given how often an event occurred in all, its occurrences
+    in the window are taken as binomial, which never gives too small a p-value.
+    """
+    from scipy.special import bdtr, bdtrc, chdtrc
+
+    one, other = reference.astype(np.float64), window.astype(np.float64)
+    if not rows or not window_rows:
+        return np.ones(len(one))
+    total, part = one + other, window_rows / (rows + window_rows)
+    share = total / (rows + window_rows)
+    # Of an event in nearly all rows the rows without it are the rare ones.
+    flipped = share > 0.5
+    total = np.where(flipped, rows + window_rows - total, total)
+    other = np.where(flipped, window_rows - other, other)
+    share = np.where(flipped, 1 - share, share)
+    trials = total.astype(np.int64)
+    at_most = bdtr(other, trials, part)
+    at_least = np.where(other > 0, bdtrc(np.maximum(other - 1, 0), trials, part), 1.0)
+    exact = np.minimum(1.0, 2 * np.minimum(at_most, at_least))
+    variance = total * part * (1 - part) * (1 - share)
+    distance = np.divide((other - total * part) ** 2, variance, out=np.zeros_like(variance), where=variance > 0)
+    frequent = share * min(rows, window_rows) >= _EXPECTED
+    p_values: NDArray[np.float64] = np.where(frequent, chdtrc(1, distance), exact)
+    return p_values
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number, after Holm: whatever their dependence, the chance that any true hypothesis
+    gets a value under alpha is at most alpha."""
+    count = len(p_values)
+    adjusted, highest = [1.0] * count, 0.0
+    for rank, index in enumerate(sorted(range(count), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, p_values[index] * (count - rank)))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _tests(room: str, reference: Mapping[str, Field], window: Mapping[str, Field]) -> Iterator[_Found]:
+    for name, one in reference.items():
+        other, field = window[name], f"{room}.{name}"
+        if not one.rows or not other.rows:
+            continue
+        yield from _share(field, "missing", one.missing, one.rows, other.missing, other.rows)
+        if isinstance(one, Numbers) and isinstance(other, Numbers):
+            yield from _share(field, "zeros", one.zeros, one.rows, other.zeros, other.rows)
+            yield from _bins(field, "distribution", one, other)
+        elif isinstance(one, Categories) and isinstance(other, Categories):
+            yield from _share(field, "unseen", one.unseen, one.rows, other.unseen, other.rows)
+            yield _compared(field, "distribution", list(one.counts.values()), list(other.counts.values()))
+        elif not isinstance(one, Numbers | Categories) and not isinstance(other, Numbers | Categories):
+            yield from _bins(field, "length", one.length, other.length)
+            yield from _bins(field, "known words", one.known, other.known)
+            yield from _words(field, one.words, one.rows, other.words, other.rows)
+
+
+def _bins(field: str, statistic: Statistic, one: Numbers, other: Numbers) -> Iterator[_Found]:
+    if sum(one.counts) and sum(other.counts):
+        yield _compared(field, statistic, [one.zeros, *one.counts], [other.zeros, *other.counts])
+
+
+def _compared(field: str, statistic: Statistic, one: list[int], other: list[int]) -> _Found:
+    return _Found(field, statistic, psi(one, other), chi_square(one, other))
+
+
+def _share(field: str, statistic: Statistic, one: int, rows: int, other: int, others: int) -> Iterator[_Found]:
+    if one or other:
+        (p_value,) = shares_differ(np.array([one]), rows, np.array([other]), others).tolist()
+        yield _Found(field, statistic, psi([one, rows - one], [other, others - other]), p_value)
+
+
+def _words(field: str, one: dict[str, int], rows: int, other: dict[str, int], others: int) -> Iterator[_Found]:
+    """The word that differs most; its p-value counts for all of them."""
+    if not one:
+        return
+    words = list(one)
+    p_values = shares_differ(np.array([one[w] for w in words]), rows, np.array([other[w] for w in words]), others)
+    index = int(p_values.argmin())
+    word = words[index]
+    size = psi([one[word], rows - one[word]], [other[word], others - other[word]])
+    yield _Found(field, "words", size, min(1.0, float(p_values[index]) * len(words)), word)

@@ -1,0 +1,56 @@
+"""The file of a fitted estimator: skops, opened only if every type in it is on an allow-list. Never pickle."""
+
+from typing import Any
+
+from machine_learning_engineering.manifest import CorruptModel
+from machine_learning_engineering.model import MLEModel
+
+MODEL_FILE = "model.skops"
+
+# Types of scikit-learn that skops does not trust by itself. Each holds arrays and numbers only.
+TRUSTED_TYPES = frozenset({"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
+
+
+def dumps(model: MLEModel) -> bytes:
+    """The file of a model's estimator.
+
+    Raises:
+        CorruptModel: it would not be opened again.
+    """
+    import skops.io
+
+    content: bytes = skops.io.dumps(model.estimator)
+    # A version that can't be opened again must not come into being.
+    check_types(content, type(model), "new version")
+    return content
+
+
+def loads(content: bytes, model_class: type[MLEModel], what: str) -> Any:
+    """The estimator in a file.
+
+    Raises:
+        CorruptModel: it is no such file, or holds types that are not trusted; it was not opened.
+    """
+    import skops.io
+
+    return skops.io.loads(content, trusted=check_types(content, model_class, what))
+
+
+def check_types(content: bytes, model_class: type[MLEModel], what: str) -> list[str]:
+    """The types within a skops file beyond those that skops trusts, all of them on the allow-list.
+
+    Raises:
+        CorruptModel: it is no such file, or holds others.
+    """
+    import skops.io
+
+    try:
+        types: list[str] = skops.io.get_untrusted_types(data=content)
+    except Exception as error:  # Whatever skops trips over, the file is not one that can be opened.
+        raise CorruptModel(f"{MODEL_FILE} of {what} is not a skops file: {error}") from error
+    if unknown := sorted(set(types) - TRUSTED_TYPES - model_class.trusted_types):
+        raise CorruptModel(
+            f"{MODEL_FILE} of {what} holds types that are not trusted: {', '.join(unknown)}; it was not opened. "
+            f"If they are the model's own, list them in {model_class.__name__}.trusted_types"
+        )
+    return types

@@ -1,0 +1,178 @@
+"""Drift: the stated rate of false alarms on clean windows, and an alarm that names the field on disturbed ones."""
+
+import msgspec
+import numpy as np
+import pytest
+
+from machine_learning_engineering.drift import chi_square, drift, holm, psi, shares_differ
+from machine_learning_engineering.profile import observe, reference_profile
+
+
+class Row(msgspec.Struct, frozen=True):
+    number: float
+    count: int
+    kind: str
+    maybe: float | None
+    text: str
+
+
+class Model:
+    Features = Row
+
+
+WORDS = [f"word{n}" for n in range(100)]
+FREQUENCY = 1 / np.arange(1, 101)
+
+
+def rows(count, random):
+    kinds = random.choice(list("abcdef"), p=[0.5, 0.25, 0.15, 0.08, 0.015, 0.005], size=count)
+    texts = random.choice(WORDS, p=FREQUENCY / FREQUENCY.sum(), size=(count, 6))
+    return [
+        {
+            "number": float(number),
+            "count": int(poisson),
+            "kind": str(kind),
+            "maybe": None if missing else float(number),
+            "text": " ".join(words[: 2 + poisson]),
+        }
+        for number, poisson, kind, missing, words in zip(
+            random.normal(size=count),
+            random.poisson(1, size=count),
+            kinds,
+            random.random(count) < 0.05,
+            texts,
+            strict=True,
+        )
+    ]
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return reference_profile(Model, rows(3_000, np.random.default_rng(1)), [])
+
+
+def disturbed(reference, change, count=400, **options):
+    window = rows(count, np.random.default_rng(99))
+    for row in window:
+        change(row)
+    return drift(reference, observe(reference, window), **options)
+
+
+def test_clean_windows_give_no_more_false_alarms_than_stated():
+    random = np.random.default_rng(2)
+    alarms = 0
+    for run in range(120):
+        if run % 6 == 0:
+            # New references too: the rate is over both samples.
+            reference = reference_profile(Model, rows(1_000, random), [])
+        alarms += bool(drift(reference, observe(reference, rows(300, random)), significance=0.1, min_psi=0).drifted)
+    assert alarms <= 23  # 12 are expected at most; more than 23 would be a chance of 1 in 1,000.
+
+
+def test_fifty_clean_windows_at_the_default_level_give_no_alarm(reference):
+    random = np.random.default_rng(3)
+    found = [drift(reference, observe(reference, rows(500, random))).drifted for _ in range(50)]
+    assert [fields for fields in found if fields] == []
+
+
+@pytest.mark.parametrize(
+    ("field", "statistic", "change"),
+    [
+        ("number", "distribution", lambda row: row.update(number=row["number"] * 2.5)),
+        ("number", "missing", lambda row: row.update(number=None if row["number"] > 1 else row["number"])),
+        ("number", "zeros", lambda row: row.update(number=0.0 if row["number"] > 1 else row["number"])),
+        ("count", "distribution", lambda row: row.update(count=row["count"] + 1)),
+        ("kind", "distribution", lambda row: row.update(kind={"a": "b"}.get(row["kind"], row["kind"]))),
+        ("kind", "unseen", lambda row: row.update(kind={"d": "new"}.get(row["kind"], row["kind"]))),
+        ("maybe", "missing", lambda row: row.update(maybe=None if row["number"] > 0 else row["maybe"])),
+        ("text", "length", lambda row: row.update(text=row["text"] * 3)),
+        ("text", "known words", lambda row: row.update(text=row["text"] + " never seen words at all")),
+        ("text", "words", lambda row: row.update(text=row["text"].replace("word0", "word3"))),
+    ],
+)
+def test_a_disturbed_field_is_named_by_the_test_that_found_it(reference, field, statistic, change):
+    report = disturbed(reference, change)
+    assert report.drifted == [f"features.{field}"]
+    assert (f"features.{field}", statistic) in [(test.field, test.statistic) for test in report.tests if test.drifted]
+
+
+def test_the_most_suspicious_test_comes_first_and_words_are_named(reference):
+    report = disturbed(reference, lambda row: row.update(text=row["text"].replace("word0", "word3")))
+    assert report.tests[0].drifted
+    assert {"word0", "word3"} & {test.detail for test in report.tests}
+    assert [test.p_adjusted for test in report.tests if not test.drifted] == sorted(
+        test.p_adjusted for test in report.tests if not test.drifted
+    )
+
+
+def test_a_significant_but_small_difference_is_no_drift(reference):
+    def change(row):
+        row.update(number=row["number"] + 0.15)
+
+    many = disturbed(reference, change, count=5_000)
+    (test,) = [test for test in many.tests if (test.field, test.statistic) == ("features.number", "distribution")]
+    assert test.p_adjusted < 1e-4
+    assert (test.psi < 0.1, test.drifted) == (True, False)
+    assert disturbed(reference, change, count=5_000, min_psi=0.01).drifted == ["features.number"]
+
+
+def test_a_number_that_was_always_the_same_drifts_when_it_changes():
+    reference = reference_profile(Model, [{"number": 5.0}] * 500, [])
+    assert drift(reference, observe(reference, [{"number": 5.0}] * 100)).drifted == []
+    assert drift(reference, observe(reference, [{"number": 5.1}] * 100)).drifted == ["features.number"]
+
+
+def test_an_empty_window_and_an_empty_reference_are_no_drift(reference):
+    assert drift(reference, observe(reference, [])).tests == []
+    empty = reference_profile(Model, [], [])
+    assert drift(empty, observe(empty, rows(10, np.random.default_rng(1)))).drifted == []
+
+
+def test_psi_is_zero_for_equal_shares_and_grows_with_the_difference():
+    assert psi([100, 200, 300], [100, 200, 300]) == 0
+    assert psi([500, 500], [500, 500]) < psi([500, 500], [600, 400]) < psi([500, 500], [900, 100])
+    assert psi([900, 100], [0, 1000]) == pytest.approx(psi([0, 1000], [900, 100]))
+    # By hand: 0.2 * ln(0.7/0.5) + -0.2 * ln(0.3/0.5)
+    assert psi([50_000, 50_000], [70_000, 30_000]) == pytest.approx(
+        0.2 * np.log(0.7 / 0.5) - 0.2 * np.log(0.3 / 0.5), rel=1e-3
+    )
+
+
+def test_chi_square_agrees_with_scipy_where_no_bin_is_rare():
+    from scipy.stats import chi2_contingency
+
+    one, other = [120, 300, 80, 55], [30, 60, 35, 20]
+    assert chi_square(one, other) == pytest.approx(chi2_contingency([one, other], correction=False).pvalue)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([], []), ([0, 0], [1, 2]), ([5, 5], [0, 0]), ([1, 0], [0, 1]), ([7], [9]), ([2, 2, 2], [1, 0, 1])],
+)
+def test_chi_square_of_next_to_nothing_is_no_evidence(one, other):
+    assert chi_square(one, other) == 1.0
+
+
+def test_rare_bins_are_put_together_but_count():
+    # Four bins of which each alone would be too rare.
+    assert chi_square([970, 8, 8, 7, 7], [440, 15, 15, 15, 15]) < 1e-6
+
+
+def test_shares_agree_with_exact_and_asymptotic_tests():
+    from scipy.stats import chi2_contingency, fisher_exact
+
+    (frequent,) = shares_differ(np.array([300]), 1_000, np.array([180]), 500)
+    assert frequent == pytest.approx(chi2_contingency([[300, 700], [180, 320]], correction=False).pvalue, rel=1e-6)
+    (rare,) = shares_differ(np.array([0]), 5_000, np.array([6]), 300)
+    # Binomial, given how many there are in all: a little larger than the hypergeometric.
+    assert fisher_exact([[0, 5_000], [6, 294]]).pvalue < rare < 1e-6
+    (usual,) = shares_differ(np.array([5_000]), 5_000, np.array([294]), 300)
+    assert usual == pytest.approx(rare)
+    assert shares_differ(np.array([0, 3]), 0, np.array([1, 2]), 5).tolist() == [1, 1]
+    assert shares_differ(np.array([0, 100]), 100, np.array([0, 50]), 50).tolist() == [1, 1]
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.9, 0.9]) == [1.0, 1.0]

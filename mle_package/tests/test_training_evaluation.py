@@ -1,0 +1,130 @@
+"""Parts, folds and intervals."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from machine_learning_engineering.training_evaluation import (
+    FEW_ROWS,
+    FitFailed,
+    cross_validation,
+    folds,
+    measure,
+    naming,
+    of_folds,
+    of_held_out,
+    rows_per_second,
+    split,
+)
+
+GROUPS = st.lists(st.integers(0, 30), min_size=3, max_size=120).filter(lambda groups: len(set(groups)) >= 5)
+
+
+@given(groups=GROUPS, seed=st.integers(0, 99))
+def test_a_group_is_never_on_both_sides_and_no_row_is_lost(groups, seed):
+    fitting, held_out = split(len(groups), seed, groups)
+    assert sorted(fitting + held_out) == list(range(len(groups)))
+    assert not {groups[row] for row in fitting} & {groups[row] for row in held_out}
+    assert fitting
+    assert 0 < len(held_out) <= max(round(len(groups) * 0.2), min(Counter(groups).values()))
+
+
+@given(groups=GROUPS, seed=st.integers(0, 99))
+def test_each_row_is_measured_in_one_fold_beside_none_of_its_group(groups, seed):
+    found = folds(groups, 5, seed)
+    assert sorted(row for _, measuring in found for row in measuring) == list(range(len(groups)))
+    for fitting, measuring in found:
+        assert sorted(fitting + measuring) == list(range(len(groups)))
+        assert not {groups[row] for row in fitting} & {groups[row] for row in measuring}
+    largest = max(Counter(groups).values())
+    sizes = [len(measuring) for _, measuring in found]
+    assert max(sizes) - min(sizes) <= largest
+
+
+def test_where_all_groups_are_large_the_smallest_is_held_out():
+    fitting, held_out = split(11, 1, [1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3])
+    assert held_out == [4, 5, 6]
+    assert sorted(fitting) == [0, 1, 2, 3, 7, 8, 9, 10]
+
+
+def test_two_groups_are_too_few():
+    with pytest.raises(ValueError, match="10 rows are too few to train on: at least 3 that differ"):
+        split(10, 1, [1, 2] * 5)
+
+
+def test_rows_of_no_group_are_split_as_if_there_were_no_groups():
+    assert split(50, 1) == split(50, 1, [f"row {row}" for row in range(50)])
+
+
+def test_few_rows_are_validated_on_several_foldings():
+    assert len(cross_validation(range(100), 1)) == 20
+    assert len(cross_validation(range(FEW_ROWS), 1)) == 5
+
+
+def test_fewer_groups_than_folds_are_an_error():
+    with pytest.raises(ValueError, match="4 different rows are too few for 5 folds"):
+        folds([1, 2, 3, 4], 5, 1)
+
+
+def test_the_interval_of_folds_by_hand():
+    # Mean 3, variance 2.5 over 5 folds: error = sqrt(2.5 * (1/5 + 1/4)), t(0.975, 4) = 2.776445.
+    found = of_folds([{"m": float(value)} for value in (1, 2, 3, 4, 5)])["m"]
+    assert found.mean == 3
+    assert found.standard_error == pytest.approx(1.0606602)
+    assert (found.low, found.high) == pytest.approx((3 - 2.944865, 3 + 2.944865), abs=1e-5)
+
+
+def test_the_corrected_interval_covers_the_truth_about_as_often_as_it_says():
+    """Independent scores are the easy case, in which the correction makes the interval wider than it must be."""
+    random = np.random.default_rng(1)
+    inside = 0
+    for _ in range(300):
+        found = of_folds([{"m": float(value)} for value in random.normal(0, 1, 5)])["m"]
+        inside += found.low <= 0 <= found.high
+    assert inside / 300 >= 0.95
+
+
+def test_the_held_out_metrics_are_those_of_the_rows_with_an_interval_around_them(doubler):
+    rows = [doubler.Features(number=float(number)) for number in range(40)]
+    labels = [2.0 * number + (-1) ** number for number in range(40)]
+    predictions = doubler.predict(rows)
+    found = of_held_out(doubler, predictions, labels, seed=3)
+    assert {name: estimate.mean for name, estimate in found.items()} == doubler.evaluate(predictions, labels)
+    assert found["r2"].low < found["r2"].mean < found["r2"].high <= 1
+    assert found == of_held_out(doubler, predictions, labels, seed=3)
+    assert found != of_held_out(doubler, predictions, labels, seed=4)
+
+
+def test_a_metric_that_is_no_number_is_refused(doubler):
+    class Vague(type(doubler)):
+        def evaluate(self, predictions, labels):
+            return {"r2": float("nan")}
+
+    vague = Vague()
+    vague.estimator = doubler.estimator
+    with pytest.raises(ValueError, match="r2 is no finite number"):
+        measure(vague, [doubler.Features(number=1.0)], [2.0])
+
+
+def test_the_primary_metric_must_be_measured(doubler):
+    class Other(type(doubler)):
+        primary_metric = "accuracy"
+
+    other = Other()
+    other.estimator = doubler.estimator
+    with pytest.raises(ValueError, match="no accuracy, which is the primary metric"):
+        measure(other, [doubler.Features(number=1.0), doubler.Features(number=2.0)], [2.0, 4.0])
+
+
+def test_speed_is_told_by_batch_size(doubler):
+    found = rows_per_second(doubler, [doubler.Features(number=1.0)], seconds=0.01)
+    assert list(found) == ["1", "32", "1024"]
+    assert found["1024"] > found["1"] > 0
+
+
+def test_what_an_estimator_raises_names_the_candidate():
+    with pytest.raises(FitFailed, match="the candidate forest failed: ZeroDivisionError"), naming("forest"):
+        _ = 1 / 0

@@ -1,0 +1,308 @@
+"""The whole training: repeatable, tied together by ids, and harmless to the champion when it fails."""
+
+import errno
+import hashlib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from machine_learning_engineering import training_log, training_pipeline
+from machine_learning_engineering.candidates import Candidate
+from machine_learning_engineering.datasets import DatasetUnavailable
+from machine_learning_engineering.model import Example, InvalidFeatures
+from machine_learning_engineering.registry import Registry, RegistryError
+from machine_learning_engineering.training import train
+from machine_learning_engineering.training_evaluation import FitFailed
+from machine_learning_engineering.training_pipeline import run_training
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("optuna")
+
+
+def mean(params, seed):
+    from sklearn.dummy import DummyRegressor
+
+    return DummyRegressor()
+
+
+def ridge(params, seed):
+    from sklearn.linear_model import Ridge
+
+    return Ridge(alpha=params["alpha"], random_state=seed)
+
+
+def failing(params, seed):
+    raise ZeroDivisionError("no memory for trees")
+
+
+MEAN = Candidate("mean", mean)
+RIDGE = Candidate(
+    "ridge", ridge, {"alpha": 1e6}, lambda trial: {"alpha": trial.suggest_float("alpha", 1e-3, 1e3, log=True)}, trials=4
+)
+
+
+@pytest.fixture
+def compared_class(doubler_class):
+    """The basic model with two candidates, of which the second has a search."""
+
+    class Compared(doubler_class):
+        compared = (MEAN, RIDGE)
+
+        def candidates(self):
+            return self.compared
+
+    return Compared
+
+
+@pytest.fixture
+def one_of_a_kind(compared_class):
+    """A class like `compared_class` with other candidates."""
+    return lambda *candidates: type("Other", (compared_class,), {"compared": candidates})
+
+
+def answers(registry: Path, version: str, model_class) -> list:
+    model = Registry(registry).open("doubler", version, model_class=model_class)
+    rows = [model.decode(msgspec.json.encode(example.features)) for example in model.examples()]
+    return list(model.predict(rows))
+
+
+def test_a_model_without_candidates_of_its_own_has_one(doubler_class, settings):
+    entry = run_training(doubler_class, settings)
+    [model] = entry.models
+    assert (model.candidate, model.params, model.trials) == ("default", {}, [])
+    assert entry.metrics["r2"] == pytest.approx(1.0)
+    assert entry.held_out["r2"].mean == entry.metrics["r2"]
+
+
+def test_the_better_candidate_is_chosen_with_what_its_search_found(compared_class, settings):
+    entry = run_training(compared_class, settings)
+    poor, good = entry.models
+    assert entry.chosen == good.id
+    assert "ridge has the best mean r2" in entry.selection
+    assert len(good.trials) == 5
+    assert good.trials[0].params == {}
+    best = max(good.trials, key=lambda trial: trial.score)
+    assert good.params == {"alpha": 1e6} | best.params
+    assert good.params["alpha"] < 1e3
+    assert poor.cross_validation["r2"].mean < 0.5 < good.cross_validation["r2"].low
+    assert good.rows_per_second.keys() == {"1", "32", "1024"}
+
+
+def test_the_same_data_and_seed_give_the_same_result_twice(compared_class, settings):
+    one, two = run_training(compared_class, settings), run_training(compared_class, settings)
+
+    def result(entry):
+        models = [(m.candidate, m.params, m.cross_validation, m.trials) for m in entry.models]
+        return models, entry.held_out, entry.selection, entry.training_data_sha256
+
+    assert result(one) == result(two)
+    for first, second in zip(one.models, two.models, strict=True):
+        versions = (first.history_version, second.history_version)
+        assert len({msgspec.json.encode(answers(settings.history_dir, v, compared_class)) for v in versions}) == 1
+    assert (one.promoted, two.promoted) == (True, False)
+    assert len({one.run_id, two.run_id, one.chosen, two.chosen}) == 4
+
+
+def test_without_its_extra_it_says_what_to_install(doubler_class, settings, monkeypatch):
+    monkeypatch.setattr(training_pipeline, "find_spec", lambda name: None if name == "optuna" else object())
+    with pytest.raises(ImportError, match=r"needs optuna: pip install .*\[training\]"):
+        run_training(doubler_class, settings)
+
+
+def test_another_seed_gives_other_metrics(doubler_class, settings):
+    noisy = [Example({"number": n}, 2.0 * n + (-1) ** n * 9) for n in range(50)]
+    other = settings.model_copy(update={"seed": 7})
+    found = [run_training(doubler_class, one, examples=noisy).metrics for one in (settings, other)]
+    assert found[0] != found[1]
+
+
+def test_data_models_and_log_are_tied_by_ids(compared_class, settings):
+    entry = run_training(compared_class, settings)
+    assert list(training_log.read(settings.training_log)) == [entry]
+    assert list(entry.layers) == ["bronze", "silver", "gold"]
+    for layer in entry.layers.values():
+        assert hashlib.sha256(Path(layer.path).read_bytes()).hexdigest() == layer.sha256
+    assert entry.layers["silver"].parents == (entry.layers["bronze"].id,)
+    assert entry.layers["gold"].parents == (entry.layers["silver"].id,)
+    history, registry = Registry(settings.history_dir), Registry(settings.registry_dir)
+    assert history.versions("doubler") == [model.history_version for model in entry.models]
+    for model in entry.models:
+        kept = history.manifest("doubler", model.history_version)
+        assert kept.params["model_id"] == model.id
+        assert kept.metrics == {name: estimate.mean for name, estimate in model.cross_validation.items()}
+        assert kept.lineage.training_run == entry.run_id
+    best = registry.manifest("doubler", entry.version)
+    assert (best.params["model_id"], best.metrics) == (entry.chosen, entry.metrics)
+    assert best.lineage.training_run == entry.run_id
+    assert best.lineage.datasets == {layer.id: layer.sha256 for layer in entry.layers.values()}
+    assert registry.profile("doubler", entry.version) is not None
+    assert registry.champions() == {"doubler": entry.version}
+
+
+def test_the_gold_layer_is_what_was_fitted_and_measured(doubler_class, settings):
+    from machine_learning_engineering import layers
+
+    seen = {}
+
+    class Spy(doubler_class):
+        def fit(self, rows, labels, **options):
+            seen["fitted"] = self.columns(rows)[:, 0].tolist()
+            super().fit(rows, labels, **options)
+
+    entry = run_training(Spy, settings)
+    _, gold = layers.read(Path(entry.layers["gold"].path))
+    fitted = [row["input_0"] for row in gold.to_pylist() if row["part"] == "fit"]
+    assert sorted(seen["fitted"]) == sorted(fitted)
+    assert (len(fitted), gold.num_rows - len(fitted)) == (entry.rows_trained, entry.rows_held_out) == (40, 10)
+
+
+def test_every_target_may_be_elsewhere(doubler_class, settings, tmp_path):
+    elsewhere = {name: tmp_path / name for name in ("data", "models", "sota", "log")}
+    run_training(
+        doubler_class, settings.model_copy(update={f"train_{name}_target": path for name, path in elsewhere.items()})
+    )
+    assert len(list(elsewhere["data"].rglob("*.parquet"))) == 3
+    assert Registry(elsewhere["models"]).versions("doubler") == ["v1"]
+    assert Registry(elsewhere["sota"]).champions() == {"doubler": "v1"}
+    assert len(list(training_log.read(elsewhere["log"]))) == 1
+    assert Registry(settings.registry_dir).models() == []
+
+
+def test_at_most_n_configurations_are_tried(compared_class, settings):
+    def tried(most):
+        entry = run_training(compared_class, settings.model_copy(update={"train_n_models": most}))
+        return [max(1, len(model.trials)) for model in entry.models]
+
+    assert [tried(most) for most in (1, 2, 4)] == [[1], [1, 1], [1, 3]]
+
+
+def test_fits_are_counted(compared_class, settings):
+    steps = []
+    run_training(compared_class, settings, report=lambda *step: steps.append(step))
+    assert steps[0] == ("doubler: reading the data", 0, 0)
+    # 20 folds and a last fit for each, and 5 configurations on 4 folds.
+    assert steps[-1] == ("doubler: saving", 62, 62)
+    assert {step.split()[1] for step, _, _ in steps} >= {"searching", "cross-validating", "fitting", "measuring"}
+
+
+# --- against the champion --------------------------------------------------------------------------------------------
+
+
+def test_against_a_champion_of_the_same_data_recorded_metrics_decide(doubler_class, settings):
+    assert train(doubler_class, settings).promoted
+    entry = run_training(doubler_class, settings)
+    assert not entry.promoted
+    assert "is not better than" in entry.reason
+
+
+def test_on_other_data_the_champion_is_measured_again(doubler_class, settings):
+    """Its recorded metric is perfect, but it is that of a world in which the label was another."""
+    assert train(doubler_class, settings).metrics["r2"] == pytest.approx(1.0)
+    halves = [Example({"number": n}, n / 2 + (-1) ** n / 10) for n in range(50)]
+    entry = run_training(doubler_class, settings, examples=halves)
+    assert entry.metrics["r2"] < 1
+    assert entry.promoted
+    assert Registry(settings.registry_dir).champions() == {"doubler": entry.version}
+
+
+# --- faults ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def champion(compared_class, settings):
+    """Answers whether the champion is the one of the beginning, and opens."""
+    first = run_training(compared_class, settings)
+
+    def stays() -> bool:
+        registry = Registry(settings.registry_dir)
+        registry.open("doubler", model_class=compared_class)
+        return registry.champions() == {"doubler": first.version}
+
+    return stays
+
+
+def last_entry(settings) -> training_log.TrainingEntry:
+    return list(training_log.read(settings.training_log))[-1]
+
+
+def test_bad_data_is_logged_and_the_champion_stays(compared_class, settings, champion):
+    with pytest.raises(InvalidFeatures, match=r"1 of 21 records are not accepted:\nexamples line 21: feature `number`"):
+        run_training(
+            compared_class, settings, examples=[*[Example({"number": n}, n) for n in range(20)], Example({}, 1)]
+        )
+    failed = last_entry(settings)
+    assert (failed.outcome, failed.version) == ("failed", "")
+    assert failed.error.startswith("BadData: 1 of 21 records")
+    assert list(failed.layers) == ["bronze"]
+    assert champion()
+
+
+def test_too_few_rows_are_an_error(compared_class, settings, champion):
+    with pytest.raises(ValueError, match="2 rows are too few to train on"):
+        run_training(compared_class, settings, examples=[Example({"number": n}, n) for n in range(2)])
+    with pytest.raises(ValueError, match="3 different rows are too few for 5 folds"):
+        run_training(compared_class, settings, examples=[Example({"number": n}, n) for n in range(4)])
+    assert champion()
+
+
+def test_a_failing_candidate_is_named_and_the_champion_stays(settings, champion, one_of_a_kind):
+    for candidates in ([Candidate("broken", failing)], [MEAN, Candidate("broken", failing)]):
+        with pytest.raises(FitFailed, match="the candidate broken failed: ZeroDivisionError: no memory for trees"):
+            run_training(one_of_a_kind(*candidates), settings)
+        assert last_entry(settings).error.startswith("FitFailed: the candidate broken failed")
+        assert champion()
+
+
+def test_a_failing_search_is_named_and_the_champion_stays(settings, champion, one_of_a_kind):
+    broken = Candidate("broken", ridge, {}, lambda trial: {"beta": trial.suggest_float("beta", 0, 1)}, trials=3)
+    with pytest.raises(FitFailed, match="the candidate broken failed: KeyError: 'alpha'"):
+        run_training(one_of_a_kind(broken), settings)
+    assert champion()
+
+
+def test_a_model_that_the_registry_would_not_open_is_refused_and_the_champion_stays(settings, champion, one_of_a_kind):
+    class Untrusted:
+        def fit(self, columns, labels):
+            return self
+
+        def predict(self, columns):
+            return columns[:, 0] * 2
+
+    with pytest.raises(RegistryError, match="types that are not trusted"):
+        run_training(one_of_a_kind(Candidate("untrusted", lambda params, seed: Untrusted())), settings)
+    assert champion()
+
+
+def test_a_dataset_that_can_not_be_had_is_logged(doubler_class, settings):
+    class Offline(doubler_class):
+        @classmethod
+        def examples(cls, data_dir=None):
+            raise DatasetUnavailable("can't download it")
+
+    with pytest.raises(DatasetUnavailable):
+        run_training(Offline, settings)
+    assert last_entry(settings).error == "DatasetUnavailable: can't download it"
+
+
+def test_an_interruption_is_logged_and_the_champion_stays(compared_class, settings, champion):
+    def interrupt(step: str, done: int, total: int) -> None:
+        if done > 30:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_training(compared_class, settings, report=interrupt)
+    assert last_entry(settings).error.startswith("KeyboardInterrupt")
+    assert champion()
+
+
+def test_without_a_log_there_is_no_promotion(compared_class, settings, champion, monkeypatch):
+    def full(path, entry):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(training_log, "append", full)
+    better = [Example({"number": n}, 3.0 * n) for n in range(50)]
+    with pytest.raises(OSError, match="No space left") as raised:
+        run_training(compared_class, settings, examples=better)
+    assert "training log could not be written either" in raised.value.__notes__[0]
+    assert champion()

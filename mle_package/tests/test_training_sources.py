@@ -1,0 +1,206 @@
+"""Where examples come from, and what is said when they can't be had."""
+
+import hashlib
+import os
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from machine_learning_engineering.model import Example
+from machine_learning_engineering.prediction_log import LoggedPrediction, SqlitePredictionLog
+from machine_learning_engineering.training_sources import SourceUnreadable, collect
+
+CSV = "number,unit,count,note,label\n1.5,km,3,,3\n2,m,,abc,4\n"
+JSONL = (
+    '{"number": 1.5, "unit": "km", "count": 3, "label": 3}\n\n'
+    '{"features": {"number": 2, "note": "abc"}, "label": 4, "group": "g"}\n'
+)
+
+
+@pytest.fixture
+def read(doubler_class, settings):
+    """The records of sources, as (number, features, label, group)."""
+
+    def read(*sources: object):
+        found = collect(doubler_class, settings, [str(source) for source in sources])
+        return [(one.number, msgspec.json.decode(one.features), one.label, one.group) for one in found.records]
+
+    return read
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def test_cells_become_what_their_fields_take_and_empty_ones_are_left_out(read, tmp_path):
+    assert read(write(tmp_path / "new.csv", CSV)) == [
+        (2, {"number": 1.5, "unit": "km", "count": 3}, b"3", None),
+        (3, {"number": 2, "unit": "m", "note": "abc"}, b"4", None),
+    ]
+
+
+def test_lines_of_json_are_flat_or_hold_their_features_apart(read, tmp_path):
+    assert read(write(tmp_path / "new.jsonl", JSONL)) == [
+        (1, {"number": 1.5, "unit": "km", "count": 3}, b"3", None),
+        (3, {"number": 2, "note": "abc"}, b"4", "g"),
+    ]
+
+
+def test_a_parquet_file_is_a_source_and_so_is_a_layer(read, tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pa.table({"record": [0], "group": ["g"], "number": [1.5], "note": ["abc"], "label": [3.0]})
+    pq.write_table(table, tmp_path / "new.parquet")
+    assert read(tmp_path / "new.parquet") == [(1, {"number": 1.5, "note": "abc"}, b"3.0", "g")]
+
+
+def test_the_files_of_a_folder_are_read_by_name_and_several_sources_in_order(read, tmp_path, doubler_class):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    write(folder / "b.jsonl", '{"number": 2, "label": 4}\n')
+    write(folder / "a.csv", "number,label\n1,2\n")
+    write(folder / ".hidden", "no matter")
+    assert [features["number"] for _, features, _, _ in read(folder)] == [1, 2]
+    together = read("dataset", folder)
+    assert len(together) == len(list(doubler_class.examples())) + 2
+    assert together[-1][1] == {"number": 2}
+
+
+def test_raw_files_are_kept_by_their_digests(doubler_class, settings, tmp_path):
+    path = write(tmp_path / "new.csv", CSV)
+    [source] = collect(doubler_class, settings, [str(path)]).sources
+    assert source.sha256 == hashlib.sha256(CSV.encode()).hexdigest()
+    assert (source.name, source.rows) == (str(path), 2)
+    assert Path(source.kept).read_text() == CSV
+    assert Path(source.kept).is_relative_to(settings.layers_dir / "raw" / source.sha256)
+
+
+def test_the_digest_is_that_of_the_records_wherever_they_come_from(doubler_class, settings, tmp_path):
+    one = write(tmp_path / "one.csv", "number,label\n1,2\n2,4\n")
+    other = write(tmp_path / "other.jsonl", '{"number":1,"label":2}\n{"number":2,"label":4}\n')
+    digests = {collect(doubler_class, settings, [str(path)]).sha256 for path in (one, other)}
+    given = [Example({"number": 1}, 2), Example({"number": 2}, 4)]
+    assert digests == {collect(doubler_class, settings, [], examples=given).sha256}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("new.csv", "", "holds no examples"),
+        ("new.csv", "number,label\n", "holds no examples"),
+        ("new.csv", "number,label\n1,2,3\n", "line 2: it has another number of cells than the header, which has 2"),
+        ("new.csv", "number,label\n1,2\n3\n", "line 3: it has another number of cells"),
+        ("new.csv", "number,label\n1,\n", "line 2: there is no label in the column `label`"),
+        ("new.csv", "number\n1\n", "line 2: there is no label in the column `label`"),
+        ("new.csv", 'number,label\n1,"2\n', "line 2: unexpected end of data"),
+        ("new.csv", b"number,label\n\xff,2\n", "can't be read: 'utf-8' codec"),
+        ("new.jsonl", '{"number": 1}\n', "line 1: there is no label in `label`"),
+        ("new.jsonl", '{"number": 1, "label": 2}\n{"number"\n', "line 2: "),
+        ("new.jsonl", "[1]\n", "line 1: Expected `object`"),
+        ("new.parquet", "no parquet", "can't be read: it is no parquet file"),
+        ("new.xlsx", "", "is none of .csv, .jsonl, .ndjson, .parquet"),
+    ],
+)
+def test_what_can_not_be_read_is_named_with_its_line(read, tmp_path, name, content, message):
+    if name.endswith(".parquet"):
+        pytest.importorskip("pyarrow")
+    path = write(tmp_path / name, content)
+    with pytest.raises(SourceUnreadable, match=message) as raised:
+        read(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_path_that_is_not_there_and_an_empty_folder_are_named(read, tmp_path):
+    with pytest.raises(SourceUnreadable, match="nowhere is neither a file nor a folder"):
+        read(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SourceUnreadable, match=r"the folder .*empty holds no files"):
+        read(tmp_path / "empty")
+
+
+def test_a_folder_that_may_not_be_read_is_an_error_of_the_system(doubler_class, settings):
+    folder = Path(tempfile.mkdtemp())
+    user = os.geteuid()
+    try:
+        write(folder / "new.csv", CSV)
+        folder.chmod(0)
+        if user == 0:
+            os.seteuid(65_534)  # Root may read everything.
+        with pytest.raises(PermissionError, match=str(folder)):
+            collect(doubler_class, settings, [str(folder)])
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
+        (folder / "new.csv").unlink()
+        folder.rmdir()
+
+
+# --- the prediction log ----------------------------------------------------------------------------------------------
+
+
+def logged(request_id: str, number: int, **more: object) -> LoggedPrediction:
+    return LoggedPrediction(
+        request_id=request_id,
+        model="doubler",
+        model_version="v1",
+        outcome="completed",
+        features=msgspec.Raw(b'{"number":%d}' % number),
+        created_at=datetime(2026, 1, number, tzinfo=UTC),
+        score_seconds=0.0,
+        batch_size=1,
+        prediction=msgspec.Raw(b"{}"),
+        **more,
+    )
+
+
+@pytest.fixture
+def log(settings):
+    with SqlitePredictionLog(settings.prediction_log) as log:
+        log.append([logged("a", 1), logged("b", 2), logged("c", 3)])
+        log.label("b", 4)
+        yield log
+
+
+def test_labelled_requests_of_the_log_are_examples(read, log):
+    assert read("log") == [(1, {"number": 2}, b"4", None)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("labels.csv", "request_id,label\na,2\nz,9\nb,5\n"),
+        ("labels.jsonl", '{"request_id":"a","label":2}\n{"request_id":"b","label":5}\n'),
+    ],
+)
+def test_a_file_of_labels_is_joined_by_request_id(read, log, tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    assert read(f"log:{path}") == [(1, {"number": 1}, b"2", None), (2, {"number": 2}, b"5", None)]
+
+
+def test_a_log_without_labels_says_so(read, settings):
+    with SqlitePredictionLog(settings.prediction_log) as log:
+        log.append([logged("a", 1)])
+    with pytest.raises(SourceUnreadable, match=r"no request for `doubler` in .* has a label"):
+        read("log")
+
+
+def test_a_log_that_is_missing_or_damaged_says_so(read, settings):
+    with pytest.raises(SourceUnreadable, match="there is no prediction log at"):
+        read("log")
+    write(settings.prediction_log, "x" * 5_000)
+    with pytest.raises(SourceUnreadable, match="is no prediction log"):
+        read("log")
+
+
+@pytest.mark.parametrize("content", ["id,label\na,2\n", "request_id\na\n"])
+def test_labels_without_their_columns_are_refused(read, log, tmp_path, content):
+    path = write(tmp_path / "labels.csv", content)
+    with pytest.raises(SourceUnreadable, match=r"the labels in .*labels.csv can't be read"):
+        read(f"log:{path}")
+    with pytest.raises(SourceUnreadable, match="nowhere can't be read"):
+        read("log:nowhere")

@@ -1,0 +1,162 @@
+"""`trigger_retraining` on real degradations: quiet while nothing changes, and a better champion once something does."""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.prediction_log import SqlitePredictionLog
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.retraining import Decision
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training import train
+from model.diamonds import Diamonds
+from model.reviews import Reviews
+from model.reviews.model import CANDIDATES
+
+WINDOWS = 50
+ROWS = 600
+TRAINED = 16_000
+
+
+class QuickDiamonds(Diamonds):
+    def new_estimator(self, seed: int) -> Any:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        return HistGradientBoostingRegressor(
+            loss="gamma", max_iter=40, max_leaf_nodes=63, learning_rate=0.15, early_stopping=False, random_state=seed
+        )
+
+
+class QuickReviews(Reviews):
+    def new_estimator(self, seed: int) -> Any:
+        return CANDIDATES[0].estimator(None, seed)
+
+
+class Serving:
+    """A champion of a registry in a folder, and what it answered."""
+
+    def __init__(self, model_class: type[MLEModel], home: Path) -> None:
+        self.model_class = model_class
+        self.settings = Settings(home=home, _env_file=None)
+        self.registry = Registry(self.settings.registry_dir)
+        self._logs = 0
+
+    def look(self, examples: Sequence[Example], *, labelled: bool = True, **options: Any) -> Decision:
+        """Answer examples, report their labels or not, and let retraining be triggered on a log of these alone."""
+        champion = self.registry.open(self.model_class.name, model_class=self.model_class)
+        ids = [str(number) for number in range(len(examples))]
+        self._logs += 1
+        with SqlitePredictionLog(self.settings.home / f"log-{self._logs}.sqlite") as log:
+            champion.predict_with_logging([example.features for example in examples], log, request_ids=ids)
+            labels = dict(zip(ids, [example.label for example in examples], strict=True)) if labelled else None
+            return self.model_class.trigger_retraining(log, labels, settings=self.settings, **options)
+
+
+@pytest.fixture(scope="module")
+def diamonds() -> list[Example]:
+    """All of them, shuffled: windows that follow one another differ by chance alone."""
+    examples = list(Diamonds.examples())
+    return [examples[index] for index in np.random.default_rng(1).permutation(len(examples)).tolist()]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, diamonds: list[Example]) -> Path:
+    home: Path = tmp_path_factory.mktemp("retraining")
+    train(QuickDiamonds, Settings(home=home, _env_file=None), examples=diamonds[:TRAINED])
+    return home
+
+
+@pytest.fixture
+def serving(trained: Path, tmp_path: Path) -> Serving:
+    return Serving(QuickDiamonds, Path(shutil.copytree(trained, tmp_path / "home")))
+
+
+@pytest.fixture
+def fresh(diamonds: list[Example]) -> list[Example]:
+    return diamonds[TRAINED + WINDOWS * ROWS :][:3_000]
+
+
+def windows(diamonds: list[Example]) -> Iterator[list[Example]]:
+    for start in range(TRAINED, TRAINED + WINDOWS * ROWS, ROWS):
+        yield diamonds[start : start + ROWS]
+
+
+@pytest.mark.parametrize("labelled", [True, False], ids=["by-metric", "by-drift"])
+def test_fifty_undisturbed_windows_trigger_nothing(serving: Serving, diamonds: list[Example], labelled: bool) -> None:
+    decisions = [serving.look(window, labelled=labelled) for window in windows(diamonds)]
+    assert [(one.outcome, one.significance) for one in decisions] == [("kept", 0.01)] * WINDOWS
+    assert all((one.evidence.metric is not None) == labelled for one in decisions)
+    assert all(one.evidence.drift is not None and one.evidence.drift.rows == ROWS for one in decisions)
+    assert serving.registry.versions("diamonds") == ["v1"]
+
+
+def dearer(example: Example) -> Example:
+    """As in a year in which everything costs two fifths more."""
+    return Example(example.features, example.label * 1.4)
+
+
+def in_grams(example: Example) -> Example:
+    """As from a producer who sends the weight in grams, not in carats of 0.2 g."""
+    return Example(example.features | {"carat": example.features["carat"] * 0.2}, example.label)
+
+
+@pytest.mark.parametrize("disturb", [dearer, in_grams], ids=["dearer", "in-grams"])
+def test_a_disturbed_window_leads_to_a_better_champion(
+    serving: Serving, fresh: list[Example], disturb: Callable[[Example], Example]
+) -> None:
+    disturbed = [disturb(example) for example in fresh]
+    decision = serving.look(disturbed[:2_000])
+    assert (decision.outcome, decision.error) == ("promoted", "")
+    assert decision.evidence.metric is not None
+    assert decision.evidence.metric.significant
+    assert decision.gate is not None
+    assert decision.gate.observed > decision.gate.reference
+    assert serving.registry.champions() == {"diamonds": "v2"}
+    # Rows that neither model has seen, not even to decide between them.
+    rest = disturbed[2_000:]
+    mae = {version: _mae(serving, version, rest) for version in ("v1", "v2")}
+    assert mae["v2"] < mae["v1"] / 2
+    assert serving.registry.rollback("diamonds") == "v1"
+
+
+def test_inputs_in_another_unit_are_found_without_labels_and_named(serving: Serving, fresh: list[Example]) -> None:
+    decision = serving.look([in_grams(example) for example in fresh[:ROWS]], labelled=False)
+    assert decision.outcome == "due"
+    assert decision.evidence.drift is not None
+    assert set(decision.evidence.drift.drifted) == {"features.carat", "predictions.price"}
+    assert serving.registry.versions("diamonds") == ["v1"]
+
+
+def test_prices_of_another_year_cannot_be_seen_without_labels(serving: Serving, fresh: list[Example]) -> None:
+    """What changes in the answers alone shows only in the labels: the reason to collect them."""
+    assert serving.look([dearer(example) for example in fresh[:ROWS]], labelled=False).outcome == "kept"
+
+
+def _mae(serving: Serving, version: str, examples: list[Example]) -> float:
+    import msgspec
+
+    model = serving.registry.open("diamonds", version, model_class=QuickDiamonds)
+    rows = [model.decode(msgspec.json.encode(example.features)) for example in examples]
+    return model.evaluate(model.predict(rows), [example.label for example in examples])["mae"]
+
+
+def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
+    serving = Serving(QuickReviews, tmp_path)
+    train(QuickReviews, serving.settings)
+    films = list(Reviews.shifted_examples())
+    order = np.random.default_rng(1).permutation(len(films))[:800].tolist()
+    shifted = [films[index] for index in order]
+    unlabelled = serving.look(shifted, labelled=False)
+    assert unlabelled.outcome == "due"
+    assert unlabelled.evidence.drift is not None
+    assert "features.text" in unlabelled.evidence.drift.drifted
+    decision = serving.look(shifted, significance=0.02)
+    assert (decision.outcome, decision.error) == ("promoted", "")
+    assert decision.gate is not None
+    assert decision.gate.observed > decision.gate.reference
+    assert serving.registry.champions() == {"reviews": "v2"}
