@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 import msgspec
 from msgspec import Raw, Struct
 
+from machine_learning_engineering.candidates import Candidate
 from machine_learning_engineering.features import InvalidFeatures, explain
 
 if TYPE_CHECKING:
     from machine_learning_engineering.logged_predict import LoggedAnswers, Request
     from machine_learning_engineering.prediction_log import PredictionLog
+    from machine_learning_engineering.retraining import Decision
+    from machine_learning_engineering.settings import Settings
 
 __all__ = ["Example", "InvalidFeatures", "MLEModel", "NotWritten"]
 
@@ -26,10 +29,14 @@ class NotWritten(NotImplementedError):
 
 
 class Example(NamedTuple):
-    """One row of a dataset: `features` as a request has them (JSON values), and the true answer."""
+    """One row of a dataset: `features` as a request has them (JSON values), and the true answer.
+
+    Examples of one `group`, such as the sentences of one text, are never split between fitting and measuring.
+    """
 
     features: dict[str, Any]
     label: Any
+    group: str | None = None
 
 
 class MLEModel(ABC):
@@ -50,6 +57,12 @@ class MLEModel(ABC):
     """Types in the model's file beyond those that the registry trusts, such as ``my_package.steps.Clip``."""
     dataset_sha256: ClassVar[str] = ""
     """What `examples` reads, as a digest, if it is a pinned file."""
+    Label: ClassVar[Any] = Any
+    """The type of a label, as msgspec reads it from JSON, such as ``Annotated[float, Meta(gt=0)]``."""
+    label_name: ClassVar[str] = "label"
+    """The label's column in files of examples, such as ``price``."""
+    input_names: ClassVar[tuple[str, ...]] = ()
+    """The names of what `columns` gives, in its order: for stored layers and for plots of what matters."""
 
     version: str = "unversioned"
     """The registry's version; "unversioned" until saved or opened."""
@@ -104,11 +117,45 @@ class MLEModel(ABC):
         """Metrics of `predictions` against the true `labels`: a name for each, `primary_metric` among them."""
         _not_written(type(self), "evaluate", "a mapping from the name of a metric to its value")
 
+    @classmethod
+    def example_of_line(cls, line: Mapping[str, str]) -> Example:
+        """The example in one line of a CSV file, whose cells are texts by column.
+
+        By default the columns are those of `Features`, with the label in `label_name`; an empty cell is a missing
+        value.
+
+        Raises:
+            ValueError: the line is no example; the message names the column.
+        """
+        from machine_learning_engineering.training_sources import example_of_line
+
+        return example_of_line(cls, line)
+
     # --- what follows from it ----------------------------------------------------------------------------------------
 
-    def fit(self, rows: Sequence[Any], labels: Sequence[Any], *, seed: int) -> None:
-        """Train on decoded rows and their labels; sets `estimator`."""
-        self.estimator = self.new_estimator(seed).fit(self.columns(rows), labels)
+    def candidates(self) -> Sequence[Candidate]:
+        """The kinds of estimator that `inflight train` compares, the simplest first.
+
+        By default there is one, `new_estimator`.
+        """
+        return [Candidate("default", lambda params, seed: self.new_estimator(seed))]
+
+    def fit(
+        self,
+        rows: Sequence[Any],
+        labels: Sequence[Any],
+        *,
+        seed: int,
+        candidate: Candidate | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Train on decoded rows and their labels; sets `estimator`.
+
+        Args:
+            candidate: what to make the estimator of, with `params` over its defaults; `new_estimator` by default.
+        """
+        estimator = self.new_estimator(seed) if candidate is None else candidate.estimator(params, seed)
+        self.estimator = estimator.fit(self.columns(rows), labels)
 
     def decode(self, raw: bytes | Raw) -> Any:
         """The row that a request's features hold.
@@ -147,6 +194,33 @@ class MLEModel(ABC):
 
         folder = load_settings().home / "spool" if spool_dir is None else spool_dir
         return predict_with_logging(self, requests, log, spool_dir=folder, request_ids=request_ids)
+
+    @classmethod
+    def trigger_retraining(
+        cls,
+        log: "PredictionLog",
+        labels: Mapping[str, Any] | None = None,
+        *,
+        examples: "Sequence[Example] | None" = None,
+        settings: "Settings | None" = None,
+        **options: Any,
+    ) -> "Decision":
+        """Retrain if the log and the labels give a reason to, and promote the challenger if it is better.
+
+        Args:
+            log: where the champion's answers are; those of other versions are left out.
+            labels: true answers by request id; by default those in the log.
+            examples: fresh data to retrain on; by default the labelled rows of the log.
+            options: see `retraining.trigger_retraining`.
+
+        Returns:
+            What was decided, with all evidence. Errors are in it; the champion goes on serving.
+        """
+        from machine_learning_engineering.retraining import trigger_retraining
+        from machine_learning_engineering.settings import load_settings
+
+        settings = settings or load_settings()
+        return trigger_retraining(cls, log, labels, examples=examples, settings=settings, **options)
 
     @classmethod
     def example_requests(cls, data_dir: Path | None = None) -> Iterator[dict[str, Any]]:

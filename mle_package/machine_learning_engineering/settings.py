@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     metrics_host: str = "127.0.0.1"
 
     train_data_source: str = "dataset"
-    """What `inflight train` reads: ``dataset``, a file, a folder of files, ``log`` or ``log:LABELS_FILE``."""
+    """What `inflight train` reads: ``dataset``, a file, a folder, ``log``, ``elasticsearch`` or ``log:LABELS_FILE``."""
     train_data_target: Path | None = None
     """Folder of the data layers of trainings; ``data-layers`` in the home by default."""
     train_models_target: Path | None = None

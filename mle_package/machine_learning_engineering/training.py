@@ -1,19 +1,24 @@
-"""Training: a dataset in, a version in the registry out, promoted if it is better than the champion."""
+"""Training in seconds: a dataset in, a version in the registry out, promoted if it is better than the champion.
 
-import hashlib
+The model's `new_estimator` is fitted as it is. `training_pipeline` compares candidates and keeps the data's layers.
+"""
+
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
+from machine_learning_engineering.candidates import Candidate
+from machine_learning_engineering.manifest import Lineage, Manifest
 from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training_evaluation import HELD_OUT, group_of, split
+from machine_learning_engineering.training_sources import digest_of
 
-HELD_OUT = 0.2
-"""The share of the rows that metrics are measured on and that the model never sees."""
+__all__ = ["HELD_OUT", "TrainingRun", "promote_if_better", "split", "train"]
 
 Report = Callable[[str], None]
 
@@ -39,6 +44,10 @@ def train(
     *,
     examples: Sequence[Example] | None = None,
     report: Report = lambda step: None,
+    promote: bool = True,
+    candidate: Candidate | None = None,
+    params: Mapping[str, Any] | None = None,
+    training_run: str = "",
 ) -> TrainingRun:
     """Fit a model on four fifths of its dataset, measure it on the rest, save it, promote it if it is better.
 
@@ -47,6 +56,9 @@ def train(
     Args:
         examples: the labelled rows; the model's own dataset by default.
         report: told the name of each step as it begins.
+        promote: false if somebody else decides whether the version is promoted.
+        candidate: what to fit, with `params` over its defaults; `new_estimator` by default.
+        training_run: the id that the version's lineage has for this training.
 
     Raises:
         DatasetUnavailable: the dataset can't be had.
@@ -62,12 +74,15 @@ def train(
     encoded = [msgspec.json.encode(example.features) for example in examples]
     rows = [model.decode(raw) for raw in encoded]
     labels = [example.label for example in examples]
-    digest = _digest(encoded, labels)
-    fitting, held_out = split(len(rows), settings.seed)
+    digest = digest_of((raw, msgspec.json.encode(label)) for raw, label in zip(encoded, labels, strict=True))
+    groups = [group_of(example.group, row) for example, row in zip(examples, rows, strict=True)]
+    fitting, held_out = split(len(rows), settings.seed, groups)
+    fitted = [rows[i] for i in fitting]
     report(f"{model.name}: fitting {len(fitting)} rows")
-    model.fit([rows[i] for i in fitting], [labels[i] for i in fitting], seed=settings.seed)
+    model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **_choice(candidate, params))
     report(f"{model.name}: measuring on {len(held_out)} rows")
-    metrics = dict(model.evaluate(model.predict([rows[i] for i in held_out]), [labels[i] for i in held_out]))
+    answers, true_answers = model.predict([rows[i] for i in held_out]), [labels[i] for i in held_out]
+    metrics = dict(model.evaluate(answers, true_answers))
     report(f"{model.name}: saving")
     registry = Registry(settings.registry_dir)
     version = registry.save(
@@ -75,9 +90,16 @@ def train(
         metrics=metrics,
         training_data_sha256=digest,
         seed=settings.seed,
-        params={"rows_trained": len(fitting), "rows_held_out": len(held_out), "dataset_sha256": model.dataset_sha256},
+        params={
+            **({} if candidate is None else {"candidate": candidate.name, "params": dict(params or {})}),
+            "rows_trained": len(fitting),
+            "rows_held_out": len(held_out),
+            "dataset_sha256": model.dataset_sha256,
+        },
+        profile=reference_profile(model, fitted, answers, true_answers),
+        lineage=Lineage(training_run),
     )
-    promoted, reason = promote_if_better(registry, model_class, version)
+    promoted, reason = promote_if_better(registry, model_class, version) if promote else (False, "not asked to promote")
     return TrainingRun(
         model=model.name,
         version=version,
@@ -92,50 +114,55 @@ def train(
     )
 
 
-def split(count: int, seed: int) -> tuple[list[int], list[int]]:
-    """The indices of the rows to fit on and of those held out, shuffled by `seed`.
-
-    Raises:
-        ValueError: there are too few rows.
-    """
-    order = np.random.default_rng(seed).permutation(count).tolist()
-    held_out = round(count * HELD_OUT)
-    if not 0 < held_out < count:
-        raise ValueError(f"{count} rows are too few to train on: at least 3 are needed")
-    return order[held_out:], order[:held_out]
+def _choice(candidate: Candidate | None, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of `fit`; none for what is fitted by default, so that a model's own `fit` need not know of them."""
+    return {} if candidate is None else {"candidate": candidate, "params": params}
 
 
-def promote_if_better(registry: Registry, model_class: type[MLEModel], version: str) -> tuple[bool, str]:
-    """Make a version the champion if there is none, if it can't be opened, or if its recorded metric is lower.
+def promote_if_better(
+    registry: Registry,
+    model_class: type[MLEModel],
+    version: str,
+    *,
+    measured: Callable[[MLEModel, Manifest], float] | None = None,
+    decided: Callable[[bool, str], None] = lambda promoted, reason: None,
+) -> tuple[bool, str]:
+    """Make a version the champion if there is none, if it can't be opened, or if its metric is lower.
+
+    Args:
+        measured: the primary metric of the champion; the one in its manifest by default.
+        decided: told the decision before it takes effect; if it raises, the champion stays.
 
     Returns:
         Whether it was promoted, and why.
     """
     with registry.promoting(model_class.name) as aliases:
         champion = aliases.get(CHAMPION)
-        promoted, reason = _is_better(registry, model_class, version, champion)
+        promoted, reason = _is_better(registry, model_class, version, champion, measured)
+        decided(promoted, reason)
         if promoted:
             aliases[CHAMPION] = version
+            aliases.reason = reason
     return promoted, reason
 
 
-def _is_better(registry: Registry, model_class: type[MLEModel], version: str, champion: str | None) -> tuple[bool, str]:
+def _is_better(
+    registry: Registry,
+    model_class: type[MLEModel],
+    version: str,
+    champion: str | None,
+    measured: Callable[[MLEModel, Manifest], float] | None,
+) -> tuple[bool, str]:
     name, metric = model_class.name, model_class.primary_metric
     if champion is None:
         return True, "the first version"
     try:
-        registry.open(name, champion, model_class=model_class)
-        best = registry.manifest(name, champion).metrics[metric]
+        model = registry.open(name, champion, model_class=model_class)
+        manifest = registry.manifest(name, champion)
+        best = manifest.metrics[metric] if measured is None else measured(model, manifest)
     except (RegistryError, KeyError) as error:
         return True, f"the champion {champion} can't be opened or compared: {error}"
     reached = registry.manifest(name, version).metrics[metric]
     if reached > best:
         return True, f"{metric} {reached:.5g} is better than {best:.5g} of {champion}"
     return False, f"{metric} {reached:.5g} is not better than {best:.5g} of {champion}"
-
-
-def _digest(encoded: Sequence[bytes], labels: Sequence[Any]) -> str:
-    digest = hashlib.sha256()
-    for features, label in zip(encoded, labels, strict=True):
-        digest.update(features + b"\t" + msgspec.json.encode(label) + b"\n")
-    return digest.hexdigest()

@@ -36,6 +36,13 @@ class DiamondPrediction(Struct, frozen=True):
     price: float
 
 
+INPUTS = DiamondFeatures.__struct_fields__
+"""What `columns` gives, in its order."""
+GRADES = {"cut": len(get_args(Cut)), "color": len(get_args(Color)), "clarity": len(get_args(Clarity))}
+"""How many ranks each grade has."""
+
+Price = Annotated[float, Meta(gt=0, le=1e7, description="US dollars.")]
+
 _CUT = {grade: float(rank) for rank, grade in enumerate(get_args(Cut))}
 _COLOR = {grade: float(rank) for rank, grade in enumerate(get_args(Color))}
 _CLARITY = {grade: float(rank) for rank, grade in enumerate(get_args(Clarity))}

@@ -1,6 +1,6 @@
 """Kaggle's 891 passengers of the Titanic, with the values that are missing in it, as dataprep ships them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,21 @@ _COLUMNS = {
 
 def examples(data_dir: Path | None = None) -> Iterator[Example]:
     """Every passenger in the order of the file; the label is True for a survivor. An empty cell becomes None."""
-    for row in DATASET.rows(data_dir):
-        features: dict[str, Any] = {
-            name: convert(row[column]) if row[column] else None for column, (name, convert) in _COLUMNS.items()
-        }
-        yield Example(features, row["Survived"] == "1")
+    return map(example, DATASET.rows(data_dir))
+
+
+def example(line: Mapping[str, str]) -> Example:
+    """The passenger in a line of Kaggle's columns.
+
+    Raises:
+        ValueError: a cell is no number, or nobody knows whether the passenger survived.
+    """
+    features: dict[str, Any] = {}
+    for column, (name, convert) in _COLUMNS.items():
+        try:
+            features[name] = convert(line[column]) if line[column] else None
+        except ValueError as error:
+            raise ValueError(f"column {column}: {error}") from error
+    if line["Survived"] not in ("0", "1"):
+        raise ValueError(f"column Survived: {line['Survived']!r} is neither 0 nor 1")
+    return Example(features, line["Survived"] == "1")

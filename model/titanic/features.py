@@ -46,8 +46,29 @@ _OTHER_TITLE = 4.0
 _DECKS = {deck: float(number) for number, deck in enumerate("ABCDEFG")}
 
 
+INPUTS = (
+    "pclass",
+    "male",
+    "age",
+    "sibsp",
+    "parch",
+    "relatives",
+    "fare",
+    "embarked",
+    "title",
+    "deck",
+    "log_fare_each",
+    "large_family",
+    "deck_known",
+    "title_and_class",
+)
+"""What `columns` gives, in its order."""
+# From so many relatives on, families were rarely saved together.
+_LARGE_FAMILY = 4
+
+
 def columns(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
-    """Shape (len(rows), 10), NaN for what is missing; the order is that of the lines below."""
+    """Shape (len(rows), 14), NaN for what is missing; the order is that of `INPUTS`."""
     numbers = [
         (
             r.pclass,
@@ -63,7 +84,11 @@ def columns(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
         )
         for r in rows
     ]
-    return np.array(numbers, dtype=np.float64).reshape(len(rows), 10)
+    given = np.array(numbers, dtype=np.float64).reshape(len(rows), 10)
+    pclass, relatives, fare, title, deck = given[:, [0, 5, 6, 8, 9]].T
+    # A fare is that of the whole ticket, which a family shares. Titles have 3 classes each.
+    derived = (np.log1p(fare / (relatives + 1)), relatives >= _LARGE_FAMILY, ~np.isnan(deck), title * 3 + pclass)
+    return np.column_stack([given, *derived])
 
 
 def _title(name: str | None) -> float:

@@ -13,13 +13,15 @@ from machine_learning_engineering.training import train
 from model import available
 
 MODELS = available()
-ROWS = {"diamonds": 53_940, "titanic": 891}
+ROWS = {"diamonds": 53_940, "reviews": 300, "titanic": 891}
 # Below these a model is broken; the training report has the exact figures.
 FLOORS = {
     "diamonds": {"r2": 0.98, "mae": 300.0},
+    # 60 held-out reviews: macro_f1 was 0.56 to 0.78 with ten seeds, and sentence_macro_f1 0.47 to 0.53.
+    "reviews": {"macro_f1": 0.55, "sentence_macro_f1": 0.42, "mae": 0.80},
     "titanic": {"accuracy": 0.80, "roc_auc": 0.85},
 }
-LOWER_IS_BETTER = {"mae", "rmse", "log_loss"}
+LOWER_IS_BETTER = {"mae", "rmse", "log_loss", "brier"}
 
 
 class Trained(NamedTuple):
@@ -61,7 +63,7 @@ def test_the_published_schema_accepts_the_examples_and_refuses_others(trained):
 
 def test_the_label_is_no_feature(trained):
     fields = trained.model.Features.__struct_encode_fields__
-    assert not {"price", "survived"} & set(fields)
+    assert not {"price", "stars", "survived"} & set(fields)
 
 
 def test_metrics_reach_the_floor(trained, training_runs):

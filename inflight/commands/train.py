@@ -1,0 +1,202 @@
+"""`inflight train`: compare candidates on data, keep every model, promote the best."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from machine_learning_engineering.prediction_log import PredictionLog
+    from machine_learning_engineering.settings import Settings
+    from machine_learning_engineering.training_evaluation import Estimate
+    from machine_learning_engineering.training_log import TrainingEntry
+
+_EPILOG = (
+    "Examples: inflight train titanic | inflight train diamonds -ds dataset -ds new-diamonds/ -n 10 | "
+    "inflight train diamonds -ds log:labels.csv --json"
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command(epilog=_EPILOG)(train)
+
+
+def train(
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Which to train; all if left out.")] = None,
+    data_source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-ds",
+            "--data-source",
+            metavar="SOURCE",
+            help="`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, `log` "
+            "(labelled requests in HOME/predictions.sqlite), `elasticsearch` (those in the deployment's log), or "
+            "`log:FILE`, `elasticsearch:FILE` (with the labels in FILE). "
+            "Give it several times to train on several together. [INFLIGHT_TRAIN_DATA_SOURCE, dataset]",
+        ),
+    ] = None,
+    data_target: Annotated[
+        Path | None,
+        typer.Option(
+            "-dt",
+            "--data-target",
+            metavar="FOLDER",
+            help="Where the data layers go. [INFLIGHT_TRAIN_DATA_TARGET, HOME/data-layers]",
+        ),
+    ] = None,
+    models_target: Annotated[
+        Path | None,
+        typer.Option(
+            "-mt",
+            "--models-target",
+            metavar="FOLDER",
+            help="Where every fitted candidate goes. [INFLIGHT_TRAIN_MODELS_TARGET, HOME/history]",
+        ),
+    ] = None,
+    sota_target: Annotated[
+        Path | None,
+        typer.Option(
+            "-st",
+            "--sota-target",
+            metavar="FOLDER",
+            help="The registry that the best goes to; workers open the one in HOME. "
+            "[INFLIGHT_TRAIN_SOTA_TARGET, HOME/registry]",
+        ),
+    ] = None,
+    log_target: Annotated[
+        Path | None,
+        typer.Option(
+            "-lt",
+            "--log-target",
+            metavar="FILE",
+            help="The training log, to which a line is added. [INFLIGHT_TRAIN_LOG_TARGET, HOME/training-log.jsonl]",
+        ),
+    ] = None,
+    n_models: Annotated[
+        int | None,
+        typer.Option(
+            "-n",
+            "--n-models",
+            min=1,
+            metavar="COUNT",
+            help="At most so many configurations are tried for each MODEL: one for each candidate in turn, the "
+            "simplest first, and what is left for the searches. [INFLIGHT_TRAIN_N_MODELS, the model's own numbers]",
+        ),
+    ] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Only models that have no champion yet.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the entries of the training log, as JSON.")] = False,
+) -> None:
+    """Train models: compare their candidates, keep each of them, and promote the best.
+
+    Candidates are compared by cross-validation on four fifths of the data. The chosen one is measured on the last
+    fifth, goes to the registry, and becomes the champion if it is better than the one there is. HOME is INFLIGHT_HOME.
+    """
+    import msgspec
+    from rich.console import Console
+
+    from inflight.promotions import tell_workers
+    from machine_learning_engineering.datasets import DatasetUnavailable
+    from machine_learning_engineering.prediction_log import PredictionLogError
+    from machine_learning_engineering.registry import Registry, RegistryError
+    from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.training_pipeline import FitFailed, run_training
+    from model import available
+
+    classes = available()
+    if unknown := [name for name in names or () if name not in classes]:
+        raise typer.BadParameter(f"no model is named {', '.join(unknown)}: there are {', '.join(sorted(classes))}")
+    given = {
+        "train_data_target": data_target,
+        "train_models_target": models_target,
+        "train_sota_target": sota_target,
+        "train_log_target": log_target,
+        "train_n_models": n_models,
+    }
+    settings = load_settings().model_copy(update={key: value for key, value in given.items() if value is not None})
+    sources = data_source or [settings.train_data_source]
+    console = Console(stderr=True)
+    entries: list[TrainingEntry] = []
+    failed = False
+    for name in names or sorted(classes):
+        try:
+            before = Registry(settings.sota_dir).champions().get(name)
+            if missing and before is not None:
+                continue
+            with _logs(sources, settings) as logs, _progress(console) as report:
+                entry = run_training(classes[name], settings, sources=sources, logs=logs, report=report)
+        except (
+            DatasetUnavailable,
+            PredictionLogError,
+            RegistryError,
+            FitFailed,
+            ValueError,
+            OSError,
+            ImportError,
+        ) as error:
+            console.print(f"[red]{name} was not trained, its champion stays:[/red]", highlight=False)
+            for line in [str(error) or repr(error), *getattr(error, "__notes__", ())]:
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            failed = True
+            continue
+        entries.append(entry)
+        if entry.promoted and before is not None and settings.sota_dir == settings.registry_dir:
+            tell_workers(settings, name, entry.version, reason=entry.reason, previous=before)
+        if not json:
+            _show(entry)
+    if json:
+        typer.echo(msgspec.json.encode(entries).decode())
+    if failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _logs(sources: "Sequence[str]", settings: "Settings") -> "Iterator[dict[str, PredictionLog]]":
+    """The deployment's log by its name, if it is among the sources."""
+    from inflight.logs import DEPLOYMENT, open_log
+
+    if not any(source.partition(":")[0] == DEPLOYMENT for source in sources):
+        yield {}
+        return
+    with open_log(DEPLOYMENT, settings) as log:
+        yield {DEPLOYMENT: log}
+
+
+@contextmanager
+def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
+    """A bar of the fits that are done, on standard error and only on a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("starting", total=None)
+        yield lambda step, done, total: progress.update(task, description=step, completed=done, total=total or None)
+
+
+def _show(entry: "TrainingEntry") -> None:
+    compared = _count(len(entry.models), "candidate")
+    typer.echo(f"{entry.model}: {compared} on {entry.rows_trained:,} rows, cross-validated")
+    for model in entry.models:
+        mark = "*" if model.id == entry.chosen else " "
+        configurations = _count(max(1, len(model.trials)), "configuration")
+        typer.echo(f"{mark} {model.candidate} ({configurations}, {model.seconds:.1f} s)")
+        typer.echo(f"    {_intervals(model.cross_validation)}")
+        speeds = ", ".join(f"{speed:,} in batches of {size}" for size, speed in model.rows_per_second.items())
+        typer.echo(f"    rows/s: {speeds}")
+    typer.echo(f"* {entry.selection}")
+    typer.echo(f"on {entry.rows_held_out:,} held-out rows: {_intervals(entry.held_out)}")
+    typer.echo("(in brackets: 95 % confidence intervals)")
+    mark = "champion" if entry.promoted else "not promoted"
+    typer.echo(f"{entry.model} {entry.version}: {mark}: {entry.reason} ({entry.seconds:.1f} s, {entry.run_id})")
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _intervals(estimates: "dict[str, Estimate]") -> str:
+    return ", ".join(f"{name} {one.mean:.4g} [{one.low:.4g}, {one.high:.4g}]" for name, one in estimates.items())

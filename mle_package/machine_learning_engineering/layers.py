@@ -1,0 +1,284 @@
+"""The layers of a training's data, each a dated parquet file with an id of its own.
+
+- bronze: the records as they were found, features and labels as JSON texts. Raw files are kept beside it.
+- silver: the records that the model's schema accepts, one typed column a field, and the label.
+- gold: what an estimator takes, one column an input, with the label and the part that a row is used for.
+
+A file appears whole or not at all. Its schema's metadata says what it is (`Layer`, under the key ``inflight.layer``).
+"""
+
+import hashlib
+import io
+import math
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct, inspect
+
+from machine_learning_engineering import durable
+from machine_learning_engineering.json_values import kinds
+from machine_learning_engineering.model import InvalidFeatures, MLEModel
+from machine_learning_engineering.training_evaluation import group_of
+from machine_learning_engineering.training_sources import Record, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FIT, HELD_OUT = "fit", "held-out"
+"""What a row of the gold layer is used for."""
+_METADATA = b"inflight.layer"
+_SHOWN = 10
+
+
+class BadData(InvalidFeatures):
+    """Records that no model may be trained on; the message names each by its source and line, ten of them at most."""
+
+
+class Layer(Struct, frozen=True):
+    """What is known of a layer. `parents` are the ids of the layers that it was made from."""
+
+    id: str
+    kind: Literal["bronze", "silver", "gold"]
+    model: str
+    created_at: datetime
+    path: str
+    rows: int
+    sha256: str = ""
+    """Of the file; empty within the file itself."""
+    parents: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+
+
+class Rows(Struct, frozen=True):
+    """Records that were accepted: decoded features, labels, and for each the group that it is never split from."""
+
+    rows: list[Any]
+    labels: list[Any]
+    groups: list[bytes]
+
+
+# --- bronze to silver: what is accepted ------------------------------------------------------------------------------
+
+
+def validate(model: MLEModel, records: Sequence[Record]) -> Rows:
+    """Decode records as requests are decoded, and check their labels.
+
+    Rows with equal features share a group, so that no row that is measured was fitted on.
+
+    Raises:
+        BadData: a record does not fit the schema, or the labels teach nothing.
+    """
+    labels_of = msgspec.json.Decoder(type(model).Label)
+    rows, labels, groups = [], [], []
+    problems = []
+    for record in records:
+        where = f"{record.source} line {record.number}"
+        try:
+            row = model.decode(record.features)
+        except InvalidFeatures as error:
+            problems.append(f"{where}: {error}")
+            continue
+        try:
+            label = labels_of.decode(record.label)
+        except msgspec.MsgspecError as error:
+            problems.append(f"{where}: label `{model.label_name}`: {error}")
+            continue
+        if label is None or (isinstance(label, float) and not math.isfinite(label)):
+            problems.append(f"{where}: label `{model.label_name}` is missing")
+            continue
+        rows.append(row)
+        labels.append(label)
+        groups.append(group_of(record.group, row))
+    if problems:
+        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        count = f"{len(problems)} of {len(records)} records are not accepted"
+        raise BadData(f"{count}:\n" + "\n".join(problems[:_SHOWN]) + more)
+    if len(types := {type(label) for label in labels}) > 1 and types != {int, float}:
+        raise BadData(f"labels are of several types: {', '.join(sorted(one.__name__ for one in types))}")
+    if labels and all(label == labels[0] for label in labels):
+        raise BadData(f"all {len(labels)} labels are {labels[0]!r}: there is nothing to learn")
+    return Rows(rows, labels, groups)
+
+
+# --- the columns of each layer ---------------------------------------------------------------------------------------
+
+
+def bronze_table(records: Sequence[Record]) -> "pa.Table":
+    """One line a record, as it was found."""
+    import pyarrow as pa
+
+    columns: list[list[Any]] = [
+        [record.source for record in records],
+        [record.number for record in records],
+        [record.group for record in records],
+        [record.features.decode() for record in records],
+        [record.label.decode() for record in records],
+    ]
+    names = (("source", pa.string()), ("number", pa.int64()), ("group", pa.string()))
+    return _table(pa.schema([*names, ("features", pa.string()), ("label", pa.string())]), columns)
+
+
+def silver_table(model: MLEModel, found: Rows, records: Sequence[Record]) -> "pa.Table":
+    """One line an accepted record: `record` counts from 0 and is its place in the bronze layer."""
+    import pyarrow as pa
+
+    fields = msgspec.structs.fields(model.Features)
+    typed = [(field.encode_name, _arrow(inspect.type_info(field.type))) for field in fields]
+    columns: list[list[Any]] = [list(range(len(records))), [record.group for record in records]]
+    for field, (_, kind) in zip(fields, typed, strict=True):
+        values = msgspec.to_builtins([getattr(row, field.name) for row in found.rows])
+        columns.append([_text(value) for value in values] if kind is None else values)
+    label = _arrow_of_labels(model, found.labels)
+    columns.append(found.labels)
+    names = [("record", pa.int64()), ("group", pa.string()), *((name, kind or pa.string()) for name, kind in typed)]
+    return _table(pa.schema([*names, (model.label_name, label)]), columns)
+
+
+def gold_table(model: MLEModel, found: Rows, held_out: Sequence[int]) -> "pa.Table":
+    """One line a row of the silver layer, in its order."""
+    import pyarrow as pa
+
+    inputs = model.columns(found.rows)
+    parts = [FIT] * len(found.rows)
+    for index in held_out:
+        parts[index] = HELD_OUT
+    names = {"record": pa.array(range(len(found.rows)), pa.int64()), "part": pa.array(parts, pa.string())}
+    names |= _inputs(model, inputs)
+    names[model.label_name] = pa.array(found.labels, _arrow_of_labels(model, found.labels))
+    return pa.table(names)
+
+
+def _inputs(model: MLEModel, inputs: Any) -> "dict[str, pa.Array]":
+    import pyarrow as pa
+
+    if hasattr(inputs, "tocsr"):  # Sparse: the positions and values that are not 0, in one column each.
+        csr = inputs.tocsr()
+        return {
+            "input_indices": pa.ListArray.from_arrays(
+                pa.array(csr.indptr, pa.int32()), pa.array(csr.indices, pa.int32())
+            ),
+            "input_values": pa.ListArray.from_arrays(
+                pa.array(csr.indptr, pa.int32()), pa.array(csr.data, pa.float64())
+            ),
+        }
+    matrix = np.asarray(inputs)
+    columns = [matrix] if matrix.ndim == 1 else list(matrix.T)
+    names = model.input_names or [f"input_{index}" for index in range(len(columns))]
+    if len(names) != len(columns):
+        raise ValueError(f"{type(model).__name__}.input_names has {len(names)} names for {len(columns)} columns")
+    return {name: pa.array(np.ascontiguousarray(column)) for name, column in zip(names, columns, strict=True)}
+
+
+def _arrow(info: inspect.Type) -> Any:
+    """The parquet type of a field; None where its values are written as JSON texts."""
+    import pyarrow as pa
+
+    names = kinds(info) - {"null"}
+    if names == {"text"}:
+        return pa.string()
+    if names == {"bool"}:
+        return pa.bool_()
+    if names == {"number"}:
+        return pa.float64() if _holds_decimals(info) else pa.int64()
+    return None
+
+
+def _holds_decimals(info: inspect.Type) -> bool:
+    if isinstance(info, inspect.Metadata):
+        return _holds_decimals(info.type)
+    if isinstance(info, inspect.UnionType):
+        return any(_holds_decimals(one) for one in info.types)
+    return isinstance(info, inspect.FloatType)
+
+
+def _arrow_of_labels(model: MLEModel, labels: Sequence[Any]) -> Any:
+    import pyarrow as pa
+
+    declared = _arrow(inspect.type_info(type(model).Label))
+    if declared is not None or not labels:
+        return declared or pa.string()
+    return pa.float64() if {type(label) for label in labels} == {int, float} else pa.array(labels[:1]).type
+
+
+def _table(schema: Any, columns: Sequence[Sequence[Any]]) -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def write(
+    folder: Path,
+    kind: Literal["bronze", "silver", "gold"],
+    model: MLEModel,
+    table: "pa.Table",
+    *,
+    parents: Sequence[Layer] = (),
+    sources: Sequence[Source] = (),
+) -> Layer:
+    """Keep a layer as ``<folder>/<model>/<kind>/<id>.parquet``; the id holds the moment, in UTC.
+
+    Raises:
+        OSError: it can't be written; then no part of it is there.
+    """
+    import pyarrow.parquet as pq
+
+    now = datetime.now(UTC)
+    name = f"{kind}-{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
+    path = folder / model.name / kind / f"{name}.parquet"
+    layer = Layer(
+        id=name,
+        kind=kind,
+        model=model.name,
+        created_at=now,
+        path=str(path),
+        rows=table.num_rows,
+        parents=tuple(parent.id for parent in parents),
+        sources=tuple(sources),
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata({_METADATA: msgspec.json.encode(layer)}), buffer)
+    content = buffer.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.replace(path, content)
+    return msgspec.structs.replace(layer, sha256=hashlib.sha256(content).hexdigest())
+
+
+def read(path: Path) -> "tuple[Layer, pa.Table]":
+    """A layer and its table.
+
+    Raises:
+        ValueError: the file is no layer.
+        OSError: it can't be read.
+    """
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    if not (about := (table.schema.metadata or {}).get(_METADATA)):
+        raise ValueError(f"{path} is a parquet file, but no layer of a training")
+    return msgspec.json.decode(about, type=Layer), table
+
+
+def rows_of(model: MLEModel, silver: "pa.Table") -> tuple[list[Any], list[Any]]:
+    """The decoded rows and the labels that a silver layer holds."""
+    fields = msgspec.structs.fields(model.Features)
+    texts = {field.encode_name for field in fields if _arrow(inspect.type_info(field.type)) is None}
+    names = [field.encode_name for field in fields]
+    rows = []
+    for found in silver.select(names).to_pylist():
+        values = {name: msgspec.json.decode(v) if name in texts and v is not None else v for name, v in found.items()}
+        rows.append(msgspec.convert(values, model.Features))
+    return rows, silver[model.label_name].to_pylist()

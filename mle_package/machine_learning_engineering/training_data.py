@@ -1,0 +1,75 @@
+"""From sources to rows that are ready to fit, by way of the three layers."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from machine_learning_engineering import layers
+from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training_evaluation import split
+from machine_learning_engineering.training_sources import collect
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.prediction_log import PredictionLog
+
+
+class Parts(NamedTuple):
+    """The rows to fit on, with their labels and groups, and the rows and labels that are held out."""
+
+    rows: list[Any]
+    labels: list[Any]
+    groups: list[bytes]
+    held_out: list[Any]
+    held_out_labels: list[Any]
+
+
+def prepare(
+    model_class: type[MLEModel],
+    settings: Settings,
+    sources: Sequence[str],
+    examples: Iterable[Example] | None,
+    *,
+    logs: "Mapping[str, PredictionLog] | None",
+    tell: Callable[[str], None],
+    note: Callable[..., None],
+) -> Parts:
+    """Write the layers, and read the rows back from the silver one: what is trained on is what was kept.
+
+    Args:
+        logs: see `training_sources.collect`.
+        tell: told of each step as it begins.
+        note: given fields of the training's entry as they become known, so that a failed training has them too.
+
+    Raises:
+        SourceUnreadable: a source can't be read.
+        DatasetUnavailable: the model's dataset can't be had.
+        BadData: records don't fit the model's schema.
+        ValueError: there are too few rows.
+        OSError: a layer can't be written.
+    """
+    model, folder = model_class(), settings.layers_dir
+    tell("reading the data")
+    found = collect(model_class, settings, sources, examples=examples, logs=logs)
+    note(sources=found.sources, training_data_sha256=found.sha256)
+    bronze = layers.write(folder, "bronze", model, layers.bronze_table(found.records), sources=found.sources)
+    note(layers={"bronze": bronze})
+    tell(f"checking {len(found.records)} records")
+    accepted = layers.validate(model, found.records)
+    fitting, held_out = split(len(accepted.rows), settings.seed, accepted.groups)
+    table = layers.silver_table(model, accepted, found.records)
+    silver = layers.write(folder, "silver", model, table, parents=[bronze])
+    gold = layers.write(folder, "gold", model, layers.gold_table(model, accepted, held_out), parents=[silver])
+    note(
+        layers={"bronze": bronze, "silver": silver, "gold": gold},
+        rows_trained=len(fitting),
+        rows_held_out=len(held_out),
+    )
+    rows, labels = layers.rows_of(model, layers.read(Path(silver.path))[1])
+    return Parts(
+        [rows[index] for index in fitting],
+        [labels[index] for index in fitting],
+        [accepted.groups[index] for index in fitting],
+        [rows[index] for index in held_out],
+        [labels[index] for index in held_out],
+    )

@@ -1,0 +1,305 @@
+"""The whole training of a model: layers of data, candidates compared, the best one kept, everything logged.
+
+One pipeline for every model. Whatever goes wrong in it, the champion stays what it was until the last step.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from machine_learning_engineering import training_log
+from machine_learning_engineering.layers import BadData
+from machine_learning_engineering.manifest import Lineage, Manifest
+from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.profile import reference_profile
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training import promote_if_better
+from machine_learning_engineering.training_data import prepare
+from machine_learning_engineering.training_evaluation import (
+    FEW_ROWS,
+    Estimate,
+    FitFailed,
+    Fold,
+    cross_validation,
+    folds,
+    measure,
+    naming,
+    of_folds,
+    of_held_out,
+    rows_per_second,
+    score,
+)
+from machine_learning_engineering.training_log import TrainedModel, TrainingEntry
+from machine_learning_engineering.training_selection import Plan, best, choose, plan, search
+from machine_learning_engineering.training_sources import SourceUnreadable
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.prediction_log import PredictionLog
+
+__all__ = ["BadData", "FitFailed", "Report", "SourceUnreadable", "run_training"]
+
+_SEARCH_FOLDS = 4
+
+
+Report = Callable[[str, int, int], None]
+"""Told of each step as it begins, with how many fits are done, of how many (0 of 0 while there are none to count)."""
+
+
+def run_training(
+    model_class: type[MLEModel],
+    settings: Settings,
+    *,
+    sources: Sequence[str] = (),
+    examples: Iterable[Example] | None = None,
+    logs: "Mapping[str, PredictionLog] | None" = None,
+    report: Report = lambda step, done, total: None,
+) -> TrainingEntry:
+    """Compare a model's candidates on data, keep each in the history and the best in the registry, and log it all.
+
+    The same data, settings and versions of the libraries give the same models and the same metrics; only speeds differ.
+
+    Args:
+        sources: see `training_sources.collect`; those of the settings by default.
+        examples: labelled rows, instead of any source.
+        logs: further prediction logs by the names that `sources` has for them.
+
+    Returns:
+        The entry that was added to the training log. The log has an entry for a failed training too, if it can be
+        written.
+
+    Raises:
+        SourceUnreadable: the data can't be read.
+        DatasetUnavailable: the model's dataset can't be had.
+        BadData: records don't fit the model's schema.
+        ValueError: there are too few rows, or two candidates of one name.
+        FitFailed: a candidate can't be fitted or measured.
+        RegistryError: a model can't be kept.
+        OSError: something can't be written.
+        ImportError: the extra `training` is not installed.
+    """
+    _check_installed()
+    started_at, started = datetime.now(UTC), time.monotonic()
+    entry = TrainingEntry(
+        run_id=f"training-{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}",
+        outcome="completed",
+        model=model_class.name,
+        started_at=started_at,
+        seconds=0.0,
+        seed=settings.seed,
+        libraries=training_log.libraries(),
+    )
+    training = _Training(model_class, settings, entry, started, report)
+    try:
+        training.prepare(sources or [settings.train_data_source], examples, logs)
+        training.compare()
+        training.publish()
+    except BaseException as error:
+        try:
+            training.finish(outcome="failed", error=f"{type(error).__name__}: {error}")
+        except OSError as unlogged:
+            error.add_note(f"The training log could not be written either: {unlogged}")
+        raise
+    return training.entry
+
+
+def _check_installed() -> None:
+    if missing := [name for name in ("pyarrow", "optuna") if find_spec(name) is None]:
+        raise ImportError(
+            f"comparing candidates needs {' and '.join(missing)}: "
+            'pip install "machine-learning-engineering[training]"; `training.train` does without'
+        )
+
+
+class _Training:
+    """One training in its three steps; `entry` grows with each."""
+
+    def __init__(
+        self, model_class: type[MLEModel], settings: Settings, entry: TrainingEntry, started: float, report: Report
+    ) -> None:
+        self.entry = entry
+        self._model_class = model_class
+        self._settings = settings
+        self._started = started
+        self._report = report
+        self._done = self._total = 0
+        self._fitted: list[MLEModel] = []
+
+    def prepare(
+        self,
+        sources: Sequence[str],
+        examples: Iterable[Example] | None,
+        logs: "Mapping[str, PredictionLog] | None",
+    ) -> None:
+        """Make the layers."""
+        self._parts = prepare(
+            self._model_class, self._settings, sources, examples, logs=logs, tell=self._tell, note=self._grow
+        )
+
+    # --- candidates --------------------------------------------------------------------------------------------------
+
+    def compare(self) -> None:
+        """Search, cross-validate and fit each candidate, keep it in the history, and choose one."""
+        groups, seed = self._parts.groups, self._settings.seed
+        plans = plan(self._model_class().candidates(), self._settings.train_n_models)
+        compared = cross_validation(groups, seed)
+        # Other folds than the candidates are compared on. One will do where there are many rows.
+        searched = folds(groups, _SEARCH_FOLDS, seed + 1_000)[: _SEARCH_FOLDS if len(groups) < FEW_ROWS else 1]
+        self._total = sum(
+            len(compared) + 1 + (one.configurations * len(searched) if _is_searched(one) else 0) for one in plans
+        )
+        for planned in plans:
+            self._grow(models=[*self.entry.models, self._candidate(planned, compared, searched)])
+        metric = self._model_class.primary_metric
+        estimates = [(model.candidate, model.cross_validation[metric]) for model in self.entry.models]
+        chosen, why = choose(metric, estimates)
+        self._chosen = self._fitted[chosen]
+        self._grow(chosen=self.entry.models[chosen].id, selection=why)
+
+    def _candidate(self, planned: Plan, compared: Sequence[Fold], searched: Sequence[Fold]) -> TrainedModel:
+        candidate, started = planned.candidate, time.monotonic()
+        primary = self._model_class.primary_metric
+
+        def scored(params: Mapping[str, Any]) -> float:
+            self._tell(f"searching {candidate.name}")
+            scores = [self._score(planned, params, fold) for fold in searched]
+            return sum(one[primary] for one in scores) / len(scores)
+
+        trials = search(planned, scored, self._settings.seed) if _is_searched(planned) else []
+        params = best(trials).params if trials else {}
+        self._tell(f"cross-validating {candidate.name}")
+        estimates = of_folds([self._score(planned, params, fold) for fold in compared])
+        self._tell(f"fitting {candidate.name}")
+        model = self._model_class()
+        with naming(planned.candidate.name):
+            self._fit(planned, params, model, self._parts.rows, self._parts.labels)
+            speed = rows_per_second(model, self._parts.rows)
+        self._advance()
+        self._fitted.append(model)
+        model_id = f"{model.name}-{self.entry.run_id.removeprefix('training-')}-{candidate.name}"
+        used = msgspec.to_builtins({**candidate.defaults, **params}, enc_hook=repr)
+        version = self._save(
+            Registry(self._settings.history_dir),
+            model,
+            {metric: estimate.mean for metric, estimate in estimates.items()},
+            {"model_id": model_id, "candidate": candidate.name, "params": used, "metrics_of": "cross-validation"},
+        )
+        return TrainedModel(
+            id=model_id,
+            candidate=candidate.name,
+            params=used,
+            history_version=version,
+            cross_validation=estimates,
+            rows_per_second=speed,
+            seconds=round(time.monotonic() - started, 3),
+            trials=trials,
+        )
+
+    def _score(self, planned: Plan, params: Mapping[str, Any], fold: Fold) -> dict[str, float]:
+        with naming(planned.candidate.name):
+            found = score(
+                self._model_class,
+                self._parts.rows,
+                self._parts.labels,
+                fold,
+                lambda model, rows, labels: self._fit(planned, params, model, rows, labels),
+            )
+        self._advance()
+        return found
+
+    def _fit(
+        self, planned: Plan, params: Mapping[str, Any], model: MLEModel, rows: list[Any], labels: list[Any]
+    ) -> None:
+        model.fit(rows, labels, seed=self._settings.seed, candidate=planned.candidate, params=params)
+
+    # --- the registry and the log ------------------------------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Measure the chosen model on the held-out rows, save it, and promote it if it is better than the champion."""
+        model, parts = self._chosen, self._parts
+        self._tell(f"measuring on {len(parts.held_out)} rows")
+        predictions = model.predict(parts.held_out)
+        held_out: dict[str, Estimate] = of_held_out(model, predictions, parts.held_out_labels, self._settings.seed)
+        metrics = {metric: estimate.mean for metric, estimate in held_out.items()}
+        self._tell("saving")
+        registry = Registry(self._settings.sota_dir)
+        [trained] = [one for one in self.entry.models if one.id == self.entry.chosen]
+        version = self._save(
+            registry,
+            model,
+            metrics,
+            {
+                "model_id": trained.id,
+                "candidate": trained.candidate,
+                "params": trained.params,
+                "metrics_of": "held-out rows",
+                "rows_trained": self.entry.rows_trained,
+                "rows_held_out": self.entry.rows_held_out,
+                "dataset_sha256": model.dataset_sha256,
+            },
+            profile=reference_profile(model, parts.rows, predictions, parts.held_out_labels),
+        )
+        self._grow(metrics=metrics, held_out=held_out, version=version)
+        # The log first: a champion that no log knows of must not come into being.
+        promote_if_better(
+            registry,
+            self._model_class,
+            version,
+            measured=self._champion_metric,
+            decided=lambda promoted, reason: self.finish(promoted=promoted, reason=reason),
+        )
+
+    def _champion_metric(self, champion: MLEModel, manifest: Manifest) -> float:
+        """Both must be measured on the same rows: if its own held-out rows were others, the champion answers these."""
+        metric = champion.primary_metric
+        same_rows = (manifest.training_data_sha256, manifest.seed) == (
+            self.entry.training_data_sha256,
+            self.entry.seed,
+        )
+        if same_rows and metric in manifest.metrics:
+            return manifest.metrics[metric]
+        return measure(champion, self._parts.held_out, self._parts.held_out_labels)[metric]
+
+    def _save(
+        self, registry: Registry, model: MLEModel, metrics: Mapping[str, float], params: dict[str, Any], **more: Any
+    ) -> str:
+        return registry.save(
+            model,
+            metrics=metrics,
+            training_data_sha256=self.entry.training_data_sha256,
+            seed=self._settings.seed,
+            params=params,
+            lineage=Lineage(
+                training_run=self.entry.run_id,
+                datasets={layer.id: layer.sha256 for layer in self.entry.layers.values()},
+            ),
+            **more,
+        )
+
+    def finish(self, **changes: Any) -> None:
+        """Add the entry to the training log.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        self._grow(seconds=round(time.monotonic() - self._started, 3), **changes)
+        training_log.append(self._settings.training_log, self.entry)
+
+    def _grow(self, **changes: Any) -> None:
+        self.entry = msgspec.structs.replace(self.entry, **changes)
+
+    def _tell(self, step: str) -> None:
+        self._report(f"{self._model_class.name}: {step}", self._done, self._total)
+
+    def _advance(self) -> None:
+        self._done += 1
+
+
+def _is_searched(planned: Plan) -> bool:
+    """Whether there are params to choose among, or to be suggested."""
+    return planned.configurations > 1 or not planned.defaults

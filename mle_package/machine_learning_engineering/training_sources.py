@@ -1,0 +1,302 @@
+"""Where a training's examples come from: the model's own dataset, files, folders of files, or the prediction log.
+
+Nothing is judged here: an example is carried on as JSON texts, with the place where it was found, so that whatever is
+wrong with it can be told with its file and line.
+"""
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct, inspect
+
+from machine_learning_engineering import durable
+from machine_learning_engineering.json_values import kinds
+from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.settings import Settings
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.prediction_log import PredictionLog
+
+DATASET = "dataset"
+LOG = "log"
+GIVEN = "examples"
+# What a stored layer has beside an example's own fields.
+LAYER_FIELDS = ("record", "source", "group")
+
+
+class SourceUnreadable(ValueError):
+    """A source holds no examples that can be read; the message names it and the fix."""
+
+
+class Record(NamedTuple):
+    """One example as it was found: `features` and `label` are JSON texts, `number` counts from 1 within `source`."""
+
+    source: str
+    number: int
+    features: bytes
+    label: bytes
+    group: str | None
+
+
+class Source(Struct, frozen=True):
+    """One file, dataset or log that was read. `kept` is where the raw file is kept, empty if there is none.
+
+    `sha256` is the digest of the raw file; where there is none, of the records.
+    """
+
+    name: str
+    sha256: str
+    rows: int
+    kept: str = ""
+
+
+class Found(NamedTuple):
+    """All records of all sources in their order, and the digest of features and labels alone."""
+
+    records: list[Record]
+    sources: list[Source]
+    sha256: str
+
+
+def collect(
+    model_class: type[MLEModel],
+    settings: Settings,
+    sources: Sequence[str],
+    *,
+    examples: Iterable[Example] | None = None,
+    logs: "Mapping[str, PredictionLog] | None" = None,
+) -> Found:
+    """Read sources one after another; raw files are kept below the layers' folder, by their digests.
+
+    Args:
+        sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path of a file or a folder.
+        examples: instead of any source.
+        logs: further prediction logs by their names, each a source like ``log``.
+
+    Raises:
+        SourceUnreadable: a source is missing, empty, of an unknown kind, or a line of it is no example.
+        DatasetUnavailable: the model's dataset can't be had.
+        OSError: a file can't be read, or its copy can't be written.
+    """
+    records: list[Record] = []
+    found: list[Source] = []
+    if examples is not None:
+        _add(records, found, GIVEN, _of_examples(GIVEN, examples))
+    for source in sources if examples is None else ():
+        if source == DATASET:
+            _add(records, found, DATASET, _of_examples(DATASET, model_class.examples(settings.data_dir)))
+            if model_class.dataset_sha256:
+                found[-1] = msgspec.structs.replace(found[-1], sha256=model_class.dataset_sha256)
+        elif (name := source.partition(":")[0]) in (logs or {}):
+            _add(records, found, source, _of_log(model_class, (logs or {})[name], source))
+        elif name == LOG:
+            _add(records, found, source, _of_log_file(model_class, settings.prediction_log, source))
+        else:
+            for path in _files(Path(source)):
+                content = path.read_bytes()
+                _add(records, found, str(path), _of_file(model_class, path, content))
+                digest = hashlib.sha256(content).hexdigest()
+                kept = settings.layers_dir / "raw" / digest / path.name
+                if not kept.exists():
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    durable.replace(kept, content)
+                found[-1] = msgspec.structs.replace(found[-1], sha256=digest, kept=str(kept))
+    return Found(records, found, digest_of((record.features, record.label) for record in records))
+
+
+def digest_of(pairs: Iterable[tuple[bytes, bytes]]) -> str:
+    """The digest of a training's data: features and labels as JSON texts, in their order."""
+    digest = hashlib.sha256()
+    for features, label in pairs:
+        digest.update(features + b"\t" + label + b"\n")
+    return digest.hexdigest()
+
+
+def example_of_line(model_class: type[MLEModel], line: Mapping[str, str]) -> Example:
+    """See `MLEModel.example_of_line`: a cell becomes the kind of value that its field takes, if it can."""
+    features: dict[str, Any] = {}
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(model_class.Features)}
+    for name, cell in line.items():
+        if name == model_class.label_name or (name in LAYER_FIELDS and name not in types) or cell == "":
+            continue
+        features[name] = _value(cell, kinds(inspect.type_info(types.get(name, Any))))
+    if not (label := line.get(model_class.label_name, "")):
+        raise SourceUnreadable(f"there is no label in the column `{model_class.label_name}`")
+    value = _value(label, kinds(inspect.type_info(model_class.Label)))
+    if isinstance(value, int | str) and kinds(inspect.type_info(model_class.Label)) == {"bool"}:
+        value = {"0": False, "1": True, "false": False, "true": True}.get(label.lower(), value)
+    return Example(features, value, line.get("group") or None)
+
+
+def _value(cell: str, accepted: set[str]) -> Any:
+    if "text" in accepted:
+        return cell
+    try:
+        return msgspec.json.decode(cell)
+    except msgspec.DecodeError:
+        return cell  # The schema refuses it by the name of its field.
+
+
+def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[Record]) -> None:
+    ones = list(ones)
+    if not ones:
+        raise SourceUnreadable(f"{name} holds no examples")
+    records += ones
+    found.append(Source(name, digest_of((record.features, record.label) for record in ones), len(ones)))
+
+
+def _of_examples(source: str, examples: Iterable[Example]) -> Iterator[Record]:
+    encode = msgspec.json.encode
+    for number, example in enumerate(examples, start=1):
+        yield Record(source, number, encode(example.features), encode(example.label), example.group)
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder by their names; hidden ones are left out."""
+    if not path.is_dir():
+        if not path.exists():
+            raise SourceUnreadable(f"{path} is neither a file nor a folder, nor `{DATASET}` nor `{LOG}`")
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not files:
+        raise SourceUnreadable(f"the folder {path} holds no files")
+    return files
+
+
+def _of_file(model_class: type[MLEModel], path: Path, content: bytes) -> Iterator[Record]:
+    if (read := _READERS.get(path.suffix.lower())) is None:
+        raise SourceUnreadable(
+            f"{path} is none of {', '.join(sorted(_READERS))}: rename it or take it out of the folder"
+        )
+    try:
+        rows = read(model_class, content)
+        for number, example in rows:
+            yield from (
+                record._replace(number=number, group=example.group) for record in _of_examples(str(path), [example])
+            )
+    except (ValueError, RecursionError) as error:
+        where = f"{path} {error}" if isinstance(error, _BadLine) else f"{path} can't be read: {error}"
+        raise SourceUnreadable(where) from error
+
+
+class _BadLine(ValueError):
+    def __init__(self, number: int, error: Exception) -> None:
+        super().__init__(f"line {number}: {error}")
+
+
+Numbered = Iterator[tuple[int, Example]]
+
+
+def _csv(model_class: type[MLEModel], content: bytes) -> Numbered:
+    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), restkey="", strict=True)
+    try:
+        for line in reader:
+            if "" in line or None in line.values():
+                raise ValueError(
+                    f"it has another number of cells than the header, which has {len(reader.fieldnames or ())}"
+                )
+            yield reader.line_num, model_class.example_of_line(line)
+    except csv.Error as error:  # Raised before the line is counted.
+        raise _BadLine(reader.line_num + 1, error) from error
+    except (ValueError, KeyError) as error:
+        raise _BadLine(reader.line_num, error) from error
+
+
+def _jsonl(model_class: type[MLEModel], content: bytes) -> Numbered:
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, _example_of_object(model_class, msgspec.json.decode(line, type=dict[str, Any]))
+        except (ValueError, RecursionError) as error:
+            raise _BadLine(number, error) from error
+
+
+def _parquet(model_class: type[MLEModel], content: bytes) -> Numbered:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"it is no parquet file: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        try:
+            yield number, _example_of_object(model_class, row)
+        except ValueError as error:
+            raise _BadLine(number, error) from error
+
+
+def _example_of_object(model_class: type[MLEModel], found: dict[str, Any]) -> Example:
+    """Of `{"features": {...}, "label": ...}`, or of one flat object with the label among its fields."""
+    known = {field.encode_name for field in msgspec.structs.fields(model_class.Features)}
+    group = None if "group" in known else found.pop("group", None)
+    if isinstance(found.get("features"), dict) and "features" not in known:
+        features, name = found["features"], "label"
+    else:
+        name = model_class.label_name
+        features = {key: v for key, v in found.items() if key != name and (key in known or key not in LAYER_FIELDS)}
+    if found.get(name) is None:
+        raise ValueError(f"there is no label in `{name}`")
+    return Example(features, found[name], group)
+
+
+_READERS: dict[str, Callable[[type[MLEModel], bytes], Numbered]] = {
+    ".csv": _csv,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".parquet": _parquet,
+}
+
+
+def _of_log_file(model_class: type[MLEModel], path: Path, source: str) -> Iterator[Record]:
+    from machine_learning_engineering.prediction_log import PredictionLogError, SqlitePredictionLog
+
+    if not path.exists():
+        raise SourceUnreadable(f"there is no prediction log at {path}")
+    try:
+        with SqlitePredictionLog(path) as log:
+            yield from _of_log(model_class, log, source)
+    except PredictionLogError as error:
+        raise SourceUnreadable(str(error)) from error
+
+
+def _of_log(model_class: type[MLEModel], log: "PredictionLog", source: str) -> Iterator[Record]:
+    """The requests that have a label, in the log or in the file of labels."""
+    from machine_learning_engineering.prediction_log import PredictionLogError
+
+    name, _, file = source.partition(":")
+    labels = labels_of_file(Path(file)) if file else {}
+    number = 0
+    try:
+        for logged in log.read(model_class.name):
+            label = labels.get(logged.request_id, logged.label)
+            if isinstance(label, Raw):
+                number += 1
+                yield Record(source, number, bytes(logged.features), bytes(label), None)
+    except PredictionLogError as error:
+        raise SourceUnreadable(str(error)) from error
+    if not number:
+        raise SourceUnreadable(
+            f"no request for `{model_class.name}` in the prediction log has a label: give {name}:LABELS_FILE"
+        )
+
+
+def labels_of_file(path: Path) -> dict[str, Raw]:
+    """The JSON text of each label by request id, of a .csv or .jsonl file with the columns request_id and label."""
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".csv":
+            lines: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+            return {line["request_id"]: Raw(msgspec.json.encode(_value(line["label"], set()))) for line in lines}
+        lines = (msgspec.json.decode(line, type=dict[str, Any]) for line in content.splitlines() if line.strip())
+        return {line["request_id"]: Raw(msgspec.json.encode(line["label"])) for line in lines}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SourceUnreadable(
+            f"the labels in {path} can't be read ({error}): it needs request_id and label"
+        ) from error
