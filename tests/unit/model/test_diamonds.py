@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from model.diamonds import Diamonds
-from model.diamonds.features import DiamondFeatures, columns
+from model.diamonds.features import GRADES, INPUTS, DiamondFeatures, columns
+from model.diamonds.preprocessing import LogTerms
 
 
 def diamond(**changes) -> DiamondFeatures:
@@ -42,3 +43,24 @@ def test_columns_are_what_the_estimator_takes_without_a_copy():
 def test_whole_numbers_are_accepted_as_numbers():
     raw = b'{"carat":1,"cut":"Good","color":"E","clarity":"VS2","depth":61,"table":55,"x":5,"y":5,"z":3}'
     assert Diamonds().decode(raw).carat == 1.0
+
+
+def test_inputs_have_the_names_and_grades_the_counts_that_they_say():
+    best = columns([diamond(cut="Ideal", color="D", clarity="IF")])[0]
+    assert len(INPUTS) == len(best) == len(Diamonds.input_names)
+    assert {name: best[INPUTS.index(name)] + 1 for name in GRADES} == GRADES
+
+
+def test_terms_of_the_linear_model():
+    matrix = columns([diamond(carat=1.0, x=0), diamond(carat=np.e)])
+    before = matrix.copy()
+    terms = LogTerms().fit_transform(matrix)
+    assert terms.shape == (2, 51)
+    assert np.isfinite(terms).all()
+    # The logarithm of the weight, its square and its cube; which lengths are unknown; one grade of each kind.
+    assert terms[:, :3].tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert terms[:, 8:11].tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert terms[:, 11:31].sum(axis=1).tolist() == [3, 3]
+    assert (terms[1, 31:] == terms[1, 11:31]).all()
+    assert not terms[0, 31:].any()
+    assert np.array_equal(matrix, before, equal_nan=True)
