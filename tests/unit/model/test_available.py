@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,10 @@ class Elsewhere(MLEModel):
     name = "elsewhere"
 
 
+class Nameless(MLEModel):
+    """Not finished."""
+
+
 NOT_A_MODEL = object()
 
 
@@ -27,7 +32,10 @@ def install(monkeypatch, attribute: str) -> None:
 
 
 def test_each_folder_is_a_model_by_the_name_of_its_class():
-    assert model.available() == {"diamonds": Diamonds, "titanic": Titanic}
+    found = model.available()
+    assert {"diamonds": Diamonds, "titanic": Titanic}.items() <= found.items()
+    folders = {file.parent.name for file in Path(model.__file__).parent.glob("*/__init__.py")}
+    assert {cls.__module__.split(".")[1] for cls in found.values()} == folders
 
 
 def test_an_installed_package_adds_its_model(monkeypatch):
@@ -38,6 +46,18 @@ def test_an_installed_package_adds_its_model(monkeypatch):
 def test_an_entry_point_that_is_no_model_is_named(monkeypatch):
     install(monkeypatch, "NOT_A_MODEL")
     with pytest.raises(TypeError, match=r"entry point .*NOT_A_MODEL must give a subclass of MLEModel"):
+        model.available()
+
+
+def test_a_model_without_a_name_is_named_by_its_class(monkeypatch):
+    install(monkeypatch, "Nameless")
+    with pytest.raises(TypeError, match=r"Nameless\.name is not set"):
+        model.available()
+
+
+def test_an_entry_point_that_can_not_be_imported_is_named(monkeypatch):
+    install(monkeypatch, "Gone")
+    with pytest.raises(ImportError, match=r"offers the model `any`, but .*:Gone can't be imported .*: repair or"):
         model.available()
 
 

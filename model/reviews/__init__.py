@@ -1,0 +1,7 @@
+"""What a review of a product thinks of it: positive, neutral or negative, from its title and text."""
+
+from model.reviews.model import Reviews
+
+MODEL = Reviews
+
+__all__ = ["MODEL", "Reviews"]

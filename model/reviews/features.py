@@ -1,0 +1,66 @@
+"""What a request about a review holds, what it is answered, and how stars, scores and classes belong together."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from model.reviews.text import marked_terms, split_sentences
+
+Label = Literal["negative", "neutral", "positive"]
+Stars = Annotated[float, Meta(ge=1, le=5, description="One person's stars, or the mean of several.")]
+LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
+
+
+class ReviewFeatures(Struct, frozen=True, forbid_unknown_fields=True):
+    """One review. A title counts as a sentence before the text."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=20_000, description="In English; one sentence or many.")]
+    title: Annotated[str, Meta(max_length=500, description="The headline of the review.")] | None = None
+
+
+class Probabilities(Struct, frozen=True):
+    """How probable each class is; they add up to 1."""
+
+    negative: float
+    neutral: float
+    positive: float
+
+
+class ReviewPrediction(Struct, frozen=True):
+    """What a review thinks.
+
+    `score` lies between 0, the worst, and 1, the best; `label` is the third of that range that it falls into.
+    `probabilities` tell how sure that is: the most probable class may be another one than `label` where all are close.
+    `sentence_scores` has a score for each sentence, the title's first; it is empty for a text without words.
+    """
+
+    score: float
+    label: Label
+    probabilities: Probabilities
+    sentence_scores: tuple[float, ...]
+
+
+def scaled(stars: float) -> float:
+    """Stars from 1 to 5 as a score from 0 to 1."""
+    return (stars - 1.0) / 4.0
+
+
+def third(score: float) -> int:
+    """The position in `LABELS` of the class of a score; a limit belongs to the middle."""
+    return 0 if score < 1 / 3 else 1 if score <= 2 / 3 else 2
+
+
+def columns(rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
+    """For each review the list of its sentences, each as its terms parted by spaces."""
+    found = np.empty(len(rows), dtype=object)
+    for index, row in enumerate(rows):
+        found[index] = [marked_terms(sentence) for sentence in sentences_of(row)]
+    return found
+
+
+def sentences_of(row: ReviewFeatures) -> list[str]:
+    """The sentences of the title and then of the text."""
+    return (split_sentences(row.title) if row.title else []) + split_sentences(row.text)

@@ -1,0 +1,282 @@
+"""How a review becomes sentences, terms, a score and a class."""
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from machine_learning_engineering.checks import LAWS, check_law, prepare
+from machine_learning_engineering.model import Example, InvalidFeatures
+from machine_learning_engineering.registry import Registry
+from model.reviews import Reviews, dataset
+from model.reviews.dataset import RatedSentence, stars
+from model.reviews.estimator import ReviewRegressor
+from model.reviews.features import LABELS, ReviewFeatures, columns, scaled, sentences_of, third
+from model.reviews.text import MAX_SENTENCES, marked_terms, split_sentences
+
+GOOD = [
+    "i love it",
+    "great picture and great sound",
+    "excellent value, very happy",
+    "works great",
+    "highly recommended",
+]
+BAD = ["it broke after a day", "terrible picture", "do not buy it", "it does not work", "a waste of money"]
+SO_SO = ["it is ok", "it has a remote", "average sound", "it does what it says", "nothing special"]
+
+
+def corpus() -> list[Example]:
+    """45 reviews: the bad have 1 or 1.5 stars, the others 3 or 3.3, the good 5 or 4.6."""
+    found = []
+    for number in range(15):
+        for parts, rating in ((BAD, 1.0), (SO_SO, 3.0), (GOOD, 5.0)):
+            text = ". ".join([parts[number % 5], parts[(number + 1) % 5], parts[(number + 3) % 5]]) + "."
+            odd = {1.0: 1.5, 3.0: 3.3, 5.0: 4.6}[rating]
+            found.append(Example({"title": None, "text": text}, odd if number % 2 else rating))
+    return found
+
+
+@pytest.fixture(scope="module")
+def subject():
+    """A model fitted to the small corpus."""
+    return prepare(Reviews, examples=corpus())
+
+
+@pytest.fixture(scope="module")
+def model(subject) -> Reviews:
+    return subject.model
+
+
+def review(text: str, title: str | None = None) -> ReviewFeatures:
+    return ReviewFeatures(text=text, title=title)
+
+
+# --- sentences and terms ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("It cost $3.50 at dpreview.com. Fine.", ["It cost $3.50 at dpreview.com.", "Fine."]),
+        ("Mr. Smith vs. me, e.g. here. Yes.", ["Mr. Smith vs. me, e.g. here.", "Yes."]),
+        ('He said "great!" Then it broke.', ['He said "great!"', "Then it broke."]),
+        ("(It works.) Really", ["(It works.)", "Really"]),
+        ("well... it works", ["well...", "it works"]),
+        ("a title\nand a text\r\n\r\nof lines", ["a title", "and a text", "of lines"]),
+        ("no stop at a line's end, Mr.\nSmith", ["no stop at a line's end, Mr.", "Smith"]),
+        ("* * *\n ... \n-\n fine", ["fine"]),
+        ("!", ["!"]),
+        ("  ", []),
+    ],
+)
+def test_sentences_end_where_a_reader_would_end_them(text, sentences):
+    assert split_sentences(text) == sentences
+
+
+@given(st.text(alphabet="ab1.!?\"') \n\u00e9\u597d", max_size=300))
+def test_no_letter_is_lost_or_moved_by_splitting(text):
+    sentences = split_sentences(text)
+    assert [c for c in "".join(sentences) if c.isalnum()] == [c for c in text if c.isalnum()]
+    assert all(sentence and sentence == sentence.strip() and sentence in text for sentence in sentences)
+    assert len(sentences) <= MAX_SENTENCES
+
+
+def test_what_follows_the_last_sentence_that_is_told_apart_belongs_to_it():
+    sentences = split_sentences("Good. " * 500)
+    assert len(sentences) == MAX_SENTENCES
+    assert sentences[-1].count("Good.") == 500 - MAX_SENTENCES + 1
+
+
+@pytest.mark.parametrize(
+    ("sentence", "terms"),
+    [
+        ("I LOVE it!", "i love it !"),
+        ("It isn't a very good camera at all", "it isn't a_not very_not good_not camera at all"),
+        ("It isn\u2019t good", "it isn't good_not"),
+        ("not good, really", "not good_not really"),
+        ("no good but cheap", "no good_not but cheap"),
+        ("dont buy", "dont buy_not"),
+        ("4 of 5 stars (2004)", "of stars"),
+        ("...", ""),
+    ],
+)
+def test_words_after_a_negation_are_marked(sentence, terms):
+    assert marked_terms(sentence) == terms
+
+
+def test_a_title_is_the_first_sentence():
+    assert sentences_of(review("It works. I like it.", "Great")) == ["Great", "It works.", "I like it."]
+    assert sentences_of(review("It works.", "")) == sentences_of(review("It works.")) == ["It works."]
+    assert columns([review("It works.", "Great"), review("!")]).tolist() == [["great", "it works"], ["!"]]
+    assert columns([]).shape == (0,)
+
+
+# --- stars, scores and classes ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("rating", "expected"), [(-4, 1), (-2, 1), (-0.5, 2.5), (0, 3), (1.25, 4.25), (2, 5), (4, 5)])
+def test_a_point_of_the_mean_rating_is_a_star(rating, expected):
+    assert stars(rating) == expected
+
+
+@pytest.mark.parametrize(("of_stars", "score"), [(1, 0), (2, 0.25), (3, 0.5), (4, 0.75), (5, 1)])
+def test_stars_are_min_max_scaled(of_stars, score):
+    assert scaled(of_stars) == score
+
+
+@pytest.mark.parametrize(
+    ("score", "label"),
+    [
+        (0.0, "negative"),
+        (0.333, "negative"),
+        (1 / 3, "neutral"),
+        (2 / 3, "neutral"),
+        (0.667, "positive"),
+        (1.0, "positive"),
+    ],
+)
+def test_classes_are_thirds(score, label):
+    assert LABELS[third(score)] == label
+
+
+def test_sentences_become_reviews_with_the_stars_of_their_mean(monkeypatch):
+    rated = [RatedSentence("1", 1.0, "good."), RatedSentence("1", -0.5, "but slow."), RatedSentence("2", -3.0, "bad.")]
+    monkeypatch.setattr(dataset, "sentences", lambda data_dir, dataset=None: iter(rated))
+    first, second = dataset.examples()
+    assert first == Example({"title": None, "text": "good. but slow."}, 3.25)
+    assert second == Example({"title": None, "text": "bad."}, 1.0)
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "names"),
+    [
+        ({}, "feature `text` is missing"),
+        ({"text": ""}, "feature `text` "),
+        ({"text": "a" * 20_001}, "feature `text` "),
+        ({"text": "a", "title": "a" * 501}, "feature `title` "),
+        ({"text": "a", "stars": 5}, "`stars`"),
+    ],
+)
+def test_what_is_no_review_is_refused_by_name(request_, names):
+    with pytest.raises(InvalidFeatures, match=names):
+        Reviews().decode(msgspec.json.encode(request_))
+
+
+def test_a_title_may_be_left_out_or_null():
+    assert Reviews().decode(b'{"text":"a"}') == Reviews().decode(b'{"text":"a","title":null}') == review("a")
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_the_law_of_all_models_holds(subject, law):
+    check_law(law, subject)
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=80), st.none() | st.text(max_size=20)), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_whatever_the_text_an_answer_is_within_its_range(model, texts):
+    rows = [review(text, title) for text, title in texts]
+    answers = model.predict(rows)
+    assert len(answers) == len(rows)
+    for row, answer in zip(rows, answers, strict=True):
+        assert 0 < answer.score < 1
+        assert answer.label == LABELS[third(answer.score)]
+        probabilities = msgspec.structs.astuple(answer.probabilities)
+        assert min(probabilities) >= 0
+        assert sum(probabilities) == pytest.approx(1)
+        assert len(answer.sentence_scores) == len(sentences_of(row))
+        assert all(0 < score < 1 for score in answer.sentence_scores)
+
+
+def test_a_review_of_one_sentence_scores_as_its_sentence(model):
+    (answer,) = model.predict([review("it broke after a day.")])
+    assert answer.sentence_scores == (pytest.approx(answer.score),)
+
+
+def test_the_score_of_a_review_lies_between_those_of_its_sentences(model):
+    (answer,) = model.predict([review("great picture and great sound. but it broke after a day.", "terrible picture")])
+    assert min(answer.sentence_scores) < answer.score < max(answer.sentence_scores)
+
+
+def test_agreeing_sentences_make_it_surer(model):
+    one, many = model.predict([review("terrible picture."), review("terrible picture. " * 6)])
+    assert many.score <= one.score + 1e-9
+    assert many.probabilities.negative > one.probabilities.negative
+
+
+def test_unknown_words_say_nothing(model):
+    nothing, unknown, mixed, known = model.predict(
+        [review("..."), review("\u597d\u597d\u597d"), review("works great. \u597d\u597d"), review("works great.")]
+    )
+    assert nothing.sentence_scores == ()
+    assert unknown.sentence_scores == (pytest.approx(nothing.score),)
+    assert mixed.score == pytest.approx(known.score)
+
+
+def test_it_learns_what_the_corpus_says(model):
+    answers = model.predict(
+        [review("a waste of money. do not buy it."), review("i love it. works great.", "excellent")]
+    )
+    assert [answer.label for answer in answers] == ["negative", "positive"]
+
+
+def test_the_seed_decides_and_files_hold_no_other_types(model, tmp_path):
+    examples = corpus()
+    texts, labels = columns([ReviewFeatures(**one.features) for one in examples]), [one.label for one in examples]
+    twice = [ReviewRegressor(seed=3).fit(texts, labels).predict(texts).tolist() for _ in range(2)]
+    assert twice[0] == twice[1]
+    registry = Registry(tmp_path)
+    version = registry.save(model, metrics={}, training_data_sha256="", seed=3)
+    opened = registry.open("reviews", version, model_class=Reviews)
+    assert opened.predict([review("i love it")]) == model.predict([review("i love it")])
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_all_three_classes_are_needed_to_train(missing):
+    kept = [one for one in corpus() if third(scaled(one.label)) != missing]
+    with pytest.raises(ValueError, match="lack one of the three classes"):
+        Reviews().fit([ReviewFeatures(**one.features) for one in kept], [one.label for one in kept], seed=1)
+
+
+def test_metrics_are_those_of_the_classes_and_stars(model):
+    rows = [review("it broke after a day"), review("it is ok"), review("i love it")]
+    answers = model.predict(rows)
+    right = [1 + 4 * answer.score for answer in answers]
+    found = model.evaluate(answers, right)
+    assert found["mae"] == pytest.approx(0, abs=1e-9)
+    assert found["accuracy"] == 1
+    wrong = model.evaluate(answers, [5.0 if answer.label == "negative" else 1.0 for answer in answers])
+    assert wrong["macro_f1"] == wrong["sentence_macro_f1"] == wrong["accuracy"] == 0
+    assert wrong["log_loss"] > found["log_loss"]
+    assert wrong["brier"] > found["brier"]
+    assert all(np.isfinite(list(model.evaluate(model.predict([review("...")]), [1.0]).values())))
+
+
+# --- the real dataset ------------------------------------------------------------------------------------------------
+
+
+def test_the_dataset_is_what_its_specification_says():
+    rated = list(dataset.sentences())
+    assert len(rated) == 3_708
+    assert all(-4 <= sentence.rating <= 4 and sentence.text for sentence in rated)
+    examples = list(Reviews.examples())
+    assert len(examples) == 300
+    counts = np.bincount([third(scaled(one.label)) for one in examples]).tolist()
+    assert counts == [77, 77, 146]
+    assert min(one.label for one in examples) == 1
+    assert max(one.label for one in examples) == 5
+
+
+def test_sentences_about_films_are_reviews_of_their_own():
+    films = list(Reviews.shifted_examples())
+    assert len(films) == 10_605
+    assert all(1 <= one.label <= 5 for one in films)
+    model = Reviews()
+    assert all(model.decode(msgspec.json.encode(one.features)).text for one in films[:200])
