@@ -12,7 +12,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check bench lock up down clean
+.PHONY: help setup demo test check bench lock notebooks up down clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,9 @@ check: $(STAMP)  ## format, lint, types, import contracts, coverage of the unit 
 
 bench: $(BENCH_STAMP)  ## measure against bare loops and peers, in one run
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+notebooks: $(STAMP)  ## run the notebooks and keep them with their plots in .inflight/notebooks; ARGS=titanic
+	@$(BIN)/python -m notebooks.execute $(ARGS)
 
 up: $(STAMP)  ## start the stack and keep it up
 	@$(BIN)/inflight up $(ARGS)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
@@ -19,6 +20,11 @@ from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from machine_learning_engineering.kafka import create_topics
 from machine_learning_engineering.settings import Settings
+
+# New examples are for developers' machines; where a change has to land, the same ones each time.
+hypothesis.settings.register_profile("steady", derandomize=True)
+if os.environ.get("REQUIRE_REAL") == "1":
+    hypothesis.settings.load_profile("steady")
 
 # Nothing has imported numpy yet, which reads them once. The tests share a small machine with the nodes.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -7,7 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from machine_learning_engineering.feature_store import FeatureStore
-    from machine_learning_engineering.feature_store_log import Built
+    from machine_learning_engineering.feature_store.log import Built
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -47,8 +47,8 @@ def build(
     from rich.console import Console
 
     from inflight.logs import open_log
-    from machine_learning_engineering.feature_store_log import build as build_examples
-    from machine_learning_engineering.feature_store_log import read_labels
+    from machine_learning_engineering.feature_store.log import build as build_examples
+    from machine_learning_engineering.feature_store.log import read_labels
     from machine_learning_engineering.settings import load_settings
     from model import available
     from producers.dead_letters import parse_time

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.manifest import Manifest
     from machine_learning_engineering.registry import Registry
-    from machine_learning_engineering.version_comparison import VersionComparison
+    from machine_learning_engineering.registry.manifest import Manifest
+    from machine_learning_engineering.registry.version_comparison import VersionComparison
 
 models = typer.Typer(no_args_is_help=True, help="The models in the registry: list, show, promote, rollback, compare.")
 
@@ -124,7 +124,7 @@ def compare(
     json: _JSON = False,
 ) -> None:
     """Compare two versions: metrics, params, data, requests."""
-    from machine_learning_engineering.version_comparison import compare as compare_versions
+    from machine_learning_engineering.registry.version_comparison import compare as compare_versions
 
     with _registry() as registry:
         found = compare_versions(registry.verify(*registry.locate(one)), registry.verify(*registry.locate(other)))
@@ -147,7 +147,7 @@ def export(
     Needs the extra `mlflow`: pip install "machine-learning-engineering[mlflow]".
     """
     with _registry() as registry:
-        from machine_learning_engineering.mlflow_export import export as export_version
+        from machine_learning_engineering.registry.mlflow_export import export as export_version
 
         found = export_version(registry, *registry.locate(model), tracking_uri=mlflow, experiment=experiment)
     if json:

@@ -67,11 +67,11 @@ def retrain(
 
     from inflight.logs import open_log
     from inflight.promotions import tell_workers
-    from machine_learning_engineering.model_uri import parse
     from machine_learning_engineering.prediction_log import PredictionLogError
     from machine_learning_engineering.registry import RegistryError
+    from machine_learning_engineering.registry.model_uri import parse
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.training_sources import labels_of_file
+    from machine_learning_engineering.training.sources import labels_of_file
     from model import available
     from producers.dead_letters import parse_time
 
@@ -117,7 +117,7 @@ def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list
     import msgspec
 
     from machine_learning_engineering.model import Example
-    from machine_learning_engineering.training_sources import collect
+    from machine_learning_engineering.training.sources import collect
 
     decode = msgspec.json.decode
     return [

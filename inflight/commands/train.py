@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from machine_learning_engineering.prediction_log import PredictionLog
     from machine_learning_engineering.settings import Settings
-    from machine_learning_engineering.training_evaluation import Estimate
-    from machine_learning_engineering.training_log import TrainingEntry
+    from machine_learning_engineering.training.evaluation import Estimate
+    from machine_learning_engineering.training.log import TrainingEntry
 
 _EPILOG = (
     "Examples: inflight train titanic | inflight train diamonds -ds dataset -ds new-diamonds/ -n 10 | "
@@ -104,7 +104,7 @@ def train(
     from machine_learning_engineering.prediction_log import PredictionLogError
     from machine_learning_engineering.registry import Registry, RegistryError
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.training_pipeline import FitFailed, run_training
+    from machine_learning_engineering.training.pipeline import FitFailed, run_training
     from model import available
 
     classes = available()

@@ -127,7 +127,7 @@ class MLEModel(ABC):
         Raises:
             ValueError: the line is no example; the message names the column.
         """
-        from machine_learning_engineering.training_sources import example_of_line
+        from machine_learning_engineering.training.sources import example_of_line
 
         return example_of_line(cls, line)
 

@@ -226,9 +226,12 @@ def _measures(rows: list[list[str] | None], known: Any) -> tuple[NDArray[np.floa
 def _numbers(values: list[Any]) -> NDArray[np.float64]:
     """NaN for what is missing or is no number."""
     try:
-        return np.array(values, dtype=np.float64)  # None becomes NaN
+        # NumPy would read a text such as "0" as a number.
+        if str not in set(map(type, values)):
+            return np.array(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError, OverflowError):
-        return np.array([_number(value) for value in values], dtype=np.float64)
+        pass
+    return np.array([_number(value) for value in values], dtype=np.float64)
 
 
 def _number(value: Any) -> float:

@@ -224,7 +224,7 @@ class _Steps:
     def retrain(self, fresh: Sequence[Example]) -> None:
         """Fit a challenger on a part of fresh examples, and let it take the champion's place if it is better."""
         from machine_learning_engineering.training import train
-        from machine_learning_engineering.training_evaluation import group_of, split
+        from machine_learning_engineering.training.evaluation import group_of, split
 
         name, champion = self.model.name, self.decision.champion
         assert champion is not None

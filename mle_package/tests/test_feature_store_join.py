@@ -7,7 +7,7 @@ import pytest
 from msgspec import Struct
 
 from machine_learning_engineering.feature_store import FeatureRow, FeatureStore, FeatureView
-from machine_learning_engineering.feature_store_join import as_of
+from machine_learning_engineering.feature_store.join import as_of
 
 hypothesis = pytest.importorskip("hypothesis", reason="a development tool")
 st = hypothesis.strategies

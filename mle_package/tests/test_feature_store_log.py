@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering import feature_store_log
 from machine_learning_engineering.feature_store import FeatureStore, FeatureStoreError
-from machine_learning_engineering.feature_store_log import Label, build, label_view, read_labels, request_view
+from machine_learning_engineering.feature_store import log as feature_store_log
+from machine_learning_engineering.feature_store.log import Label, build, label_view, read_labels, request_view
 from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.prediction_log_examples import example
+from machine_learning_engineering.prediction_log.examples import example
 
 pytest.importorskip("pyarrow", reason="needs the extra parquet")
 

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering import durable, layers
-from machine_learning_engineering.layers import BadData
+from machine_learning_engineering import durable
 from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.training_sources import Source, collect
+from machine_learning_engineering.training import layers
+from machine_learning_engineering.training.layers import BadData
+from machine_learning_engineering.training.sources import Source, collect
 
 pa = pytest.importorskip("pyarrow")
 

@@ -5,15 +5,15 @@ import warnings
 
 import pytest
 
-from machine_learning_engineering.manifest import CorruptModel, Lineage, RegistryError
 from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.manifest import CorruptModel, Lineage, RegistryError
 from machine_learning_engineering.training import train
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     mlflow = pytest.importorskip("mlflow", reason='MLflow is not installed: pip install "./mle_package[mlflow]"')
 
-from machine_learning_engineering.mlflow_export import export
+from machine_learning_engineering.registry.mlflow_export import export
 
 # MLflow's own.
 pytestmark = pytest.mark.filterwarnings("ignore")

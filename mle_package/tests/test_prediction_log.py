@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering import prediction_log, prediction_log_parquet
+from machine_learning_engineering import prediction_log
 from machine_learning_engineering.events import Error
 from machine_learning_engineering.prediction_log import (
     LoggedPrediction,
@@ -19,7 +19,8 @@ from machine_learning_engineering.prediction_log import (
     SqlitePredictionLog,
     export_parquet,
 )
-from machine_learning_engineering.prediction_log_checks import (
+from machine_learning_engineering.prediction_log import parquet as prediction_log_parquet
+from machine_learning_engineering.prediction_log.checks import (
     LOG_LAWS,
     LogLawBroken,
     check_log_law,

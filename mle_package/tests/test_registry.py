@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering import durable, version_files
+from machine_learning_engineering import durable
 from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import (
     CorruptModel,
@@ -19,6 +19,7 @@ from machine_learning_engineering.registry import (
     ModelNotFound,
     Registry,
     RegistryError,
+    version_files,
 )
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machine_learning_engineering.aliases import champion_before
 from machine_learning_engineering.registry import AliasChange, CorruptModel, ModelNotFound, Registry, RegistryError
+from machine_learning_engineering.registry.aliases import champion_before
 
 
 @pytest.fixture

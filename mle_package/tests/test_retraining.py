@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering import durable, version_files
+from machine_learning_engineering import durable
 from machine_learning_engineering.candidates import Candidate
 from machine_learning_engineering.model import Example
 from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLogError, SqlitePredictionLog
-from machine_learning_engineering.registry import CHAMPION, Registry
+from machine_learning_engineering.registry import CHAMPION, Registry, version_files
 from machine_learning_engineering.retraining import Decision
 from machine_learning_engineering.training import train
 

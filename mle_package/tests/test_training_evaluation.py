@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.training_evaluation import (
+from machine_learning_engineering.training.evaluation import (
     FEW_ROWS,
     FitFailed,
     cross_validation,

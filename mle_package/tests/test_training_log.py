@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from machine_learning_engineering import training_log
-from machine_learning_engineering.training_log import LogUnreadable, TrainingEntry
+from machine_learning_engineering.training import log as training_log
+from machine_learning_engineering.training.log import LogUnreadable, TrainingEntry
 
 
 def entry(run_id: str) -> TrainingEntry:

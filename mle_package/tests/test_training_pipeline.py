@@ -7,14 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering import training_log, training_pipeline
 from machine_learning_engineering.candidates import Candidate
 from machine_learning_engineering.datasets import DatasetUnavailable
 from machine_learning_engineering.model import Example, InvalidFeatures
 from machine_learning_engineering.registry import Registry, RegistryError
+from machine_learning_engineering.training import log as training_log
+from machine_learning_engineering.training import pipeline as training_pipeline
 from machine_learning_engineering.training import train
-from machine_learning_engineering.training_evaluation import FitFailed
-from machine_learning_engineering.training_pipeline import run_training
+from machine_learning_engineering.training.evaluation import FitFailed
+from machine_learning_engineering.training.pipeline import run_training
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("optuna")
@@ -141,7 +142,7 @@ def test_data_models_and_log_are_tied_by_ids(compared_class, settings):
 
 
 def test_the_gold_layer_is_what_was_fitted_and_measured(doubler_class, settings):
-    from machine_learning_engineering import layers
+    from machine_learning_engineering.training import layers
 
     seen = {}
 

@@ -3,8 +3,8 @@
 import pytest
 
 from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.training_evaluation import Estimate
-from machine_learning_engineering.training_selection import best, choose, plan, search
+from machine_learning_engineering.training.evaluation import Estimate
+from machine_learning_engineering.training.selection import best, choose, plan, search
 
 
 def make(params, seed):

@@ -11,7 +11,7 @@ import pytest
 
 from machine_learning_engineering.model import Example
 from machine_learning_engineering.prediction_log import LoggedPrediction, SqlitePredictionLog
-from machine_learning_engineering.training_sources import SourceUnreadable, collect
+from machine_learning_engineering.training.sources import SourceUnreadable, collect
 
 CSV = "number,unit,count,note,label\n1.5,km,3,,3\n2,m,,abc,4\n"
 JSONL = (

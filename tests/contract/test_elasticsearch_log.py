@@ -15,7 +15,7 @@ from msgspec import UNSET, Raw
 from inflight.stack.process import free_port
 from machine_learning_engineering.events import Error, PredictionLogged, encode
 from machine_learning_engineering.prediction_log import PredictionLogError
-from machine_learning_engineering.prediction_log_examples import START, example, failed, fresh
+from machine_learning_engineering.prediction_log.examples import START, example, failed, fresh
 from machine_learning_engineering.settings import Settings
 from monitoring import search
 from monitoring.batches import lines, to_entry

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from machine_learning_engineering.prediction_log import SqlitePredictionLog, export_parquet
-from machine_learning_engineering.prediction_log_checks import LOG_LAWS, LogLaw, OpenLog, check_log_law
-from machine_learning_engineering.prediction_log_examples import START, example, fresh
+from machine_learning_engineering.prediction_log.checks import LOG_LAWS, LogLaw, OpenLog, check_log_law
+from machine_learning_engineering.prediction_log.examples import START, example, fresh
 from machine_learning_engineering.settings import Settings
 from monitoring import search
 from monitoring.documents import INDEX_PATTERN

@@ -18,6 +18,7 @@ from inflight.stack import Endpoints, StackError, StackState, maven, start_stack
 from inflight.stack.process import ProcessId, free_port
 from inflight.stack.stack import IDLE_PAUSE, NodeState
 from machine_learning_engineering import settings as settings_module
+from machine_learning_engineering.topics import TOPICS
 
 ENDED = ProcessId(os.getpid(), "long ago")
 ADDRESSES = {"kafka": "127.0.0.1:19092", "elasticsearch": "http://127.0.0.1:19200"}
@@ -153,7 +154,7 @@ def test_up_status_and_down_of_the_embedded_stack(home: Path) -> None:
     finally:
         stopped = json.loads(run("down", "--json").stdout)
 
-    assert len(first["topics_created"]) == 4
+    assert len(first["topics_created"]) == len(TOPICS)
     assert (second["topics_created"], second["env"]) == ([], first["env"])
     assert other_kind.exit_code == 1
     assert "the embedded stack is up: `inflight down` first" in other_kind.stderr

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import model as model_package
-from machine_learning_engineering import layers
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training_sources import collect
+from machine_learning_engineering.training import layers
+from machine_learning_engineering.training.sources import collect
 from model import available
 
 PAGES = Path(model_package.__file__).parent.parent / "docs" / "data_specs"

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 
 from machine_learning_engineering import durable
-from machine_learning_engineering.manifest import AliasChange, CorruptModel
-from machine_learning_engineering.model_uri import CHALLENGER, CHAMPION
+from machine_learning_engineering.registry.manifest import AliasChange, CorruptModel
+from machine_learning_engineering.registry.model_uri import CHALLENGER, CHAMPION
 
 ALIASES_FILE = "aliases.json"
 HISTORY = 1_000

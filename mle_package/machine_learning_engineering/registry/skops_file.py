@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from machine_learning_engineering.manifest import CorruptModel
 from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry.manifest import CorruptModel
 
 MODEL_FILE = "model.skops"
 

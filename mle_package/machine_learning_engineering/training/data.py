@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from machine_learning_engineering import layers
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training_evaluation import split
-from machine_learning_engineering.training_sources import collect
+from machine_learning_engineering.training import layers
+from machine_learning_engineering.training.evaluation import split
+from machine_learning_engineering.training.sources import collect
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import PredictionLog

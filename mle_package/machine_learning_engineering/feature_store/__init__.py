@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
-from machine_learning_engineering import feature_store_parquet as parquet
-from machine_learning_engineering.feature_store_join import as_of
-from machine_learning_engineering.feature_store_online import OnlineStore
-from machine_learning_engineering.feature_store_parquet import FeatureStoreError
+from machine_learning_engineering.feature_store import parquet
+from machine_learning_engineering.feature_store.join import as_of
+from machine_learning_engineering.feature_store.online import OnlineStore
+from machine_learning_engineering.feature_store.parquet import FeatureStoreError
 
 __all__ = ["FeatureRow", "FeatureStore", "FeatureStoreError", "FeatureView", "ViewSummary"]
 

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 
 from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.manifest import Lineage, Manifest
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
+from machine_learning_engineering.registry.manifest import Lineage, Manifest
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training_evaluation import HELD_OUT, group_of, split
-from machine_learning_engineering.training_sources import digest_of
+from machine_learning_engineering.training.evaluation import HELD_OUT, group_of, split
+from machine_learning_engineering.training.sources import digest_of
 
 __all__ = ["HELD_OUT", "TrainingRun", "promote_if_better", "split", "train"]
 

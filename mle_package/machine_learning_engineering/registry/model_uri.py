@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from machine_learning_engineering.manifest import RegistryError
+from machine_learning_engineering.registry.manifest import RegistryError
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

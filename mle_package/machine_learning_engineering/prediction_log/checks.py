@@ -7,7 +7,7 @@ Use `check_prediction_log(lambda: MyLog(...))` anywhere, or, with pytest, one te
         check_log_law(law, lambda: MyLog(tmp_path / "log"))
 """
 
-from machine_learning_engineering.prediction_log_laws import LOG_LAWS, LogLaw, OpenLog
+from machine_learning_engineering.prediction_log.laws import LOG_LAWS, LogLaw, OpenLog
 
 __all__ = ["LOG_LAWS", "LogLaw", "LogLawBroken", "OpenLog", "check_log_law", "check_prediction_log"]
 

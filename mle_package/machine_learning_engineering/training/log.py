@@ -16,9 +16,9 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from machine_learning_engineering.layers import Layer
-from machine_learning_engineering.training_evaluation import Estimate
-from machine_learning_engineering.training_sources import Source
+from machine_learning_engineering.training.evaluation import Estimate
+from machine_learning_engineering.training.layers import Layer
+from machine_learning_engineering.training.sources import Source
 
 LIBRARIES = ("numpy", "scikit-learn", "skops", "pyarrow", "optuna", "xgboost-cpu")
 

@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from machine_learning_engineering import training_log
-from machine_learning_engineering.layers import BadData
-from machine_learning_engineering.manifest import Lineage, Manifest
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.manifest import Lineage, Manifest
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training import log as training_log
 from machine_learning_engineering.training import promote_if_better
-from machine_learning_engineering.training_data import prepare
-from machine_learning_engineering.training_evaluation import (
+from machine_learning_engineering.training.data import prepare
+from machine_learning_engineering.training.evaluation import (
     FEW_ROWS,
     Estimate,
     FitFailed,
@@ -35,9 +34,10 @@ from machine_learning_engineering.training_evaluation import (
     rows_per_second,
     score,
 )
-from machine_learning_engineering.training_log import TrainedModel, TrainingEntry
-from machine_learning_engineering.training_selection import Plan, best, choose, plan, search
-from machine_learning_engineering.training_sources import SourceUnreadable
+from machine_learning_engineering.training.layers import BadData
+from machine_learning_engineering.training.log import TrainedModel, TrainingEntry
+from machine_learning_engineering.training.selection import Plan, best, choose, plan, search
+from machine_learning_engineering.training.sources import SourceUnreadable
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import PredictionLog

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.events import Error, ModelName, RequestId, Seconds, Timestamp
-from machine_learning_engineering.prediction_log_parquet import export_parquet
+from machine_learning_engineering.prediction_log.parquet import export_parquet
 
 __all__ = [
     "LoggedPrediction",

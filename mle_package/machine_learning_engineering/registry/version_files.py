@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 
 from machine_learning_engineering import durable
-from machine_learning_engineering.manifest import CorruptModel, Manifest, StoredFile
-from machine_learning_engineering.model_uri import VERSION
+from machine_learning_engineering.registry.manifest import CorruptModel, Manifest, StoredFile
+from machine_learning_engineering.registry.model_uri import VERSION
 
 MANIFEST_FILE = "manifest.json"
 PROFILE_FILE = "profile.json"

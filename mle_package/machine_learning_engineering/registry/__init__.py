@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from machine_learning_engineering import aliases as alias_file
-from machine_learning_engineering import skops_file, version_files
-from machine_learning_engineering.aliases import Aliases
-from machine_learning_engineering.manifest import (
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry import aliases as alias_file
+from machine_learning_engineering.registry import skops_file, version_files
+from machine_learning_engineering.registry.aliases import Aliases
+from machine_learning_engineering.registry.manifest import (
     AliasChange,
     CorruptModel,
     IncompatibleModel,
@@ -27,10 +28,9 @@ from machine_learning_engineering.manifest import (
     RegistryError,
     same_requests,
 )
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.model_uri import CHALLENGER, CHAMPION, LATEST, NAME, check_alias, parse
-from machine_learning_engineering.skops_file import MODEL_FILE
-from machine_learning_engineering.version_files import PROFILE_FILE
+from machine_learning_engineering.registry.model_uri import CHALLENGER, CHAMPION, LATEST, NAME, check_alias, parse
+from machine_learning_engineering.registry.skops_file import MODEL_FILE
+from machine_learning_engineering.registry.version_files import PROFILE_FILE
 
 if TYPE_CHECKING:
     from machine_learning_engineering.profile import Profile

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from machine_learning_engineering.manifest import Manifest, same_requests
+from machine_learning_engineering.registry.manifest import Manifest, same_requests
 
 
 class MetricPair(Struct, frozen=True):

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.training_evaluation import Estimate
-from machine_learning_engineering.training_log import Trial
+from machine_learning_engineering.training.evaluation import Estimate
+from machine_learning_engineering.training.log import Trial
 
 
 class Plan(NamedTuple):

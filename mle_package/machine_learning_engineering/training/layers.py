@@ -23,8 +23,8 @@ from msgspec import Struct, inspect
 from machine_learning_engineering import durable
 from machine_learning_engineering.json_values import kinds
 from machine_learning_engineering.model import InvalidFeatures, MLEModel
-from machine_learning_engineering.training_evaluation import group_of
-from machine_learning_engineering.training_sources import Record, Source
+from machine_learning_engineering.training.evaluation import group_of
+from machine_learning_engineering.training.sources import Record, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
