@@ -6,6 +6,8 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
 ARGS ?=
+# Most tests wait for nodes and processes: two at a time fit on two cores. Each side has a broker of its own.
+PARALLEL ?= --numprocesses 2 --dist loadfile
 
 # Two cores are what a small machine has: numeric libraries get one thread each, processes give the parallelism.
 export OMP_NUM_THREADS ?= 1
@@ -37,7 +39,7 @@ demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS="--json", A
 	@$(BIN)/inflight demo $(ARGS)
 
 test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(STAMP)  ## format, lint, types, import contracts, coverage of the unit tests
 	@$(BIN)/ruff format --check .

@@ -2,8 +2,8 @@
 
 A version appears whole or not at all and never changes afterwards; which one is which, and was, is in ``aliases.json``.
 Before a file is opened its bytes are compared with the manifest, and only types on an allow-list are built from it.
-The digests find damage and mix-ups. They do not protect from somebody who can write the folder: the allow-list does, in
-that no file can make this process run code.
+The digests find damage and mix-ups. They do not protect from somebody who can write the folder; the allow-list does in
+part: a file names no code to run, but the parsers of the trusted types were not made for hostile bytes.
 """
 
 from collections.abc import Iterator, Mapping
