@@ -4,15 +4,18 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 
 from benchmarks.deployment import Deployment, Unmeasurable
-from benchmarks.frames import PIPELINES, Predict
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.threads import cap_numeric_threads
 from model import available
+
+if TYPE_CHECKING:
+    from benchmarks.frames import Predict
 
 BATCHES = (1, 32, 1_024)
 SECONDS = 1.0
@@ -40,6 +43,9 @@ def measure(deployment: Deployment, seconds: float = SECONDS) -> list[Scoring]:
     Raises:
         Unmeasurable: the two ways don't give the same predictions.
     """
+    # Pandas comes with the group `bench` alone.
+    from benchmarks.frames import PIPELINES
+
     cap_numeric_threads()
     before = os.sched_getaffinity(0) if deployment.cores.case is not None else None
     if deployment.cores.case is not None:
@@ -52,7 +58,7 @@ def measure(deployment: Deployment, seconds: float = SECONDS) -> list[Scoring]:
 
 
 def _measure_model(
-    name: str, pipeline: Callable[[MLEModel, Sequence[Example]], Predict], seconds: float
+    name: str, pipeline: Callable[[MLEModel, Sequence[Example]], "Predict"], seconds: float
 ) -> list[Scoring]:
     model = available()[name]()
     examples = list(model.examples())
@@ -75,7 +81,7 @@ def _number(prediction: object) -> float:
     return float(msgspec.structs.astuple(prediction)[-1])  # type: ignore[arg-type]
 
 
-def _measure(model: MLEModel, frames: Predict, encoded: list[bytes], seconds: float) -> Scoring:
+def _measure(model: MLEModel, frames: "Predict", encoded: list[bytes], seconds: float) -> Scoring:
     rows = [model.decode(raw) for raw in encoded]
     size = len(rows)
     return Scoring(

@@ -151,7 +151,7 @@ class Deployment:
         # After its broker was restarted, kafka-python may stop sending: a new producer takes over after this time-out.
         changes: dict[str, Any] = {"kafka_options": {"log_level": "0"}, "producer_delivery_timeout": 10.0}
         self.settings = settings.model_copy(update=changes)
-        self._environment = {
+        self.environment = {
             "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
             "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
@@ -204,7 +204,7 @@ class Deployment:
         return self._launch("exporter", ["monitoring", "exporter"], "INFLIGHT_EXPORTER_METRICS_PORT", environment)
 
     def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
-        variables = self._environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
+        variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name = f"{kind}-{len(self._processes) + 1}"
         # A worker that owns no partition has nothing to lose.
         owns = "inflight_worker_assigned_partitions [1-9]" if kind == "worker" else ""

@@ -1,7 +1,12 @@
 """A new champion takes over in a running worker: no restart, no request lost, each answered by one version."""
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +124,60 @@ def test_a_version_that_can_not_be_opened_is_refused(deployment: Deployment, own
     announce_promotion(deployment.settings, "diamonds", version, reason="a test")
     until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 20, "the version is served")
     assert worker.metric("inflight_worker_models_refused_total") == 1
+
+
+@pytest.mark.usefixtures("search")
+def test_a_retraining_is_served_by_running_workers(
+    deployment: Deployment, own: Settings, diamonds: MLEModel, tmp_path: Path
+) -> None:
+    """Prices rise by 40 %: `inflight retrain` sees it in the deployment's log, and the worker answers with new ones."""
+    began = datetime.now(UTC)
+    worker = deployment.worker(worker_model_poll=LONG)
+    deployment.indexer()
+    deployment.serving(1)
+    first = deployment.load(3_000, prefix="before-").report()
+    deployment.settles(index=True)
+    prices = {msgspec.json.encode(one.features): 1.4 * one.label for one in diamonds.examples(own.data_dir)}
+    asked = [events.decode_request(message.value()) for message in read_to_end(deployment.settings, REQUESTS)]
+    labels = tmp_path / "labels.csv"
+    lines = [f"{one.request_id},{prices[msgspec.json.encode(events.parse(one.features))]}" for one in asked]
+    labels.write_text("\n".join(["request_id,label", *lines]) + "\n")
+    load = deployment.load(100_000, rate=150, prefix="during-")
+    load.reaches(300)
+    since = began.isoformat().replace("+00:00", "Z")
+    options = ["--log", "elasticsearch", "--labels", labels, "--since", since, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "inflight.cli", "retrain", "diamonds", *options],
+        env=os.environ | deployment.environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    decision = json.loads(done.stdout)
+    assert decision["outcome"] == "promoted", decision["reason"]
+    version = decision["challenger"]
+    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 20, "the worker serves it")
+    reached = load.accepted
+    load.reaches(reached + 300)
+    load.stop()
+    second = load.report()
+    deployment.settles()
+    answers = results(deployment.settings)
+    assert len(answers) == len({answer.request_id for answer in answers}) == first.accepted + second.accepted
+    requests = {
+        one.request_id: bytes(one.features)
+        for one in (events.decode_request(message.value()) for message in read_to_end(deployment.settings, REQUESTS))
+    }
+    by_version: dict[str, dict[bytes, float]] = {"v1": {}, version: {}}
+    for answer in answers:
+        stone = requests[answer.request_id]
+        by_version[answer.model_version][stone] = events.parse(answer.prediction)["price"]
+    both = by_version["v1"].keys() & by_version[version].keys()
+    assert len(both) > 100
+    risen = sorted(by_version[version][stone] / by_version["v1"][stone] for stone in both)
+    assert 1.3 < risen[len(risen) // 2] < 1.5
+    figures(accepted=first.accepted + second.accepted, decision=decision["reason"])
 
 
 def test_the_announcement_is_an_event(settings: Settings) -> None:
