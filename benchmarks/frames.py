@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEnc
 
 from machine_learning_engineering.model import Example, MLEModel
 from model.diamonds import features as diamonds
+from model.reviews.text import marked_terms, split_sentences
 from model.titanic import features as titanic
 
 Predict = Callable[[Sequence[Mapping[str, Any]]], NDArray[np.float64]]
@@ -86,6 +87,18 @@ def _family(frame: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def reviews_pipeline(model: MLEModel, examples: Sequence[Example]) -> Predict:
+    """A column of lists of terms; on top of it the estimator of `model`, as it was fitted."""
+    tokens = FunctionTransformer(_terms).fit(_frame(examples, ["text", "title"]))
+    pipeline = Pipeline([("terms", tokens), ("estimator", model.estimator)])
+    return lambda requests: pipeline.predict(pd.DataFrame(requests, columns=["text", "title"]))
+
+
+def _terms(frame: pd.DataFrame) -> NDArray[np.object_]:
+    texts = frame["title"].fillna("") + "\n" + frame["text"]
+    return texts.map(lambda text: [marked_terms(sentence) for sentence in split_sentences(text)]).to_numpy()
+
+
 def _frame(examples: Sequence[Example], fields: list[str]) -> pd.DataFrame:
     return pd.DataFrame([example.features for example in examples], columns=fields)
 
@@ -93,4 +106,5 @@ def _frame(examples: Sequence[Example], fields: list[str]) -> pd.DataFrame:
 PIPELINES: dict[str, Callable[[MLEModel, Sequence[Example]], Predict]] = {
     "diamonds": diamonds_pipeline,
     "titanic": titanic_pipeline,
+    "reviews": reviews_pipeline,
 }

@@ -77,8 +77,9 @@ def _labels(examples: Sequence[Example]) -> list[object]:
 
 
 def _number(prediction: object) -> float:
-    """The price, or the probability."""
-    return float(msgspec.structs.astuple(prediction)[-1])  # type: ignore[arg-type]
+    """The price, the probability or the score."""
+    values = msgspec.structs.asdict(prediction)  # type: ignore[arg-type]
+    return float(next(values[name] for name in ("price", "probability", "score") if name in values))
 
 
 def _measure(model: MLEModel, frames: "Predict", encoded: list[bytes], seconds: float) -> Scoring:
