@@ -148,8 +148,9 @@ class Deployment:
 
     def __init__(self, settings: Settings, models: Settings, model: MLEModel) -> None:
         # A broker that is away on purpose is no news: librdkafka would fill the terminal with it.
-        # After its broker was restarted, kafka-python may stop sending: a new producer takes over after this time-out.
-        changes: dict[str, Any] = {"kafka_options": {"log_level": "0"}, "producer_delivery_timeout": 10.0}
+        # After its broker was restarted, kafka-python may stop sending: a new producer takes over after this time-out,
+        # and gives up if no broker answers within another two. That has to be longer than the broker is away.
+        changes: dict[str, Any] = {"kafka_options": {"log_level": "0"}, "producer_delivery_timeout": 20.0}
         self.settings = settings.model_copy(update=changes)
         self.environment = {
             "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
@@ -281,10 +282,7 @@ class Deployment:
         try:
             return until(lambda: not any(self.lag() if index else self.lag()[:1]), seconds, "nothing waits any more")
         except AssertionError as error:
-            tails = "\n".join(process.log_tail() for process in self._processes)
-            lag = _told(self.lag)
-            owners = self.owners()
-            raise AssertionError(f"{error}; lag {lag}, partitions by owner {owners}\n{tails}") from None
+            raise AssertionError(f"{error}; {self._state()}") from None
 
     def answers_more(self, by: int = 1, seconds: float = 90.0) -> float:
         """Wait until there are so many more results than now."""
@@ -298,7 +296,16 @@ class Deployment:
                 before = found
             return found >= before + by
 
-        return until(more, seconds, f"there are {by} more results")
+        try:
+            return until(more, seconds, f"there are {by} more results")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self._state()}") from None
+
+    def _state(self) -> str:
+        """What a reader of a failure wants to know."""
+        accepted = [load.accepted for load in self._loads]
+        tails = "\n".join(process.log_tail() for process in self._processes)
+        return f"lag {_told(self.lag)}, partitions by owner {self.owners()}, accepted {accepted}\n{tails}"
 
     # Load and oracle
 
