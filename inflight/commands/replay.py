@@ -26,7 +26,10 @@ def register(app: typer.Typer) -> None:
 
 def replay(
     source: Annotated[
-        str, typer.Argument(help="A dataset (diamonds, titanic, reviews), a .csv or .jsonl file, or `-` for standard input.")
+        str,
+        typer.Argument(
+            help="A dataset (diamonds, titanic, reviews), a .csv or .jsonl file, or `-` for standard input."
+        ),
     ],
     model: Annotated[
         str | None, typer.Option(help="The model that is asked, where a line names none; a dataset's own by default.")
