@@ -76,6 +76,9 @@ class Publisher:
         `done` is called once, when each record is acknowledged or one of the batch has failed; as a rule in the
         publisher's thread. Blocks while librdkafka's own queue is full, so that memory stays bounded.
         """
+        if not any(outputs.values()):
+            done(None)
+            return
         unit = _Unit(outputs, partition, done)
         with self._lock:
             self._waiting.append(unit)
