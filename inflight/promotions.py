@@ -1,13 +1,12 @@
 """Telling running workers of a new champion, after a command has changed it."""
 
-import socket
+import contextlib
 
 import typer
 
 from machine_learning_engineering.settings import Settings
 
 ANNOUNCE_SECONDS = 3.0
-CONNECT_SECONDS = 1.0
 
 
 def tell_workers(settings: Settings, model: str, version: str, *, reason: str, previous: str | None) -> None:
@@ -26,11 +25,11 @@ def tell_workers(settings: Settings, model: str, version: str, *, reason: str, p
 
 def _listening(servers: str) -> bool:
     """Whether any server takes connections: a Kafka client would try for seconds, and complain of each attempt."""
+    from inflight.stack.process import is_listening
+
     for server in servers.split(","):
         host, _, port = server.strip().rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
-        except (OSError, ValueError):
-            continue
-        return True
+        with contextlib.suppress(ValueError):
+            if is_listening(int(port), host.strip("[]")):
+                return True
     return False

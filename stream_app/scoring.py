@@ -159,7 +159,6 @@ class Scorer:
     def _complete(
         self, model: Model, rows: list[_Row], predictions: Sequence[Raw], started: float, score_seconds: float
     ) -> None:
-        encode = events.encode
         results, logs = self._topics.results, self._topics.logs
         completed_at, completed = _now(self._clock())
         version, size = model.version, len(rows)
@@ -198,12 +197,8 @@ class Scorer:
                 _traceparent(headers) if headers else UNSET,
             )
             outputs = row.scored.outputs
-            if headers:
-                outputs[results].append(_answer(key, encode(result), headers, result))
-                outputs[logs].append(_answer(key, encode(log), headers, log))
-            else:
-                outputs[results].append({"key": key, "value": encode(result)})
-                outputs[logs].append({"key": key, "value": encode(log)})
+            outputs[results].append(_answer(key, result, headers))
+            outputs[logs].append(_answer(key, log, headers))
             row.scored.completed += 1
 
     def _fail(
@@ -237,8 +232,8 @@ class Scorer:
         )
         key = record.key()
         outputs = row.scored.outputs
-        outputs[self._topics.results].append(_answer(key, events.encode(result), headers, result))
-        outputs[self._topics.logs].append(_answer(key, events.encode(log), headers, log))
+        outputs[self._topics.results].append(_answer(key, result, headers))
+        outputs[self._topics.logs].append(_answer(key, log, headers))
         row.scored.failed += 1
 
     def _set_aside(self, record: Any, scored: Scored, error: NotARequest) -> None:
@@ -262,7 +257,9 @@ def _now(seconds: float) -> tuple[datetime, float]:
     return datetime.fromtimestamp(seconds, UTC), seconds
 
 
-def _answer(key: bytes | None, value: bytes, headers: Any, event: msgspec.Struct) -> Record:
+def _answer(key: bytes | None, event: msgspec.Struct, headers: Any) -> Record:
+    """An event as the record under the request's key, with what of the request's headers belongs to every answer."""
+    value = events.encode(event)
     if not headers:
         return {"key": key, "value": value}
     tag = str(event.__struct_config__.tag)

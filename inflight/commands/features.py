@@ -46,16 +46,14 @@ def build(
     import msgspec
     from rich.console import Console
 
+    from inflight.known_models import known_models
     from inflight.logs import open_log
     from machine_learning_engineering.feature_store.log import build as build_examples
     from machine_learning_engineering.feature_store.log import read_labels
     from machine_learning_engineering.settings import load_settings
-    from model import available
     from producers.dead_letters import parse_time
 
-    classes = available()
-    if unknown := [name for name in names or () if name not in classes]:
-        raise typer.BadParameter(f"no model is named {', '.join(unknown)}: there are {', '.join(sorted(classes))}")
+    classes = known_models(names or ())
     try:
         start, end = (None if text is None else parse_time(text) for text in (since, until))
     except ValueError as error:

@@ -65,6 +65,7 @@ def retrain(
     import msgspec
     from rich.console import Console
 
+    from inflight.known_models import known_models
     from inflight.logs import open_log
     from inflight.promotions import tell_workers
     from machine_learning_engineering.prediction_log import PredictionLogError
@@ -72,14 +73,12 @@ def retrain(
     from machine_learning_engineering.registry.model_uri import parse
     from machine_learning_engineering.settings import load_settings
     from machine_learning_engineering.training.sources import labels_of_file
-    from model import available
     from producers.dead_letters import parse_time
 
-    classes, settings = available(), load_settings()
+    settings = load_settings()
     try:
         name = parse(model).name
-        if (model_class := classes.get(name)) is None:
-            raise typer.BadParameter(f"no model is named {name}: there are {', '.join(sorted(classes))}")
+        model_class = known_models([name])[name]
         given = None if labels is None else labels_of_file(labels)
         start = None if since is None else parse_time(since)
         examples = _examples(model_class, settings, data_source) if data_source else None

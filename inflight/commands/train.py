@@ -99,17 +99,15 @@ def train(
     import msgspec
     from rich.console import Console
 
+    from inflight.known_models import known_models
     from inflight.promotions import tell_workers
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.prediction_log import PredictionLogError
     from machine_learning_engineering.registry import Registry, RegistryError
     from machine_learning_engineering.settings import load_settings
     from machine_learning_engineering.training.pipeline import FitFailed, run_training
-    from model import available
 
-    classes = available()
-    if unknown := [name for name in names or () if name not in classes]:
-        raise typer.BadParameter(f"no model is named {', '.join(unknown)}: there are {', '.join(sorted(classes))}")
+    classes = known_models(names or ())
     given = {
         "train_data_target": data_target,
         "train_models_target": models_target,

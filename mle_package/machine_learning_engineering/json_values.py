@@ -1,8 +1,9 @@
-"""JSON values, as plain Python objects, for the laws: whether two are the same, and what kinds a type takes."""
+"""JSON values, as plain Python objects: whether two are the same, what a cell holds, and what kinds a type takes."""
 
 import math
 from typing import Any
 
+import msgspec
 from msgspec import inspect
 
 
@@ -25,6 +26,14 @@ def leaves(value: Any) -> list[Any]:
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list | tuple) else [value]
 
 
+def value_of_cell(text: str) -> Any:
+    """The JSON value that a cell of a table holds, or else its text."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+
+
 _KINDS: dict[type, set[str]] = {
     inspect.NoneType: {"null"},
     inspect.BoolType: {"bool"},
@@ -44,11 +53,20 @@ _KINDS: dict[type, set[str]] = {
 
 def kinds(info: inspect.Type) -> set[str]:
     """The kinds of JSON value that a type takes; "any" where that can't be told."""
+    names: dict[type, str] = {str: "text", int: "number", type(None): "null"}
+    found: set[str] = set()
+    for one in alternatives(info):
+        if isinstance(one, inspect.LiteralType):
+            found |= {names.get(type(value), "any") for value in one.values}
+        else:
+            found |= _KINDS.get(type(one), {"any"})
+    return found
+
+
+def alternatives(info: inspect.Type) -> list[inspect.Type]:
+    """The types of a union, or the one that it is; without their constraints."""
     if isinstance(info, inspect.Metadata):
-        return kinds(info.type)
+        return alternatives(info.type)
     if isinstance(info, inspect.UnionType):
-        return {kind for one in info.types for kind in kinds(one)}
-    if isinstance(info, inspect.LiteralType):
-        names: dict[type, str] = {str: "text", int: "number", type(None): "null"}
-        return {names.get(type(value), "any") for value in info.values}
-    return _KINDS.get(type(info), {"any"})
+        return [found for one in info.types for found in alternatives(one)]
+    return [info]

@@ -51,7 +51,6 @@ def consumer_options(settings: Settings, group: str) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "fetch.message.max.bytes": 1024 * 1024,
         "enable.partition.eof": settings.kafka_idle_pause > 0,
     }
 

@@ -76,6 +76,10 @@ class Prometheus:
         self._process.wait(30)
 
 
+def rules(file: str) -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load((FOLDER / file).read_text())["groups"] for rule in group["rules"]]
+
+
 @pytest.fixture
 def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment, Prometheus]]:
     if shutil.which("prometheus") is None:
@@ -111,11 +115,7 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
     until(lambda: prometheus.has("up == 1"), 60, "Prometheus scrapes")
     load = deployment.load(source(), rate=400)
     started = time.monotonic()
-    recorded = [
-        rule["record"]
-        for group in yaml.safe_load((FOLDER / "rules.yml").read_text())["groups"]
-        for rule in group["rules"]
-    ]
+    recorded = [rule["record"] for rule in rules("rules.yml")]
     missing = set(recorded)
 
     def all_recorded() -> bool:
@@ -129,10 +129,7 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
         raise AssertionError(f"no series after {time.monotonic() - started:.0f} s: {sorted(missing)}") from None
     (completed,) = prometheus.query('sum(inflight_predictions_total{outcome="completed"})')
     assert float(completed["value"][1]) >= 4_000
-    alerts = [
-        rule for group in yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"] for rule in group["rules"]
-    ]
-    for rule in alerts:
+    for rule in rules("alerts.yml"):
         prometheus.query(rule["expr"])
     assert not prometheus.query('ALERTS{alertstate="firing"}')
     panels = [panel for path in DASHBOARDS for panel in json.loads(path.read_text())["panels"]]

@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 
 from machine_learning_engineering import durable
 from machine_learning_engineering.feature_store import FeatureRow, FeatureStore, FeatureStoreError, FeatureView
+from machine_learning_engineering.json_values import value_of_cell
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.prediction_log import LoggedPrediction
 
@@ -74,7 +75,7 @@ def read_labels(path: Path) -> Iterator[Label]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() == ".csv":
             reader = csv.DictReader(file)
-            lines: Iterator[Any] = ({**line, "label": _cell(line.get("label") or "")} for line in reader)
+            lines: Iterator[Any] = ({**line, "label": value_of_cell(line.get("label") or "")} for line in reader)
         else:
             lines = (line for line in file if line.strip())
         for number, line in enumerate(lines, start=1):
@@ -185,10 +186,3 @@ def _label(model_class: type[MLEModel], value: Any) -> Any:
             raise
         # A text that looks like a number, such as the stars of a review, in a file that can't tell.
         return msgspec.to_builtins(msgspec.convert(msgspec.json.encode(value).decode(), model_class.Label))
-
-
-def _cell(text: str) -> Any:
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text

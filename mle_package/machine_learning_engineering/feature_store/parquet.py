@@ -14,8 +14,11 @@ from msgspec import NODEFAULT, Struct, inspect
 from numpy.typing import NDArray
 
 from machine_learning_engineering import durable
+from machine_learning_engineering.arrow import pyarrow
+from machine_learning_engineering.json_values import alternatives
 
 F = TypeVar("F", bound=Struct)
+_WHAT = "the feature store"
 KEY, TIME, DIGEST = "_key", "_at", "_digest"
 _KINDS: dict[type, str] = {
     inspect.FloatType: "float64",
@@ -73,7 +76,7 @@ def decode(record: bytes, features: type[F]) -> F:
 
 def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
     """Add the rows that the folder of a day does not have yet, as one file; how many there were."""
-    pa, pq = _pyarrow()
+    pa, pq = pyarrow(_WHAT)
     # Of each key and time the row that counts.
     known: dict[tuple[str, int], bytes] = {}
     for file in sorted(folder.glob("*.parquet")):
@@ -118,7 +121,7 @@ def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
 
 def read(files: Sequence[Path], features: type[Struct]) -> Table:
     """All rows of files, in their order. A column that an older file lacks is null there."""
-    pa, _ = _pyarrow()
+    pa, _ = pyarrow(_WHAT)
     fields = _columns(features)
     schema = pa.schema(
         [(KEY, pa.string()), (TIME, pa.timestamp("us", "UTC"))]
@@ -144,7 +147,7 @@ def read(files: Sequence[Path], features: type[Struct]) -> Table:
 
 def extent(files: Sequence[Path]) -> tuple[int, datetime, datetime]:
     """The number of rows, the first and the last time in files, from their footers."""
-    pa, pq = _pyarrow()
+    pa, pq = pyarrow(_WHAT)
     rows = 0
     times: list[datetime] = []
     for file in files:
@@ -161,7 +164,7 @@ def extent(files: Sequence[Path]) -> tuple[int, datetime, datetime]:
 
 
 def _read(file: Path, columns: list[str] | None) -> Any:
-    pa, pq = _pyarrow()
+    pa, pq = pyarrow(_WHAT)
     try:
         return pq.ParquetFile(file).read(columns=columns)
     except (OSError, KeyError, pa.ArrowException) as error:
@@ -189,13 +192,13 @@ def _columns(features: type[Struct]) -> dict[str, tuple[str, bool]]:
 
 def _kinds(info: Any) -> set[str]:
     """The kinds of column that a type would need, "null" among them."""
-    if isinstance(info, inspect.Metadata):
-        return _kinds(info.type)
-    if isinstance(info, inspect.UnionType):
-        return {kind for part in info.types for kind in _kinds(part)}
-    if isinstance(info, inspect.LiteralType):
-        return {_LITERALS.get(type(value), "json") for value in info.values}
-    return {_KINDS.get(type(info), "json")}
+    found: set[str] = set()
+    for one in alternatives(info):
+        if isinstance(one, inspect.LiteralType):
+            found |= {_LITERALS.get(type(value), "json") for value in one.values}
+        else:
+            found.add(_KINDS.get(type(one), "json"))
+    return found
 
 
 def _type(pa: Any, kind: str) -> Any:
@@ -212,13 +215,3 @@ def _convert(record: Any, features: type[F]) -> F:
         return msgspec.convert(record, features)
     except msgspec.ValidationError as error:
         raise FeatureStoreError(f"stored values do not fit {features.__name__} (any more): {error}") from error
-
-
-def _pyarrow() -> tuple[Any, Any]:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        message = 'the feature store needs pyarrow: pip install "machine-learning-engineering[parquet]"'
-        raise ImportError(message) from error
-    return pa, pq

@@ -1,6 +1,6 @@
 """Where predictions are kept with their features, to be read again beside the true labels that come later.
 
-`PredictionLog` is the port, and `prediction_log_checks` holds the laws that every implementation keeps.
+`PredictionLog` is the port, and `prediction_log.checks` holds the laws that every implementation keeps.
 `SqlitePredictionLog` is one file and needs no server; the log of a deployment is `monitoring.prediction_log`.
 """
 

@@ -1,6 +1,6 @@
 """The laws that every `PredictionLog` keeps, one function each: it answers None, or what it saw that breaks the law.
 
-A law works under names of its own, so that all of them can share one log. `prediction_log_checks` checks them.
+A law works under names of its own, so that all of them can share one log. `prediction_log.checks` checks them.
 """
 
 from collections.abc import Callable, Iterator

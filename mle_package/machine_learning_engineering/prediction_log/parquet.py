@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from machine_learning_engineering import durable
+from machine_learning_engineering.arrow import pyarrow
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import LoggedPrediction
@@ -24,11 +25,7 @@ def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
     Raises:
         ImportError: pyarrow is not installed.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise ImportError('parquet needs pyarrow: pip install "machine-learning-engineering[parquet]"') from error
+    pa, pq = pyarrow("parquet")
     names = ("request_id", "model", "model_version", "outcome")
     last = ("features", "prediction", "label", "error_type", "error_message")
     schema = pa.schema(

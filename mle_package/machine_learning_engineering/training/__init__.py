@@ -1,6 +1,6 @@
 """Training in seconds: a dataset in, a version in the registry out, promoted if it is better than the champion.
 
-The model's `new_estimator` is fitted as it is. `training_pipeline` compares candidates and keeps the data's layers.
+The model's `new_estimator` is fitted as it is. `training.pipeline` compares candidates and keeps the data's layers.
 """
 
 import time

@@ -37,7 +37,7 @@ def prepare(
     """Write the layers, and read the rows back from the silver one: what is trained on is what was kept.
 
     Args:
-        logs: see `training_sources.collect`.
+        logs: see `training.sources.collect`.
         tell: told of each step as it begins.
         note: given fields of the training's entry as they become known, so that a failed training has them too.
 

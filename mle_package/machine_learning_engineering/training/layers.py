@@ -21,7 +21,7 @@ import numpy as np
 from msgspec import Struct, inspect
 
 from machine_learning_engineering import durable
-from machine_learning_engineering.json_values import kinds
+from machine_learning_engineering.json_values import alternatives, kinds
 from machine_learning_engineering.model import InvalidFeatures, MLEModel
 from machine_learning_engineering.training.evaluation import group_of
 from machine_learning_engineering.training.sources import Record, Source
@@ -184,16 +184,9 @@ def _arrow(info: inspect.Type) -> Any:
     if names == {"bool"}:
         return pa.bool_()
     if names == {"number"}:
-        return pa.float64() if _holds_decimals(info) else pa.int64()
+        holds_decimals = any(isinstance(one, inspect.FloatType) for one in alternatives(info))
+        return pa.float64() if holds_decimals else pa.int64()
     return None
-
-
-def _holds_decimals(info: inspect.Type) -> bool:
-    if isinstance(info, inspect.Metadata):
-        return _holds_decimals(info.type)
-    if isinstance(info, inspect.UnionType):
-        return any(_holds_decimals(one) for one in info.types)
-    return isinstance(info, inspect.FloatType)
 
 
 def _arrow_of_labels(model: MLEModel, labels: Sequence[Any]) -> Any:

@@ -65,7 +65,7 @@ def run_training(
     The same data, settings and versions of the libraries give the same models and the same metrics; only speeds differ.
 
     Args:
-        sources: see `training_sources.collect`; those of the settings by default.
+        sources: see `training.sources.collect`; those of the settings by default.
         examples: labelled rows, instead of any source.
         logs: further prediction logs by the names that `sources` has for them.
 

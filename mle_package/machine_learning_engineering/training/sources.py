@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct, inspect
 
 from machine_learning_engineering import durable
-from machine_learning_engineering.json_values import kinds
+from machine_learning_engineering.json_values import kinds, value_of_cell
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.settings import Settings
 
@@ -134,12 +134,8 @@ def example_of_line(model_class: type[MLEModel], line: Mapping[str, str]) -> Exa
 
 
 def _value(cell: str, accepted: set[str]) -> Any:
-    if "text" in accepted:
-        return cell
-    try:
-        return msgspec.json.decode(cell)
-    except msgspec.DecodeError:
-        return cell  # The schema refuses it by the name of its field.
+    # What is no JSON value the schema refuses, by the name of its field.
+    return cell if "text" in accepted else value_of_cell(cell)
 
 
 def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[Record]) -> None:
@@ -293,7 +289,7 @@ def labels_of_file(path: Path) -> dict[str, Raw]:
         content = path.read_bytes()
         if path.suffix.lower() == ".csv":
             lines: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-            return {line["request_id"]: Raw(msgspec.json.encode(_value(line["label"], set()))) for line in lines}
+            return {line["request_id"]: Raw(msgspec.json.encode(value_of_cell(line["label"]))) for line in lines}
         lines = (msgspec.json.decode(line, type=dict[str, Any]) for line in content.splitlines() if line.strip())
         return {line["request_id"]: Raw(msgspec.json.encode(line["label"])) for line in lines}
     except (OSError, ValueError, KeyError, TypeError) as error:
