@@ -97,20 +97,118 @@ class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v
     previous_version: str | UnsetType = UNSET
 
 
+class LabelReported(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="label.reported.v1"):
+    """The true answer to a request, as anyone reports it; the `type` may be left out.
+
+    `label` is what the model's own schema of labels has. Of several labels of one request the one observed last counts.
+    """
+
+    request_id: RequestId
+    model: ModelName
+    label: Raw
+    observed_at: Timestamp
+
+
+class FieldDrift(Struct, frozen=True):
+    """How one field of a window differs from the reference, by the most suspicious of its tests.
+
+    `field` is, for example, ``features.carat`` or ``predictions.price``. Of the p-values `p_adjusted` is corrected for
+    the number of tests of the window. Rates are shares of rows; the reference's are of the rows it was trained on.
+    `detail` names the word that differs most, where that test is about words.
+    """
+
+    field: str
+    kind: Literal["feature", "prediction"]
+    statistic: str
+    psi: float
+    p_value: float
+    p_adjusted: float
+    drifted: bool
+    missing_rate: float
+    unseen_rate: float
+    out_of_range_rate: float
+    reference_missing_rate: float
+    detail: str = ""
+
+
+class DriftMeasured(Struct, frozen=True, tag_field="type", tag="drift.measured.v1"):
+    """A window of a model's requests that was compared with the reference profile of its version, field by field.
+
+    Unless the window differs, the chance that any of its `fields` drifted is at most `significance`; a field also needs
+    a population stability index of `min_psi`. `window_id` is the same whenever the same window is measured again.
+    """
+
+    model: ModelName
+    model_version: str
+    window_id: str
+    window_start: Timestamp
+    window_end: Timestamp
+    closed_by: Literal["count", "time"]
+    rows: int
+    significance: float
+    min_psi: float
+    fields: list[FieldDrift]
+
+
+class DriftDetected(Struct, frozen=True, tag_field="type", tag="drift.detected.v1"):
+    """A window has drifted: `fields` are the ones that did, with the evidence."""
+
+    model: ModelName
+    model_version: str
+    window_id: str
+    detected_at: Timestamp
+    window_start: Timestamp
+    window_end: Timestamp
+    rows: int
+    significance: float
+    fields: list[FieldDrift]
+
+
+class LiveMetric(Struct, frozen=True):
+    """A metric of live answers and its confidence interval; `reference` is what the version had when it was trained."""
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+    reference: float | UnsetType = UNSET
+
+
+class QualityMeasured(Struct, frozen=True, tag_field="type", tag="quality.measured.v1"):
+    """How good the answers of a model's version are, by the labels of the requests that were accepted in a window."""
+
+    model: ModelName
+    model_version: str
+    measured_at: Timestamp
+    window_start: Timestamp
+    window_end: Timestamp
+    rows: int
+    confidence: float
+    metrics: list[LiveMetric]
+
+
 Result = PredictionCompleted | PredictionFailed
-Event = PredictionRequested | PredictionCompleted | PredictionFailed | PredictionLogged | ModelPromoted
+Measurement = DriftMeasured | QualityMeasured
+ModelEvent = ModelPromoted | DriftDetected
+Event = PredictionRequested | Result | PredictionLogged | LabelReported | Measurement | ModelEvent
 
 _ENCODER = msgspec.json.Encoder()
 _REQUEST_DECODER = msgspec.json.Decoder(PredictionRequested)
 _RESULT_DECODER: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 _LOG_DECODER = msgspec.json.Decoder(PredictionLogged)
+_LABEL_DECODER = msgspec.json.Decoder(LabelReported)
 _PROMOTED_DECODER = msgspec.json.Decoder(ModelPromoted)
+_MODEL_EVENT_DECODER: msgspec.json.Decoder[ModelEvent] = msgspec.json.Decoder(ModelEvent)
+_MEASUREMENT_DECODER: msgspec.json.Decoder[Measurement] = msgspec.json.Decoder(Measurement)
 
 encode = _ENCODER.encode
 decode_request = _REQUEST_DECODER.decode
 decode_result = _RESULT_DECODER.decode
 decode_log = _LOG_DECODER.decode
+decode_label = _LABEL_DECODER.decode
 decode_promoted = _PROMOTED_DECODER.decode
+decode_model_event = _MODEL_EVENT_DECODER.decode
+decode_measurement = _MEASUREMENT_DECODER.decode
 
 
 def parse(raw: Raw) -> Any:

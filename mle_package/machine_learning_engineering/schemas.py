@@ -8,19 +8,35 @@ import msgspec
 
 from machine_learning_engineering import __version__
 from machine_learning_engineering.events import (
+    DriftDetected,
+    DriftMeasured,
+    LabelReported,
     ModelPromoted,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
     PredictionRequested,
+    QualityMeasured,
 )
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
+from machine_learning_engineering.topics import (
+    DEAD_LETTERS,
+    LABELS,
+    LOGS,
+    MEASUREMENTS,
+    MODEL_EVENTS,
+    REQUESTS,
+    RESULTS,
+)
 
 EVENTS: tuple[type[msgspec.Struct], ...] = (
     PredictionRequested,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
+    LabelReported,
+    DriftMeasured,
+    DriftDetected,
+    QualityMeasured,
     ModelPromoted,
 )
 
@@ -65,10 +81,21 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
     RESULTS: ("The answer to each request, under the request's key.", "send", (PredictionCompleted, PredictionFailed)),
     LOGS: ("One flat record of each request and its outcome.", "send", (PredictionLogged,)),
     DEAD_LETTERS: ("Records that could not be understood, their bytes, key and headers unchanged.", "send", ()),
-    MODEL_EVENTS: ("What happens to models; compacted, the key is type and model.", "send", (ModelPromoted,)),
+    MODEL_EVENTS: (
+        "What happens to models; compacted, the key is type and model.",
+        "send",
+        (ModelPromoted, DriftDetected),
+    ),
+    LABELS: ("The true answers to requests, from anyone, in any order and at any time.", "receive", (LabelReported,)),
+    MEASUREMENTS: ("Windows of live requests, measured.", "send", (DriftMeasured, QualityMeasured)),
 }
 
-_KEYS: dict[type[msgspec.Struct], str] = {ModelPromoted: "Its type, a slash, and the model."}
+_KEYS: dict[type[msgspec.Struct], str] = {
+    ModelPromoted: "Its type, a slash, and the model.",
+    DriftDetected: "Its type, a slash, and the model.",
+    DriftMeasured: "The model.",
+    QualityMeasured: "The model.",
+}
 
 
 def tag(event: type[msgspec.Struct]) -> str:
@@ -177,10 +204,11 @@ def _components(event: type[msgspec.Struct], ref: str) -> dict[str, Any]:
     for definition in definitions.values():
         if "description" in definition:
             definition["description"] = " ".join(definition["description"].split())
-    if event is PredictionRequested:
-        # What the Struct can't say: a lone decoder takes a request without its type, and models take objects only.
-        own = definitions[event.__name__]
+    own = definitions[event.__name__]
+    if event in (PredictionRequested, LabelReported):
+        # What the Struct can't say: a lone decoder takes them without their type.
         own["required"] = [name for name in own["required"] if name != "type"]
+    if event is PredictionRequested:
         own["properties"]["features"] = {"type": "object", "description": "As the model's own schema has them."}
     return definitions
 

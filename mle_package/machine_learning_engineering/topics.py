@@ -7,6 +7,8 @@ RESULTS = "prediction-results"
 LOGS = "prediction-logs"
 DEAD_LETTERS = "prediction-dead-letters"
 MODEL_EVENTS = "model-events"
+LABELS = "prediction-labels"
+MEASUREMENTS = "model-measurements"
 
 MEBIBYTE = 1024 * 1024
 
@@ -32,5 +34,8 @@ TOPICS = (
     Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     # The last event of each key stays: what was said last of each model.
     Topic(MODEL_EVENTS, {"cleanup.policy": "compact"}),
+    # Labels come days after their requests, and are few: kept for 30 days, so that a new reader has them too.
+    Topic(LABELS, {"cleanup.policy": "delete", "retention.ms": str(30 * 24 * 3_600_000)}),
+    Topic(MEASUREMENTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
 )
 MAX_MESSAGE_BYTES = 8 * MEBIBYTE

@@ -16,12 +16,18 @@ from msgspec import UNSET, Raw
 
 from machine_learning_engineering import events, schemas
 from machine_learning_engineering.events import (
+    DriftDetected,
+    DriftMeasured,
     Error,
+    FieldDrift,
+    LabelReported,
+    LiveMetric,
     ModelPromoted,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
     PredictionRequested,
+    QualityMeasured,
 )
 from machine_learning_engineering.headers import carried
 from machine_learning_engineering.topics import TOPICS
@@ -33,7 +39,11 @@ DECODERS: dict[str, Any] = {
     "prediction.completed": events.decode_result,
     "prediction.failed": events.decode_result,
     "prediction.logged": events.decode_log,
-    "model.promoted": events.decode_promoted,
+    "label.reported": events.decode_label,
+    "drift.measured": events.decode_measurement,
+    "drift.detected": events.decode_model_event,
+    "quality.measured": events.decode_measurement,
+    "model.promoted": events.decode_model_event,
 }
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -44,6 +54,21 @@ VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.fl
 OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=5).map(lambda value: Raw(msgspec.json.encode(value)))
 ERRORS = st.builds(Error, st.sampled_from(["unknown-model", "invalid-features", "prediction-error"]), TEXTS)
 UNSET_ = st.just(UNSET)
+FIELDS = st.lists(
+    st.builds(
+        FieldDrift,
+        TEXTS,
+        st.sampled_from(["feature", "prediction"]),
+        TEXTS,
+        *[SECONDS] * 3,
+        st.booleans(),
+        *[SECONDS] * 4,
+        TEXTS,
+    ),
+    max_size=3,
+)
+LIVE = st.lists(st.builds(LiveMetric, TEXTS, SECONDS, SECONDS, SECONDS, SECONDS | UNSET_), max_size=3)
+ROWS = st.integers(0, 2**53)
 ATTRIBUTES = st.from_regex("[a-z][a-z0-9]{0,15}", fullmatch=True)
 EVENTS = st.one_of(
     st.builds(PredictionRequested, NAMES, NAMES, OBJECTS, TIMES | UNSET_),
@@ -69,6 +94,21 @@ EVENTS = st.one_of(
         ERRORS | UNSET_,
         TEXTS | UNSET_,
     ),
+    st.builds(LabelReported, NAMES, NAMES, VALUES.map(lambda value: Raw(msgspec.json.encode(value))), TIMES),
+    st.builds(
+        DriftMeasured,
+        NAMES,
+        *[TEXTS] * 2,
+        TIMES,
+        TIMES,
+        st.sampled_from(["count", "time"]),
+        ROWS,
+        SECONDS,
+        SECONDS,
+        FIELDS,
+    ),
+    st.builds(DriftDetected, NAMES, TEXTS, TEXTS, TIMES, TIMES, TIMES, ROWS, SECONDS, FIELDS),
+    st.builds(QualityMeasured, NAMES, TEXTS, TIMES, TIMES, TIMES, ROWS, SECONDS, LIVE),
     st.builds(ModelPromoted, NAMES, TEXTS, TIMES, TEXTS, TEXTS | UNSET_),
 )
 
