@@ -85,6 +85,8 @@ class Publisher:
         settled: Callable[[Any, Outcome, BaseException | None], None] = ignore,
         attempts: int = 3,
         timeout: float = 60.0,
+        patience: float = 0.0,
+        interrupted: Callable[[], bool] = lambda: False,
         max_records: int = 10_000,
         max_bytes: int = 64 * MEBIBYTE,
         clock: Callable[[], float] = time.monotonic,
@@ -95,6 +97,7 @@ class Publisher:
             settled: called with the label that `publish` was given, the outcome and the error, once for each record.
             attempts: a record is sent at most so often, unless it is in doubt only because of others.
             timeout: seconds in which a record is sent again; the producer's own delivery time-out.
+            patience: seconds that the next record waits for a broker that is away, unless `interrupted`.
             max_records: at most so many are outstanding, and at most `max_bytes` of values.
         """
         self._connect = connect
@@ -102,6 +105,8 @@ class Publisher:
         self._settled = settled
         self._attempts = attempts
         self._timeout = timeout
+        self._patience = patience
+        self._interrupted = interrupted
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._clock = clock
@@ -145,14 +150,14 @@ class Publisher:
         """Send one record; wait first while too many records or bytes are outstanding.
 
         Raises:
-            kafka.errors.KafkaTimeoutError: the producer was spent, and no broker answers a new one.
+            kafka.errors.KafkaTimeoutError: the producer was spent, and no broker answers a new one within `patience`.
         """
         self.settle()
         while self._outstanding and (len(self._outstanding) >= self._max_records or self._bytes >= self._max_bytes):
             self._wait(self._outstanding[0][0], 0.2)
             self.settle()
         if self._producer is None:
-            self._producer = self._connect()
+            self._producer = self._connect_patiently()
         self._started += 1
         self._send(Sent(topic, key, value, headers, partition, label, 1, self._clock()))
 
@@ -255,6 +260,16 @@ class Publisher:
             self._send_again(again[:half])
             if again[half:]:
                 self._send_again(again[half:])
+
+    def _connect_patiently(self) -> Producer:
+        deadline = self._clock() + self._patience
+        while True:
+            try:
+                return self._connect()
+            except Exception as error:
+                if not is_timeout(error) or self._clock() >= deadline or self._interrupted():
+                    raise
+            self.while_waiting()
 
     def _pop(self) -> Under:
         sending, sent = self._outstanding.popleft()

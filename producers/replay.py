@@ -123,6 +123,8 @@ def replay(
         disconnect=disconnect,
         settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
         timeout=settings.producer_delivery_timeout,
+        patience=settings.worker_delivery_timeout,
+        interrupted=lambda: interruption.requested,
     )
     with publisher:
         publisher.while_waiting = report = _reporter(publisher, on_progress)

@@ -2,20 +2,24 @@
 
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
+Redact = Literal["keep", "hash", "drop"]
 
 
 class Settings(BaseSettings):
     """Settings of all processes. Sizes are in bytes, durations in seconds; a port of 0 means "any free port"."""
 
-    model_config = SettingsConfigDict(env_prefix="INFLIGHT_", env_file=".env", extra="ignore", frozen=True)
+    # What is refused is not quoted: it may be a password.
+    model_config = SettingsConfigDict(
+        env_prefix="INFLIGHT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     home: Path = Path(".inflight")
     """Folder for everything kept on disk: broker data, model registry, downloaded datasets, logs."""
@@ -38,6 +42,8 @@ class Settings(BaseSettings):
     elasticsearch_api_key: str | None = None
     elasticsearch_replicas: Annotated[int, Field(ge=0)] = 0
     """Copies of each index beside the first; 1 or more wherever the search node is more than one machine."""
+    elasticsearch_retention_days: Annotated[int, Field(ge=0)] = 0
+    """The indexer deletes daily indices that are older than so many days; 0 keeps them for ever."""
 
     max_request_bytes: Bytes = 1_000_000
     """A larger request is a dead letter."""
@@ -51,7 +57,7 @@ class Settings(BaseSettings):
     worker_commit_interval: PositiveSeconds = 0.5
     worker_session_timeout: PositiveSeconds = 10.0
     worker_delivery_timeout: PositiveSeconds = 300.0
-    """So long worker and indexer wait for a broker that is away, before they give up and exit."""
+    """So long worker, indexer and replay wait for a broker that is away, before they give up."""
     producer_delivery_timeout: PositiveSeconds = 60.0
     """A request that is not acknowledged for so long counts as indeterminate in a replay."""
     worker_stuck_after: PositiveSeconds = 120.0
@@ -65,7 +71,32 @@ class Settings(BaseSettings):
     indexer_metrics_port: Port = 9_102
     exporter_metrics_port: Port = 9_103
 
+    watcher_window_records: Annotated[int, Field(gt=0)] = 1_000
+    """A window of a model's requests is compared with the reference profile when it has so many,"""
+    watcher_window_seconds: PositiveSeconds = 3_600.0
+    """or when its first one was accepted so long ago, if it has `watcher_window_min_records` by then."""
+    watcher_window_min_records: Annotated[int, Field(gt=0)] = 200
+    watcher_significance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """The chance at most that anything is found drifted in a window that differs from the reference by chance alone."""
+    watcher_min_psi: Annotated[float, Field(ge=0)] = 0.1
+    """A difference has to be at least so large, as a population stability index, to count as drift."""
+    watcher_records_per_second: Annotated[float, Field(gt=0)] = 200.0
+    """Of each model version so many requests a second are looked at on average, and a minute's worth at once; of more,
+    a sample. What is left out is counted in a metric."""
+    watcher_metrics_port: Port = 9_104
+
     metrics_host: str = "127.0.0.1"
+
+    log_format: Literal["auto", "ecs", "text"] = "auto"
+    """Lines of the service log: ECS JSON, or text for people; auto is text on a terminal and ECS elsewhere."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_error_values: bool = False
+    """Write the texts of all exceptions into the service log. They may quote values: for one's own machine."""
+    log_redact: dict[str, dict[str, Redact]] = {}
+    """What the prediction log does not hold as it was sent, by model and feature, such as
+    ``{"titanic": {"name": "hash", "ticket": "drop"}}``; ``*`` is every other model, or every other feature."""
+    log_redact_key: SecretStr | None = None
+    """The secret, of 16 characters or more, that values are hashed with: the same value gives the same token."""
 
     train_data_source: str = "dataset"
     """What `inflight train` reads: ``dataset``, a file, a folder, ``log``, ``elasticsearch`` or ``log:LABELS_FILE``."""
@@ -116,6 +147,15 @@ class Settings(BaseSettings):
                 f"INFLIGHT_PRODUCTION is set and the Kafka security.protocol is {protocol}: set INFLIGHT_KAFKA_OPTIONS "
                 'to {"security.protocol": "SASL_SSL", ...} or "SSL", or unset INFLIGHT_PRODUCTION'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _a_key_where_values_are_hashed(self) -> Self:
+        key = self.log_redact_key
+        if key is not None and len(key.get_secret_value()) < 16:
+            raise ValueError("INFLIGHT_LOG_REDACT_KEY has to have 16 characters or more")
+        if key is None and any("hash" in rules.values() for rules in self.log_redact.values()):
+            raise ValueError("INFLIGHT_LOG_REDACT hashes values: set INFLIGHT_LOG_REDACT_KEY to a secret of your own")
         return self
 
 

@@ -162,9 +162,12 @@ def test_a_retraining_is_served_by_running_workers(
     load.reaches(reached + 300)
     load.stop()
     second = load.report()
+    # The same stones as before, once more.
+    third = deployment.load(300, prefix="after-").report()
     deployment.settles()
     answers = results(deployment.settings)
-    assert len(answers) == len({answer.request_id for answer in answers}) == first.accepted + second.accepted
+    accepted = first.accepted + second.accepted + third.accepted
+    assert len(answers) == len({answer.request_id for answer in answers}) == accepted
     requests = {
         one.request_id: bytes(one.features)
         for one in (events.decode_request(message.value()) for message in read_to_end(deployment.settings, REQUESTS))
@@ -177,7 +180,7 @@ def test_a_retraining_is_served_by_running_workers(
     assert len(both) > 100
     risen = sorted(by_version[version][stone] / by_version["v1"][stone] for stone in both)
     assert 1.3 < risen[len(risen) // 2] < 1.5
-    figures(accepted=first.accepted + second.accepted, decision=decision["reason"])
+    figures(accepted=accepted, decision=decision["reason"])
 
 
 def test_the_announcement_is_an_event(settings: Settings) -> None:

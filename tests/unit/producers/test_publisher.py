@@ -258,6 +258,37 @@ def test_every_record_has_exactly_one_outcome_whatever_the_broker_answers(
     assert sum(error.records for error in publisher.errors.values()) == publisher.failed + publisher.indeterminate
 
 
+@pytest.mark.parametrize(
+    ("attempts", "interrupted", "published"), [(3, False, True), (30, False, False), (3, True, False)]
+)
+def test_the_next_record_waits_for_a_broker_that_is_away(attempts: int, interrupted: bool, published: bool) -> None:
+    """Each attempt to connect takes 10 s and the patience is 100 s; who interrupts need not wait."""
+    now, away = [0.0], [attempts]
+
+    def connect() -> Script:
+        if now[0] == 0:
+            return Script(kafka_errors.InvalidTimestampError("spent"), kafka_errors.InvalidTimestampError("spent"))
+        if away[0]:
+            away[0] -= 1
+            now[0] += 10
+            raise kafka_errors.KafkaTimeoutError("Unable to bootstrap")
+        return Script()
+
+    publisher = Publisher(connect, patience=100.0, interrupted=lambda: interrupted, clock=lambda: now[0])
+    publisher.publish("t", key=b"1", value=b"refused")
+    publisher.settle()
+    assert publisher.failed == 1
+    now[0] = 1.0
+    if published:
+        publisher.publish("t", key=b"2", value=b"good")
+        publisher.drain()
+        assert publisher.accepted == 1
+    else:
+        with pytest.raises(kafka_errors.KafkaTimeoutError):
+            publisher.publish("t", key=b"2", value=b"good")
+        assert now[0] < 120
+
+
 def test_a_producer_that_fell_silent_is_replaced_and_nothing_waits_for_ever() -> None:
     """Long after its time-out the oldest record has no outcome: it is indeterminate, and the younger is sent again."""
     now = [0.0]
