@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from machine_learning_engineering.model import Example, MLEModel
@@ -88,15 +88,25 @@ def _family(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def reviews_pipeline(model: MLEModel, examples: Sequence[Example]) -> Predict:
-    """A column of lists of terms; on top of it the estimator of `model`, as it was fitted."""
-    tokens = FunctionTransformer(_terms).fit(_frame(examples, ["text", "title"]))
-    pipeline = Pipeline([("terms", tokens), ("estimator", model.estimator)])
-    return lambda requests: pipeline.predict(pd.DataFrame(requests, columns=["text", "title"]))
+    """Sentences as a column of terms; on top of it the vectorizers and the regression of `model`, as they were fitted.
+
+    How the logits of sentences become a score is the estimator's own affair, and the same for both.
+    """
+    regressor = model.estimator
+    bags = FeatureUnion([(str(number), one) for number, one in enumerate(regressor.vectorizers_)])
+
+    def predict(requests: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+        sentences = _terms(pd.DataFrame(requests, columns=["text", "title"])).explode().dropna()
+        matrix = bags.transform(sentences)
+        logits, known = regressor.linear_.decision_function(matrix), np.diff(matrix.indptr)
+        return regressor.pool(logits, known, sentences.index.to_numpy(), len(requests)).scores
+
+    return predict
 
 
-def _terms(frame: pd.DataFrame) -> NDArray[np.object_]:
+def _terms(frame: pd.DataFrame) -> pd.Series:
     texts = frame["title"].fillna("") + "\n" + frame["text"]
-    return texts.map(lambda text: [marked_terms(sentence) for sentence in split_sentences(text)]).to_numpy()
+    return texts.map(lambda text: [marked_terms(sentence) for sentence in split_sentences(text)])
 
 
 def _frame(examples: Sequence[Example], fields: list[str]) -> pd.DataFrame:

@@ -4,7 +4,8 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -69,7 +70,7 @@ def _measure_model(
     theirs = frames([json.loads(raw) for raw in encoded])
     if not np.allclose([_number(prediction) for prediction in ours], theirs, rtol=1e-4):
         raise Unmeasurable(f"{name}: the pipeline on DataFrames predicts something else")
-    return [_measure(model, frames, encoded[:size], seconds) for size in BATCHES]
+    return [_measure(model, frames, encoded, size, seconds) for size in BATCHES]
 
 
 def _labels(examples: Sequence[Example]) -> list[object]:
@@ -82,22 +83,27 @@ def _number(prediction: object) -> float:
     return float(next(values[name] for name in ("price", "probability", "score") if name in values))
 
 
-def _measure(model: MLEModel, frames: "Predict", encoded: list[bytes], seconds: float) -> Scoring:
-    rows = [model.decode(raw) for raw in encoded]
-    size = len(rows)
+def _measure(model: MLEModel, frames: "Predict", encoded: list[bytes], size: int, seconds: float) -> Scoring:
+    batches = [encoded[start : start + size] for start in range(0, len(encoded), size)]
+    decoded = [[model.decode(raw) for raw in batch] for batch in batches]
     return Scoring(
         model=model.name,
         batch=size,
-        predicted=_rate(lambda: model.predict(rows), size, seconds),
-        decoded_and_predicted=_rate(lambda: model.predict([model.decode(raw) for raw in encoded]), size, seconds),
-        frames=_rate(lambda: frames([json.loads(raw) for raw in encoded]), size, seconds),
+        predicted=_rate(model.predict, decoded, seconds),
+        decoded_and_predicted=_rate(
+            lambda batch: model.predict([model.decode(raw) for raw in batch]), batches, seconds
+        ),
+        frames=_rate(lambda batch: frames([json.loads(raw) for raw in batch]), batches, seconds),
     )
 
 
-def _rate(call: Callable[[], object], rows: int, seconds: float) -> float:
-    call()
+def _rate(call: Callable[[Any], object], batches: Sequence[Sequence[Any]], seconds: float) -> float:
+    """Rows a second over all batches in turn: rows differ in how long they take."""
+    call(batches[0])
     count, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        call()
-        count += rows
-    return count / elapsed
+    for batch in cycle(batches):
+        call(batch)
+        count += len(batch)
+        if (elapsed := time.perf_counter() - started) >= seconds:
+            return count / elapsed
+    raise AssertionError("there is no batch")

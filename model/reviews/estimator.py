@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
 from model.reviews.features import scaled, third
+from model.reviews.scorer import SentenceScorer
 
 Floats = NDArray[np.float64]
 Tokenized = Sequence[Sequence[str]] | NDArray[np.object_]
@@ -89,20 +90,37 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def score_reviews(self, reviews: Tokenized) -> Scores:
         """All that there is to say of each review."""
-        texts = [text for review in reviews for text in review]
-        ends = np.cumsum([len(review) for review in reviews])
-        if texts:
-            bags = _beside(vectorizer.transform(texts) for vectorizer in self.vectorizers_)
-            logits, weights = self.linear_.decision_function(bags), _weights(bags)
-        else:
-            logits = weights = np.zeros(0)
+        logits, known = self._scorer().score([text for review in reviews for text in review])
         review_of = np.repeat(np.arange(len(reviews)), [len(review) for review in reviews])
-        single = np.arange(len(texts))
+        return self.pool(logits, known, review_of, len(reviews))
+
+    def pool(self, logits: Floats, known: Floats, review_of: NDArray[np.intp], count: int) -> Scores:
+        """Scores of `count` reviews from the logits of all their sentences, in the order of the reviews.
+
+        Args:
+            known: how many terms of each sentence the model knows.
+            review_of: the position of each sentence's review; a review may have no sentence.
+        """
+        weights = np.sqrt(known)
+        single = np.arange(len(logits))
+        ends = np.cumsum(np.bincount(review_of, minlength=count))
         return Scores(
-            self._score(self._pooled(logits, weights, review_of, len(reviews), self.score_prior_)),
-            _classes(self.odds_, self._pooled(logits, weights, review_of, len(reviews), self.odds_prior_)),
-            np.split(self._score(self._pooled(logits, weights, single, len(texts), self.score_prior_)), ends[:-1]),
+            self._score(self._pooled(logits, weights, review_of, count, self.score_prior_)),
+            _classes(self.odds_, self._pooled(logits, weights, review_of, count, self.odds_prior_)),
+            np.split(self._score(self._pooled(logits, weights, single, len(logits), self.score_prior_)), ends[:-1]),
         )
+
+    def __getstate__(self) -> Any:
+        """What is kept of it on disk: the scorer is made anew."""
+        return {name: value for name, value in super().__getstate__().items() if name != "_made_scorer"}
+
+    def _scorer(self) -> SentenceScorer:
+        made: tuple[LogisticRegression, SentenceScorer] | None = getattr(self, "_made_scorer", None)
+        if made is None or made[0] is not self.linear_:
+            linear = self.linear_
+            scorer = SentenceScorer(self.vectorizers_, linear.coef_[0], float(linear.intercept_[0]))
+            made = self._made_scorer = (linear, scorer)
+        return made[1]
 
     def _new_vectorizers(self) -> list[TfidfVectorizer]:
         parted_by_spaces = {"token_pattern": r"\S+", "lowercase": False}

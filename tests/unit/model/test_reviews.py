@@ -1,8 +1,12 @@
 """How a review becomes sentences, terms, a score and a class."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +17,7 @@ from model.reviews import Reviews, dataset
 from model.reviews.dataset import RatedSentence, stars
 from model.reviews.estimator import ReviewRegressor
 from model.reviews.features import LABELS, ReviewFeatures, columns, scaled, sentences_of, third
+from model.reviews.scorer import SentenceScorer
 from model.reviews.text import MAX_SENTENCES, marked_terms, split_sentences
 
 GOOD = [
@@ -280,3 +285,72 @@ def test_sentences_about_films_are_reviews_of_their_own():
     assert all(1 <= one.label <= 5 for one in films)
     model = Reviews()
     assert all(model.decode(msgspec.json.encode(one.features)).text for one in films[:200])
+
+
+# --- the scorer ------------------------------------------------------------------------------------------------------
+
+KNOWN = [
+    "great",
+    "picture",
+    "not",
+    "broke",
+    "sound",
+    "works",
+    "good_not",
+    "after",
+    "a",
+    "day",
+    "unheard",
+    "\u00fc",
+    "!",
+]
+
+
+def _as_scikit_learn(regressor: ReviewRegressor, sentences: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    bags = sp.hstack([vectorizer.transform(sentences) for vectorizer in regressor.vectorizers_]).tocsr()
+    return regressor.linear_.decision_function(bags), np.diff(bags.indptr)
+
+
+@settings(deadline=None)
+@given(sentences=st.lists(st.lists(st.sampled_from(KNOWN), max_size=12).map(" ".join), min_size=1, max_size=5))
+def test_the_scorer_computes_what_scikit_learn_does(model, sentences):
+    """Words, pairs and pieces; repeated, unknown, and none at all."""
+    logits, known = model.estimator._scorer().score(sentences)
+    expected, terms = _as_scikit_learn(model.estimator, sentences)
+    np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
+    assert known.tolist() == terms.tolist()
+
+
+def test_the_scorer_computes_what_scikit_learn_does_whatever_the_text(model):
+    """All sentences of the corpus at once, in more than one chunk, and each alone with the same bits."""
+    sentences = [marked_terms(sentence) for one in corpus() * 2 for sentence in split_sentences(one.features["text"])]
+    sentences += ["great " * 100, "x" * 5_000]
+    scorer = model.estimator._scorer()
+    logits, known = scorer.score(sentences)
+    expected, terms = _as_scikit_learn(model.estimator, sentences)
+    np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
+    assert known.tolist() == terms.tolist()
+    assert [scorer.score([sentence])[0][0] for sentence in sentences] == logits.tolist()
+
+
+def test_threads_that_meet_new_words_at_once_score_alike(model, monkeypatch):
+    """While the words are forgotten again and again."""
+    monkeypatch.setattr("model.reviews.scorer._REMEMBERED", 20)
+    regressor = model.estimator
+    sentences = [f"great picture {word}{number % 97} broke" for number in range(400) for word in ("after", "sound")]
+    expected, _ = _as_scikit_learn(regressor, sentences)
+    scorer = SentenceScorer(regressor.vectorizers_, regressor.linear_.coef_[0], float(regressor.linear_.intercept_[0]))
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda start: scorer.score(sentences[start : start + 7])[0], range(0, 800, 7)))
+    finally:
+        sys.setswitchinterval(before)
+    np.testing.assert_allclose(np.concatenate(found), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_what_the_scorer_remembers_is_not_kept_with_the_model(model):
+    """Files stay as small, and as equal, as the fit alone makes them."""
+    model.predict([review("It broke after a day. Great picture!")])
+    assert "_made_scorer" not in model.estimator.__getstate__()
