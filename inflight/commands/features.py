@@ -1,4 +1,4 @@
-"""`inflight features build | show`: from logged requests and their labels to training data."""
+"""`inflight features follow | build | show`: from logged requests and their labels to training data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -81,6 +81,38 @@ def build(
 
 
 @features.command(
+    epilog="Example: [bold]inflight features follow diamonds --every 30[/bold]; meanwhile "
+    "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
+)
+def follow(
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Of which; all if left out.")] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two additions to the store.")] = 60.0,
+    json: _JSON = False,
+) -> None:
+    """Fill the feature store from the stream, until SIGTERM: logged requests, and labels as they are reported.
+
+    Labelled requests become training data by themselves, in the folder `features/examples/MODEL` of the home.
+    """
+    import msgspec
+
+    from inflight.known_models import known_models
+    from machine_learning_engineering.settings import load_settings
+    from monitoring import features as room
+
+    classes = known_models(names or ())
+    chosen = {name: classes[name] for name in names or sorted(classes)}
+    try:
+        followed = room.run(load_settings(), chosen, every=every)
+    except Exception as error:
+        raise _stop(error) from error
+    if json:
+        typer.echo(msgspec.json.encode(followed).decode())
+        return
+    for one in followed.models:
+        _print(one)
+
+
+@features.command(
     epilog="Examples: [bold]inflight features show[/bold], [bold]inflight features show diamonds --key order-17[/bold]"
 )
 def show(
@@ -142,11 +174,14 @@ def _print(one: "Built") -> None:
 
 def _stop(error: Exception) -> Exception:
     """What to raise: an error of the surroundings becomes one line that names the fix, a bug stays what it is."""
+    from confluent_kafka import KafkaException
+
     from machine_learning_engineering.feature_store import FeatureStoreError
     from machine_learning_engineering.prediction_log import PredictionLogError
 
-    if not isinstance(error, FeatureStoreError | PredictionLogError | OSError | ImportError):
+    if not isinstance(error, FeatureStoreError | PredictionLogError | KafkaException | OSError | ImportError):
         return error
-    hint = "; `inflight status` tells whether it is up" if "Connection" in str(error) else ""
+    away = isinstance(error, KafkaException | TimeoutError) or "Connection" in str(error)
+    hint = "; `inflight status` tells whether it is up" if away else ""
     typer.echo(f"error: {error}{hint}", err=True)
     return typer.Exit(1)

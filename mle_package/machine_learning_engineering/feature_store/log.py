@@ -88,6 +88,86 @@ def read_labels(path: Path) -> Iterator[Label]:
             yield label
 
 
+class Intake:
+    """Brings requests and labels of one model into a store, some at a time. `keep` has to be called in the end.
+
+    Args:
+        store: in which the views `request_view` and `label_view` of the model are filled.
+    """
+
+    def __init__(self, store: FeatureStore, model_class: type[MLEModel]) -> None:
+        self.requests = self.new_requests = self.refused = 0
+        self.labels = self.new_labels = self.refused_labels = 0
+        self._store = store
+        self._model = model_class
+        self._request_view, self._label_view = request_view(model_class), label_view(model_class)
+        self._requests: list[FeatureRow[Any]] = []
+        self._labels: list[FeatureRow[LabelValue]] = []
+
+    def add_request(self, request_id: str, at: datetime, features: Raw) -> None:
+        """A request and its features, as they were sent; what does not fit the model's schema is counted as refused."""
+        self.requests += 1
+        try:
+            decoded = msgspec.json.decode(features, type=self._model.Features)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.refused += 1
+            return
+        self._requests.append(FeatureRow(request_id, at, decoded))
+        self._keep_page()
+
+    def add_label(self, request_id: str, observed_at: datetime, value: Any) -> None:
+        """The true answer of a request, a JSON value; what is no label of the model is counted as refused."""
+        self.labels += 1
+        try:
+            self._labels.append(FeatureRow(request_id, observed_at, LabelValue(_label(self._model, value))))
+        except msgspec.ValidationError:
+            self.refused_labels += 1
+            return
+        self._keep_page()
+
+    def keep(self) -> int:
+        """Write what was added; when this returns it is safe on disk. How many rows were new.
+
+        Raises:
+            FeatureStoreError: the store can't be written; what was added stays, to be kept with the next call.
+        """
+        requests = self._store.write(self._request_view, self._requests)
+        self._requests.clear()
+        self.new_requests += requests
+        labels = self._store.write(self._label_view, self._labels)
+        self._labels.clear()
+        self.new_labels += labels
+        return requests + labels
+
+    def write_examples(self, folder: Path) -> Built:
+        """Write every labelled request that the store knows to `folder`, and tell what was done until now.
+
+        Raises:
+            FeatureStoreError: the store can't be read.
+        """
+        found, unmatched = _examples(self._store, self._request_view, self._label_view)
+        path = folder / EXAMPLES_FILE
+        if found:
+            folder.mkdir(parents=True, exist_ok=True)
+            durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
+        return Built(
+            model=self._model.name,
+            requests=self.requests,
+            new_requests=self.new_requests,
+            refused=self.refused,
+            labels=self.labels,
+            new_labels=self.new_labels,
+            refused_labels=self.refused_labels,
+            unmatched=unmatched,
+            examples=len(found),
+            path=str(path),
+        )
+
+    def _keep_page(self) -> None:
+        if len(self._requests) >= _PAGE or len(self._labels) >= _PAGE:
+            self.keep()
+
+
 def build(
     store: FeatureStore,
     model_class: type[MLEModel],
@@ -109,50 +189,18 @@ def build(
     Raises:
         FeatureStoreError: the store can't be read or written.
     """
-    requests, truths = request_view(model_class), label_view(model_class)
-    counts = {"requests": 0, "new_requests": 0, "refused": 0, "labels": 0, "new_labels": 0, "refused_labels": 0}
-    pending: list[FeatureRow[Any]] = []
-    answers: list[FeatureRow[LabelValue]] = []
-
-    def keep() -> None:
-        counts["new_requests"] += store.write(requests, pending)
-        counts["new_labels"] += store.write(truths, answers)
-        pending.clear()
-        answers.clear()
-
-    def answer(key: str, at: datetime, value: Any) -> None:
-        counts["labels"] += 1
-        try:
-            answers.append(FeatureRow(key, at, LabelValue(_label(model_class, value))))
-        except msgspec.ValidationError:
-            counts["refused_labels"] += 1
-
+    intake = Intake(store, model_class)
     for record in records:
         if record.model != model_class.name:
             continue
-        counts["requests"] += 1
-        try:
-            features = msgspec.json.decode(record.features, type=model_class.Features)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            counts["refused"] += 1
-            continue
-        pending.append(FeatureRow(record.request_id, record.created_at, features))
+        intake.add_request(record.request_id, record.created_at, record.features)
         if isinstance(record.label, Raw):
-            answer(record.request_id, record.created_at, msgspec.json.decode(record.label))
-        if len(pending) >= _PAGE:
-            keep()
+            intake.add_label(record.request_id, record.created_at, msgspec.json.decode(record.label))
     for label in labels:
         if label.model == model_class.name:
-            answer(label.request_id, label.observed_at, label.label)
-            if len(answers) >= _PAGE:
-                keep()
-    keep()
-    found, unmatched = _examples(store, requests, truths)
-    path = folder / EXAMPLES_FILE
-    if found:
-        folder.mkdir(parents=True, exist_ok=True)
-        durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
-    return Built(model=model_class.name, unmatched=unmatched, examples=len(found), path=str(path), **counts)
+            intake.add_label(label.request_id, label.observed_at, label.label)
+    intake.keep()
+    return intake.write_examples(folder)
 
 
 def _examples(

@@ -1,0 +1,166 @@
+"""`inflight features follow`: logged requests and reported labels into the feature store, as they come.
+
+Offsets are committed only after the store has the rows safely on disk. What is read again after a crash is found to be
+there already.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from msgspec import Struct
+
+from machine_learning_engineering.events import decode_label, decode_log, parse
+from machine_learning_engineering.feature_store import FeatureStore
+from machine_learning_engineering.feature_store.log import Built, Intake
+from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import LABELS, LOGS
+from monitoring.process import say, until_signalled
+
+GROUP = "inflight-features"
+_BATCH = 500
+_POLL_SECONDS = 0.25
+
+
+class Followed(Struct, frozen=True):
+    """What was done until now: of each model, and how many records were no events or of models not followed."""
+
+    models: list[Built]
+    unreadable: int
+    others: int
+
+
+class Follower:
+    """Consumes logs and labels, and keeps them in the store every `every` seconds or `most` records.
+
+    Args:
+        classes: the models whose records are kept, by name.
+        folder: below it each model's examples are written to a folder of its own name, whenever there are new ones.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: FeatureStore,
+        classes: Mapping[str, type[MLEModel]],
+        folder: Path,
+        *,
+        every: float = 60.0,
+        most: int = 10_000,
+    ) -> None:
+        self.unreadable = self.others = 0
+        self._every, self._most = every, most
+        self._folder = folder
+        self._intakes = {name: Intake(store, model_class) for name, model_class in classes.items()}
+        self._built: dict[str, Built] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._records = 0
+        self._labels = topic_name(settings, LABELS)
+        self._consumer = Consumer(consumer_options(settings, GROUP))
+        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
+        # What a rebalance takes away is kept, and committed, before it goes.
+        self._consumer.subscribe(
+            [topic_name(settings, LOGS), self._labels],
+            on_revoke=lambda *_: self.keep(),
+            on_lost=lambda *_: self._offsets.clear(),
+        )
+
+    def run(self, stopping: Any) -> None:
+        """Follow until the event `stopping` is set; then keep what was read.
+
+        Raises:
+            FeatureStoreError: the store can't be written.
+            KafkaException: an error that retrying does not mend.
+        """
+        due = monotonic() + self._every
+        try:
+            while not stopping.is_set():
+                for message in self._fetch.consume(_BATCH, _POLL_SECONDS):
+                    self._add(message)
+                if self._records >= self._most or monotonic() >= due:
+                    self.keep()
+                    due = monotonic() + self._every
+            self.keep()
+        finally:
+            self._consumer.close()
+
+    def keep(self) -> None:
+        """Bring what was read into the store, commit it, and write the examples of models that have new rows."""
+        changed = [name for name, intake in self._intakes.items() if intake.keep()]
+        if self._offsets:
+            offsets = [TopicPartition(*position, offset) for position, offset in self._offsets.items()]
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=False)
+            except KafkaException as error:
+                if error.args[0].fatal():
+                    raise
+                # Read again by whoever owns the partition next, and found in the store.
+                say("features", "commit-failed", error=error.args[0].str())
+            self._offsets.clear()
+        self._records = 0
+        for name in changed:
+            built = self._built[name] = self._intakes[name].write_examples(self._folder / name)
+            say("features", "kept", **msgspec.structs.asdict(built))
+
+    def report(self) -> Followed:
+        """What was done until now."""
+        return Followed(list(self._built.values()), self.unreadable, self.others)
+
+    def _add(self, message: Message) -> None:
+        error = message.error()
+        if error is not None:
+            if error.fatal():
+                raise KafkaException(error)
+            say("features", "consumer-error", error=error.str())
+            return
+        self._records += 1
+        self._offsets[message.topic(), message.partition()] = message.offset() + 1
+        value = message.value() or b""
+        # What is no event is made a dead letter by the indexer or the joiner.
+        try:
+            if message.topic() == self._labels:
+                reported = decode_label(value)
+                if intake := self._intake(reported.model):
+                    intake.add_label(reported.request_id, reported.observed_at, _value(reported.label))
+            else:
+                logged = decode_log(value)
+                if intake := self._intake(logged.model):
+                    intake.add_request(logged.request_id, logged.accepted_at, logged.features)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self.unreadable += 1
+
+    def _intake(self, model: str) -> Intake | None:
+        found = self._intakes.get(model)
+        self.others += found is None
+        return found
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    try:
+        return parse(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # No label of any model, and counted as refused.
+        return msgspec.UNSET
+
+
+def run(settings: Settings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> Followed:
+    """Follow the stream until SIGTERM or SIGINT.
+
+    Raises:
+        FeatureStoreError: the store can't be read or written.
+        KafkaException: Kafka refuses for good.
+        TimeoutError: the topics got no leader.
+    """
+    home = settings.home / "features"
+    with until_signalled() as stopping, FeatureStore(home) as store:
+        create_topics(settings)
+        follower = Follower(settings, store, classes, home / "examples", every=every)
+        say("features", "started", models=sorted(classes), kafka=settings.kafka_bootstrap_servers, store=str(home))
+        follower.run(stopping)
+        say("features", "stopped")
+        return follower.report()

@@ -1,0 +1,105 @@
+"""The feature store is filled from the stream, and labelled requests become training data by themselves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from msgspec import Raw
+
+from machine_learning_engineering.events import LabelReported, PredictionLogged, encode
+from machine_learning_engineering.kafka import producer_options, topic_name
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import LABELS, LOGS
+from tests.integration.deployment import until
+
+ACCEPTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
+STONE = {"carat": 0.5, "cut": "Ideal", "color": "E", "clarity": "SI1", "depth": 61.5, "table": 55.0, "x": 5.1, "y": 5.1}
+
+
+def logged(number: int, model: str = "diamonds") -> PredictionLogged:
+    """A request of the `number`-th second, for a stone that tells its number."""
+    at = ACCEPTED + timedelta(seconds=number)
+    features = Raw(json.dumps(STONE | {"z": 3.0 + number / 1_000}).encode())
+    return PredictionLogged(f"r-{number}", model, "completed", features, at, at, at, 0.0, 0.0, 0.0, 1, 0, number)
+
+
+def label(number: int, value: Any) -> LabelReported:
+    at = ACCEPTED + timedelta(days=2, seconds=number)
+    return LabelReported(f"r-{number}", "diamonds", Raw(json.dumps(value).encode()), at)
+
+
+def publish(settings: Settings, topic: str, records: list[bytes]) -> None:
+    """Publish, acknowledged, over all partitions."""
+    producer = Producer(producer_options(settings))
+    for record in records:
+        producer.produce(topic_name(settings, topic), record)
+    assert producer.flush(30) == 0
+
+
+@pytest.fixture
+def environment(settings: Settings, tmp_path: Path) -> dict[str, str]:
+    given = {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "TOPIC_PREFIX": settings.topic_prefix,
+        "HOME": str(tmp_path / "home"),
+        "KAFKA_IDLE_PAUSE": str(settings.kafka_idle_pause),
+        "WORKER_SESSION_TIMEOUT": "6",
+    }
+    return os.environ | {f"INFLIGHT_{name}": value for name, value in given.items()}
+
+
+@contextmanager
+def following(environment: dict[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """`inflight features follow`, killed at the end if it still runs."""
+    command = [sys.executable, "-m", "inflight.cli", "features", "follow", "diamonds", "--every", "0.3", "--json"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def examples(tmp_path: Path) -> Callable[[], list[dict[str, Any]]]:
+    path = tmp_path / "home/features/examples/diamonds/examples.jsonl"
+    return lambda: [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_labelled_requests_become_training_data_by_themselves(
+    settings: Settings, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Labels before their requests, twice, corrected, and of a request never seen; the process is killed in between."""
+    read = examples(tmp_path)
+    publish(settings, LABELS, [encode(label(number, 1_000.0 + number)) for number in range(50)] + [b"not a label"])
+    with following(environment) as process:
+        publish(settings, LOGS, [encode(logged(number)) for number in range(100)] + [encode(logged(1, "emeralds"))])
+        until(lambda: len(read()) == 50, 60, "labels that came first meet their requests")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    publish(settings, LOGS, [encode(logged(number)) for number in range(100, 200)])
+    with following(environment) as process:
+        late = [encode(label(number, 1_000.0 + number)) for number in range(50, 200)]
+        corrected = encode(LabelReported("r-7", "diamonds", Raw(b"7.5"), ACCEPTED + timedelta(days=9)))
+        publish(settings, LABELS, [*late, *late, corrected, encode(label(999, 1.0)), encode(label(8, "dear"))])
+        until(lambda: len(read()) == 200 and read()[-1]["label"] == 7.5, 60, "every labelled request is an example")
+        process.send_signal(signal.SIGTERM)
+        followed = json.loads(process.communicate(timeout=30)[0])
+        assert process.returncode == 0
+    found = {one["request_id"]: one for one in read()}
+    assert len(found) == 200
+    for number in range(200):
+        one = found[f"r-{number}"]
+        assert one["label"] == (7.5 if number == 7 else 1_000.0 + number)
+        assert one["features"]["z"] == 3.0 + number / 1_000
+    (built,) = followed["models"]
+    assert built["unmatched"] == 1
+    assert built["refused_labels"] == 1
