@@ -41,8 +41,32 @@ def test_compose_accepts_the_file() -> None:
 
 
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
-    """The stream, its log and its metrics."""
-    assert {"train", "worker", "indexer", "exporter", "producer"} <= ours.keys()
+    """The stream, its log, its metrics, drift and labels, and what brings the dashboards."""
+    processes = {"worker", "indexer", "exporter", "watcher", "joiner", "features"}
+    assert processes | {"train", "dashboards", "producer"} <= ours.keys()
+
+
+def test_one_profile_is_everything_and_each_part_has_what_it_depends_on(services: dict[str, Any]) -> None:
+    """A service that depends on one of a profile that is not chosen would be refused."""
+    profiles = {name: set(service.get("profiles", [])) for name, service in services.items()}
+    started = {name for name, chosen in profiles.items() if not chosen or "all" in chosen}
+    assert started == services.keys() - {"producer"}
+    for name, service in services.items():
+        for needed in service.get("depends_on", {}):
+            assert not profiles[needed] or profiles[name] <= profiles[needed], (name, needed)
+
+
+def test_prometheus_scrapes_the_port_of_each_process(ours: dict[str, Any]) -> None:
+    """Those that serve metrics, at the ports that they have by default."""
+    config = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())
+    scraped = {
+        job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"] for job in config["scrape_configs"]
+    }
+    defaults = Settings(_env_file=None)
+    ports = {name: port for name in ours if (port := getattr(defaults, f"{name}_metrics_port", None))}
+    assert scraped == ports
+    for name, port in ports.items():
+        assert f"127.0.0.1:{port}/metrics" in ours[name]["healthcheck"]["test"][-1]
 
 
 def test_every_variable_is_a_setting(ours: dict[str, Any]) -> None:
@@ -55,13 +79,15 @@ def test_every_variable_is_a_setting(ours: dict[str, Any]) -> None:
 
 def test_every_command_is_one(ours: dict[str, Any]) -> None:
     """With options that it has."""
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for service in ours.values():
-        name, *options = service["command"]
-        if name == "--help":
+        command: Any = typer.main.get_command(app)
+        arguments = list(service["command"])
+        if arguments == ["--help"]:
             continue
-        known = {option for parameter in commands[name].params for option in parameter.opts}
-        assert set(options) <= known, (name, options)
+        while hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(arguments) <= known, service["command"]
 
 
 def test_our_processes_may_write_their_volume_and_nothing_else(ours: dict[str, Any]) -> None:
