@@ -91,7 +91,7 @@ def test_the_context_holds_what_is_copied_and_no_more() -> None:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in place of the image's root, after the build stage."""
+    """A folder in place of the image's root, with what the last stage copies from the build stage and no more."""
     root = tmp_path_factory.mktemp("image")
 
     def placed(text: str) -> str:
@@ -124,6 +124,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 timeout=250,
             )
             assert done.returncode == 0, f"{step.arguments}\n{done.stdout[-2_000:]}\n{done.stderr[-3_000:]}"
+    copied = {Path(arguments.split()[-1]) for arguments in of("COPY", 1)}
+    assert not [one for one in copied if one.is_relative_to("/source")]
+    shutil.rmtree(root / "source")
     return root
 
 
