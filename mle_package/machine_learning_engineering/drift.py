@@ -1,9 +1,9 @@
 """Whether rows still look like those of a reference profile: effect sizes, tests, and one stated false alarm rate.
 
 Each field gives several tests: of its bins (chi-square of two samples), of the shares of missing, zero and never seen
-values, and of the words of a text. Their p-values are corrected together (Holm), so that the chance of any alarm in a
-window that differs from the reference by chance alone is at most `significance`. Rows must be independent of one
-another for that to hold: the same row a thousand times is one row.
+values, of numbers out of the reference's range, and of the words of a text. Their p-values are corrected together
+(Holm), so that the chance of any alarm in a window that differs from the reference by chance alone is at most
+`significance`. Rows must be independent of one another for that to hold: the same row a thousand times is one row.
 
 With many rows every difference, however small, is significant. So an alarm also takes a population stability index
 (PSI) of at least `min_psi`; by custom 0.1 is a moderate and 0.25 a large change.
@@ -16,7 +16,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from machine_learning_engineering.profile import Categories, Field, Numbers, Profile
+from machine_learning_engineering.profile import Categories, Field, Numbers, Profile, Text
 
 MODERATE = 0.1
 """The PSI from which a significant difference counts."""
@@ -24,13 +24,14 @@ MODERATE = 0.1
 _EXPECTED = 5.0
 """A chi-square needs about so many expected rows in each bin; rarer bins are put together."""
 
-Statistic = Literal["distribution", "missing", "zeros", "unseen", "length", "known words", "words"]
+Statistic = Literal["distribution", "missing", "zeros", "unseen", "out of range", "length", "known words", "words"]
 
 
 class DriftTest(Struct, frozen=True):
     """One test of one field: `field` is, for example, ``features.carat`` or ``predictions.price``.
 
-    `detail` names the word that differs most, where words are tested.
+    `detail` names the word that differs most, where words are tested, and the side ("below", "above") of what is out of
+    range.
     """
 
     field: str
@@ -50,6 +51,17 @@ class DriftReport(Struct, frozen=True):
     min_psi: float
     drifted: list[str]
     tests: list[DriftTest]
+
+
+class Rates(Struct, frozen=True):
+    """Shares of a field's rows: without a value, with one never seen in the reference, and with one out of its range.
+
+    Of a text "unseen" are those with no known word. Only numbers have a range.
+    """
+
+    missing: float
+    unseen: float
+    out_of_range: float
 
 
 class _Found(Struct, frozen=True):
@@ -91,6 +103,19 @@ def drift(reference: Profile, window: Profile, *, significance: float = 0.01, mi
         drifted=list(dict.fromkeys(test.field for test in tests if test.drifted)),
         tests=tests,
     )
+
+
+def rates(reference: Field, window: Field) -> Rates:
+    """What is conspicuous about a window's field without any test; all 0 without rows."""
+    unseen = below = above = 0
+    if isinstance(window, Categories):
+        unseen = window.unseen
+    elif isinstance(window, Text):
+        unseen = window.known.zeros
+    elif isinstance(reference, Numbers):
+        below, above = _out_of_range(reference, window)
+    rows = max(1, window.rows)
+    return Rates(window.missing / rows, unseen / rows, (below + above) / rows)
 
 
 def psi(reference: Sequence[int], window: Sequence[int]) -> float:
@@ -182,6 +207,7 @@ def _tests(room: str, reference: Mapping[str, Field], window: Mapping[str, Field
         if isinstance(one, Numbers) and isinstance(other, Numbers):
             yield from _share(field, "zeros", one.zeros, one.rows, other.zeros, other.rows)
             yield from _bins(field, "distribution", one, other)
+            yield from _range(field, one, other)
         elif isinstance(one, Categories) and isinstance(other, Categories):
             yield from _share(field, "unseen", one.unseen, one.rows, other.unseen, other.rows)
             yield _compared(field, "distribution", list(one.counts.values()), list(other.counts.values()))
@@ -194,6 +220,33 @@ def _tests(room: str, reference: Mapping[str, Field], window: Mapping[str, Field
 def _bins(field: str, statistic: Statistic, one: Numbers, other: Numbers) -> Iterator[_Found]:
     if sum(one.counts) and sum(other.counts):
         yield _compared(field, statistic, [one.zeros, *one.counts], [other.zeros, *other.counts])
+
+
+def _range(field: str, one: Numbers, other: Numbers) -> Iterator[_Found]:
+    """The side that more values are beyond. The reference has none there by its making, yet the test is exact: of two
+    samples alike the largest values of both together are as likely to be anybody's."""
+    below, above = _out_of_range(one, other)
+    if below or above:
+        sides = np.array([below, above])
+        p_values = shares_differ(np.zeros(2, dtype=np.int64), one.rows, sides, other.rows)
+        index = int(p_values.argmin())
+        outside = int(sides[index])
+        size = psi([0, one.rows], [outside, other.rows - outside])
+        yield _Found(field, "out of range", size, min(1.0, 2 * float(p_values[index])), ("below", "above")[index])
+
+
+def _out_of_range(reference: Numbers, window: Numbers) -> tuple[int, int]:
+    """How many of a window's numbers are below, and how many above all of the reference's.
+
+    Zeros are counted apart: of the others the first bin is below and the last above all of the reference's others.
+    """
+    low, high = reference.minimum, reference.maximum
+    if low is None or high is None:
+        return 0, 0
+    below = window.counts[0] if reference.edges else 0
+    # A bin that the reference has values in is not above them: so it is if one of them was infinite.
+    above = window.counts[-1] if not reference.counts[-1] else 0
+    return below + window.zeros * (low > 0), above + window.zeros * (high < 0)
 
 
 def _compared(field: str, statistic: Statistic, one: list[int], other: list[int]) -> _Found:

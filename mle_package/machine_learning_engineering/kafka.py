@@ -3,6 +3,7 @@
 Needs the extra `kafka` (confluent-kafka).
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
+from machine_learning_engineering.service_log import MAY_REPEAT
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, TOPICS
+
+logger = logging.getLogger(__name__)
 
 
 def topic_name(settings: Settings, name: str) -> str:
@@ -24,8 +28,8 @@ def client_options(settings: Settings) -> dict[str, Any]:
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "broker.address.family": "v4",
-        # Errors only: librdkafka writes to standard error also what it mends by itself, such as a closed connection.
-        "log_level": 3,
+        # Nothing: librdkafka writes to standard error. What goes wrong its clients are told, see `consumer_options`.
+        "log_level": 0,
         **settings.kafka_options,
     }
 
@@ -44,15 +48,23 @@ def producer_options(settings: Settings) -> dict[str, Any]:
 
 
 def consumer_options(settings: Settings, group: str) -> dict[str, Any]:
-    """Options of a group consumer that starts at the beginning and commits only what it is told to."""
+    """Options of a group consumer that starts at the beginning and commits only what it is told to.
+
+    While it is polled it logs what is wrong with its connections.
+    """
     return {
         **client_options(settings),
+        "error_cb": _log_error,
         "group.id": topic_name(settings, group),
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "enable.partition.eof": settings.kafka_idle_pause > 0,
     }
+
+
+def _log_error(error: KafkaError) -> None:
+    logger.warning("Kafka: %s", error.str(), extra=MAY_REPEAT)
 
 
 def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
@@ -161,7 +173,8 @@ def read_to_end(settings: Settings, topic: str, timeout: float = 30.0) -> Iterat
         ends = {p: high for p, (low, high) in _watermarks(consumer, name, timeout).items() if high > low}
         consumer.assign([TopicPartition(name, partition, 0) for partition in ends])
         while ends:
-            messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1_000, timeout=timeout)
+            # It waits for all or the time-out: so for many a little, and then for one.
+            messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1, timeout=timeout)
             if not messages:
                 raise TimeoutError(
                     f"no record of {name} came for {timeout} s, partitions {sorted(ends)} are unfinished"

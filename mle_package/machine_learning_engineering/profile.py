@@ -9,7 +9,7 @@ object within a row gives a field for each of its members, such as ``probabiliti
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import msgspec
@@ -205,8 +205,9 @@ def _count_numbers(edges: list[float], numbers: NDArray[np.float64]) -> Numbers:
 
 def _count_text(field: Text, values: list[Any]) -> Text:
     rows = [None if value is None else _words(value) for value in values]
-    frequency = Counter(word for words in rows if words for word in set(words) & field.words.keys())
-    length, known = _measures(rows, field.words.keys())
+    vocabulary = frozenset(field.words)
+    frequency = Counter(word for words in rows if words for word in vocabulary.intersection(words))
+    length, known = _measures(rows, vocabulary)
     return Text(
         rows=len(rows),
         missing=sum(words is None for words in rows),
@@ -216,10 +217,10 @@ def _count_text(field: Text, values: list[Any]) -> Text:
     )
 
 
-def _measures(rows: list[list[str] | None], known: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _measures(rows: list[list[str] | None], known: Set[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The number of words of each row and the share of them that is known; NaN where there is no text (no word)."""
     length = [np.nan if words is None else len(words) for words in rows]
-    share = [np.nan if not words else sum(word in known for word in words) / len(words) for words in rows]
+    share = [np.nan if not words else sum(map(known.__contains__, words)) / len(words) for words in rows]
     return np.array(length, dtype=np.float64), np.array(share, dtype=np.float64)
 
 

@@ -45,6 +45,10 @@ class Settings(BaseSettings):
     elasticsearch_retention_days: Annotated[int, Field(ge=0)] = 0
     """The indexer deletes daily indices that are older than so many days; 0 keeps them for ever."""
 
+    kibana_url: str = "http://127.0.0.1:5601"
+    """May end in a space: ``https://kibana:5601/s/ml``."""
+    kibana_api_key: str | None = None
+
     max_request_bytes: Bytes = 1_000_000
     """A larger request is a dead letter."""
 
@@ -84,6 +88,19 @@ class Settings(BaseSettings):
     """Of each model version so many requests a second are looked at on average, and a minute's worth at once; of more,
     a sample. What is left out is counted in a metric."""
     watcher_metrics_port: Port = 9_104
+
+    joiner_batch_records: Annotated[int, Field(gt=0, le=10_000)] = 1_000
+    joiner_label_patience: PositiveSeconds = 7 * 86_400.0
+    """So long a label waits for its request to be in the log; then it is a dead letter."""
+    joiner_measure_seconds: PositiveSeconds = 30.0
+    """Live quality is measured at most so often, and only of versions that got labels."""
+    joiner_quality_rows: Annotated[int, Field(gt=1, le=10_000)] = 2_000
+    """Live quality is that of the newest labelled answers of a version, at most so many,"""
+    joiner_quality_age: PositiveSeconds = 30 * 86_400.0
+    """to requests that were accepted at most so long ago."""
+    joiner_quality_min_rows: Annotated[int, Field(gt=1)] = 30
+    """With fewer nothing is measured."""
+    joiner_metrics_port: Port = 9_105
 
     metrics_host: str = "127.0.0.1"
 

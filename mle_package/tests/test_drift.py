@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.drift import chi_square, drift, holm, psi, shares_differ
-from machine_learning_engineering.profile import observe, reference_profile
+from machine_learning_engineering.drift import chi_square, drift, holm, psi, rates, shares_differ
+from machine_learning_engineering.profile import Numbers, observe, reference_profile
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -176,3 +176,67 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
     assert holm([0.9, 0.9]) == [1.0, 1.0]
+
+
+def test_a_few_numbers_out_of_range_are_found_though_no_share_changed_much(reference):
+    def change(row):
+        # One row in twenty: too few for the other bins to show it.
+        row.update(number=500.0 if abs(row["number"]) < 0.06 else row["number"])
+
+    report = disturbed(reference, change)
+    (test,) = [test for test in report.tests if test.statistic == "out of range" and test.field == "features.number"]
+    assert (test.drifted, test.detail) == (True, "above")
+    assert report.drifted == ["features.number"]
+
+
+def test_numbers_out_of_range_by_chance_are_no_alarm():
+    random = np.random.default_rng(5)
+    p_values = []
+    for _ in range(300):
+        reference = reference_profile(Model, [{"number": float(n)} for n in random.normal(size=200)], [])
+        window = observe(reference, [{"number": float(n)} for n in random.normal(size=200)])
+        tests = drift(reference, window, min_psi=0).tests
+        p_values += [test.p_value for test in tests if test.statistic == "out of range"]
+    # Of 300 windows, most of which have some such number. 5 % would be 15; 27 are a chance of 1 in 500.
+    assert 150 < len(p_values) < 300
+    assert sum(p <= 0.05 for p in p_values) < 27
+
+
+@pytest.mark.parametrize(
+    ("known", "found", "share"),
+    [
+        ([1.0, 2.0, 3.0], [0.5, 4.0, 1.0, 3.0], 0.5),
+        ([1.0, 2.0, 3.0], [0.0, 2.0], 0.5),
+        ([-3.0, -1.0], [0.0, -2.0, -4.0, -1.0], 0.5),
+        ([0.0, 2.0], [0.0, 1.0, 3.0, -1.0], 0.75),  # zeros are counted apart, and 1 is below all others
+        ([-2.0, 2.0], [0.0, 1.0, 3.0, -2.0], 0.25),
+        ([0.0, 0.0], [0.0, 5.0], 0.5),
+        ([None, None], [5.0, None], 0.0),
+        ([float("inf"), 1.0], [float("inf"), 1.0], 0.0),
+    ],
+)
+def test_the_share_out_of_range(known, found, share):
+    reference = reference_profile(Model, [{"number": value} for value in known], [])
+    field = reference.features["number"]
+    if isinstance(field, Numbers):
+        window = observe(reference, [{"number": value} for value in found])
+        assert rates(field, window.features["number"]).out_of_range == share
+        assert rates(field, field).out_of_range == 0
+    else:
+        assert known == [None, None]
+
+
+def test_the_rates_of_missing_and_unseen_values(reference):
+    window = observe(
+        reference,
+        [
+            {"number": 1.0, "kind": "a", "text": "word0 word1"},
+            {"number": None, "kind": "new", "text": "nothing known"},
+            {"number": 0.5, "kind": None, "text": None},
+            {"number": 0.5, "kind": "b", "text": "word0 new"},
+        ],
+    )
+    found = {name: rates(reference.features[name], field) for name, field in window.features.items()}
+    assert (found["number"].missing, found["kind"].missing, found["text"].missing) == (0.25, 0.25, 0.25)
+    assert (found["number"].unseen, found["kind"].unseen, found["text"].unseen) == (0, 0.25, 0.25)
+    assert rates(reference.features["kind"], observe(reference, []).features["kind"]).missing == 0

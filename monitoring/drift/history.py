@@ -1,0 +1,31 @@
+"""The last windows of a model, from the topic of measurements."""
+
+from collections import deque
+
+import msgspec
+
+from machine_learning_engineering.events import DriftMeasured, decode_measurement
+from machine_learning_engineering.kafka import read_to_end
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import MEASUREMENTS
+
+
+def last_windows(settings: Settings, model: str, count: int) -> list[DriftMeasured]:
+    """The newest windows that were measured, the newest last.
+
+    Raises:
+        KafkaException: Kafka refuses.
+        TimeoutError: the broker can't be reached.
+    """
+    newest: deque[DriftMeasured] = deque(maxlen=count)
+    # A model's measurements are in one partition, in their order.
+    for message in read_to_end(settings, MEASUREMENTS):
+        if message.key() != model.encode():
+            continue
+        try:
+            event = decode_measurement(message.value() or b"")
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+        if isinstance(event, DriftMeasured) and event.model == model:
+            newest.append(event)
+    return list(newest)

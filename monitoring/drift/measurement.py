@@ -1,0 +1,63 @@
+"""Closed windows as the events that tell of them."""
+
+from datetime import datetime
+
+from machine_learning_engineering.drift import drift, rates
+from machine_learning_engineering.events import DriftDetected, DriftMeasured, FieldDrift
+from monitoring.drift.windows import Closed
+
+
+def measure(window: Closed, *, significance: float, min_psi: float) -> DriftMeasured:
+    """Compare a window with its reference: of each field the most suspicious test, drifted fields first."""
+    report = drift(window.reference, window.counts, significance=significance, min_psi=min_psi)
+    fields: dict[str, FieldDrift] = {}
+    for test in report.tests:
+        if test.field in fields:
+            continue
+        room, _, name = test.field.partition(".")
+        reference, counts = (getattr(profile, room)[name] for profile in (window.reference, window.counts))
+        found = rates(reference, counts)
+        fields[test.field] = FieldDrift(
+            field=test.field,
+            kind="feature" if room == "features" else "prediction",
+            statistic=test.statistic,
+            psi=test.psi,
+            p_value=test.p_value,
+            p_adjusted=test.p_adjusted,
+            drifted=test.drifted,
+            missing_rate=found.missing,
+            unseen_rate=found.unseen,
+            out_of_range_rate=found.out_of_range,
+            reference_missing_rate=rates(reference, reference).missing,
+            detail=test.detail,
+        )
+    return DriftMeasured(
+        model=window.version.model,
+        model_version=window.version.number,
+        window_id=window.window_id,
+        window_start=window.start,
+        window_end=window.end,
+        closed_by=window.closed_by,
+        rows=window.rows,
+        significance=significance,
+        min_psi=min_psi,
+        fields=list(fields.values()),
+    )
+
+
+def detected(measured: DriftMeasured, at: datetime) -> DriftDetected | None:
+    """The event of a window in which something drifted, with the fields that did; None of any other window."""
+    fields = [field for field in measured.fields if field.drifted]
+    if not fields:
+        return None
+    return DriftDetected(
+        model=measured.model,
+        model_version=measured.model_version,
+        window_id=measured.window_id,
+        detected_at=at,
+        window_start=measured.window_start,
+        window_end=measured.window_end,
+        rows=measured.rows,
+        significance=measured.significance,
+        fields=fields,
+    )

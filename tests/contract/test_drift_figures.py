@@ -1,0 +1,71 @@
+"""What docs/drift.md says of the watcher: false alarms, what is found and how soon, and the cost."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import drift
+from benchmarks.drift import SHIFTS, Data, Power
+
+
+@pytest.fixture(scope="module")
+def diamonds() -> Data:
+    return drift.diamonds()
+
+
+@pytest.fixture(scope="module")
+def amazon() -> Data:
+    return drift.amazon()
+
+
+@pytest.mark.parametrize("name", ["diamonds", "amazon"])
+def test_clean_windows_are_alarms_no_more_often_than_stated(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """200 windows of rows that nothing was trained on, at 0.01: 2 alarms are expected at most, by the tests alone."""
+    found = drift.false_alarms(request.getfixturevalue(name), 200, tmp_path)
+    assert (found.windows, found.significance) == (200, 0.01)
+    # Of a rate of 0.01, 8 or more would be a chance of 1 in 900.
+    assert found.alarms <= found.alarms_by_tests_alone <= 7
+
+
+def test_shifted_diamonds_are_found_within_two_windows_and_named(diamonds: Data, tmp_path: Path) -> None:
+    """Wherever in a window the shift begins. Changed labels can't be seen; a tenth more of carat only at times."""
+    found = {power.shift: power for power in drift.shifts_of_diamonds(diamonds, tmp_path, windows=5)}
+    assert found.keys() == SHIFTS.keys()
+    labels, little = found.pop("prices x 1.4 (labels only)"), found.pop("carat x 1.1")
+    assert (labels.alarms, labels.found) == (0, 0)
+    assert little.alarms > 0
+    for power in found.values():
+        _is_always_found(power)
+    carat = {"features.carat"}
+    assert {name: set(power.named) - {"predictions.price"} for name, power in found.items()} == {
+        "carat in grams (x 0.2)": carat,
+        "carat x 1.4": carat,
+        "a third of the cuts is Fair": {"features.cut"},
+        "a tenth of the cuts is Fair": {"features.cut"},
+        "a tenth without a length (x = 0)": {"features.x"},
+        "a twentieth 99 mm long": {"features.x"},
+    }
+
+
+def test_sentences_about_films_are_found_within_two_windows(amazon: Data, tmp_path: Path) -> None:
+    """After sentences about products, in windows of 100 and of 200."""
+    for power in drift.products_then_films(amazon, tmp_path):
+        _is_always_found(power)
+        assert "features.text" in power.named
+
+
+def _is_always_found(power: Power) -> None:
+    assert power.alarms == power.windows, power
+    assert power.found == power.onsets, power
+    assert power.delay_windows_max is not None
+    assert power.delay_windows_max <= 2
+
+
+@pytest.mark.parametrize("name", ["diamonds", "amazon"])
+def test_an_event_costs_less_than_five_microseconds_a_field(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """From the bytes of its record to measurement and state, of CPU time."""
+    assert drift.cost(request.getfixturevalue(name), tmp_path).microseconds < 5
