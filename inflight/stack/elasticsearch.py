@@ -2,15 +2,37 @@
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 
 from inflight.stack import probes
-from inflight.stack.maven import Artifact, resolve_zip
+from inflight.stack.maven import Artifact, cached, resolve_jars, resolve_zip
 from inflight.stack.process import Launch, Node, StackError, free_port
 
 ELASTICSEARCH_VERSION = "8.19.21"
 ARCHIVE = Artifact("org.elasticsearch.distribution.integ-test-zip", "elasticsearch", ELASTICSEARCH_VERSION, "zip")
+# ES|QL, the language of the dashboards' queries, is not in that archive, but its parts are on Maven Central. One that
+# isn't there is for hexagonal grids on maps.
+_NO_H3 = (("org.elasticsearch", "elasticsearch-h3"),)
+ESQL_PARTS = tuple(
+    Artifact("org.elasticsearch.plugin", name, ELASTICSEARCH_VERSION, without=_NO_H3)
+    for name in ("x-pack-esql", "x-pack-esql-core", "x-pack-esql-compute")
+)
+# Of all that these need, what the server does not have already; a class in two places is refused at the start.
+ESQL_JARS = re.compile(
+    r"(x-pack-esql(-core|-compute|-compute-ann)?|x-pack-kql|arrow|arrow-(format|vector|memory-core)|elasticsearch-dissect"
+    r"|antlr4-runtime|flatbuffers-java|jackson-[a-z0-9-]+?|lucene-spatial3d|checker-qual)-[0-9.]+\.jar"
+)
+ESQL_DESCRIPTOR = f"""\
+description=ES|QL
+version={ELASTICSEARCH_VERSION}
+name=x-pack-esql
+java.version=17
+elasticsearch.version={ELASTICSEARCH_VERSION}
+classname=org.elasticsearch.xpack.esql.plugin.EsqlPlugin
+extended.plugins=x-pack-core
+"""
 NOBODY = 65534
 
 CONFIG = """\
@@ -49,8 +71,21 @@ rootLogger.appenderRef.console.ref = console
 
 
 def distribution() -> Path:
-    """The unpacked release, shared by all nodes of this user and never written to."""
-    return resolve_zip(f"elasticsearch-{ELASTICSEARCH_VERSION}", ARCHIVE)
+    """The unpacked release with ES|QL, shared by all nodes of this user and never written to."""
+
+    def fill(folder: Path, work: Path) -> None:
+        # Linked, not copied: the two trees share their files, and nothing writes to either.
+        shutil.copytree(
+            resolve_zip(f"elasticsearch-{ELASTICSEARCH_VERSION}", ARCHIVE), folder / "home", copy_function=os.link
+        )
+        module = folder / "home" / "modules" / "x-pack-esql"
+        module.mkdir(mode=0o755)
+        for jar in resolve_jars(f"elasticsearch-esql-{ELASTICSEARCH_VERSION}", ESQL_PARTS).iterdir():
+            if ESQL_JARS.fullmatch(jar.name):
+                os.link(jar, module / jar.name)
+        (module / "plugin-descriptor.properties").write_text(ESQL_DESCRIPTOR)
+
+    return cached(f"elasticsearch-{ELASTICSEARCH_VERSION}-with-esql", fill) / "home"
 
 
 class ElasticsearchNode(Node):

@@ -23,12 +23,13 @@ FIX = (
 
 
 class Artifact(NamedTuple):
-    """Maven coordinates; `type` is the packaging."""
+    """Maven coordinates; `type` is the packaging, `without` are dependencies, group and name, to leave out."""
 
     group: str
     name: str
     version: str
     type: str = "jar"
+    without: tuple[tuple[str, str], ...] = ()
 
 
 def missing_tools() -> list[str]:
@@ -62,7 +63,7 @@ def resolve_jars(name: str, artifacts: Sequence[Artifact]) -> Path:
     Raises:
         StackError: Java or Maven is missing, or Maven failed; with what it said.
     """
-    return _cached(
+    return cached(
         name,
         lambda folder, work: _maven(
             work, artifacts, "copy-dependencies", f"-DoutputDirectory={folder}", "-DincludeScope=runtime"
@@ -89,11 +90,12 @@ def resolve_zip(name: str, artifact: Artifact) -> Path:
                 mode = (info.external_attr >> 16) & 0o777
                 (folder / info.filename).chmod(mode | (0o755 if info.is_dir() else 0o644))
 
-    (top,) = _cached(name, fill).iterdir()
+    (top,) = cached(name, fill).iterdir()
     return top
 
 
-def _cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
+def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
+    """A folder of the cache, filled the first time by `fill(folder, work)`; `work` is an empty place for scraps."""
     target = cache_dir() / name
     if target.is_dir():
         return target
@@ -115,7 +117,12 @@ def _cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
 def _maven(work: Path, artifacts: Sequence[Artifact], goal: str, *options: str) -> None:
     dependencies = "".join(
         f"<dependency><groupId>{escape(a.group)}</groupId><artifactId>{escape(a.name)}</artifactId>"
-        f"<version>{escape(a.version)}</version><type>{escape(a.type)}</type></dependency>"
+        f"<version>{escape(a.version)}</version><type>{escape(a.type)}</type><exclusions>"
+        + "".join(
+            f"<exclusion><groupId>{escape(group)}</groupId><artifactId>{escape(name)}</artifactId></exclusion>"
+            for group, name in a.without
+        )
+        + "</exclusions></dependency>"
         for a in artifacts
     )
     pom = work / "pom.xml"

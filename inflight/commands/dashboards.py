@@ -1,0 +1,186 @@
+"""`inflight dashboards`: check the Kibana dashboards, compile them and import them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from inflight.commands import dashboards_preview
+
+if TYPE_CHECKING:
+    from monitoring.dashboards.lint import Problem, Ran
+    from monitoring.dashboards.source import Dashboard
+
+_app = typer.Typer(no_args_is_help=True, help="Kibana dashboards as files: check, compile and import them.")
+Folder = Annotated[
+    Path | None, typer.Option(help="A folder of sources of your own; by default the dashboards that come along.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    dashboards_preview.register(_app)
+    app.add_typer(_app, name="dashboards")
+
+
+@_app.command(
+    epilog="Examples: [bold]inflight dashboards lint[/bold], [bold]inflight dashboards lint --elasticsearch[/bold]. "
+    "Exit code 1 if anything is wrong."
+)
+def lint(
+    elasticsearch: Annotated[
+        bool, typer.Option("--elasticsearch", help="Also run every query, on INFLIGHT_ELASTICSEARCH_URL.")
+    ] = False,
+    folder: Folder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the sources: fields and columns that queries name, panels upon one another, ids, colors, the time range."""
+    import msgspec
+
+    from monitoring.dashboards import lint as room
+    from monitoring.dashboards.fields import mapped_fields
+
+    dashboards = _load(folder)
+    problems = room.lint(dashboards, mapped_fields())
+    ran = _run(dashboards) if elasticsearch and not problems else []
+    problems += [problem for one in ran for problem in one.problems]
+    empty = [f"{one.dashboard.id}/{one.panel.id}" for one in ran if one.answer is not None and not one.answer.rows]
+    panels = sum(len(dashboard.panels) for dashboard in dashboards)
+    if as_json:
+        found = {
+            "dashboards": len(dashboards),
+            "panels": panels,
+            "queries_run": len(ran),
+            "without_rows": empty,
+            "problems": problems,
+        }
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        _print(problems, empty)
+        queries = f", {len(ran)} queries run" if elasticsearch else ""
+        typer.echo(f"{len(dashboards)} dashboards, {panels} panels{queries}: {len(problems) or 'no'} problems")
+    raise typer.Exit(1 if problems else 0)
+
+
+@_app.command(
+    epilog="Examples: [bold]inflight dashboards compile[/bold], [bold]inflight dashboards compile --check[/bold]"
+)
+def compile(
+    folder: Folder = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write; by default beside the sources.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if it is out of date.")] = False,
+) -> None:
+    """Compile the sources to the file of saved objects that Kibana imports."""
+    from monitoring.dashboards.saved_objects import compiled, default_file
+    from monitoring.dashboards.source import shipped
+
+    target = out or default_file(folder or shipped())
+    objects = compiled(_load(folder))
+    if not check:
+        target.write_bytes(objects)
+        typer.echo(target)
+    elif not target.exists() or target.read_bytes() != objects:
+        typer.echo(f"out of date: {target}; run `inflight dashboards compile`", err=True)
+        raise typer.Exit(1)
+    else:
+        typer.echo(f"{target} is up to date")
+
+
+@_app.command(
+    epilog="Examples: [bold]inflight dashboards apply[/bold], "
+    "[bold]inflight dashboards apply --kibana-url https://kibana:5601/s/ml --timeout 600[/bold]. "
+    "Safe to repeat: what is there already is overwritten."
+)
+def apply(
+    kibana_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="By default INFLIGHT_KIBANA_URL. May end in a space, /s/ml.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a Kibana that is starting.")] = 120.0,
+    folder: Folder = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import the dashboards, with the data views that they need, into Kibana 8.19 or 9."""
+    import msgspec
+    from rich.console import Console
+
+    from machine_learning_engineering.settings import load_settings
+    from monitoring.dashboards.kibana import Kibana, KibanaError
+    from monitoring.dashboards.saved_objects import FILE_NAME, compiled
+
+    settings = load_settings()
+    url = kibana_url or settings.kibana_url
+    objects = compiled(_load(folder))
+    names = [f"{saved['type']} {saved['id']}" for saved in map(msgspec.json.decode, objects.splitlines())]
+    told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "refused": [], "dry_run": dry_run}
+    if not dry_run:
+        try:
+            kibana = Kibana(url, settings.kibana_api_key)
+            with Console(stderr=True).status(f"Waiting for Kibana at {url}") as status:
+                kibana.wait(timeout)
+                status.update("Importing")
+                answer = kibana.import_objects(objects, FILE_NAME)
+        except KibanaError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+        told |= {"imported": answer.count, "refused": answer.refused}
+    if as_json:
+        typer.echo(msgspec.json.encode(told).decode())
+    else:
+        for refused in told["refused"]:
+            typer.echo(f"refused: {refused.type} {refused.id}: {refused.reason}", err=True)
+        verb, count = ("would import", len(names)) if dry_run else ("imported", told["imported"])
+        typer.echo(f"{verb} {count} objects into {url}" + (f":\n{chr(10).join(names)}" if dry_run else ""))
+    raise typer.Exit(1 if told["refused"] else 0)
+
+
+def _load(folder: Path | None) -> "list[Dashboard]":
+    """The dashboards; an error in a source ends the command with the file and the panel."""
+    from monitoring.dashboards.source import InvalidDashboard, load_all
+
+    try:
+        dashboards = load_all(folder)
+    except (InvalidDashboard, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    if not dashboards:
+        typer.echo(f"error: no .toml file in {folder}", err=True)
+        raise typer.Exit(1)
+    return dashboards
+
+
+def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
+    from datetime import UTC, datetime
+
+    from elasticsearch import TransportError
+    from rich.progress import track
+
+    from machine_learning_engineering.settings import load_settings
+    from monitoring.dashboards.lint import queries, run
+    from monitoring.search import connect
+
+    settings = load_settings()
+    try:
+        with connect(settings) as client:
+            answers = run(client, dashboards, datetime.now(UTC))
+            return list(track(answers, "Queries", total=queries(dashboards), console=_stderr(), transient=True))
+    except TransportError as error:
+        typer.echo(
+            f"error: {error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({settings.elasticsearch_url}) up?",
+            err=True,
+        )
+        raise typer.Exit(1) from error
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def _print(problems: "list[Problem]", empty: list[str]) -> None:
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if empty:
+        typer.echo(f"without rows now: {', '.join(empty)}")

@@ -1,0 +1,126 @@
+"""`inflight dashboards preview`: pictures of the dashboards without Kibana."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from monitoring.dashboards.source import Dashboard
+
+INSTALL = "pip install 'inflight[preview]'"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to `app`, the commands of dashboards."""
+    app.command(
+        epilog="Examples: [bold]inflight dashboards preview --out pictures[/bold], "
+        "[bold]inflight dashboards preview serving drift --out pictures --since now-6h --svg[/bold]. "
+        f"Needs vl-convert: {INSTALL.replace('[', chr(92) + '[')}"
+    )(preview)
+
+
+def preview(
+    boards: Annotated[
+        list[str] | None, typer.Argument(metavar="[BOARD]...", help="Such as serving or inflight-serving; all of them.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The folder for the pictures; it is made.")] = Path("pictures"),
+    since: Annotated[
+        str | None, typer.Option(help="now-1h, or 2026-01-31T12:00:00Z; by default as each board has it.")
+    ] = None,
+    until: Annotated[str, typer.Option(help="Likewise.")] = "now",
+    scale: Annotated[float, typer.Option(min=0.25, max=4, help="Pixels for each unit of the drawing.")] = 1.5,
+    svg: Annotated[bool, typer.Option("--svg", help="Write each board as SVG too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if a panel has no results.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option(help="A folder of sources of your own; by default the dashboards that come along.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Draw the dashboards as PNG, from the answers of INFLIGHT_ELASTICSEARCH_URL to their queries. Needs no Kibana."""
+    import json
+
+    from elasticsearch import ApiError, TransportError
+    from rich.console import Console
+    from rich.progress import track
+
+    from machine_learning_engineering.settings import load_settings
+    from monitoring.dashboards.queries import QueryFailed
+    from monitoring.search import connect
+
+    try:
+        from monitoring.dashboards.preview.draw import fetch, picture
+    except ModuleNotFoundError as error:
+        if error.name != "vl_convert":
+            raise
+        raise _stop(f"drawing needs vl-convert: {INSTALL}") from None
+    now = datetime.now().astimezone()
+    chosen = _chosen(boards or [], folder)
+    ends = _moment(until, now)
+    settings = load_settings()
+    told = []
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with connect(settings) as client:
+            console = Console(stderr=True)
+            for board in track(chosen, "Drawing", console=console, transient=True, disable=not console.is_terminal):
+                begins = _moment(since or board.since, ends if since is None else now)
+                if begins >= ends:
+                    raise ValueError(f"the time range ends before it begins: {begins} to {ends}")
+                found = picture(board, fetch(client, board, begins, ends), begins, ends)
+                file = out / f"{board.id.removeprefix('inflight-')}.png"
+                file.write_bytes(found.png(scale))
+                if svg:
+                    file.with_suffix(".svg").write_text(found.svg, encoding="utf-8")
+                told.append({"dashboard": board.id, "file": str(file), "without_results": found.empty})
+    except TransportError as error:
+        url = settings.elasticsearch_url
+        raise _stop(f"{error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up?") from error
+    except (ApiError, QueryFailed, ValueError, OSError) as error:
+        raise _stop(str(error)) from error
+    if as_json:
+        typer.echo(json.dumps({"pictures": told}))
+    else:
+        for one in told:
+            typer.echo(one["file"])
+            if one["without_results"]:
+                typer.echo(f"no results: {one['dashboard']}: {', '.join(one['without_results'])}", err=True)
+    raise typer.Exit(1 if strict and any(one["without_results"] for one in told) else 0)
+
+
+def _chosen(boards: list[str], folder: Path | None) -> "list[Dashboard]":
+    from inflight.commands.dashboards import _load
+
+    known = {one.id: one for one in _load(folder)}
+    found = []
+    for name in boards or list(known):
+        one = known.get(name) or known.get(f"inflight-{name}")
+        if one is None:
+            raise _stop(f"no dashboard {name}: there are {', '.join(known)}")
+        found.append(one)
+    return found
+
+
+def _moment(text: str, now: datetime) -> datetime:
+    """`now`, `now-1h`, or a date and time, which is in UTC if it does not say."""
+    import re
+    from datetime import UTC
+
+    from monitoring.dashboards.lint import span
+
+    if text == "now":
+        return now.astimezone(UTC)
+    try:
+        if re.fullmatch(r"now-\d+[smhdwMy](/[dwMy])?", text):
+            ago: timedelta = span(text)
+            return now.astimezone(UTC) - ago
+        found = datetime.fromisoformat(text)
+    except (ValueError, OverflowError):
+        raise _stop(f"{text!r} is no time: write now-1h or 2026-01-31T12:00:00Z") from None
+    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
+
+
+def _stop(message: str) -> typer.Exit:
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(1)

@@ -1,0 +1,59 @@
+"""Which fields the documents of each index pattern have, by the templates that the indexer puts."""
+
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+
+class Fields:
+    """The mapped fields of an index pattern: name to type, without those that are only parents of others."""
+
+    def __init__(self, mappings: list[dict[str, Any]]) -> None:
+        self.types: dict[str, str] = {}
+        self._open: set[str] = set()
+        for mapping in mappings:
+            self._add("", mapping.get("properties", {}))
+
+    def _add(self, parent: str, properties: dict[str, Any]) -> None:
+        for name, mapping in properties.items():
+            path = parent + name
+            if mapping.get("dynamic") is True:
+                self._open.add(path + ".")
+            if "properties" in mapping:
+                self._add(path + ".", mapping["properties"])
+            elif mapping.get("type") != "object":
+                self.types[path] = mapping["type"]
+
+    def has(self, field: str) -> bool:
+        """Whether a query can read this field. Of a prediction any: its fields come with the first answer."""
+        return (field in self.types and self.types[field] != "flattened") or self._is_below(field, self._open)
+
+    def is_searchable(self, field: str) -> bool:
+        """Whether KQL can search this field, which may be a key of a flattened one."""
+        flattened = {name + "." for name, kind in self.types.items() if kind == "flattened"}
+        return field in self.types or self._is_below(field, self._open | flattened)
+
+    def is_shown(self, field: str) -> bool:
+        """Whether Discover can show this as a column, which may be a parent of fields."""
+        below = (*self.types, *self._open)
+        return self.is_searchable(field) or any(name.startswith(field + ".") for name in below)
+
+    @staticmethod
+    def _is_below(field: str, parents: set[str]) -> bool:
+        return any(field.startswith(parent) and field != parent for parent in parents)
+
+
+def mapped_fields() -> dict[str, Fields]:
+    """The fields of every index pattern of the product."""
+    folder = resources.files("monitoring") / "elasticsearch"
+    templates = {file.name: msgspec.json.decode(file.read_bytes()) for file in folder.iterdir()}
+    found: dict[str, Fields] = {}
+    for name, template in templates.items():
+        if not name.startswith("index-"):
+            continue
+        parts = [templates[f"component-{part}.json"]["template"] for part in template["composed_of"]]
+        parts.append(template.get("template", {}))
+        fields = Fields([part["mappings"] for part in parts if "mappings" in part])
+        found |= dict.fromkeys(template["index_patterns"], fields)
+    return found

@@ -1,0 +1,143 @@
+"""A real stream feeds the dashboards: every process runs, then every query of every panel answers with all columns."""
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from elasticsearch import Elasticsearch
+
+from inflight.demo.bad_records import bad_records
+from inflight.stack.maven import missing_tools
+from machine_learning_engineering.announce import announce_promotion
+from machine_learning_engineering.kafka import producer_options, topic_name
+from machine_learning_engineering.model import Example
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import REQUESTS
+from machine_learning_engineering.training import train
+from model import available
+from monitoring.dashboards.lint import queries, run
+from monitoring.dashboards.source import load_all
+from monitoring.search import call, connect
+from producers.labels import TrueAnswer, publish_labels
+from producers.replay import replay
+from tests.contract.dashboard_documents import TRACEPARENT, forget
+from tests.integration.deployment import Deployment, figures, until
+
+pytestmark = [
+    pytest.mark.usefixtures("search"),
+    pytest.mark.skipif(bool(missing_tools()), reason="ES|QL needs the real search node, and that Java and Maven"),
+]
+
+REQUESTS_EACH = 600
+"""Of each model whose dataset has so many rows; from the middle on the diamonds are three times as heavy."""
+WINDOW = 200
+
+
+@pytest.fixture(scope="module")
+def all_models(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home whose registry holds a champion of each model."""
+    home = Settings(home=tmp_path_factory.mktemp("models"), _env_file=None, train_n_models=1)
+    for model_class in available().values():
+        train(model_class, home)
+    return home
+
+
+@pytest.fixture
+def deployment(settings: Settings, all_models: Settings) -> Iterator[Deployment]:
+    """A deployment with all models."""
+    model = Registry(all_models.registry_dir).open("diamonds", model_class=available()["diamonds"])
+    with Deployment(settings, all_models, model) as found:
+        yield found
+
+
+def examples(name: str, data_dir: Path) -> list[Example]:
+    """The first rows of a model's dataset."""
+    return list(islice(available()[name].examples(data_dir), REQUESTS_EACH))
+
+
+def features(name: str, rows: list[Example]) -> Iterator[dict[str, Any]]:
+    """As they are sent: a few can't be understood, and the later diamonds are heavy."""
+    for number, row in enumerate(rows):
+        if number % 97 == 5:
+            yield {"nonsense": True}
+        elif name == "diamonds" and number >= REQUESTS_EACH / 2:
+            yield row.features | {"carat": row.features["carat"] * 3}
+        else:
+            yield row.features
+
+
+def publish_bad_records(settings: Settings) -> int:
+    """Records that end as dead letters or as failed requests, each with a trace; how many are dead letters."""
+    producer = Producer(producer_options(settings))
+    records = bad_records("bad")
+    for record in records:
+        headers = {"traceparent": TRACEPARENT.encode()}
+        producer.produce(topic_name(settings, REQUESTS), record.value, record.key, headers=headers)
+    assert producer.flush(30) == 0
+    return sum(record.is_dead_letter for record in records)
+
+
+def complaints(client: Elasticsearch) -> list[str]:
+    """What the panels of all dashboards still lack."""
+    found = []
+    for one in run(client, load_all(), datetime.now(UTC)):
+        where = f"{one.dashboard.id}/{one.panel.id}"
+        found += [str(problem) for problem in one.problems]
+        if one.answer is None:
+            continue
+        if not one.answer.rows:
+            found.append(f"{where} has no rows")
+        for column in one.panel.columns if not one.problems else ():
+            place = one.answer.names.index(column.column)
+            if all(row[place] is None for row in one.answer.rows):
+                found.append(f"{where}: {column.column} is null in all rows")
+    return found
+
+
+def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings) -> None:
+    """Worker, indexer, watcher and joiner, on requests of all models, bad records, a promotion and labels."""
+    settings, prefix = deployment.settings, deployment.settings.topic_prefix.rstrip("-")
+    with connect(settings) as client:
+        forget(client)
+        deployment.worker()
+        deployment.indexer()
+        deployment.watcher(watcher_window_records=WINDOW, watcher_records_per_second=1e9)
+        deployment.joiner(joiner_measure_seconds=1.0)
+        deployment.serving(1)
+        started = time.monotonic()
+        rows = {name: examples(name, all_models.data_dir) for name in available()}
+        for name, of_model in rows.items():
+            sent = replay(settings, features(name, of_model), model=name, id_prefix=f"{prefix}-{name}", trace=True)
+            assert sent.accepted == len(of_model) > WINDOW
+        dead = publish_bad_records(settings)
+        announce_promotion(settings, "diamonds", "v1", reason="for the test", previous="v0")
+        now = datetime.now(UTC)
+        answers = [
+            TrueAnswer(f"{prefix}-{name}-{number:08d}", name, row.label, now)
+            for name, of_model in rows.items()
+            for number, row in enumerate(of_model)
+        ]
+        assert publish_labels(settings, answers).accepted == len(answers)
+
+        left: list[str] = ["nothing was asked yet"]
+
+        def nothing_is_missing() -> bool:
+            call(client, "POST", "/inference-*/_refresh")
+            left[:] = complaints(client)
+            return not left
+
+        try:
+            until(nothing_is_missing, 90, "every panel has an answer")
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {left}") from None
+        took = time.monotonic() - started
+        counted = call(client, "GET", "/inference-dead-letters-*/_count")["count"]
+        forget(client)
+    assert counted >= dead
+    figures(panels=queries(load_all()), seconds=f"{took:.0f}", requests=len(answers), dead_letters=counted)
