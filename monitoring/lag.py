@@ -23,7 +23,7 @@ class LagReader:
     def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._consumers = {group: Consumer(consumer_options(settings, group)) for group in READS}
+        self._consumers = {group: _consumer(settings, group) for group in READS}
 
     def close(self) -> None:
         """Close the connections."""
@@ -48,6 +48,13 @@ class LagReader:
             low, high = consumer.get_watermark_offsets(committed, timeout=self._timeout)
             lag += max(0, high - max(low, committed.offset))
         return lag
+
+
+def _consumer(settings: Settings, group: str) -> Consumer:
+    options = consumer_options(settings, group)
+    # It is never polled: while the broker is away, what it would be told of that would pile up in it.
+    del options["error_cb"]
+    return Consumer(options)
 
 
 class LagWatch(threading.Thread):

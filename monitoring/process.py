@@ -1,22 +1,15 @@
-"""What the processes of this room share: the lines that they print, their signals, their metrics endpoint."""
+"""What the processes of this room share: what they say in the service log, their signals, their metrics endpoint."""
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any
 
-import msgspec
 from prometheus_client import CollectorRegistry, start_http_server
 
+from machine_learning_engineering.service_log import say
 
-def say(process: str, event: str, **fields: Any) -> None:
-    """Print one structured line, a JSON object, to standard error."""
-    line = {"at": datetime.now(UTC), "process": process, "event": event, **fields}
-    sys.stderr.write(msgspec.json.encode(line, enc_hook=str).decode() + "\n")
-    sys.stderr.flush()
+__all__ = ["say", "serve_metrics", "until_signalled"]
 
 
 @contextmanager

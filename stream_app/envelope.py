@@ -1,4 +1,4 @@
-"""Reading a record as a request, or saying in words why it is none."""
+"""Reading a record as a request, or saying in words why it is none. The words name fields and quote no value."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from machine_learning_engineering.events import PredictionRequested, decode_request
-from machine_learning_engineering.features import malformed
+from machine_learning_engineering.features import malformed, quotable
 
 # Reading a broken record for its id is a courtesy: not at any price.
 _COURTESY_BYTES = 64 * 1024
@@ -46,8 +46,9 @@ def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> Pred
         except UnicodeDecodeError as error:
             raise _unreadable(value, error) from None
     if key is None or key != request.request_id.encode():
-        found = "null" if key is None else repr(key[:64].decode(errors="replace"))
-        message = f"the record's key is {found}, but it has to equal request_id, {request.request_id!r}"
+        # The key is not quoted: nobody has said that it is an id.
+        found = "null" if key is None else f"another one, of {len(key)} bytes"
+        message = f"the record's key has to equal request_id, {request.request_id!r}; it is {found}"
         raise NotARequest("wrong-key", message, request.model, request.request_id)
     return request
 
@@ -67,11 +68,15 @@ def _explain(error: msgspec.ValidationError) -> str:
     """msgspec's message, with the field first: ``model: expected `str`, got `int```."""
     text = str(error)
     found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<field>[^`]*)`", text, re.DOTALL)
+    what = found["what"] if found is not None else text
+    if named := re.search(r"field `(.*)`", what, re.DOTALL):
+        name = quotable(named[1])
+        return f"{name}: {_lower(what.replace(named[1], name))}; a request is {_expected()}"
+    # Such as a type that there is none of.
+    what = "this value is not one of those that are allowed" if what.startswith("Invalid value") else what
     if found is not None and found["field"]:
-        return f"{found['field']}: {_lower(found['what'])}"
-    named = re.search(r"field `([^`]*)`", text)
-    prefix = f"{named[1]}: " if named is not None else ""
-    return f"{prefix}{_lower(found['what'] if found is not None else text)}; a request is {_expected()}"
+        return f"{quotable(found['field'])}: {_lower(what)}"
+    return f"{_lower(what)}; a request is {_expected()}"
 
 
 def _lower(text: str) -> str:

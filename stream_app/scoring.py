@@ -10,9 +10,12 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering import events
+from machine_learning_engineering import events, service_log
+from machine_learning_engineering.error_text import raised
 from machine_learning_engineering.events import Error, PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.features import refusal
 from machine_learning_engineering.headers import DeadLetterOrigin, carried, dead_letter_headers
+from machine_learning_engineering.redaction import ALL, WITHHELD, Redaction
 from stream_app.envelope import NotARequest, read_request
 from stream_app.transport.publisher import Record
 from stream_app.transport.slices import Slice
@@ -75,8 +78,10 @@ class Scorer:
         *,
         max_request_bytes: int,
         clock: Callable[[], float] = time,
+        redaction: Redaction | None = None,
     ) -> None:
         self._models = models
+        self._redaction = redaction or Redaction()
         self._topics = topics
         self._max_request_bytes = max_request_bytes
         self._clock = clock
@@ -122,13 +127,14 @@ class Scorer:
         try:
             features = model.decode(request.features)
         except ValueError as error:
-            failure = Error("invalid-features", str(error))
+            failure = Error("invalid-features", refusal(error))
             self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
             return
         except Exception as error:
             # A mistake in the model's code: this record would end every worker that it is given to.
-            logger.warning("model %s: decode raised", request.model, exc_info=True)
-            failure = Error("prediction-error", f"model {request.model}: decode raised {type(error).__name__}")
+            what = f"model {request.model}: decode raised {raised(error)}"
+            logger.warning(what, exc_info=True, extra=_about(request, record))
+            failure = Error("prediction-error", what)
             self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
             return
         rows.setdefault(request.model, []).append(_Row(request, features, record, scored))
@@ -144,9 +150,9 @@ class Scorer:
             encoded = [Raw(events.encode(prediction)) for prediction in predictions]
         except Exception as error:
             if len(rows) == 1:
-                logger.warning("model %s: predict raised for one row", rows[0].request.model, exc_info=True)
-                # The type and no more: a model's message may quote what it was given.
-                what = f"model {rows[0].request.model}: predict raised {type(error).__name__}"
+                # The type and the place, and no more: a model's message may quote what it was given.
+                what = f"model {rows[0].request.model}: predict raised {raised(error)}"
+                logger.warning(what, exc_info=True, extra=_about(rows[0].request, rows[0].record))
                 elapsed = max(0.0, self._clock() - before)
                 self._fail(rows[0], Error("prediction-error", what), model, started, elapsed, 1)
                 return
@@ -162,6 +168,8 @@ class Scorer:
         results, logs = self._topics.results, self._topics.logs
         completed_at, completed = _now(self._clock())
         version, size = model.version, len(rows)
+        redact = self._redaction.by_model.get(rows[0].request.model)
+        redacted = UNSET if redact is None else redact.names
         # At high load many records share their millisecond, and making a datetime is a tenth of the whole path.
         times: dict[int, datetime] = {}
         for row, encoded in zip(rows, predictions, strict=True):
@@ -181,7 +189,7 @@ class Scorer:
                 request.request_id,
                 request.model,
                 "completed",
-                request.features,
+                request.features if redact is None else redact(request.features),
                 requested_at,
                 accepted_at,
                 completed_at,
@@ -195,6 +203,7 @@ class Scorer:
                 encoded,
                 UNSET,
                 _traceparent(headers) if headers else UNSET,
+                redacted,
             )
             outputs = row.scored.outputs
             outputs[results].append(_answer(key, result, headers))
@@ -211,12 +220,15 @@ class Scorer:
         requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
         headers = record.headers()
         version = UNSET if model is None else model.version
+        features, redacted = self._loggable(row, error)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("failed: %s: %s", error.type, error.message, extra=_about(request, record))
         result = PredictionFailed(request.request_id, request.model, error, requested_at, completed_at, version)
         log = PredictionLogged(
             request_id=request.request_id,
             model=request.model,
             outcome="failed",
-            features=request.features,
+            features=features,
             requested_at=requested_at,
             accepted_at=accepted_at,
             completed_at=completed_at,
@@ -229,12 +241,25 @@ class Scorer:
             model_version=version,
             error=error,
             traceparent=_traceparent(headers) if headers else UNSET,
+            redacted=redacted,
         )
         key = record.key()
         outputs = row.scored.outputs
         outputs[self._topics.results].append(_answer(key, result, headers))
         outputs[self._topics.logs].append(_answer(key, log, headers))
         row.scored.failed += 1
+
+    def _loggable(self, row: _Row, error: Error) -> tuple[Raw, Any]:
+        """The features of a failed request as they are logged, and the names of those that are not as they were sent.
+
+        Where there are rules, features that no model has understood are withheld: nobody can say which of them is what.
+        """
+        redact = self._redaction.by_model.get(row.request.model)
+        if redact is not None and row.features is not None:
+            return redact(row.request.features), redact.names
+        if redact is not None or (self._redaction.active and error.type == "unknown-model"):
+            return WITHHELD, [ALL]
+        return row.request.features, UNSET
 
     def _set_aside(self, record: Any, scored: Scored, error: NotARequest) -> None:
         origin = DeadLetterOrigin(
@@ -248,6 +273,11 @@ class Scorer:
             request_id=error.request_id,
         )
         headers = dead_letter_headers(origin, record.headers())
+        if logger.isEnabledFor(logging.DEBUG):
+            about_it = service_log.about(
+                error.request_id or "", error.model or "", _traceparent(record.headers() or ())
+            )
+            logger.debug("set aside: %s: %s", error.reason, error, extra=about_it)
         letter = {"key": record.key(), "value": record.value(), "headers": headers}
         scored.outputs[self._topics.dead_letters].append(letter)
         scored.dead_letters += 1
@@ -265,6 +295,10 @@ def _answer(key: bytes | None, event: msgspec.Struct, headers: Any) -> Record:
     tag = str(event.__struct_config__.tag)
     event_id = f"{event.request_id}/{tag}"  # type: ignore[attr-defined]
     return {"key": key, "value": value, "headers": carried(headers, event_type=tag, event_id=event_id)}
+
+
+def _about(request: events.PredictionRequested, record: Any) -> dict[str, Any]:
+    return service_log.about(request.request_id, request.model, _traceparent(record.headers() or ()))
 
 
 def _traceparent(headers: Any) -> Any:

@@ -2,15 +2,18 @@
 
 import gc
 import logging
-import logging.config
+import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import faust
 from faust import streams
 from prometheus_client import start_http_server
 
+from machine_learning_engineering import service_log
 from machine_learning_engineering.kafka import consumer_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.redaction import WrongRules, redaction
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings, load_settings
 from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, RESULTS
@@ -51,7 +54,18 @@ class Worker:
     With `served`, a new champion of its registry takes the place of the old one while requests flow.
     """
 
-    def __init__(self, settings: Settings, models: Mapping[str, Model], served: ServedModels | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        models: Mapping[str, Model],
+        served: ServedModels | None = None,
+        classes: Mapping[str, type] | None = None,
+    ) -> None:
+        """`classes` are those of all models that may come to be served; by default those of `models`.
+
+        Raises:
+            WrongRules: the log's features can't be redacted as the settings or a class say.
+        """
         check_faust()
         self.settings = settings
         self.models = models
@@ -61,7 +75,14 @@ class Worker:
         # No linger: what comes while a batch is under way is the next batch.
         self.publisher = Publisher({**producer_options(settings), "linger.ms": 0})
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
-        scorer = Scorer(models, self.topics, max_request_bytes=settings.max_request_bytes)
+        if classes is None:
+            classes = {name: type(model) for name, model in models.items()}
+        scorer = Scorer(
+            models,
+            self.topics,
+            max_request_bytes=settings.max_request_bytes,
+            redaction=redaction(settings, classes),
+        )
         self.lane = ScoringLane(
             scorer,
             self.publisher,
@@ -104,7 +125,6 @@ class Worker:
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then drain. Ends the process."""
-        logging.config.dictConfig(LOGGING)
         sys.setswitchinterval(SWITCH_SECONDS)
         # Half a million objects of Faust and scikit-learn live as long as the process: no collection has to walk them.
         gc.collect()
@@ -118,7 +138,15 @@ class Worker:
         logger.info("metrics on http://%s:%s/metrics", *server.server_address[:2])
         for name, model in self.models.items():
             logger.info("serving %s %s", name, model.version)
-        faust_worker = faust.Worker(self.app, loglevel="INFO", redirect_stdouts=False, logging_config=LOGGING)
+        # What Faust has to say it logs, and then it prints it again, with the values that are in an exception's text.
+        with Path(os.devnull).open("w") as nowhere:
+            faust_worker = faust.Worker(
+                self.app, redirect_stdouts=False, override_logging=False, quiet=True, stderr=nowhere
+            )
+            faust_worker.spinner = None
+            self._serve(faust_worker)
+
+    def _serve(self, faust_worker: faust.Worker) -> None:
         try:
             faust_worker.execute_from_commandline()
         finally:
@@ -127,18 +155,16 @@ class Worker:
                 exit_process(f"stopped while {self.lane.in_flight} slices were unfinished")
 
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "stream": "ext://sys.stderr"}},
-    "root": {"handlers": ["stderr"], "level": "INFO"},
-    "loggers": {"faust": {"level": "WARNING"}, "mode": {"level": "WARNING"}},
-}
-
-
 def main() -> None:
     """Run one worker with the settings of the environment, until SIGTERM."""
     settings = load_settings()
-    served = ServedModels(Registry(settings.registry_dir), available())
-    Worker(settings, served.open_all(), served).run()
+    service_log.start("worker", settings)
+    classes = available()
+    served = ServedModels(Registry(settings.registry_dir), classes)
+    models = served.open_all()
+    try:
+        worker = Worker(settings, models, served, classes)
+    except WrongRules as error:
+        logger.critical("%s", error.args[0])
+        raise SystemExit(2) from error
+    worker.run()

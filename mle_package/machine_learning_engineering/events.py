@@ -66,6 +66,7 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
     `accepted_at` is the broker's time of the request record. Of the durations, `queue_seconds` runs from acceptance to
     the start of scoring, `score_seconds` is the time of the batch that the request was scored in (`batch_size`
     requests), and `total_seconds` runs from acceptance to completion. `traceparent` is the W3C trace context.
+    `redacted` names the features that are not here as they were sent: hashed or left out; ``*`` means all of them.
     """
 
     request_id: RequestId
@@ -85,6 +86,7 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
     prediction: Raw | UnsetType = UNSET
     error: Error | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
 
 
 class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v1"):

@@ -1,4 +1,7 @@
-"""Why features were refused, in words for the person who sent them."""
+"""Why features were refused, in words for the person who sent them.
+
+These words go into results, logs and dead letters, so they name fields and never quote a value.
+"""
 
 import json
 import math
@@ -10,9 +13,15 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from machine_learning_engineering.error_text import raised
+
 
 class InvalidFeatures(ValueError):
-    """The features of a request do not fit the model's schema; the message names the field and says what it takes."""
+    """The features of a request do not fit the model's schema; the message names the field and says what it takes.
+
+    The sender reads the message, and it is logged: it must not quote a value. Raise it in the `__post_init__` of a
+    Struct of features to speak to the sender yourself; of other exceptions there only type and place are told.
+    """
 
 
 _LOCATED = re.compile(r"(?P<what>.*) - at `\$\.(?P<field>[^`]*)`", re.DOTALL)
@@ -48,8 +57,29 @@ _LIMITS = {
     "minLength": "of at least {} characters",
     "maxLength": "of at most {} characters",
 }
-# A value that is quoted in a message is cut to this length: a message is no place for a megabyte.
-_QUOTED = 80
+# What a program would call a field. Any other name may be a value in the wrong place.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_STEP = re.compile(r"(?P<name>[^\[\].]*)(?P<index>(\[\d*\])*)")
+_WITHHELD = "…"
+
+
+def quotable(path: str) -> str:
+    """The path of a field, such as ``sizes[1].name``, without the names in it that may be something else."""
+    steps = [_STEP.fullmatch(step) for step in path.split(".")]
+    return ".".join(
+        (step["name"] if _NAME.fullmatch(step["name"]) else _WITHHELD) + step["index"] if step else _WITHHELD
+        for step in steps
+    )
+
+
+def refusal(error: ValueError) -> str:
+    """Why a model's `decode` refused features, without a value: what it says itself only if it is `InvalidFeatures`."""
+    if isinstance(error, InvalidFeatures):
+        return str(error)
+    text = str(error)
+    if isinstance(error, msgspec.ValidationError) and (found := _LOCATED.fullmatch(text)):
+        return f"feature `{quotable(found['field'])}` is refused by the model's schema"
+    return f"features are refused: {raised(error)}"
 
 
 def explain(error: Exception, raw: bytes | Raw, features: type[Struct], model: str) -> str:
@@ -63,13 +93,16 @@ def explain(error: Exception, raw: bytes | Raw, features: type[Struct], model: s
         return f"feature `{found['field']}` is missing: it must be {_accepts(features, found['field'])}"
     if found := _UNKNOWN.fullmatch(message):
         known = ", ".join(features.__struct_encode_fields__)
-        return f"feature `{found['field'][:_QUOTED]}` is unknown to the model `{model}`, which takes {known}"
+        return f"feature `{quotable(found['field'])}` is unknown to the model `{model}`, which takes {known}"
+    if (own := error.__cause__) is not None:
+        # Raised by the author's own check of a Struct.
+        return str(own) if isinstance(own, InvalidFeatures) else f"features of `{model}` are refused: {raised(own)}"
     if found := _LOCATED.fullmatch(message):
         field = found["field"]
-        return f"feature `{field}` {_complaint(found['what'], _accepts(features, field))}"
+        return f"feature `{quotable(field)}` {_complaint(found['what'], _accepts(features, field))}"
     if found := _EXPECTED.fullmatch(message):
         return f"features of `{model}` must be a JSON object, not {_GOT.get(found['got'], found['got'])}"
-    return f"features of `{model}`: {message}"
+    return f"features of `{model}` do not fit its schema"
 
 
 def malformed(raw: bytes | Raw) -> str | None:
@@ -81,7 +114,7 @@ def malformed(raw: bytes | Raw) -> str | None:
     text = bytes(raw).decode("utf-8", errors="surrogateescape")
     try:
         for path, leaf in _leaves(json.loads(text), ""):
-            name = f"feature `{path.encode('utf-8', 'replace').decode()[:_QUOTED]}`" if path else "the value"
+            name = f"feature `{quotable(path)}`" if path else "the value"
             if isinstance(leaf, float) and not math.isfinite(leaf):
                 return f"{name} must be a finite number: JSON has no NaN and no infinities"
             if isinstance(leaf, str) and not _is_utf8(leaf):
@@ -116,8 +149,6 @@ def _is_utf8(text: str) -> bool:
 def _complaint(what: str, accepted: str) -> str:
     if (found := _EXPECTED.fullmatch(what)) and found["got"]:
         return f"must be {accepted}, not {_GOT.get(found['got'], found['got'])}"
-    if what.startswith("Invalid enum value "):
-        return f"must be {accepted}, not {what.removeprefix('Invalid enum value ')[:_QUOTED]}"
     if "out of range" in what:
         return f"must be {accepted}: the number is too large to be represented"
     return f"must be {accepted}"

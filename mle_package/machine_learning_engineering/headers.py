@@ -3,6 +3,7 @@
 Sources: CloudEvents 1.0 Kafka protocol binding, section 3.2; W3C Trace Context.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ TRACEPARENT = "traceparent"
 CLOUDEVENTS_PREFIX = "ce_"
 # Of an incoming record only these are passed on to what is written for it.
 _CARRIED = ("traceparent", "tracestate")
+_TRACEPARENT_TEXT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 # A later event has an id, type and time of its own; every other attribute, such as `ce_source`, is kept.
 _OWN_ATTRIBUTES = {"ce_id", "ce_type", "ce_time"}
 
@@ -35,6 +37,12 @@ def carried(
     if any(name == "ce_specversion" for name, _ in kept):
         kept += [("ce_type", event_type.encode()), ("ce_id", event_id.encode())]
     return kept
+
+
+def trace_ids(traceparent: str) -> tuple[str, str] | None:
+    """Trace id and span id of a W3C `traceparent`; None where it is malformed."""
+    match = _TRACEPARENT_TEXT.fullmatch(traceparent)
+    return None if match is None else (match[1], match[2])
 
 
 class DeadLetterOrigin(NamedTuple):

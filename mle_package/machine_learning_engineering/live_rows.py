@@ -11,6 +11,7 @@ from msgspec import UNSET, Raw
 from machine_learning_engineering.features import InvalidFeatures
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLog
+from machine_learning_engineering.redaction import holds_tokens
 
 
 class Labelled(NamedTuple):
@@ -24,8 +25,9 @@ class Labelled(NamedTuple):
 class LiveRows(NamedTuple):
     """Decoded rows and their answers, oldest first, and the labelled ones.
 
-    `skipped` counts what could not be used: failed predictions, rows that no longer fit the model's schema, and labels
-    that are none. `unmatched` is the number of given labels whose request is not among the rows read.
+    `skipped` counts what could not be used: failed predictions, rows with hashed values, rows that no longer fit the
+    model's schema, and labels that are none. `unmatched` is the number of given labels whose request is not among the
+    rows read.
     """
 
     rows: list[Any]
@@ -64,6 +66,9 @@ def read(
         unmatched -= given
         if record.outcome != "completed" or record.prediction is UNSET:
             skipped["failed"] += 1
+            continue
+        if holds_tokens(record.features):
+            skipped["redacted"] += 1
             continue
         try:
             row = model.decode(record.features)

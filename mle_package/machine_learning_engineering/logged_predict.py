@@ -19,6 +19,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from machine_learning_engineering import durable
+from machine_learning_engineering.error_text import raised
 from machine_learning_engineering.events import Error
 from machine_learning_engineering.features import InvalidFeatures, malformed
 from machine_learning_engineering.model import MLEModel, NotWritten
@@ -182,8 +183,8 @@ def _predict(model: MLEModel, rows: Sequence[Any]) -> Iterator[_Outcome]:
     except Exception as error:
         if len(rows) == 1:
             logger.warning("model %s: predict raised for one row", model.name, exc_info=True)
-            # The type and no more: a model's message may quote what it was given.
-            failure = Error("prediction-error", f"model {model.name}: predict raised {type(error).__name__}")
+            # The type and the place, and no more: a model's message may quote what it was given.
+            failure = Error("prediction-error", f"model {model.name}: predict raised {raised(error)}")
             yield _Outcome(None, UNSET, failure, time.perf_counter() - started, 1)
             return
         middle = len(rows) // 2

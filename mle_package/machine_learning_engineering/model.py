@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from machine_learning_engineering.logged_predict import LoggedAnswers, Request
     from machine_learning_engineering.prediction_log import PredictionLog
     from machine_learning_engineering.retraining import Decision
-    from machine_learning_engineering.settings import Settings
+    from machine_learning_engineering.settings import Redact, Settings
 
 __all__ = ["Example", "InvalidFeatures", "MLEModel", "NotWritten"]
 
@@ -63,6 +63,10 @@ class MLEModel(ABC):
     """The label's column in files of examples, such as ``price``."""
     input_names: ClassVar[tuple[str, ...]] = ()
     """The names of what `columns` gives, in its order: for stored layers and for plots of what matters."""
+
+    redacted_features: ClassVar[Mapping[str, "Redact"]] = {}
+    """What the stream's prediction log does not hold as it was sent: ``{"name": "hash", "ticket": "drop"}``; ``*`` is
+    every other feature. The settings may add to it, see `machine_learning_engineering.redaction`."""
 
     version: str = "unversioned"
     """The registry's version; "unversioned" until saved or opened."""

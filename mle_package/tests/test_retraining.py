@@ -205,10 +205,16 @@ def test_rows_of_no_use_are_counted_and_left_out(registry, serve, log, doubler_c
                 request_id="y", features=raw(b'{"number":1}'), prediction=raw(b'{"double":"1"}'), **broken
             ),
             LoggedPrediction(request_id="z", features=raw(b"7"), **(broken | {"outcome": "failed"})),
+            LoggedPrediction(
+                request_id="w",
+                features=raw(b'{"number":1,"note":"hash-%s"}' % (b"0a" * 16)),
+                prediction=raw(b'{"double":1}'),
+                **broken,
+            ),
         ]
     )
     evidence = doubler_class.trigger_retraining(log, labels, settings=settings, min_labelled=250).evidence
-    assert evidence.skipped == {"bad label": 2, "unreadable": 2, "failed": 1}
+    assert evidence.skipped == {"bad label": 2, "unreadable": 2, "failed": 1, "redacted": 1}
     assert (evidence.rows, evidence.labelled, evidence.labels_unmatched) == (300, 298, 1)
 
 

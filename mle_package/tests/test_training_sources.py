@@ -170,6 +170,14 @@ def test_labelled_requests_of_the_log_are_examples(read, log):
     assert read("log") == [(1, {"number": 2}, b"4", None)]
 
 
+def test_hashed_features_are_not_trained_on(read, log, settings):
+    hashed = msgspec.Raw(b'{"number": 5, "note": "hash-%s"}' % (b"0a" * 16))
+    log.append([msgspec.structs.replace(logged("d", 5), features=hashed)])
+    log.label("d", 10)
+    with pytest.raises(SourceUnreadable, match="request 'd' has hashed features"):
+        read("log")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

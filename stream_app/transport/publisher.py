@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
+from machine_learning_engineering.service_log import MAY_REPEAT
+
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 25.0
@@ -185,4 +187,4 @@ class Publisher:
             self._error = error
 
     def _warn(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error)
+        logger.warning("Kafka: %s", error, extra=MAY_REPEAT)

@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
 from machine_learning_engineering.kafka import Fetch
+from machine_learning_engineering.service_log import MAY_REPEAT
 from stream_app.transport.slices import Slice, cut
 
 logger = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ class Pump(threading.Thread):
             # librdkafka goes on by itself after all but fatal errors: a broker away, a topic not yet created.
             if error.fatal():
                 raise KafkaException(error)
-            logger.warning("Kafka: %s", error)
+            logger.warning("Kafka: %s", error, extra=MAY_REPEAT)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
@@ -233,7 +234,7 @@ class Pump(threading.Thread):
             logger.warning("offsets were not committed before the partitions went: %s", error.args[0])
 
     def _error(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error)
+        logger.warning("Kafka: %s", error, extra=MAY_REPEAT)
 
     def _statistics(self, statistics: str) -> None:
         if self._on_statistics is not None:

@@ -17,6 +17,7 @@ from msgspec import Raw, Struct, inspect
 from machine_learning_engineering import durable
 from machine_learning_engineering.json_values import kinds, value_of_cell
 from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.redaction import holds_tokens
 from machine_learning_engineering.settings import Settings
 
 if TYPE_CHECKING:
@@ -273,6 +274,11 @@ def _of_log(model_class: type[MLEModel], log: "PredictionLog", source: str) -> I
         for logged in log.read(model_class.name):
             label = labels.get(logged.request_id, logged.label)
             if isinstance(label, Raw):
+                if holds_tokens(logged.features):
+                    raise SourceUnreadable(
+                        f"request {logged.request_id!r} has hashed features in the prediction log: a model that is "
+                        "trained on them can't read real ones; train on the data where it comes from"
+                    )
                 number += 1
                 yield Record(source, number, bytes(logged.features), bytes(label), None)
     except PredictionLogError as error:

@@ -76,7 +76,7 @@ class Program:
 
     def metrics(self) -> dict[str, float]:
         """The worker's metrics now, by name with labels; empty as long as it serves none."""
-        found = re.search(r"metrics on (http://\S+)", self.log)
+        found = re.search(r"metrics on (http://[^\s\"]+)", self.log)
         if found is None:
             return {}
         try:

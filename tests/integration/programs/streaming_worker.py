@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from machine_learning_engineering import service_log
 from machine_learning_engineering.settings import Settings
 from stream_app import lane
 from stream_app.scoring import Scored
@@ -69,7 +70,9 @@ def with_hold(publish: Any) -> Any:
 if __name__ == "__main__":
     # The cap loads numeric libraries, which takes seconds; this model needs none.
     lane.cap_numeric_threads = lambda: None  # type: ignore[attr-defined]
-    worker = Worker(Settings(_env_file=None), {"doubling": Doubling()})
+    settings = Settings(_env_file=None)
+    service_log.start("worker", settings)
+    worker = Worker(settings, {"doubling": Doubling()})
     if sys.argv[1:] != ["healthy"]:
         scorer: Any = worker.lane._scorer
         scorer.score = with_bug(scorer.score)

@@ -1,6 +1,7 @@
 """Scoring: from raw records to what is published for them."""
 
 import math
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -85,7 +86,9 @@ def test_exactly_the_bad_rows_fail(drawn: tuple[list[int], set[int]]) -> None:
         if number in bad:
             assert isinstance(result, PredictionFailed)
             assert result.error.type == log.error.type == "prediction-error"
-            assert result.error.message == "model doubling: predict raised RuntimeError"
+            assert re.fullmatch(
+                r"model doubling: predict raised RuntimeError at records\.py:\d+ in predict", result.error.message
+            )
         else:
             assert isinstance(result, PredictionCompleted)
             assert events.parse(result.prediction) == events.parse(log.prediction) == {"doubled": 2 * number}
@@ -170,7 +173,7 @@ def test_features_that_the_model_refuses(n: Any) -> None:
     refused = by_id["r1"]
     assert isinstance(refused, PredictionFailed)
     assert refused.error.type == "invalid-features"
-    assert "`$.n`" in refused.error.message
+    assert "`n`" in refused.error.message
     assert refused.model_version == "v1"
     assert isinstance(by_id["r2"], PredictionCompleted)
     assert model.calls == [1]

@@ -1,0 +1,60 @@
+"""`inflight redact`: what the prediction log does not hold, and the tokens of values to search for."""
+
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to `app`."""
+    app.command(
+        "redact",
+        epilog="Examples: [bold]inflight redact[/bold], [bold]inflight redact --json[/bold], "
+        "[bold]inflight redact --value 'Braund, Mr. Owen Harris'[/bold]. The rules are INFLIGHT_LOG_REDACT and each "
+        "model's own `redacted_features`.",
+    )(redact)
+
+
+def redact(
+    value: Annotated[
+        str | None,
+        typer.Option(help="Print the token that this value has in the log: a text, or JSON for numbers and lists."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show for each model which features the log keeps, hashes or drops. Workers with these settings do the same."""
+    import json
+
+    from machine_learning_engineering.json_values import value_of_cell
+    from machine_learning_engineering.redaction import WrongRules, redaction, tokens
+    from machine_learning_engineering.settings import load_settings
+    from model import available
+
+    settings = load_settings()
+    if value is not None:
+        token = tokens(settings)
+        if token is None:
+            typer.echo("error: set INFLIGHT_LOG_REDACT_KEY to the secret of the workers", err=True)
+            raise typer.Exit(2)
+        found = token(value_of_cell(value))
+        typer.echo(json.dumps({"value": value, "token": found}) if as_json else found)
+        return
+    classes = available()
+    try:
+        rules = redaction(settings, classes)
+    except WrongRules as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from error
+    shown = {
+        name: rules.by_model[name].actions
+        if name in rules.by_model
+        else dict.fromkeys(model.Features.__struct_encode_fields__, "keep")
+        for name, model in sorted(classes.items())
+    }
+    if as_json:
+        typer.echo(json.dumps(shown))
+        return
+    for name, actions in shown.items():
+        by_action = {action: [one for one, what in actions.items() if what == action] for action in ("hash", "drop")}
+        told = [f"{action} {', '.join(names)}" for action, names in by_action.items() if names]
+        typer.echo(f"{name}: {'; '.join(told) or 'all features are logged as they were sent'}")

@@ -1,0 +1,141 @@
+"""Samples of `/metrics` over time: increases, rates and quantiles between them, as Prometheus computes these."""
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+Labels = frozenset[tuple[str, str]]
+Series = Mapping[tuple[str, Labels], float]
+"""The value of each sample, by its name and labels."""
+
+
+class Scrape(NamedTuple):
+    """What an endpoint said at a moment, in seconds of a clock that never goes back."""
+
+    at: float
+    series: Series
+
+
+def parse(text: str) -> Series:
+    """The samples of a page in Prometheus' text format, NaNs left out.
+
+    Raises:
+        ValueError: it is another page.
+    """
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if not math.isnan(sample.value)
+    }
+
+
+class Window:
+    """The scrapes of the endpoints of one kind of process, newest last, as far back as `seconds`.
+
+    Increases are summed over the endpoints. A counter that fell was restarted, and counts from zero; one that was not
+    there in the scrape before was zero.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._scrapes: dict[str, list[Scrape]] = {}
+
+    def add(self, url: str, scrape: Scrape | None) -> None:
+        """The next scrape of an endpoint; None where it did not answer."""
+        if scrape is None:
+            self._scrapes.pop(url, None)
+            return
+        kept = [one for one in self._scrapes.get(url, []) if scrape.at - one.at <= self._seconds]
+        # At least one to compare with, however slow the interval is.
+        before = kept or self._scrapes.get(url, [])[-1:]
+        self._scrapes[url] = [*before, scrape]
+
+    def values(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """The present samples of this name, of all endpoints."""
+        return [
+            (dict(labels), value)
+            for scrapes in self._scrapes.values()
+            for (found, labels), value in scrapes[-1].series.items()
+            if found == name
+        ]
+
+    def total(self, name: str) -> float:
+        """The sum of the present samples of this name."""
+        return sum(value for _, value in self.values(name))
+
+    def largest(self, name: str) -> float | None:
+        """The largest present sample of this name, or None without any."""
+        return max((value for _, value in self.values(name)), default=None)
+
+    def rates(self, name: str, *by: str) -> dict[tuple[str, ...], float]:
+        """Increases per second by these labels, where there are two scrapes to compare; the others are summed."""
+        found: dict[tuple[str, ...], float] = {}
+        for scrapes in self._scrapes.values():
+            if len(scrapes) < 2 or scrapes[-1].at <= scrapes[0].at:
+                continue
+            for (sample, labels), increase in _increases(scrapes, name).items():
+                assert sample == name
+                known = dict(labels)
+                key = tuple(known.get(label, "") for label in by)
+                found[key] = found.get(key, 0.0) + increase / (scrapes[-1].at - scrapes[0].at)
+        return found
+
+    def rate(self, name: str) -> float | None:
+        """The increase per second over all labels; None until there are two scrapes."""
+        if not any(len(scrapes) > 1 for scrapes in self._scrapes.values()):
+            return None
+        return sum(self.rates(name).values())
+
+    def quantile(self, q: float, name: str, **labels: str) -> float | None:
+        """A quantile of what a histogram observed within the window; None where it observed nothing."""
+        buckets: dict[float, float] = {}
+        for scrapes in self._scrapes.values():
+            for (_, found), increase in _increases(scrapes, f"{name}_bucket").items():
+                known = dict(found)
+                if labels.items() <= known.items():
+                    bound = float(known["le"])
+                    buckets[bound] = buckets.get(bound, 0.0) + increase
+        return histogram_quantile(q, buckets)
+
+
+def _increases(scrapes: list[Scrape], name: str) -> dict[tuple[str, Labels], float]:
+    found: dict[tuple[str, Labels], float] = {}
+    for before, after in pairwise(scrapes):
+        for series, value in after.series.items():
+            if series[0] == name:
+                was = before.series.get(series, 0.0)
+                found[series] = found.get(series, 0.0) + (value - was if value >= was else value)
+    return found
+
+
+def histogram_quantile(q: float, buckets: Mapping[float, float]) -> float | None:
+    """The quantile of cumulative counts by upper bound, linear within a bucket; of the last one, its lower bound.
+
+    None where nothing was counted, or where the last bucket is not that of infinity.
+    """
+    bounds = sorted(buckets)
+    if len(bounds) < 2 or bounds[-1] != math.inf:
+        return None
+    counts = list(_never_falling(buckets[bound] for bound in bounds))
+    if counts[-1] <= 0:
+        return None
+    rank = q * counts[-1]
+    index = next((i for i, count in enumerate(counts[:-1]) if count >= rank), len(counts) - 1)
+    if index == len(counts) - 1:
+        return bounds[-2]
+    if index == 0 and bounds[0] <= 0:
+        return bounds[0]
+    start, before = (bounds[index - 1], counts[index - 1]) if index else (0.0, 0.0)
+    return start + (bounds[index] - start) * (rank - before) / (counts[index] - before)
+
+
+def _never_falling(counts: Iterable[float]) -> Iterable[float]:
+    """Several scrapes are not of one moment, so that a wider bucket may seem to hold less."""
+    highest = 0.0
+    for count in counts:
+        highest = max(highest, count)
+        yield highest

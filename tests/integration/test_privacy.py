@@ -1,0 +1,151 @@
+"""What is redacted is nowhere: a canary goes through real processes, and everything that they wrote is searched."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from confluent_kafka import Producer
+
+from machine_learning_engineering import events
+from machine_learning_engineering.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.training import train
+from model import available
+from monitoring import search
+from tests.integration.deployment import Deployment, Supervised, until
+
+CANARY = "CANARY7f3a9"
+KEY = "a secret of these tests"
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+RULES = {"titanic": {"name": "hash", "ticket": "drop", "cabin": "drop"}, "*": {"*": "drop"}}
+PASSENGER = {"pclass": 3, "sex": "male", "sibsp": 1, "parch": 0, "fare": 7.25}
+NAME = f"{CANARY}, Mr. Owen"
+
+
+@pytest.fixture(scope="module")
+def titanic(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A home with the champion of the passengers, from one quick training."""
+    home = Settings(home=tmp_path_factory.mktemp("titanic"), train_n_models=1, _env_file=None)  # type: ignore[call-arg]
+    train(available()["titanic"], home)
+    return home
+
+
+@pytest.fixture
+def model(titanic: Settings) -> MLEModel:
+    return Registry(titanic.registry_dir).open("titanic", model_class=available()["titanic"])
+
+
+@pytest.fixture
+def deployment(settings: Settings, titanic: Settings, model: MLEModel, search: Any) -> Iterator[Deployment]:
+    with Deployment(settings, titanic, model) as found:
+        yield found
+
+
+def request(name: str, **fields: Any) -> tuple[str, bytes]:
+    found = {"request_id": name, "model": "titanic", "features": PASSENGER, **fields}
+    return name, msgspec.json.encode(found)
+
+
+def requests() -> Iterator[tuple[str, bytes]]:
+    """Those that are answered, those that are refused, and those that can't be read; the canary is in each."""
+    for number in range(20):
+        features = {**PASSENGER, "name": NAME, "ticket": f"{CANARY}-{number}", "cabin": f"C{CANARY}"}
+        yield request(f"good-{number}", features=features)
+    for number, odd in enumerate(
+        [
+            {"sex": CANARY},
+            {"fare": f"{CANARY} pounds"},
+            {"age": CANARY},
+            {"embarked": CANARY},
+            {f"{CANARY} is no name": 1},
+            {"name": {"first": CANARY}},
+            {"cabin": CANARY * 50},
+        ]
+    ):
+        yield request(f"refused-{number}", features={**PASSENGER, "name": NAME, **odd})
+    yield request("unknown", model="titanik", features={"name": NAME})
+    yield request("list", features=[CANARY])
+    yield f"key of {CANARY}", request("wrong-key", features={"name": NAME})[1]
+    yield request("typo", features={"name": NAME}, **{f"{CANARY} field": 1})
+    yield request("time", features={"name": NAME}, requested_at=CANARY)
+    yield "cut", request("cut", features={"name": NAME})[1][:-3]
+    yield "text", CANARY.encode()
+
+
+def publish(settings: Settings) -> int:
+    producer = Producer(producer_options(settings))
+    count = 0
+    for key, value in requests():
+        headers = [("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01".encode())]
+        producer.produce(topic_name(settings, REQUESTS), value, key, headers=headers)
+        count += 1
+    assert producer.flush(30) == 0
+    return count
+
+
+def lines_of(process: Supervised) -> list[dict[str, Any]]:
+    """The service log; each line of it has to be a JSON object."""
+    return [json.loads(line) for line in process.log_path.read_text().splitlines()]
+
+
+def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
+    deployment: Deployment, settings: Settings, model: MLEModel
+) -> None:
+    """It is in the requests and in the dead letters' bytes, where it belongs, and the model was given it."""
+    rules = {"log_redact": json.dumps(RULES), "log_redact_key": KEY, "log_level": "debug"}
+    worker = deployment.worker(**rules)
+    indexer, exporter = deployment.indexer(log_level="debug"), deployment.exporter(log_level="debug")
+    sent = publish(settings)
+    until(lambda: deployment.results() == sent - 5, 60, "each request that can be understood is answered")
+    deployment.settles(index=True)
+
+    logs = [events.decode_log(record.value()) for record in read_to_end(settings, LOGS)]
+    results = [record.value() for record in read_to_end(settings, RESULTS)]
+    letters = list(read_to_end(settings, DEAD_LETTERS))
+    assert (len(logs), len(results), len(letters)) == (29, 29, 5)
+
+    written = [msgspec.json.encode(log) for log in logs] + results
+    written += [name.encode() + (value or b"") for letter in letters for name, value in letter.headers() or ()]
+    until(lambda: indexer.metric("inflight_indexer_documents_total", result="created") >= 29, 30, "all is indexed")
+    client = search.connect(settings)
+    search.call(client, "POST", "/inference-*/_refresh")
+    found = search.call(client, "GET", "/inference-*/_search", {"size": 1_000, "query": {"match_all": {}}})
+    documents = [hit["_source"] for hit in found["hits"]["hits"]]
+    client.close()
+    mine = [one for one in documents if one.get("trace", {}).get("id") == TRACE]
+    assert len([one for one in mine if "inference" in one and "outcome" in one["inference"]]) >= 29
+    written += [msgspec.json.encode(one) for one in mine]
+    for process in (worker, indexer, exporter):
+        deployment.stop(process)
+        assert {line["service.name"] for line in lines_of(process)} == {f"inflight-{process.name.split('-')[0]}"}
+        written.append(process.log_path.read_bytes())
+    assert not [text for text in written if CANARY.encode() in text]
+
+    traced = [line for line in lines_of(worker) if line.get("trace.id") == TRACE]
+    assert {line["inflight.request_id"] for line in traced} >= {"refused-0", "unknown", "list", "wrong-key"}
+    assert sum(CANARY.encode() in (letter.value() or b"") for letter in letters) == 5
+    by_id = {log.request_id: log for log in logs}
+    tokens = {events.parse(by_id[f"good-{number}"].features)["name"] for number in range(20)}
+    assert len(tokens) == 1
+    assert tokens.pop().startswith("hash-")
+    assert by_id["good-0"].redacted == ["name", "ticket", "cabin"]
+    assert events.parse(by_id["good-0"].features).keys() == {*PASSENGER, "name"}
+    for name in ("refused-0", "unknown", "list"):
+        assert (bytes(by_id[name].features), by_id[name].redacted) == (b"{}", ["*"])
+    # The champion reads the title in the name: what was redacted in the log was not in the request.
+    row = model.decode(msgspec.json.encode({**PASSENGER, "name": NAME, "ticket": "x", "cabin": f"C{CANARY}"}))
+    (expected,) = model.predict([row])
+    assert bytes(by_id["good-0"].prediction) == events.encode(expected)  # type: ignore[arg-type]
+
+
+def test_rules_with_a_typing_error_keep_the_worker_from_starting(deployment: Deployment) -> None:
+    """And the line says what to mend."""
+    worker = deployment.worker(log_redact='{"titanic": {"nmae": "drop"}}')
+    deployment.abandon(worker)
+    until(lambda: not worker.is_alive(), 60, "the worker ends")
+    assert "INFLIGHT_LOG_REDACT redacts `nmae` of the model `titanic`" in worker.log_path.read_text()

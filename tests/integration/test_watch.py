@@ -1,0 +1,62 @@
+"""`inflight watch` over processes that really run."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.integration.deployment import Deployment, figures, until
+
+RATE = 200
+
+
+def watch(*options: str, home: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "INFLIGHT_HOME": str(home), "COLUMNS": "80"}
+    command = [sys.executable, "-m", "inflight.cli", "watch", "--once", *options]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_it_shows_what_the_processes_do(deployment: Deployment, tmp_path: Path) -> None:
+    """Throughput, outcomes, latency, versions and lag of a stream under load; and what does not run."""
+    worker, exporter = deployment.worker(), deployment.exporter()
+    until(lambda: worker.serves() and exporter.serves(), 60, "worker and exporter run")
+    load = deployment.load(RATE * 60, rate=RATE)
+    until(lambda: exporter.metric("inflight_predictions_total") > RATE, 60, "the exporter counts")
+    until(lambda: exporter.metric("inflight_consumer_lag_age_seconds") < 5, 60, "the lag is read")
+    addresses = ["--worker", str(worker.metrics_port), "--exporter", exporter.metrics_url]
+    elsewhere = [part for name in ("indexer", "watcher", "joiner") for part in (f"--{name}", "1")]
+    done = watch("--json", "--interval", "5", *addresses, *elsewhere, home=tmp_path)
+    picture = watch(*addresses, *elsewhere, home=tmp_path)
+    load.stop()
+
+    found = json.loads(done.stdout)
+    (model,) = found["models"]
+    assert (model["name"], len(model["versions"])) == ("diamonds", 1)
+    # The machine may be busy, but what is counted in five seconds is near to what was sent in them.
+    assert RATE * 0.5 < found["per_second"] < RATE * 1.5
+    assert RATE * 0.5 < model["completed_per_second"] < RATE * 1.5
+    assert model["failed_per_second"] == 0
+    assert 0 < model["score"]["p50"] <= model["score"]["p99"]
+    assert 0 < model["total"]["p50"] <= model["total"]["p99"]
+    assert found["worker"]["partitions"] == deployment.settings.topic_partitions
+    assert {"inflight-worker", "inflight-indexer", "inflight-exporter"} <= {lag["group"] for lag in found["lags"]}
+    state = {process["kind"]: process["problem"] for process in found["processes"]}
+    assert (state["worker"], state["exporter"], state["indexer"]) == ("", "", "not running")
+    assert done.returncode == (1 if found["problems"] else 0)
+    figures(per_second=round(found["per_second"], 1), p99_ms=round(model["total"]["p99"] * 1000, 1))
+
+    for words in ("inflight watch", "● worker", "○ indexer", "diamonds", "total p50/p99", "worker: requests"):
+        assert words in picture.stdout
+    assert max(map(len, picture.stdout.splitlines())) <= 80
+    load.report()
+
+
+def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
+    """And how to begin; code 1, for scripts."""
+    nowhere = [part for name in ("worker", "exporter", "indexer", "watcher", "joiner") for part in (f"--{name}", "1")]
+    done = watch("--interval", "0.2", *nowhere, home=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "no worker runs" in done.stdout
+    wrong = watch("--worker", "ftp://x", home=tmp_path)
+    assert (wrong.returncode, "give a URL" in wrong.stderr) == (2, True)

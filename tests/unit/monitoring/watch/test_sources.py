@@ -1,0 +1,99 @@
+"""Where the metrics are: by the settings or as given, and what is said of those that do not answer."""
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from machine_learning_engineering.settings import Settings
+from monitoring.watch.sources import Alert, Sources, endpoints, url_of
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("9101", "http://127.0.0.1:9101/metrics"),
+        ("worker:9101", "http://worker:9101/metrics"),
+        ("http://worker:9101/", "http://worker:9101/metrics"),
+        ("https://host/prefix/metrics", "https://host/prefix/metrics"),
+    ],
+)
+def test_an_address_may_be_short(given: str, url: str) -> None:
+    """A port, a host with one, or all of it."""
+    assert url_of(given) == url
+
+
+def test_other_schemes_are_refused() -> None:
+    """A file is no process."""
+    with pytest.raises(ValueError, match="is not the address of a process"):
+        url_of("file:///etc/passwd")
+
+
+def test_the_settings_say_where_processes_are() -> None:
+    """Unless it is given; a process that listens everywhere is asked here."""
+    settings = Settings(_env_file=None, metrics_host="0.0.0.0", indexer_metrics_port=7)  # type: ignore[call-arg]
+    found = endpoints(settings, {"worker": ["1", "2"]})
+    assert found["worker"] == ["http://127.0.0.1:1/metrics", "http://127.0.0.1:2/metrics"]
+    assert found["indexer"] == ["http://127.0.0.1:7/metrics"]
+
+
+ALERT = {"labels": {"alertname": "A", "severity": "page"}, "state": "firing", "annotations": {"summary": "s"}}
+PAGES = {
+    "/metrics": b"inflight_n_total 3\n",
+    "/other": b"<html>",
+    "/good/api/v1/alerts": json.dumps({"data": {"alerts": [ALERT]}}).encode(),
+    "/odd/api/v1/alerts": b"[1]",
+}
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = PAGES.get(self.path)
+        self.send_response(404 if found is None else 200)
+        self.end_headers()
+        self.wfile.write(found or b"")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """Serves the pages."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as found:
+        thread = threading.Thread(target=found.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{found.server_port}"
+        found.shutdown()
+        thread.join()
+
+
+def test_each_endpoint_has_an_answer_or_a_reason(server: str) -> None:
+    """One that is away does not keep the others from being seen."""
+    sources = Sources({"worker": [f"{server}/metrics", f"{server}/other", f"{server}/none", "http://127.0.0.1:1/m"]})
+    good, strange, missing, refused = sources.scrape()["worker"]
+    sources.close()
+    assert good.scrape is not None
+    assert list(good.scrape.series.values()) == [3.0]
+    assert (strange.scrape, missing.scrape, refused.scrape) == (None, None, None)
+    assert strange.problem
+    assert "404" in missing.problem
+    assert refused.problem == "not running"
+
+
+def test_alerts_of_prometheus(server: str) -> None:
+    """Or why there are none."""
+
+    def alerts(url: str | None) -> list[Alert] | str:
+        sources = Sources({}, url)
+        try:
+            return sources.alerts()
+        finally:
+            sources.close()
+
+    assert alerts(f"{server}/good") == [Alert("A", "firing", "page", "s")]
+    assert alerts(None) == []
+    assert isinstance(alerts(f"{server}/odd"), str)
+    assert "404" in str(alerts(server))
