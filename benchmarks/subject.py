@@ -6,16 +6,31 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
 from benchmarks.cases import Case
 from benchmarks.cases.task import GROUP_VARIABLE
-from benchmarks.deployment import Deployment, Unmeasurable
-from benchmarks.machine import pin
+from benchmarks.deployment import Unmeasurable
+from benchmarks.machine import Cores, pin
+from machine_learning_engineering.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 STOP_SECONDS = 40.0
+
+
+class Surroundings(Protocol):
+    """What a case runs in."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def cores(self) -> Cores: ...
+
+    @property
+    def environment(self) -> dict[str, str]: ...
 
 
 class Subject:
@@ -54,7 +69,7 @@ class Subject:
 
 
 @contextlib.contextmanager
-def running(case: Case, deployment: Deployment, group: str) -> Iterator[Subject]:
+def running(case: Case, deployment: Surroundings, group: str) -> Iterator[Subject]:
     """The case as a process, until the end of the `with`: then SIGTERM, and SIGKILL if that does not help."""
     log = deployment.settings.home / "case.log"
     core = deployment.cores.case

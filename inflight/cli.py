@@ -5,7 +5,24 @@
 
 import typer
 
-from inflight.commands import demo, dlq, features, models, monitoring, replay, retrain, schemas, stack, train, worker
+from inflight.commands import (
+    dashboards,
+    demo,
+    dlq,
+    features,
+    labels,
+    models,
+    monitoring,
+    redact,
+    replay,
+    retrain,
+    schemas,
+    stack,
+    train,
+    watch,
+    watcher,
+    worker,
+)
 
 app = typer.Typer(
     name="inflight",
@@ -26,6 +43,11 @@ dlq.register(app)
 schemas.register(app)
 worker.register(app)
 monitoring.register(app)
+dashboards.register(app)
+watch.register(app)
+redact.register(app)
+watcher.register(app)
+labels.register(app)
 
 
 def main() -> None:

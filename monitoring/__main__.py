@@ -1,7 +1,8 @@
-"""``python -m monitoring indexer | exporter``: one process of this room."""
+"""``python -m monitoring indexer | exporter | watcher``: one process of this room."""
 
 import sys
 
+from machine_learning_engineering import service_log
 from machine_learning_engineering.settings import load_settings
 
 
@@ -12,10 +13,14 @@ def main(arguments: list[str]) -> int:
             from monitoring.indexer import run
         case ["exporter"]:
             from monitoring.exporter import run
+        case ["watcher"]:
+            from monitoring.drift.watcher import run
         case _:
-            sys.stderr.write("usage: python -m monitoring indexer | exporter\n")
+            sys.stderr.write("usage: python -m monitoring indexer | exporter | watcher\n")
             return 2
-    run(load_settings())
+    settings = load_settings()
+    service_log.start(arguments[0], settings)
+    run(settings)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Setting aside log records that can't be indexed: their original bytes to the dead letters, acknowledged there."""
+"""Setting aside records that can't be indexed: their original bytes to the dead letters, acknowledged there."""
 
 import threading
 from typing import Any, NamedTuple
@@ -9,9 +9,9 @@ from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_h
 from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, MEBIBYTE
+from monitoring.process import say
 
 STAGE = "index"
-UNDECODABLE = "undecodable-log"
 REJECTED = "index-rejected"
 CONFLICT = "conflicting-duplicate"
 _MAX_EXPLANATION = 1_000
@@ -31,17 +31,31 @@ class DeadLetter(NamedTuple):
 class DeadLetterWriter:
     """Writes dead letters and waits until the broker has them on all in-sync replicas."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stage: str = STAGE) -> None:
+        self._stage = stage
         self._producer = Producer({**producer_options(settings), "linger.ms": 5})
         self._topic = topic_name(settings, DEAD_LETTERS)
 
     def write(self, letters: list[DeadLetter], cancelled: threading.Event) -> bool:
         """Write letters until each is acknowledged; False if cancelled before that. A letter may be written twice.
 
+        Of several letters about one record the first one is written. A record that is a dead letter itself is not set
+        aside again, or it would come back for ever: it stays where it is, and is told of.
+
         Raises:
             KafkaException: the broker refuses a letter for good, for example because access is denied.
         """
-        waiting = letters
+        first: dict[tuple[str, int, int], DeadLetter] = {}
+        for letter in letters:
+            record = letter.record
+            first.setdefault((record.topic(), record.partition(), record.offset()), letter)
+        waiting = []
+        for (topic, partition, offset), letter in first.items():
+            if topic == self._topic:
+                why = letter.explanation[:_MAX_EXPLANATION]
+                say("indexer", "dead-letter-unindexed", partition=partition, offset=offset, cause=why)
+            else:
+                waiting.append(letter)
         while waiting and not cancelled.is_set():
             waiting = self._attempt(waiting, cancelled)
         return not waiting
@@ -77,7 +91,7 @@ class DeadLetterWriter:
             origin = DeadLetterOrigin(
                 reason=letter.reason,
                 message=explanation,
-                stage=STAGE,
+                stage=self._stage,
                 topic=record.topic(),
                 partition=record.partition(),
                 offset=record.offset(),

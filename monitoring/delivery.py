@@ -1,20 +1,25 @@
 """Bringing a batch into Elasticsearch: whatever happens, every entry is accounted for, or the batch is cancelled."""
 
 import random
+import re
 import threading
-from typing import Any, NamedTuple
+from collections import Counter
+from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from machine_learning_engineering.settings import Settings
 from monitoring import search
-from monitoring.batches import Batch, Entry, lines
+from monitoring.batches import Batch, lines
 from monitoring.dead_letters import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
 from monitoring.metrics import Children, IndexerMetrics
 from monitoring.process import say
+from monitoring.projections import Entry
 
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
+CREATED = "created"
+REPLAYED = "replayed"
 _CONFLICT = "this request id was used before with another model or other features; the first one is indexed"
 # These come with status 400, yet are about the index or the cluster and not about the document: they pass.
 _CLUSTER_ERRORS = {
@@ -23,14 +28,11 @@ _CLUSTER_ERRORS = {
     "index_creation_exception",
     "process_cluster_event_timeout_exception",
 }
+# What Elasticsearch quotes of a refused document may be personal data.
+_QUOTED = re.compile(r"\.? *Preview of field's value:.*", re.DOTALL)
 
-
-class Tally(NamedTuple):
-    """What became of the records of a batch."""
-
-    created: int
-    replayed: int
-    letters: list[DeadLetter]
+Tally = Counter[tuple[str, str]]
+"""What became of the documents of a batch: how many by topic and result."""
 
 
 class Delivery:
@@ -54,7 +56,8 @@ class Delivery:
             KafkaException: the broker refuses a dead letter for good.
         """
         found = _Found()
-        found.letters += batch.letters
+        for letter in batch.letters:
+            found.set_aside(letter)
         if not self._index([batch.entries] if batch.entries else [], found, cancelled):
             return None
         for earlier in batch.after:
@@ -65,7 +68,7 @@ class Delivery:
             return None
         if not self._writer.write(found.letters, cancelled):
             return None
-        return Tally(found.created, found.replayed, found.letters)
+        return found.tally
 
     def _index(self, waiting: list[list[Entry]], found: "_Found", cancelled: threading.Event) -> bool:
         """Send chunks, the last one first, until all of their entries are accounted for; False if cancelled."""
@@ -87,7 +90,7 @@ class Delivery:
                     waiting += (chunk[middle:], chunk[:middle])
                     continue
                 else:
-                    found.letters.append(chunk[0].letter(REJECTED, f"Elasticsearch answered {status}: {error}"))
+                    found.refuse(chunk[0], REJECTED, f"status {status}: {_describe(_error_of(error.body))}")
                     continue
             except (TransportError, search.StrangeAnswerError) as error:
                 again, cause = chunk, type(error).__name__
@@ -103,13 +106,19 @@ class Delivery:
 
     def _follow(self, followers: list[Entry], found: "_Found", cancelled: threading.Event) -> bool:
         """Settle entries whose documents another entry was to create; False if cancelled."""
+        compared = [entry for entry in followers if entry.fingerprint is not None]
+        alike = [entry for entry in followers if entry.fingerprint is None]
+        # Whichever of them creates the document, if the first one did not: they all say the same.
+        if alike and not self._index([alike], found, cancelled):
+            return False
         attempt = 0
         while not cancelled.is_set():
             vanished: list[Entry] = []
             try:
-                self._compare(followers, found, vanished)
+                if compared:
+                    self._compare(compared, found, vanished)
             except (ApiError, TransportError, search.StrangeAnswerError) as error:
-                self._wait(attempt, _cause(error), len(followers), cancelled)
+                self._wait(attempt, _cause(error), len(compared), cancelled)
                 attempt += 1
                 continue
             # The document was refused, so the next one may have better luck: one by one, since they may be alike.
@@ -127,11 +136,13 @@ class Delivery:
         for entry, item in zip(chunk, items, strict=True):
             status = item["status"]
             if status < 300:
-                found.created += 1
+                found.count(entry, CREATED)
+            elif status == 409 and entry.fingerprint is None:
+                found.count(entry, REPLAYED)
             elif status == 409:
                 existing.append(entry)
             elif _is_permanent(status, item.get("error") or {}):
-                found.letters.append(entry.letter(REJECTED, _describe(item.get("error") or {})))
+                found.refuse(entry, REJECTED, _describe(item.get("error")))
             else:
                 again.append(entry)
                 found.cause = str(status)
@@ -152,9 +163,9 @@ class Delivery:
                 again.append(entry)
                 found.cause = "vanished"
             elif first == entry.fingerprint:
-                found.replayed += 1
+                found.count(entry, REPLAYED)
             else:
-                found.letters.append(entry.letter(CONFLICT, _CONFLICT))
+                found.refuse(entry, CONFLICT, _CONFLICT)
 
     def _wait(self, attempt: int, cause: str, entries: int, cancelled: threading.Event) -> None:
         self._count_retry(cause)
@@ -173,10 +184,19 @@ class _Found:
     """What became of the entries of a batch so far, and why the last ones had to be sent again."""
 
     def __init__(self) -> None:
-        self.created = 0
-        self.replayed = 0
+        self.tally: Tally = Counter()
         self.letters: list[DeadLetter] = []
         self.cause = ""
+
+    def count(self, entry: Entry, result: str) -> None:
+        self.tally[entry.record.topic(), result] += 1
+
+    def refuse(self, entry: Entry, reason: str, explanation: str) -> None:
+        self.set_aside(DeadLetter(entry.record, reason, explanation, entry.model, entry.request_id))
+
+    def set_aside(self, letter: DeadLetter) -> None:
+        self.letters.append(letter)
+        self.tally[letter.record.topic(), letter.reason] += 1
 
 
 def _cause(error: Exception) -> str:
@@ -187,7 +207,15 @@ def _is_permanent(status: int, error: dict[str, Any]) -> bool:
     return status in (400, 413) and error.get("type") not in _CLUSTER_ERRORS
 
 
-def _describe(error: dict[str, Any]) -> str:
-    text = f"Elasticsearch refused the document: {error.get('type')}: {error.get('reason')}"
+def _error_of(body: Any) -> Any:
+    return body.get("error") if isinstance(body, dict) else None
+
+
+def _describe(error: Any) -> str:
+    """What is wrong, by the `error` of an item or of an answer, without what it quotes of the document."""
+    if not isinstance(error, dict):
+        return "Elasticsearch refused the document"
     cause = error.get("caused_by")
-    return f"{text}; {cause['reason']}" if isinstance(cause, dict) and "reason" in cause else text
+    because = f"; {cause['type']}" if isinstance(cause, dict) and "type" in cause else ""
+    reason = _QUOTED.sub("", str(error.get("reason")))
+    return f"Elasticsearch refused the document: {error.get('type')}: {reason}{because}"

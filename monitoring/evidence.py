@@ -13,6 +13,7 @@ from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from monitoring import search
 from monitoring.audit import Audit, Letter, Log, Request, Result, audit
+from monitoring.dead_letters import STAGE
 from monitoring.documents import fingerprint
 
 
@@ -78,11 +79,15 @@ def results(settings: Settings, prefix: str = "") -> Iterator[Result]:
 
 
 def dead_letters(settings: Settings) -> Iterator[Letter]:
-    """The dead letters. What has no origin in its headers is not one of this product's."""
+    """The dead letters of requests and logs. What has no origin in its headers is not one of this product's."""
+    logs = topic_name(settings, LOGS)
     for record in read_to_end(settings, DEAD_LETTERS):
         try:
             origin = read_origin(record.headers())
         except ValueError:
+            continue
+        # Of what the indexer set aside only a log is the document of a request.
+        if origin.stage == STAGE and origin.topic != logs:
             continue
         yield Letter(origin.topic, origin.partition, origin.offset, origin.stage, origin.request_id)
 

@@ -1,4 +1,4 @@
-"""`inflight indexer`: the log topic into daily Elasticsearch indices, each record exactly once in effect.
+"""`inflight indexer`: everything to be seen into daily Elasticsearch indices, each record exactly once in effect.
 
 Offsets are committed only after Elasticsearch, or the dead letters, has accounted for every record before them. Killed
 at any moment, it reads some records again, and finds that they are indexed already.
@@ -16,13 +16,15 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LOGS
 from monitoring import search
 from monitoring.batches import Batch, Position
-from monitoring.delivery import LONGEST_WAIT, Delivery, Tally
+from monitoring.delivery import LONGEST_WAIT, Delivery
+from monitoring.flight import Flight
 from monitoring.groups import INDEXER
 from monitoring.metrics import Children, IndexerMetrics
 from monitoring.process import say, serve_metrics, until_signalled
+from monitoring.projections import PROJECTIONS
+from monitoring.retention import Retention
 
 LINGER = 0.25
 """Seconds that the first record of a batch waits for others."""
@@ -33,27 +35,6 @@ REVOKE_SECONDS = 5.0
 PATIENCE = 1.0
 """Wait so long for Elasticsearch before partitions are paused: a pause throws away what was fetched ahead."""
 _LAG_SECONDS = 2.0
-
-
-class Flight(threading.Thread):
-    """One batch on its way. A daemon: a request that hangs must not keep a drained process from ending."""
-
-    def __init__(self, delivery: Delivery, batch: Batch, cancelled: threading.Event) -> None:
-        super().__init__(name="inflight-bulk", daemon=True)
-        self.batch = batch
-        self.tally: Tally | None = None
-        self.error: BaseException | None = None
-        self._delivery = delivery
-        self._cancelled = cancelled
-
-    def run(self) -> None:
-        try:
-            self.tally = self._delivery.deliver(self.batch, self._cancelled)
-        except BaseException as error:
-            # Raised again where the flight is settled.
-            self.error = error
-        finally:
-            self.batch.settled.set()
 
 
 class Indexer:
@@ -72,7 +53,9 @@ class Indexer:
         }
         self._consumer = Consumer(options)
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
-        self._batch = Batch()
+        self._topics = {topic_name(settings, topic): topic for topic in PROJECTIONS}
+        self._projections = {name: PROJECTIONS[topic] for name, topic in self._topics.items()}
+        self._batch = Batch(self._projections)
         self._due = 0.0
         self._flights: deque[Flight] = deque()
         self._cancelled = threading.Event()
@@ -88,7 +71,7 @@ class Indexer:
         Raises:
             KafkaException: an error that retrying does not mend; nothing unfinished was committed.
         """
-        self._consumer.subscribe([topic_name(self._settings, LOGS)], on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._consumer.subscribe(list(self._topics), on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
             while not stopping.is_set():
                 self._step()
@@ -136,7 +119,7 @@ class Indexer:
     def _send(self) -> None:
         flight = Flight(self._delivery, self._batch, self._cancelled)
         self._flights.append(flight)
-        self._batch = Batch()
+        self._batch = Batch(self._projections)
         self._blocked_since = None
         flight.start()
         if self._paused:
@@ -166,10 +149,8 @@ class Indexer:
             if tally is None:
                 continue
             self._uncommitted.update(flight.batch.next_offsets)
-            self._documents("created").inc(tally.created)
-            self._documents("replayed").inc(tally.replayed)
-            for letter in tally.letters:
-                self._documents(letter.reason).inc()
+            for (topic, result), documents in tally.items():
+                self._documents(self._topics[topic], result).inc(documents)
             self._count_in_flight()
         if self._uncommitted:
             self._commit()
@@ -210,7 +191,7 @@ class Indexer:
         self._cancelled.set()
         self._cancelled = threading.Event()
         self._flights.clear()
-        self._batch = Batch()
+        self._batch = Batch(self._projections)
         self._uncommitted.clear()
         self._committed.clear()
         self._blocked_since = None
@@ -274,6 +255,7 @@ def run(settings: Settings) -> None:
             _prepare(settings, client, stopping)
             if not stopping.is_set():
                 say("indexer", "ready")
+                Retention(settings, client, metrics, stopping).start()
                 Indexer(settings, Delivery(settings, client, metrics), metrics).run(stopping)
         finally:
             client.close()

@@ -77,7 +77,7 @@ class ExporterMetrics:
             unit="seconds",
             registry=registry,
         )
-        _register_process(registry)
+        register_process(registry)
 
 
 class IndexerMetrics:
@@ -86,8 +86,8 @@ class IndexerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.documents = Counter(
             "inflight_indexer_documents",
-            "Log records by result: created, replayed (was there already), or the reason of their dead letter.",
-            ["result"],
+            "Documents by topic and result: created, replayed (was there already), or the reason of their dead letter.",
+            ["topic", "result"],
             unit="documents",
             registry=registry,
         )
@@ -107,20 +107,28 @@ class IndexerMetrics:
         )
         self.in_flight = Gauge(
             "inflight_indexer_in_flight_documents",
-            "Documents that were read and are not committed yet.",
+            "Records that were read and are not committed yet.",
             unit="documents",
             registry=registry,
         )
         self.lag = Gauge(
             "inflight_indexer_lag_records",
-            "Log records of this process's partitions that it has not committed yet.",
+            "Records of this process's partitions, of all topics, that it has not committed yet.",
             unit="records",
             registry=registry,
         )
-        _register_process(registry)
+        self.deleted = Counter(
+            "inflight_indexer_deleted_indices",
+            "Daily indices that were deleted because their retention is over, by family.",
+            ["family"],
+            unit="indices",
+            registry=registry,
+        )
+        register_process(registry)
 
 
-def _register_process(registry: CollectorRegistry) -> None:
+def register_process(registry: CollectorRegistry) -> None:
+    """Add what every process tells of itself: memory, CPU time, files, Python."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
 

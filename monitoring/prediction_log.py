@@ -20,6 +20,7 @@ from machine_learning_engineering.prediction_log import (
 from machine_learning_engineering.settings import Settings
 from monitoring import search
 from monitoring.documents import INDEX_PATTERN, Document, document_id, encode, index_name, to_fields
+from monitoring.labels.store import label_fields
 
 _PAGE = 1_000
 _MILLISECOND = timedelta(milliseconds=1)
@@ -126,7 +127,7 @@ class ElasticsearchPredictionLog:
                     yield record
 
     def label(self, request_id: str, label: Any) -> None:
-        """See `PredictionLog.label`."""
+        """See `PredictionLog.label`. It counts as observed now, against labels that are reported."""
         text = encode_label(label).decode()
         found = self._find(request_id)
         if not found:
@@ -137,7 +138,7 @@ class ElasticsearchPredictionLog:
         for hit in found:
             path = f"/{search.quoted(hit['_index'])}/_update/{search.quoted(hit['_id'])}"
             try:
-                body = {"doc": {"inference": {"label": text}}}
+                body = {"doc": {"inference": label_fields(text, datetime.now(UTC))}}
                 search.call(self._client, "POST", path, body, retry_on_conflict="5")
                 labelled += 1
             except NotFoundError:  # deleted meanwhile
@@ -247,7 +248,8 @@ def _document(record: LoggedPrediction) -> Document:
     )
     document = to_fields(event)
     label = UNSET if record.label is UNSET else bytes(record.label).decode()
-    inference = msgspec.structs.replace(document.inference, kafka=UNSET, label=label)
+    known = UNSET if label is UNSET else True
+    inference = msgspec.structs.replace(document.inference, kafka=UNSET, label=label, labelled=known)
     return msgspec.structs.replace(document, inference=inference)
 
 

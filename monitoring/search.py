@@ -114,8 +114,13 @@ def quoted(part: str) -> str:
     return quote(part, safe="")
 
 
+def index_names(client: Elasticsearch, pattern: str) -> list[str]:
+    """The names of the indices that a pattern matches, in order. Raises as `call` does."""
+    return sorted(call(client, "GET", f"/{pattern}/_settings", filter_path="*.settings.index.uuid"))
+
+
 def put_templates(client: Elasticsearch, settings: Settings) -> None:
-    """Create or update the templates of `inference-logs-*`; they apply to indices that are created afterwards."""
+    """Create or update the templates of all families; they apply to indices that are created afterwards."""
     folder = resources.files("monitoring") / "elasticsearch"
     for kind, endpoint in (("component", "/_component_template/"), ("index", "/_index_template/")):
         for file in sorted(folder.iterdir(), key=lambda file: file.name):
@@ -136,7 +141,7 @@ def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
     """
     call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
     # Within one index the request id is unique, so it alone is a complete sort order, and no page can skip a document.
-    for index in sorted(call(client, "GET", f"/{INDEX_PATTERN}/_settings", filter_path="*.settings.index.uuid")):
+    for index in index_names(client, INDEX_PATTERN):
         search: dict[str, Any] = {
             "size": _PAGE,
             "_source": False,

@@ -1,12 +1,13 @@
 """Publishing prediction requests: at a rate or flat out, each with a known outcome."""
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -17,7 +18,7 @@ from machine_learning_engineering.events import PredictionRequested
 from machine_learning_engineering.headers import TRACEPARENT
 from machine_learning_engineering.kafka import end_offsets, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import REQUESTS, TOPICS
+from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
 from producers.client import MissingTopic, connect, disconnect, partition_of
 from producers.interruption import Interruption
 from producers.pace import Pace
@@ -26,6 +27,7 @@ from producers.shift import Shift
 from producers.sources import Request
 
 _REPORT_EVERY = 0.1
+_ID = re.compile(r"(?s).+-([0-9]{8,})")
 # What the topic takes as it is created; more is refused without a trip to the broker.
 MAX_REQUEST_RECORD_BYTES = next(int(topic.config["max.message.bytes"]) for topic in TOPICS if topic.name == REQUESTS)
 
@@ -38,6 +40,7 @@ class Record(NamedTuple):
     headers: Headers | None = None
 
 
+_Item = TypeVar("_Item")
 Source = Request | Record | Raw | bytes | Mapping[str, Any]
 """What is published: a request, features (a mapping or raw JSON), a record, or a value's bytes under a fresh key."""
 
@@ -65,6 +68,8 @@ class ReplayReport(Struct, frozen=True, kw_only=True):
     interrupted: bool = False
     errors: dict[str, Errors] = {}
     ids: dict[Outcome, list[str]] = {}
+    id_prefix: str = ""
+    """Of the ids that were given to what had none."""
 
 
 class ReplayStopped(Exception):
@@ -109,17 +114,62 @@ def replay(
             shift doesn't fit. What was started before is waited for.
         kafka.errors.KafkaTimeoutError: no broker answers.
     """
-    topic = topic_name(settings, REQUESTS)
-    partitions = len(end_offsets(settings, REQUESTS))
+    composer = Composer(model, shift, id_prefix)
+
+    def compose(item: Source) -> tuple[str, Record]:
+        request_id, record = composer.compose(item)
+        return request_id, record._replace(headers=_with_trace(record.headers)) if trace else record
+
+    try:
+        report = publish(
+            settings,
+            REQUESTS,
+            requests,
+            compose,
+            rate=rate,
+            limit=limit,
+            max_bytes=MAX_REQUEST_RECORD_BYTES,
+            keep_ids=keep_ids,
+            on_progress=on_progress,
+            interruption=interruption,
+        )
+    except ReplayStopped as stop:
+        raise ReplayStopped(msgspec.structs.replace(stop.report, id_prefix=composer.prefix)) from stop.__cause__
+    return msgspec.structs.replace(report, id_prefix=composer.prefix)
+
+
+def publish(
+    settings: Settings,
+    topic: str,
+    items: Iterable[_Item],
+    compose: Callable[[_Item], tuple[str, Record]],
+    *,
+    rate: float | None = None,
+    limit: int | None = None,
+    max_bytes: int = MAX_MESSAGE_BYTES,
+    keep_ids: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
+    interruption: Interruption | None = None,
+) -> ReplayReport:
+    """Publish a record for each item, and wait for the outcome of each.
+
+    Args:
+        topic: its name without the deployment's prefix.
+        compose: makes an item's request id and record, when its turn has come.
+        max_bytes: a larger record is refused without a trip to the broker.
+
+    The other arguments, and what is raised, are those of `replay`.
+    """
+    name = topic_name(settings, topic)
+    partitions = len(end_offsets(settings, topic))
     if not partitions:
-        raise MissingTopic(f"topic {topic} does not exist: `inflight up` creates it")
+        raise MissingTopic(f"topic {name} does not exist: `inflight up` creates it")
     interruption = interruption or Interruption()
     pace = Pace(rate) if rate is not None else None
-    composer = Composer(model, shift, id_prefix)
     ids: dict[Outcome, list[str]] = {"accepted": [], "failed": [], "indeterminate": []}
     stopped_by: Exception | None = None
     publisher = Publisher(
-        partial(connect, settings, MAX_REQUEST_RECORD_BYTES),
+        partial(connect, settings, max_bytes),
         disconnect=disconnect,
         settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
         timeout=settings.producer_delivery_timeout,
@@ -136,15 +186,15 @@ def replay(
 
         start = time.monotonic()
         try:
-            for item in islice(_interruptible(requests, interruption), limit):
+            for item in islice(_interruptible(items, interruption), limit):
                 if pace is not None and not pace.wait(meanwhile):
                     break
-                request_id, record = composer.compose(item)
+                request_id, record = compose(item)
                 publisher.publish(
-                    topic,
+                    name,
                     key=record.key,
                     value=record.value,
-                    headers=_with_trace(record.headers) if trace else record.headers,
+                    headers=record.headers,
                     partition=partition_of(record.key or request_id.encode(), partitions),
                     label=request_id,
                 )
@@ -178,12 +228,12 @@ class Composer:
         self._model = model
         self._shift = shift
         # Like a UUID 7: 12 hexadecimal digits of milliseconds and 10 of chance.
-        self._prefix = f"{time.time_ns() // 1_000_000:012x}{uuid4().hex[:10]}" if id_prefix is None else id_prefix
+        self.prefix = f"{time.time_ns() // 1_000_000:012x}{uuid4().hex[:10]}" if id_prefix is None else id_prefix
         self._count = 0
 
     def compose(self, item: Source) -> tuple[str, Record]:
         """The id and the record of `item`; of a record published as it is, the id may be in none of its bytes."""
-        fresh = f"{self._prefix}-{self._count:08d}"
+        fresh = request_id_of(self.prefix, self._count)
         self._count += 1
         if isinstance(item, Record):
             return fresh if item.key is None else item.key.decode(errors="replace"), item
@@ -210,6 +260,17 @@ class Composer:
         return features if isinstance(features, Raw) else Raw(msgspec.json.encode(features))
 
 
+def request_id_of(prefix: str, number: int) -> str:
+    """The id of the request with this number, from 0, of a replay."""
+    return f"{prefix}-{number:08d}"
+
+
+def number_of(request_id: str) -> int | None:
+    """The number of a request of a replay; None where the id is of another form."""
+    match = _ID.fullmatch(request_id)
+    return None if match is None else int(match[1])
+
+
 def new_traceparent() -> str:
     """The W3C trace context of a new, sampled trace."""
     return f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-01"
@@ -219,8 +280,8 @@ def _with_trace(headers: Headers | None) -> Headers:
     return [*(headers or ()), (TRACEPARENT, new_traceparent().encode())]
 
 
-def _interruptible(requests: Iterable[Source], interruption: Interruption) -> Iterator[Source]:
-    iterator = iter(requests)
+def _interruptible(items: Iterable[_Item], interruption: Interruption) -> Iterator[_Item]:
+    iterator = iter(items)
     while not interruption.requested:
         interruption.reading = True
         try:

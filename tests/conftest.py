@@ -164,6 +164,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         worker_metrics_port=0,
         indexer_metrics_port=0,
         exporter_metrics_port=0,
+        watcher_metrics_port=0,
+        joiner_metrics_port=0,
         **search_url,
     )
     create_topics(settings)

@@ -12,7 +12,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     app.command(
         "indexer",
-        help="Bring the log topic into Elasticsearch, until SIGTERM; then finish what is in flight.",
+        help="Bring logs, drift, live quality, dead letters and model events into Elasticsearch, until SIGTERM.",
         epilog="Example: [bold]INFLIGHT_ELASTICSEARCH_URL=http://search:9200 inflight indexer[/bold]. "
         "Run several: they share the partitions. It waits for an Elasticsearch that is away; nothing is lost.",
     )(indexer)
@@ -32,22 +32,28 @@ def register(app: typer.Typer) -> None:
 
 def indexer() -> None:
     """Run one indexer."""
+    from machine_learning_engineering import service_log
     from machine_learning_engineering.settings import load_settings
     from monitoring import indexer as room
 
+    settings = load_settings()
+    service_log.start("indexer", settings)
     try:
-        room.run(load_settings())
+        room.run(settings)
     except Exception as error:
         raise _stop(error) from error
 
 
 def exporter() -> None:
     """Run one exporter."""
+    from machine_learning_engineering import service_log
     from machine_learning_engineering.settings import load_settings
     from monitoring import exporter as room
 
+    settings = load_settings()
+    service_log.start("exporter", settings)
     try:
-        room.run(load_settings())
+        room.run(settings)
     except Exception as error:
         raise _stop(error) from error
 

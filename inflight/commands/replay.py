@@ -81,9 +81,9 @@ def replay(
             raise ValueError(f"a rate is above 0 per second, not {rate}")
         create_topics(settings, timeout=10)
     except Exception as error:
-        raise _stop(error, settings.kafka_bootstrap_servers) from error
+        raise stopped(error, settings.kafka_bootstrap_servers) from error
     stopped_by = None
-    with _progress(limit) as on_progress, interruptible() as interruption:
+    with publishing(limit) as on_progress, interruptible() as interruption:
         try:
             report = publish(
                 settings,
@@ -100,10 +100,10 @@ def replay(
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__
         except Exception as error:
-            raise _stop(error, settings.kafka_bootstrap_servers) from error
-    _print(report, bad.count, as_json)
+            raise stopped(error, settings.kafka_bootstrap_servers) from error
+    print_report(report, as_json, malformed=bad.count)
     if stopped_by is not None:
-        raise _stop(stopped_by, settings.kafka_bootstrap_servers)
+        raise stopped(stopped_by, settings.kafka_bootstrap_servers)
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate or bad.count:
@@ -148,7 +148,7 @@ def _repeated(open_source: Callable[[], "Iterator[Request]"], times: int) -> "It
 
 
 @contextmanager
-def _progress(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
+def publishing(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
     """A progress line on a terminal's standard error; nothing elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -176,7 +176,8 @@ def _progress(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
         yield update
 
 
-def _print(report: "ReplayReport", malformed: int, as_json: bool) -> None:
+def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -> None:
+    """Print what became of the records, as JSON or in words."""
     rate = report.accepted / report.seconds if report.seconds else 0.0
     if as_json:
         import json
@@ -191,6 +192,7 @@ def _print(report: "ReplayReport", malformed: int, as_json: bool) -> None:
             "seconds": round(report.seconds, 3),
             "rate_per_s": round(rate, 1),
             "interrupted": report.interrupted,
+            **({"id_prefix": report.id_prefix} if report.id_prefix else {}),
             "errors": msgspec.to_builtins(report.errors),
         }
         typer.echo(json.dumps(outcome))
@@ -199,21 +201,24 @@ def _print(report: "ReplayReport", malformed: int, as_json: bool) -> None:
         f"{report.accepted:,} accepted, {report.failed:,} failed, {report.indeterminate:,} indeterminate, "
         f"{malformed:,} malformed; {report.seconds:.1f} s, {rate:,.0f} a second"
     )
+    if report.id_prefix:
+        typer.echo(f"  ids {report.id_prefix}-00000000 and so on")
     for kind, seen in report.errors.items():
         typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
     if report.indeterminate:
         typer.echo("  Indeterminate requests may be on the topic: publish them again with the same ids.", err=True)
 
 
-def _stop(error: BaseException, servers: str) -> typer.Exit:
+def stopped(error: BaseException, servers: str) -> typer.Exit:
     """Print what went wrong; the exit to raise."""
     from machine_learning_engineering.datasets import DatasetUnavailable
+    from machine_learning_engineering.feature_store import FeatureStoreError
     from producers.client import MissingTopic
 
     message = str(error)
     if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
         message = f"no answer from Kafka at {servers} ({message}): `inflight up` starts it"
-    elif not isinstance(error, ValueError | OSError | MissingTopic | DatasetUnavailable):
+    elif not isinstance(error, ValueError | OSError | MissingTopic | DatasetUnavailable | FeatureStoreError):
         raise error
     typer.echo(f"error: {message}", err=True)
     return typer.Exit(2)

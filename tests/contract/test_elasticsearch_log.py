@@ -18,8 +18,9 @@ from machine_learning_engineering.prediction_log import PredictionLogError
 from machine_learning_engineering.prediction_log.examples import START, example, failed, fresh
 from machine_learning_engineering.settings import Settings
 from monitoring import search
-from monitoring.batches import lines, to_entry
+from monitoring.batches import lines
 from monitoring.prediction_log import ElasticsearchPredictionLog
+from monitoring.projections import log_entries
 
 ACCEPTED = datetime(2026, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
 
@@ -93,7 +94,7 @@ def logged(request_id: str, model: str, **fields: Any) -> PredictionLogged:
 def index(client: Elasticsearch, settings: Settings, *events: PredictionLogged) -> list[int]:
     """Send log records as the indexer does; the status of each."""
     search.put_templates(client, settings)
-    entries = [to_entry(Record(event)) for event in events]  # type: ignore[arg-type]
+    entries = [log_entries(Record(event))[0] for event in events]  # type: ignore[arg-type]
     return [item["status"] for item in search.bulk(client, lines(entries))]
 
 
@@ -138,7 +139,7 @@ def test_a_label_stays_when_the_topic_is_read_again(
     index(client, settings, event)
     log.label(f"{model}-1", 326.5)
     assert index(client, settings, event) == [409]
-    entry = to_entry(Record(event))  # type: ignore[arg-type]
+    (entry,) = log_entries(Record(event))  # type: ignore[arg-type]
     address = {"_index": entry.index_name, "_id": entry.id}
     assert search.fingerprints(client, [address]) == [entry.fingerprint]
     assert [one.label for one in log.read(model)] == [Raw(b"326.5")]

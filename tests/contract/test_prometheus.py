@@ -11,6 +11,8 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from monitoring.drift.metrics import WatcherMetrics
+from monitoring.labels.metrics import JoinerMetrics
 from monitoring.metrics import ExporterMetrics, IndexerMetrics
 from stream_app.metrics import WorkerMetrics
 
@@ -67,11 +69,12 @@ def test_each_alert_says_what_to_do() -> None:
 
 def test_every_metric_in_an_expression_exists() -> None:
     """A rule over a metric that nobody exposes would never fire, and nobody would notice."""
-    exporter, indexer, worker = CollectorRegistry(), CollectorRegistry(), WorkerMetrics().registry
-    ExporterMetrics(exporter)
-    IndexerMetrics(indexer)
+    registries = [WorkerMetrics().registry]
+    for metrics in (ExporterMetrics, IndexerMetrics, WatcherMetrics, JoinerMetrics):
+        registries.append(CollectorRegistry())
+        metrics(registries[-1])
     known = {"up"} | {rule["record"] for rule in rules(RULES)}
-    for registry in (exporter, indexer, worker):
+    for registry in registries:
         for family in registry.collect():
             suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
             known |= {family.name + suffix for suffix in suffixes}

@@ -116,6 +116,7 @@ class Load(threading.Thread):
                 model="diamonds",
                 rate=self._rate,
                 id_prefix=self._prefix,
+                trace=True,
                 keep_ids=True,
                 on_progress=self._progress,
                 interruption=self._interruption,
@@ -204,11 +205,19 @@ class Deployment:
         """A new exporter, launched."""
         return self._launch("exporter", ["monitoring", "exporter"], "INFLIGHT_EXPORTER_METRICS_PORT", environment)
 
+    def watcher(self, **environment: object) -> Supervised:
+        """A new watcher, launched."""
+        return self._launch("watcher", ["monitoring", "watcher"], "INFLIGHT_WATCHER_METRICS_PORT", environment)
+
+    def joiner(self, **environment: object) -> Supervised:
+        """A new joiner, launched; it opens the registry."""
+        return self._launch("joiner", ["inflight.cli", "joiner"], "INFLIGHT_JOINER_METRICS_PORT", environment)
+
     def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
         variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name = f"{kind}-{len(self._processes) + 1}"
         # A worker that owns no partition has nothing to lose.
-        owns = "inflight_worker_assigned_partitions [1-9]" if kind == "worker" else ""
+        owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "watcher") else ""
         process = Supervised(name, arguments, self._directory, variables, port_variable=port, ready_when=owns)
         self._processes.append(process)
         self.start(process)
@@ -317,6 +326,15 @@ class Deployment:
                     return
                 count -= 1
                 yield features
+
+    def prices(self, count: int) -> Iterator[float]:
+        """The true answers to `diamonds`."""
+        while count > 0:
+            for example in type(self._model).examples(self._models.data_dir):
+                if count <= 0:
+                    return
+                count -= 1
+                yield example.label
 
     def load(self, requests: Iterable[Source] | int, *, rate: float | None = None, prefix: str = "f") -> Load:
         """Begin to publish requests, or so many diamonds."""

@@ -1,4 +1,4 @@
-"""A search node that is away, and an indexer that is killed: every document is there afterwards, once."""
+"""A search node that is away or too busy, and an indexer that is killed: every document is there afterwards, once."""
 
 import os
 import signal
@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from inflight.stack.embedded import EmbeddedNode
 from machine_learning_engineering.topics import MEBIBYTE
+from monitoring import search as elasticsearch
 from tests.integration.deployment import FULL, Deployment, figures, until
 
 pytestmark = pytest.mark.usefixtures("search")
@@ -19,13 +21,18 @@ STARTS_IN = 15
 """Seconds from the start of a search node until it answers, about."""
 
 
+def _with_failures(deployment: Deployment, count: int) -> Iterator[dict[str, Any]]:
+    """So many requests, of which every tenth is one that the model does not understand."""
+    return ({"carat": "?"} if number % 10 == 0 else row for number, row in enumerate(deployment.diamonds(count)))
+
+
 def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, search: Any) -> None:
     """Killed for a third of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
     deployment.worker()
     indexer = deployment.indexer()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(100_000, rate=300, prefix=prefix)
+    load = deployment.load(_with_failures(deployment, 100_000), rate=300, prefix=prefix)
     load.reaches(600)
     until(lambda: indexer.metric("inflight_indexer_documents_total") > 500, 60, "the indexer indexes")
     before, largest, stopped = indexer.rss(), 0, time.monotonic()
@@ -48,6 +55,8 @@ def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, se
     deployment.settles(index=True)
     found = deployment.verify(report, repeats=False, prefix=prefix, index=True)
     assert indexer.exit_codes == []
+    assert found.failed >= report.accepted // 10
+    assert found.indexed_distinct == found.accepted
     assert largest - before < 128 * MEBIBYTE
     figures(
         outage=f"{outage:.0f} s",
@@ -55,6 +64,72 @@ def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, se
         behind=behind,
         half_caught_up=f"{half:.1f} s",
         growth=f"{max(0, largest - before) / MEBIBYTE:.0f} MiB",
+    )
+
+
+@contextmanager
+def _breaking(client: Any) -> Iterator[None]:
+    """Elasticsearch answers 429 to every request of more than a few documents: its circuit breaker is open."""
+    name = "network.breaker.inflight_requests.limit"
+    elasticsearch.call(client, "PUT", "/_cluster/settings", {"persistent": {name: "2kb"}})
+    try:
+        yield
+    finally:
+        elasticsearch.call(client, "PUT", "/_cluster/settings", {"persistent": {name: None}})
+
+
+@contextmanager
+def _blocking(client: Any) -> Iterator[None]:
+    """Elasticsearch answers 200, and 429 to each document: the indices are blocked as on a disk that is full."""
+    name = "index.blocks.read_only_allow_delete"
+    elasticsearch.call(client, "PUT", "/inference-logs-*/_settings", {name: True})
+    try:
+        yield
+    finally:
+        elasticsearch.call(client, "PUT", "/inference-logs-*/_settings", {name: None})
+
+
+def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> None:
+    """A real node that refuses whole requests, and single documents, again and again under load with failures in it."""
+    if isinstance(search, EmbeddedNode):
+        pytest.skip("the embedded node has no circuit breaker and no blocks")
+    deployment.worker()
+    indexer = deployment.indexer(indexer_batch_records=200)
+    deployment.serving(1)
+    prefix = deployment.settings.topic_prefix
+    load = deployment.load(_with_failures(deployment, 100_000), rate=300, prefix=prefix)
+    load.reaches(400)
+    until(lambda: indexer.metric("inflight_indexer_documents_total") > 300, 60, "the indexer indexes")
+    storms = 8 if FULL else 4
+    behind = []
+
+    def refused() -> float:
+        return indexer.metric("inflight_indexer_retries_total", cause="429")
+
+    def created() -> float:
+        return indexer.metric("inflight_indexer_documents_total", result="created")
+
+    with elasticsearch.connect(deployment.settings) as client:
+        for number in range(storms):
+            before = refused()
+            with (_breaking, _blocking)[number % 2](client):
+                until(lambda before=before: refused() >= before + 3, 30, "it is refused and tries again")
+                behind.append(deployment.lag()[1])
+            before = created()
+            until(lambda before=before: created() >= before + 200, 60, "it goes on")
+    load.stop()
+    report = load.report()
+    deployment.settles(index=True)
+    found = deployment.verify(report, repeats=False, prefix=prefix, index=True)
+    assert indexer.exit_codes == []
+    assert found.failed >= report.accepted // 10
+    assert found.indexed_distinct == found.accepted
+    figures(
+        storms=storms,
+        documents=found.indexed_distinct,
+        failures=found.failed,
+        refused=int(refused()),
+        most_behind=max(behind),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -18,6 +19,9 @@ import yaml
 
 from inflight.demo.bad_records import bad_records
 from inflight.stack.process import free_port
+from machine_learning_engineering.kafka import read_to_end
+from machine_learning_engineering.topics import REQUESTS
+from producers.labels import TrueAnswer, publish_labels
 from producers.replay import Record, Source
 from tests.integration.deployment import Deployment, Supervised, until
 
@@ -48,6 +52,7 @@ class Prometheus:
                     f"--config.file={folder / 'prometheus.yml'}",
                     f"--storage.tsdb.path={folder / 'data'}",
                     f"--web.listen-address={urlsplit(self.url).netloc}",
+                    "--enable-feature=exemplar-storage",
                 ],
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -62,6 +67,13 @@ class Prometheus:
         assert body["status"] == "success", body
         found: list[Any] = body["data"]["result"]
         return found
+
+    def exemplars(self, expression: str) -> list[dict[str, Any]]:
+        """The exemplars of the series that an expression reads, in the last quarter of an hour."""
+        asked = urllib.parse.urlencode({"query": expression, "start": time.time() - 900, "end": time.time() + 1})
+        with urllib.request.urlopen(f"{self.url}/api/v1/query_exemplars?{asked}") as answer:
+            body = json.load(answer)
+        return [exemplar for series in body["data"] for exemplar in series["exemplars"]]
 
     def has(self, expression: str) -> bool:
         """Whether the query finds anything yet."""
@@ -89,6 +101,8 @@ def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment
         "inflight-worker": deployment.worker(),
         "inflight-indexer": deployment.indexer(),
         "inflight-exporter": deployment.exporter(),
+        "inflight-watcher": deployment.watcher(),
+        "inflight-joiner": deployment.joiner(joiner_measure_seconds=1),
     }
     deployment.serving(1)
     for process in jobs.values():
@@ -109,11 +123,13 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
 
     def source() -> Iterator[Source]:
         # A hundredth of them bad, as the threshold for dead letters is.
-        yield from deployment.diamonds(4_000)
+        # In the order of the dataset, which is roughly that of their prices, they would look drifted.
+        yield from random.Random(1).sample(list(deployment.diamonds(50_000)), 4_000)
         yield from (Record(bad.value, bad.key) for bad in bad_records("bad-"))
 
     until(lambda: prometheus.has("up == 1"), 60, "Prometheus scrapes")
-    load = deployment.load(source(), rate=400)
+    prefix = deployment.settings.topic_prefix
+    load = deployment.load(source(), rate=400, prefix=prefix)
     started = time.monotonic()
     recorded = [rule["record"] for rule in rules("rules.yml")]
     missing = set(recorded)
@@ -123,6 +139,13 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
         return not missing
 
     load.report()
+    # The same draw from the labels as from the features.
+    labels = random.Random(1).sample(list(deployment.prices(50_000)), 4_000)
+    publish_labels(
+        deployment.settings, (TrueAnswer(f"{prefix}-{n:08d}", "diamonds", label) for n, label in enumerate(labels))
+    )
+    for expression in ("inflight_live_quality_rows >= 2000", "rate(inflight_labels_total[5m])"):
+        until(lambda expression=expression: prometheus.has(expression), 60, f"labels are joined: {expression}")  # type: ignore[misc]
     try:
         until(all_recorded, 60, "each recording rule has a series")
     except AssertionError:
@@ -141,3 +164,17 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
             assert found, f"panel {panel['title']!r} shows nothing: {expression}"
             labels = set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
             assert labels <= found[0]["metric"].keys(), f"panel {panel['title']!r} names labels that it does not have"
+            if target.get("exemplar"):
+                traces = {exemplar["labels"]["trace_id"] for exemplar in prometheus.exemplars(expression)}
+                assert traces & traced(deployment), f"panel {panel['title']!r} has no exemplar of a request"
+    assert any(target.get("exemplar") for panel in panels for target in panel["targets"])
+
+
+def traced(deployment: Deployment) -> set[str]:
+    """The trace ids of the requests."""
+    return {
+        value.decode().split("-")[1]
+        for message in read_to_end(deployment.settings, REQUESTS)
+        for name, value in message.headers() or ()
+        if name == "traceparent"
+    }

@@ -15,8 +15,17 @@ ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 class Record:
     """A Kafka record, as far as it is read here."""
 
-    def __init__(self, value: bytes | None, offset: int = 0, partition: int = 0) -> None:
+    def __init__(
+        self,
+        value: bytes | None,
+        offset: int = 0,
+        partition: int = 0,
+        topic: str = "prediction-logs",
+        headers: list[tuple[str, bytes]] | None = None,
+        milliseconds: int = 1_772_366_400_000,
+    ) -> None:
         self._value, self._offset, self._partition = value, offset, partition
+        self._topic, self._headers, self._milliseconds = topic, headers, milliseconds
 
     def value(self) -> bytes | None:
         return self._value
@@ -28,7 +37,13 @@ class Record:
         return self._partition
 
     def topic(self) -> str:
-        return "prediction-logs"
+        return self._topic
+
+    def headers(self) -> list[tuple[str, bytes]] | None:
+        return self._headers
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, self._milliseconds
 
     def __len__(self) -> int:
         return len(self._value or b"")
@@ -71,3 +86,9 @@ def record(logged: Callable[..., PredictionLogged]) -> Callable[..., Record]:
         return Record(encode(logged(**fields)) if value is None else value, offset)
 
     return make
+
+
+@pytest.fixture
+def make() -> type[Record]:
+    """`make(value, offset=0, topic=..., headers=...)`: a record of any topic."""
+    return Record

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from machine_learning_engineering.events import Error
-from monitoring.batches import Batch, lines, to_entry
-from monitoring.dead_letters import UNDECODABLE
+from monitoring.batches import Batch, lines
+from monitoring.projections import log_entries
 
 Records = Callable[..., Any]
 
 
 def test_the_bulk_body_has_two_lines_for_each_record(record: Records) -> None:
     """An action that never overwrites, and the document."""
-    body = lines([to_entry(record(0, request_id='a"\\\n')), to_entry(record(1, request_id="b"))])
+    body = lines([*log_entries(record(0, request_id='a"\\\n')), *log_entries(record(1, request_id="b"))])
     assert body.endswith(b"\n")
     first, document, second, _ = (json.loads(line) for line in body.splitlines())
     assert first == {"create": {"_index": "inference-logs-2026.03.01", "_id": 'a"\\\n'}}
@@ -42,7 +42,7 @@ def test_what_is_no_log_is_set_aside(record: Records, value: bytes) -> None:
     batch = Batch()
     batch.add(record(0, value=value))
     batch.add(record(1))
-    assert [letter.reason for letter in batch.letters] == [UNDECODABLE]
+    assert [letter.reason for letter in batch.letters] == ["undecodable-log"]
     assert len(batch.entries) == 1
 
 

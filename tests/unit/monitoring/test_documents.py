@@ -1,26 +1,22 @@
-"""The document of a log event, and the templates that map it."""
+"""The document of a log event."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from importlib import resources
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from machine_learning_engineering.events import Error, PredictionLogged, parse
+from machine_learning_engineering.events import Error, PredictionLogged
 from monitoring.documents import (
-    Document,
     canonical,
     document_id,
     fingerprint,
     index_name,
     to_document,
-    to_fields,
     trace_ids,
 )
 
@@ -173,48 +169,3 @@ def test_a_malformed_traceparent_is_left_out(logged: Logged, traceparent: str) -
     """It came from somebody else's header, so it may be anything."""
     assert trace_ids(traceparent) is None
     assert b'"trace"' not in to_document(logged(traceparent=traceparent))
-
-
-def _declared(kind: type, path: str = "") -> Iterator[str]:
-    """The dotted names of the fields that a Struct declares."""
-    for field in msgspec.structs.fields(kind):
-        name = f"{path}{field.encode_name}"
-        inner = [part for part in getattr(field.type, "__args__", (field.type,)) if isinstance(part, type)]
-        structs = [part for part in inner if issubclass(part, msgspec.Struct)]
-        if structs:
-            yield from _declared(structs[0], name + ".")
-        else:
-            yield name
-
-
-def _mapped(properties: dict[str, Any], path: str = "") -> Iterator[str]:
-    for name, mapping in properties.items():
-        if "properties" in mapping:
-            yield from _mapped(mapping["properties"], f"{path}{name}.")
-        else:
-            yield path + name
-
-
-def _templates() -> dict[str, Any]:
-    folder = resources.files("monitoring") / "elasticsearch"
-    return {file.name: json.loads(file.read_text()) for file in folder.iterdir() if file.name.endswith(".json")}
-
-
-def test_every_field_is_mapped_and_nothing_else(logged: Logged) -> None:
-    """The templates and the Structs say the same."""
-    mapped = set()
-    for template in _templates().values():
-        mapped |= set(_mapped(template.get("template", {}).get("mappings", {}).get("properties", {})))
-    constants = to_fields(logged())
-    constant = {f"ecs.{key}" for key in parse(constants.ecs)} | {f"service.{key}" for key in parse(constants.service)}
-    assert set(_declared(Document)) - {"ecs", "service"} | constant == mapped
-
-
-def test_the_index_template_is_composed_of_what_is_shipped() -> None:
-    """It outranks the built-in templates, and its parts are our own."""
-    templates = _templates()
-    template = templates["index-inference-logs.json"]
-    assert template["priority"] == 200
-    assert {f"component-{name}.json" for name in template["composed_of"]} == set(templates) - {
-        "index-inference-logs.json"
-    }

@@ -10,8 +10,10 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from machine_learning_engineering.events import Error, PredictionLogged, encode
 from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
+from monitoring.drift.metrics import WatcherMetrics
 from monitoring.exporter import Observer
 from monitoring.groups import READS, WORKER
+from monitoring.labels.metrics import JoinerMetrics
 from monitoring.metrics import MAX_CHILDREN, ExporterMetrics, IndexerMetrics, declared
 from stream_app.metrics import WorkerMetrics
 
@@ -142,13 +144,13 @@ def test_every_metric_has_a_unit_and_is_described() -> None:
         re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", Path("docs/metrics.md").read_text(), re.MULTILINE)
     )
     found = {}
-    for metrics in (ExporterMetrics, IndexerMetrics):
+    for metrics in (ExporterMetrics, IndexerMetrics, WatcherMetrics, JoinerMetrics):
         registry = CollectorRegistry()
         metrics(registry)
         for name, kind, unit, help_text in declared(registry):
             assert help_text.endswith(".")
             assert name.endswith(unit)
-            found[name + ("_total" if kind == "counter" else "")] = unit
+            found[name + ("_total" if kind == "counter" else "")] = unit or "1"
     of_the_worker = {
         name + ("_total" if kind == "counter" else "")
         for name, kind, _, help_text in declared(WorkerMetrics().registry)

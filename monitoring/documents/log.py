@@ -1,11 +1,6 @@
-"""One log event as one Elasticsearch document: ECS fields, and the object `inference` for what ECS has no name for.
+"""`inference-logs-*`: one log event as one document, with the object `inference` for what ECS has no name for."""
 
-The Structs below declare every field of a document; `monitoring/elasticsearch/*.json` maps each of them, and a test
-compares the two. The rule for change is that of the events: fields are only added.
-"""
-
-import re
-from datetime import UTC, datetime
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
@@ -13,8 +8,10 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from machine_learning_engineering.events import PredictionLogged
+from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, daily_index, trace_ids
 
-INDEX_PREFIX = "inference-logs-"
+FAMILY = "logs"
+INDEX_PREFIX = f"inference-{FAMILY}-"
 INDEX_PATTERN = INDEX_PREFIX + "*"
 DATASET = "inflight.inference"
 
@@ -24,11 +21,6 @@ MAX_ID_BYTES = 512
 # (the path of keys and the value together) has more than 32,766 bytes.
 _MAX_NESTING = 20
 _MAX_FLATTENED_BYTES = 32_000
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
-
-
-class Id(Struct, frozen=True):
-    id: str
 
 
 class EventFields(Struct, frozen=True):
@@ -44,18 +36,6 @@ class EventFields(Struct, frozen=True):
     dataset: str = DATASET
 
 
-class ErrorFields(Struct, frozen=True):
-    """ECS `error.*`."""
-
-    type: str
-    message: str
-
-
-class ModelFields(Struct, frozen=True):
-    name: str
-    version: str | UnsetType = UNSET
-
-
 class KafkaFields(Struct, frozen=True):
     """Where the request record is: partition and offset in the topic of requests."""
 
@@ -67,7 +47,8 @@ class InferenceFields(Struct, frozen=True):
     """What ECS has no name for. Durations are in seconds; `fingerprint` tells a replay from another request.
 
     `kafka` is unset where the request did not come from a topic. `label` is the true answer as JSON text, once it is
-    known.
+    known, `label_observed_at` when it was seen, and `labelled` then is true. `redacted` names the features
+    that are not here as they were sent.
     """
 
     request_id: str
@@ -85,6 +66,9 @@ class InferenceFields(Struct, frozen=True):
     features_text: str | UnsetType = UNSET
     prediction: Raw | UnsetType = UNSET
     label: str | UnsetType = UNSET
+    label_observed_at: datetime | UnsetType = UNSET
+    labelled: bool | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
 
 
 class Document(Struct, frozen=True):
@@ -96,8 +80,8 @@ class Document(Struct, frozen=True):
     error: ErrorFields | UnsetType = UNSET
     trace: Id | UnsetType = UNSET
     span: Id | UnsetType = UNSET
-    ecs: Raw = Raw(b'{"version":"8.11.0"}')
-    service: Raw = Raw(b'{"name":"inflight"}')
+    ecs: Raw = ECS
+    service: Raw = SERVICE
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -127,18 +111,9 @@ def _fingerprint(model: str, plain: bytes | None, features: Raw) -> str:
     return digest.hexdigest()
 
 
-def trace_ids(traceparent: str | UnsetType) -> tuple[str, str] | None:
-    """Trace id and span id of a W3C `traceparent`; None where there is none or it is malformed."""
-    if traceparent is UNSET:
-        return None
-    match = _TRACEPARENT.fullmatch(traceparent)
-    return None if match is None else (match[1], match[2])
-
-
 def index_name(accepted_at: datetime) -> str:
     """The index of the UTC day on which the request was accepted, so that a replay meets the same index."""
-    day = accepted_at.astimezone(UTC)
-    return f"{INDEX_PREFIX}{day.year:04}.{day.month:02}.{day.day:02}"
+    return daily_index(FAMILY, accepted_at)
 
 
 def document_id(request_id: str) -> str:
@@ -200,6 +175,7 @@ def to_fields(event: PredictionLogged) -> Document:
             features=Raw(plain) if plain is not None and searchable else UNSET,
             features_text=UNSET if searchable else bytes(event.features).decode(errors="replace"),
             prediction=event.prediction,
+            redacted=event.redacted,
         ),
     )
 

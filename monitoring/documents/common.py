@@ -1,0 +1,72 @@
+"""What the documents of all families share."""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import blake2b
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from machine_learning_engineering import headers
+
+ECS = Raw(b'{"version":"8.11.0"}')
+SERVICE = Raw(b'{"name":"inflight"}')
+MODULE = "inflight"
+
+
+class Id(Struct, frozen=True):
+    id: str
+
+
+class ErrorFields(Struct, frozen=True):
+    """ECS `error.*`."""
+
+    type: str
+    message: str
+
+
+class ModelFields(Struct, frozen=True):
+    name: str
+    version: str | UnsetType = UNSET
+
+
+class ModelInference(Struct, frozen=True):
+    """`inference.*` of what is about a version of a model and not about one request."""
+
+    model: ModelFields
+
+
+class PlainEvent(Struct, frozen=True):
+    """ECS `event.*` of what is neither a success nor a failure."""
+
+    kind: str
+    action: str
+    dataset: str
+    module: str = MODULE
+
+
+class Period(Struct, frozen=True):
+    """From and to; the end does not belong to it."""
+
+    start: datetime
+    end: datetime
+
+
+def trace_ids(traceparent: str | UnsetType) -> tuple[str, str] | None:
+    """Trace id and span id of a W3C `traceparent`; None where there is none or it is malformed."""
+    return None if isinstance(traceparent, UnsetType) else headers.trace_ids(traceparent)
+
+
+def daily_index(family: str, moment: datetime) -> str:
+    """The index of a family for the UTC day of a moment."""
+    day = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return _index(family, day.year, day.month, day.day)
+
+
+@lru_cache(maxsize=64)
+def _index(family: str, year: int, month: int, day: int) -> str:
+    return f"inference-{family}-{year:04}.{month:02}.{day:02}"
+
+
+def digest(*parts: object) -> str:
+    """An `_id` that is the same whenever the parts are, in 32 hexadecimal digits."""
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,65 @@
+"""`inference-quality-*`: how good live answers are by their labels, one document for each metric of a measurement."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from msgspec import UNSET, Raw, Struct, UnsetType, field
+
+from machine_learning_engineering.events import QualityMeasured
+from monitoring.documents.common import (
+    ECS,
+    SERVICE,
+    ModelFields,
+    ModelInference,
+    Period,
+    PlainEvent,
+    daily_index,
+    digest,
+)
+
+FAMILY = "quality"
+
+
+class QualityFields(Struct, frozen=True):
+    """One metric with its confidence interval, as `events.QualityMeasured` and `events.LiveMetric` have it."""
+
+    metric: str
+    value: float
+    lower: float
+    upper: float
+    rows: int
+    confidence: float
+    window: Period
+    reference: float | UnsetType = UNSET
+
+
+class QualityDocument(Struct, frozen=True):
+    """One document of `inference-quality-*`; its moment is that of the measurement."""
+
+    timestamp: datetime = field(name="@timestamp")
+    inference: ModelInference
+    quality: QualityFields
+    event: PlainEvent = PlainEvent("metric", "quality-measured", "inflight.quality")
+    ecs: Raw = ECS
+    service: Raw = SERVICE
+
+
+def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, QualityDocument]]:
+    """Index, id and document of each metric. Measured again later, when more labels are known, has other ids."""
+    index = daily_index(FAMILY, event.measured_at)
+    inference = ModelInference(ModelFields(event.model, event.model_version))
+    window = Period(event.window_start, event.window_end)
+    for metric in event.metrics:
+        fields = QualityFields(
+            metric=metric.name,
+            value=metric.value,
+            lower=metric.lower,
+            upper=metric.upper,
+            rows=event.rows,
+            confidence=event.confidence,
+            window=window,
+            reference=metric.reference,
+        )
+        moments = (event.window_start, event.window_end, event.measured_at)
+        identity = digest(event.model, event.model_version, *(moment.timestamp() for moment in moments), metric.name)
+        yield index, identity, QualityDocument(event.measured_at, inference, fields)

@@ -1,0 +1,280 @@
+"""`inflight joiner`: labels from their topic into the log, and live quality by them.
+
+Offsets are committed only when each label before them is in the log, among the labels that wait, or among the dead
+letters. Killed at any moment, it reads some labels again, which changes nothing.
+"""
+
+import random
+import threading
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from elasticsearch import ApiError
+from prometheus_client import CollectorRegistry
+
+from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.topics import LABELS
+from monitoring import search
+from monitoring.dead_letters import DeadLetterWriter
+from monitoring.groups import JOINER
+from monitoring.labels.gauges import Gauges
+from monitoring.labels.join import FAILURES, Interrupted, Join, cause_of
+from monitoring.labels.metrics import JoinerMetrics
+from monitoring.labels.quality import Judge, Publisher, Quality
+from monitoring.labels.reports import STAGE
+from monitoring.labels.settling import Settling
+from monitoring.labels.store import LabelStore
+from monitoring.labels.waiting import WaitingLabels
+from monitoring.metrics import Children
+from monitoring.process import say, serve_metrics, until_signalled
+
+LINGER = 0.25
+"""Seconds that a batch waits for further labels."""
+FIRST_WAIT = 0.2
+LONGEST_WAIT = 10.0
+_PIECE = 200
+
+
+class Reader:
+    """Reads labels in batches and commits them; keeps its place in the group while the search node is away."""
+
+    def __init__(self, settings: Settings, metrics: JoinerMetrics, stopping: threading.Event) -> None:
+        self._settings = settings
+        self._stopping = stopping
+        self._retries = Children(metrics.retries)
+        options = {
+            **consumer_options(settings, JOINER),
+            "session.timeout.ms": int(settings.worker_session_timeout * 1000),
+            "queued.max.messages.kbytes": 16 * 1024,
+        }
+        self.consumer = Consumer(options)
+        self._fetch = Fetch(self.consumer, settings.kafka_idle_pause)
+        self._early: list[Message] = []
+        self._uncommitted: dict[tuple[str, int], int] = {}
+        self.committed: dict[tuple[str, int], int] = {}
+        self.generation = 0
+        """Counts rebalances: of another generation are other partitions."""
+        self._generation_of_batch = 0
+
+    def subscribe(self) -> None:
+        """Join the group."""
+        topic = topic_name(self._settings, LABELS)
+        self.consumer.subscribe([topic], on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def close(self) -> None:
+        """Leave the group."""
+        self.consumer.close()
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions of the topic that are this process's."""
+        return sorted(tp.partition for tp in self.consumer.assignment())
+
+    def batch(self) -> list[Message]:
+        """The next labels: as many as the settings say, or what came within `LINGER` seconds.
+
+        Raises:
+            KafkaException: an error that retrying does not mend.
+        """
+        messages, size = self._sound(self._early), 0
+        self._early = []
+        room = self._settings.joiner_batch_records - len(messages)
+        timeout = 0.0 if messages else LINGER
+        while room > 0 and size < self._settings.indexer_batch_bytes:
+            generation = self.generation
+            piece = self._sound(self._fetch.consume(min(room, _PIECE), timeout))
+            if self.generation != generation:
+                # What was read before belongs to somebody else now.
+                messages.clear()
+            messages += piece
+            size += sum(len(message) for message in piece)
+            room -= len(piece)
+            if len(piece) < _PIECE:
+                break
+        self._generation_of_batch = self.generation
+        return messages
+
+    def commit(self, messages: list[Message]) -> None:
+        """Commit what is settled.
+
+        Raises:
+            KafkaException: a fatal error; others are mended by the next commit.
+        """
+        for message in messages:
+            place = message.topic(), message.partition()
+            self._uncommitted[place] = max(message.offset() + 1, self._uncommitted.get(place, 0))
+        if not self._uncommitted:
+            return
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._uncommitted.items()]
+        try:
+            self.consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].fatal():
+                raise
+            say("joiner", "commit-failed", error=error.args[0].str())
+            return
+        self.committed.update(self._uncommitted)
+        self._uncommitted.clear()
+
+    def wait(self, attempt: int, cause: str, labels: int) -> None:
+        """See `join.Patience`: partitions are paused meanwhile, and the consumer stays in its group."""
+        self._retries(cause).inc()
+        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+        if attempt in (0, 5) or attempt % 30 == 29:
+            say("joiner", "retrying", cause=cause, attempt=attempt + 1, labels=labels, wait_seconds=round(seconds, 2))
+        if self._stopping.is_set():
+            raise Interrupted
+        paused = self.consumer.assignment()
+        self.consumer.pause(paused)
+        # In here a rebalance is answered; what is assigned by it is not paused, and what comes from there is kept.
+        self._early += self._fetch.consume(_PIECE, min(seconds, 0.5), may_rest=False)
+        self._stopping.wait(max(0.0, seconds - 0.5))
+        if self.generation != self._generation_of_batch or self._stopping.is_set():
+            raise Interrupted
+        self.consumer.resume(paused)
+
+    def _sound(self, messages: list[Message]) -> list[Message]:
+        found = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                found.append(message)
+            elif error.fatal():
+                raise KafkaException(error)
+            else:
+                say("joiner", "consumer-error", error=error.str())
+        return found
+
+    # Rebalancing is eager: all partitions are revoked, and some are assigned afterwards, from what is committed.
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.commit([])
+        self._on_lost(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # librdkafka keeps a partition paused through a revocation: assigned again, it would never be fetched.
+        consumer.resume(partitions)
+        self._early.clear()
+        self._uncommitted.clear()
+        self.committed.clear()
+        self.generation += 1
+
+
+class Joiner:
+    """The loop: a batch of labels, then a page of those that wait."""
+
+    def __init__(self, reader: Reader, settling: Settling, gauges: Gauges) -> None:
+        self._reader = reader
+        self._settling = settling
+        self._gauges = gauges
+        self._generation = reader.generation
+
+    def run(self, stopping: threading.Event) -> None:
+        """Join until `stopping` is set. What is unfinished then was not committed, and is read again.
+
+        Raises:
+            KafkaException: Kafka refuses for good.
+        """
+        self._reader.subscribe()
+        try:
+            while not stopping.is_set():
+                self.step()
+        finally:
+            self._reader.close()
+
+    def step(self) -> None:
+        """One batch and one page."""
+        reader = self._reader
+        messages = reader.batch()
+        if reader.generation != self._generation:
+            self._generation = reader.generation
+            self._settling.start_over()
+        try:
+            if messages:
+                self._settling.take(messages)
+                reader.commit(messages)
+            self._settling.look_up(reader.partitions)
+            self._gauges.update(reader)
+        except Interrupted:
+            say("joiner", "interrupted", labels=len(messages))
+
+
+def run(settings: Settings, judge: Judge | None = None) -> None:
+    """Run the joiner until SIGTERM or SIGINT.
+
+    Args:
+        judge: knows the models; without one labels are joined and nothing is measured.
+
+    Raises:
+        KafkaException: Kafka refuses for good.
+        elasticsearch.ApiError: Elasticsearch refuses the templates.
+        OSError: the metrics port is taken.
+    """
+    registry = CollectorRegistry()
+    metrics = JoinerMetrics(registry)
+    client = search.connect(settings)
+    with (
+        until_signalled() as stopping,
+        serve_metrics(registry, settings.metrics_host, settings.joiner_metrics_port) as url,
+    ):
+        say("joiner", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=settings.elasticsearch_url)
+        store = LabelStore(client, settings)
+        waiting = WaitingLabels(client, settings, topic_name(settings, LABELS))
+        measuring: Quality | None = None
+        try:
+            _prepare(settings, store, waiting, stopping)
+            if not stopping.is_set():
+                if judge is not None:
+                    measuring = Quality(settings, store, judge, Publisher(settings), metrics, stopping)
+                    measuring.start()
+                _joiner(settings, store, waiting, metrics, judge, measuring, stopping).run(stopping)
+        finally:
+            stopping.set()
+            if measuring is not None:
+                measuring.join(10.0)
+            client.close()
+        say("joiner", "stopped")
+
+
+def _joiner(
+    settings: Settings,
+    store: LabelStore,
+    waiting: WaitingLabels,
+    metrics: JoinerMetrics,
+    judge: Judge | None,
+    measuring: Quality | None,
+    stopping: threading.Event,
+) -> Joiner:
+    reader = Reader(settings, metrics, stopping)
+    settling = Settling(
+        settings,
+        Join(store, reader),
+        waiting,
+        DeadLetterWriter(settings, STAGE),
+        reader,
+        metrics,
+        refusal=(lambda model, label: None) if judge is None else judge.refusal,
+        touched=(lambda versions: None) if measuring is None else measuring.touch,
+        cancelled=stopping,
+    )
+    say("joiner", "ready")
+    return Joiner(reader, settling, Gauges(waiting, metrics))
+
+
+def _prepare(settings: Settings, store: LabelStore, waiting: WaitingLabels, stopping: threading.Event) -> None:
+    """Put templates and topics in place, however long broker and search node take to come up."""
+    attempt = 0
+    while not stopping.is_set():
+        try:
+            store.prepare()
+            waiting.prepare()
+            create_topics(settings)
+            return
+        except (*FAILURES, KafkaException) as error:
+            if isinstance(error, ApiError) and error.meta.status < 500 and error.meta.status != 429:
+                raise
+            cause: Any = str(error) if isinstance(error, KafkaException) else cause_of(error)
+        if attempt % 10 == 0:
+            say("joiner", "waiting", cause=cause)
+        stopping.wait(min(LONGEST_WAIT, 0.5 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0))
+        attempt += 1

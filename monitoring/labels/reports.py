@@ -1,0 +1,95 @@
+"""Labels as they are reported, and which one of a request counts. Nothing here does input or output."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from machine_learning_engineering.events import decode_label
+from monitoring.dead_letters import DeadLetter
+from monitoring.documents import canonical
+
+STAGE = "label"
+UNDECODABLE = "undecodable-label"
+INVALID = "invalid-label"
+WRONG_MODEL = "wrong-model-label"
+UNMATCHED = "unmatched-label"
+REJECTED = "rejected-label"
+
+
+class Record(Protocol):
+    """A record of the topic of labels: a Kafka message, or one that waited."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+
+
+class Rank(NamedTuple):
+    """Of two labels of a request the greater counts: the one observed last and, at the same moment, the greater text.
+
+    The second is arbitrary. It makes the outcome the same in whatever order labels come.
+    """
+
+    observed_at: datetime
+    label: str
+
+
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""When a label was observed that says nothing about it: any report counts more."""
+
+
+class Report(NamedTuple):
+    """One reported label; `label` is its JSON text, spelled in one way for equal values."""
+
+    record: Record
+    request_id: str
+    model: str
+    label: str
+    observed_at: datetime
+
+    @property
+    def rank(self) -> Rank:
+        """What decides between this label and another one of the request."""
+        return Rank(self.observed_at, self.label)
+
+    def letter(self, reason: str, explanation: str) -> DeadLetter:
+        """The record as a dead letter."""
+        return DeadLetter(self.record, reason, explanation, self.model, self.request_id)
+
+
+def read(record: Record) -> Report | DeadLetter:
+    """The label that a record reports, or the record as a dead letter."""
+    try:
+        event = decode_label(record.value() or b"")
+        observed_at = event.observed_at.astimezone(UTC)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        return DeadLetter(record, UNDECODABLE, f"not a label: {why}")
+    text = canonical(event.label)
+    if text is None or text == b"null":
+        why = "the label is null" if text == b"null" else "the label is no JSON value that can be read"
+        return DeadLetter(record, INVALID, why, event.model, event.request_id)
+    return Report(record, event.request_id, event.model, text.decode(), observed_at)
+
+
+def latest(reports: Iterable[Report]) -> Report:
+    """The report that counts."""
+    return max(reports, key=lambda report: report.rank)
+
+
+def compare(held: Rank | None, report: Report) -> str:
+    """What a report does to a document that holds a label (or none).
+
+    Returns:
+        "joined" and "replaced", where the document has to be written; "repeated" and "superseded", where not.
+    """
+    if held is None:
+        return "joined"
+    if held == report.rank:
+        return "repeated"
+    return "replaced" if held < report.rank else "superseded"

@@ -1,0 +1,96 @@
+"""Live quality is what the models themselves say: the same numbers as `evaluate` on the same rows."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import msgspec
+import pytest
+
+from inflight.live_quality import RegistryJudge
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.settings import Settings
+from model import available
+from monitoring.labels.quality import Unmeasurable
+from monitoring.labels.store import Version
+
+PRIMARY = {"diamonds": "r2", "titanic": "roc_auc", "reviews": "sentence_macro_f1"}
+
+
+@pytest.fixture(scope="session")
+def judge(trained_registry: Registry, training_settings: Settings) -> RegistryJudge:
+    return RegistryJudge(training_settings)
+
+
+@pytest.fixture(params=sorted(PRIMARY))
+def champion(request: pytest.FixtureRequest, trained_registry: Registry) -> MLEModel:
+    name: str = request.param
+    return trained_registry.open(name, model_class=available()[name])
+
+
+def answered(champion: MLEModel, settings: Settings, count: int) -> Iterator[tuple[Any, Any]]:
+    """Predictions and labels of the dataset's first rows."""
+    examples = list(islice(type(champion).examples(settings.data_dir), count))
+    rows = [champion.decode(msgspec.json.encode(example.features)) for example in examples]
+    return zip(champion.predict(rows), [example.label for example in examples], strict=True)
+
+
+def test_the_numbers_are_those_of_evaluate(
+    judge: RegistryJudge, champion: MLEModel, trained_registry: Registry, training_settings: Settings
+) -> None:
+    """After a way through JSON; inside their intervals, beside what the registry recorded."""
+    predictions, labels = zip(*answered(champion, training_settings, 200), strict=True)
+    encode = msgspec.json.encode
+    answers = [(encode(prediction), encode(label)) for prediction, label in zip(predictions, labels, strict=True)]
+    judged = judge.judge(Version(champion.name, champion.version), answers)
+    assert judged is not None
+    expected = champion.evaluate(predictions, labels)
+    assert {metric.name: metric.value for metric in judged.metrics} == expected
+    recorded = trained_registry.manifest(champion.name, champion.version).metrics
+    assert {metric.name: metric.reference for metric in judged.metrics} == recorded
+    assert all(metric.lower <= metric.value <= metric.upper for metric in judged.metrics)
+    assert any(metric.lower < metric.upper for metric in judged.metrics)
+    assert (judged.primary, judged.rows, judged.confidence) == (PRIMARY[champion.name], 200, 0.95)
+
+
+def test_a_version_that_the_registry_does_not_have_is_measured_without_reference(judge: RegistryJudge) -> None:
+    """And answers that do not fit the model any more are left out."""
+    answers = [(b'{"price":%d.0}' % price, b"%d.5" % (price + price % 7)) for price in range(300, 340)]
+    judged = judge.judge(Version("diamonds", "v999"), [*answers, (b'{"cost":1.0}', b"1.5"), (answers[0][0], b'"dear"')])
+    assert judged is not None
+    assert judged.rows == 40
+    assert {metric.reference for metric in judged.metrics} == {msgspec.UNSET}
+
+
+def test_what_the_models_do_not_know_is_not_judged(judge: RegistryJudge) -> None:
+    """Neither their labels nor their answers."""
+    assert judge.refusal("nobody", b'"anything"') is None
+    assert judge.judge(Version("nobody", "v1"), [(b"{}", b"1")] * 50) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "label", "fits"),
+    [
+        ("diamonds", b"326.5", True),
+        ("diamonds", b"326", True),
+        ("diamonds", b"-1", False),
+        ("diamonds", b'"dear"', False),
+        ("titanic", b"true", True),
+        ("titanic", b"1", False),
+    ],
+)
+def test_a_label_is_refused_by_the_models_own_type(judge: RegistryJudge, model: str, label: bytes, fits: bool) -> None:
+    """With a reason that names the model."""
+    refusal = judge.refusal(model, label)
+    assert (refusal is None) is fits
+    assert refusal is None or model in refusal
+
+
+def test_metrics_that_are_not_defined_are_said_so(judge: RegistryJudge) -> None:
+    """All of one class has no ROC curve; nothing that can be read has no metric at all."""
+    same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40
+    with pytest.raises(Unmeasurable):
+        judge.judge(Version("titanic", "v1"), same)
+    with pytest.raises(Unmeasurable, match="40 answers, 0 of which the model can read"):
+        judge.judge(Version("titanic", "v1"), [(b"[]", b"true")] * 40)

@@ -1,0 +1,84 @@
+"""Old indices are deleted, on each kind of search node, and nothing else is."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+from prometheus_client import CollectorRegistry
+
+from machine_learning_engineering.settings import Settings
+from monitoring import search
+from monitoring.metrics import IndexerMetrics
+from monitoring.retention import Retention, delete_expired
+from tests.integration.indexing import eventually
+
+LONG_AGO = date(1999, 12, 30)
+KEPT = ("inference-logs-1999.12.20-copy", "inference-logs-1999.12.32", "inference-others-1999.12.20")
+
+
+@pytest.fixture
+def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
+    with search.connect(settings) as connected:
+        search.put_templates(connected, settings)
+        yield connected
+        for name in [name for name in search.index_names(connected, "inference-*") if "-1999." in name]:
+            search.call(connected, "DELETE", f"/{name}")
+
+
+def _make(client: Elasticsearch, *names: str) -> None:
+    lines = [b'{"create":{"_index":"%b","_id":"1"}}\n{"event":{"kind":"event"}}\n' % name.encode() for name in names]
+    assert [item["status"] for item in search.bulk(client, b"".join(lines))] == [201] * len(names)
+
+
+def _of_1999(client: Elasticsearch) -> set[str]:
+    return {name for name in search.index_names(client, "inference-*") if "-1999." in name}
+
+
+def test_only_what_is_over_and_ours_is_deleted(client: Elasticsearch) -> None:
+    """By its day, whatever else is in the cluster; and a second call finds nothing to do."""
+    old = {f"inference-{family}-1999.12.2{day}" for family in ("logs", "drift", "dead-letters") for day in (1, 2)}
+    young = {"inference-logs-1999.12.23", "inference-quality-1999.12.30"}
+    _make(client, *old, *young, *KEPT)
+    assert {name for name, _ in delete_expired(client, LONG_AGO, 7)} == old
+    assert _of_1999(client) == young | set(KEPT)
+    assert delete_expired(client, LONG_AGO, 7) == []
+
+
+def test_nothing_is_deleted_unless_it_is_asked_for(client: Elasticsearch) -> None:
+    """The default keeps documents for ever."""
+    _make(client, "inference-logs-1999.12.01")
+    assert delete_expired(client, LONG_AGO, Settings.model_fields["elasticsearch_retention_days"].default) == []
+    assert _of_1999(client) == {"inference-logs-1999.12.01"}
+
+
+def test_the_indexer_deletes_counts_and_ends(client: Elasticsearch, settings: Settings) -> None:
+    """At its start, of the days by today's clock."""
+    days = (datetime.now(UTC).date() - date(1999, 12, 10)).days - 1
+    _make(client, "inference-logs-1999.12.09", "inference-logs-1999.12.25")
+    registry, stopping = CollectorRegistry(), threading.Event()
+    kept = settings.model_copy(update={"elasticsearch_retention_days": days})
+    thread = Retention(kept, client, IndexerMetrics(registry), stopping)
+    thread.start()
+    deleted = "inflight_indexer_deleted_indices_total"
+    eventually(lambda: registry.get_sample_value(deleted, {"family": "logs"}) == 1)
+    assert _of_1999(client) == {"inference-logs-1999.12.25"}
+    stopping.set()
+    thread.join(timedelta(seconds=10).total_seconds())
+    assert not thread.is_alive()
+
+
+def test_a_search_node_that_is_away_does_not_end_it(settings: Settings) -> None:
+    """It says so and waits for the next hour."""
+    away = settings.model_copy(update={"elasticsearch_url": "http://127.0.0.1:9", "elasticsearch_retention_days": 1})
+    stopping = threading.Event()
+    with search.connect(away, timeout=1) as client:
+        thread = Retention(away, client, IndexerMetrics(CollectorRegistry()), stopping)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+        stopping.set()
+        thread.join(10)
+    assert not thread.is_alive()
