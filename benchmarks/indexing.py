@@ -4,22 +4,20 @@ In one run, on one broker and one search node: the same backlog of logs, the sam
 its own on one core, in alternating rounds. After each round the index is counted and deleted.
 """
 
-import contextlib
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import median
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
 from benchmarks.cases import Case
-from benchmarks.machine import Cores, Machine, describe, pin, share_cores
+from benchmarks.machine import Machine, describe
+
+if TYPE_CHECKING:
+    from benchmarks.indexing_stack import Stack
 
 CASES = {
     "indexer": Case("benchmarks.cases.indexer", "inflight indexer"),
@@ -31,7 +29,6 @@ WARM_UP = 0.2
 """Of the documents: they start the clock."""
 POLL_SECONDS = 0.05
 STALLED_SECONDS = 60.0
-_ACCEPTED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 
 class Indexed(msgspec.Struct, frozen=True):
@@ -66,130 +63,7 @@ class Found(msgspec.Struct):
         return found
 
 
-@dataclass(frozen=True)
-class Stack:
-    """A running broker and search node, and the settings of everything on them."""
-
-    settings: Any
-    cores: Cores
-    versions: str
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process needs to find all this."""
-        settings = self.settings
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("INFLIGHT_")},
-            "INFLIGHT_HOME": str(settings.home),
-            "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
-            "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
-            "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
-            "INFLIGHT_INDEXER_METRICS_PORT": "0",
-        }
-
-
-@contextlib.contextmanager
-def _deploy() -> Iterator[Stack]:
-    """Kafka and Elasticsearch with topics and templates; all of it is gone at the end.
-
-    Raises:
-        Unmeasurable: Java or Maven is missing, or a node does not start.
-    """
-    from benchmarks.deployment import Unmeasurable
-    from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
-    from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
-    from inflight.stack.maven import missing_tools
-    from inflight.stack.process import StackError
-    from machine_learning_engineering.kafka import create_topics
-    from machine_learning_engineering.settings import Settings
-    from monitoring import search
-
-    if missing := missing_tools():
-        raise Unmeasurable(f"{' and '.join(missing)} is not on PATH: install Java 17 and Maven")
-    cores = share_cores()
-    before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    with tempfile.TemporaryDirectory(prefix="inflight-bench-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        # Elasticsearch runs as another user.
-        home.chmod(0o755)
-        broker, node = KafkaNode(home / "kafka"), ElasticsearchNode(home / "elasticsearch")
-        try:
-            pin(cores.rest)
-            broker.start()
-            node.start()
-            settings = Settings(
-                _env_file=None,  # type: ignore[call-arg]
-                home=home,
-                kafka_bootstrap_servers=broker.bootstrap_servers,
-                elasticsearch_url=node.url,
-                topic_prefix="bench-",
-            )
-            create_topics(settings)
-            with search.connect(settings) as client:
-                search.put_templates(client, settings)
-            yield Stack(settings, cores, f"Apache Kafka {KAFKA_VERSION}, Elasticsearch {ELASTICSEARCH_VERSION}")
-        except StackError as error:
-            raise Unmeasurable(str(error)) from error
-        finally:
-            node.stop()
-            broker.stop()
-            pin(before)
-
-
-def _fill(stack: Stack, count: int) -> float:
-    """Publish so many logs, as a worker writes them; the mean of their bytes.
-
-    Raises:
-        Unmeasurable: a log could not be published.
-    """
-    from itertools import cycle, islice
-
-    from confluent_kafka import Producer
-    from msgspec import Raw
-
-    from benchmarks.deployment import Unmeasurable
-    from machine_learning_engineering.events import PredictionLogged, encode
-    from machine_learning_engineering.kafka import producer_options, topic_name
-    from machine_learning_engineering.topics import LOGS
-    from model.diamonds import Diamonds
-
-    producer = Producer({**producer_options(stack.settings), "linger.ms": 20})
-    topic, written = topic_name(stack.settings, LOGS), 0
-    rows = [Raw(encode(features)) for features in Diamonds.example_requests()]
-    for number, features in enumerate(islice(cycle(rows), count)):
-        event = PredictionLogged(
-            request_id=f"diamond-{number:012d}",
-            model="diamonds",
-            outcome="completed",
-            features=features,
-            requested_at=_ACCEPTED,
-            accepted_at=_ACCEPTED,
-            completed_at=_ACCEPTED,
-            queue_seconds=0.0012345,
-            score_seconds=0.0067891,
-            total_seconds=0.0080236,
-            batch_size=512,
-            partition=number % 4,
-            offset=number // 4,
-            model_version="20260101-120000-abcdef",
-            prediction=Raw(b'{"price":%d.%d}' % (300 + number % 18_000, number % 1_000)),
-            traceparent=f"00-{number:032x}-{number:016x}-01",
-        )
-        value = encode(event)
-        written += len(value)
-        while True:
-            try:
-                producer.produce(topic, value, event.request_id)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    if missing := producer.flush(60):
-        raise Unmeasurable(f"{missing} of {count} logs were not published")
-    return written / count
-
-
-def _measure(name: str, number: int, stack: Stack, expected: int) -> Indexed:
+def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
     """Run a case over the whole backlog into an empty index.
 
     Raises:
@@ -244,11 +118,13 @@ def measure(messages: int, rounds: int, cases: list[str], report: Callable[[str]
     Raises:
         Unmeasurable: nothing can be measured here.
     """
+    from benchmarks.indexing_stack import deploy, fill
+
     report("starting Kafka and Elasticsearch")
-    with _deploy() as stack:
+    with deploy() as stack:
         found = Found(describe(stack.cores), stack.versions, datetime.now(UTC), messages, 0.0)
         report(f"publishing {messages:,} logs")
-        found.bytes_per_log = _fill(stack, messages)
+        found.bytes_per_log = fill(stack, messages)
         report("warming up: Elasticsearch's code is compiled while it runs")
         for _ in range(2):
             _measure(REFERENCE, 0, stack, messages)

@@ -195,6 +195,7 @@ def _series(panel: SeriesPanel, layer: str, ids: dict[str, str]) -> dict[str, An
     }
     if panel.breakdown:
         data["splitAccessor"] = ids[panel.breakdown.column]
+    extent = {} if getattr(panel, "from_zero", True) else {"yLeftExtent": {"mode": "dataBounds"}}
     if colored := [column for column in panel.y if column.color]:
         data["yConfig"] = [
             {"forAccessor": ids[column.column], "color": _hex(column.color or ""), "axisMode": "left"}
@@ -211,6 +212,7 @@ def _series(panel: SeriesPanel, layer: str, ids: dict[str, str]) -> dict[str, An
     }
     return (
         found
+        | extent
         | ({"xTitle": panel.x_title} if panel.x_title else {})
         | ({"yTitle": panel.y_title} if panel.y_title else {})
     )

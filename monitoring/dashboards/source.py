@@ -129,7 +129,9 @@ class _Series(QueryPanel, frozen=True, kw_only=True):
 
 
 class Line(_Series, frozen=True, kw_only=True, tag="line"):
-    """Lines."""
+    """Lines, from zero up or, where differences are small and zero says nothing, as high as the numbers are."""
+
+    from_zero: bool = True
 
 
 class Area(_Series, frozen=True, kw_only=True, tag="area"):

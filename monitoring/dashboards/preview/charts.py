@@ -49,9 +49,9 @@ def _pie(panel: Pie, answer: Answer, frame: Frame) -> Spec:
     total = sum(value for _, value in rows) or 1.0
     shades = in_turn([one for one, _ in rows], panel.slices.colors)
     labels = {one: f"{one}  {value / total * 100:.1f}%" for one, value in rows}
-    key = legend(list(labels.values()), frame)
-    room = frame.height - 34 if key["orient"] == "bottom" else frame.height
-    radius = max(20.0, min(frame.width * (1 if key["orient"] == "bottom" else 0.5), room) / 2 - 10)
+    key = legend(list(labels.values()), frame) | {"orient": "bottom"}
+    lines = -(-len(rows) // key["columns"])
+    radius = max(20.0, min(frame.width, frame.height - 20 - 17 * lines) / 2 - 6)
     return base(frame) | {
         "data": {
             "values": [

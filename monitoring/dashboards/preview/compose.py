@@ -61,7 +61,7 @@ def compose(dashboard: Dashboard, contents: Mapping[str, str], start: datetime, 
         contents: SVG of each panel by its id, drawn into its `room`; a panel without any is "no results".
     """
     wide, high = size(dashboard)
-    span = f"{start:%Y-%m-%d %H:%M:%S} to {end:%H:%M:%S} UTC"
+    span = f"{start:%Y-%m-%d %H:%M:%S} to {end:{'' if start.date() == end.date() else '%Y-%m-%d '}%H:%M:%S} UTC"
     parts = [
         f'<svg xmlns="{SVG}" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">',
         f'<rect width="{wide}" height="{high}" fill="{GROUND}"/>',

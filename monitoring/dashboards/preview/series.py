@@ -69,7 +69,9 @@ def series_spec(panel: SeriesPanel, answer: Answer, frame: Frame) -> Spec:
         places.sort()
     stack = panel.stack if isinstance(panel, Bar | Area) else "none"
     values = list(_values(panel, series, places, stack, is_time, frame))
-    numbers = _number_axis(panel.y[0], values, panel.y_title, percent=stack == "percent")
+    numbers = _number_axis(
+        panel.y[0], values, panel.y_title, percent=stack == "percent", zero=getattr(panel, "from_zero", True)
+    )
     shades = colors(panel, names)
     encoding: Spec = {
         "color": {
@@ -96,7 +98,7 @@ def series_spec(panel: SeriesPanel, answer: Answer, frame: Frame) -> Spec:
 
 def _mark(panel: SeriesPanel, places: int) -> Spec:
     if isinstance(panel, Line):
-        # A line of one point is not seen.
+        # The points, too: a line of one alone is not seen.
         return {"type": "line", "strokeWidth": 2, "point": {"size": 22} if places < 20 else False, "clip": True}
     if isinstance(panel, Area):
         return {"type": "area", "opacity": 0.75, "line": False, "clip": True}
@@ -181,7 +183,7 @@ def _names_axis(panel: SeriesPanel, places: list[Any], frame: Frame) -> Spec:
     return {"type": "nominal", "sort": places, "axis": axis, "scale": {"paddingInner": 0.2, "paddingOuter": 0.1}}
 
 
-def _number_axis(column: Column, values: list[Spec], title: str, *, percent: bool) -> Spec:
+def _number_axis(column: Column, values: list[Spec], title: str, *, percent: bool, zero: bool) -> Spec:
     """From zero, as Kibana has it, in the column's format."""
     numbers = [float(one["y1"] if "y1" in one else one["y"]) for one in values]
     highest = max(map(abs, numbers), default=0.0)
@@ -195,7 +197,7 @@ def _number_axis(column: Column, values: list[Spec], title: str, *, percent: boo
     else:
         label = f"{json.dumps(column.prefix)} + {label} + {json.dumps(column.suffix)}"
     axis: Spec = {"title": title or None, "labelExpr": label, "tickCount": 5, "domain": False, "ticks": False}
-    scale: Spec = {"zero": True, "nice": True}
+    scale: Spec = {"zero": zero, "nice": True}
     if percent:
         scale = {"domain": [0, 1]}
     elif whole and highest < 5:

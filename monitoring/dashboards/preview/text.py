@@ -20,7 +20,9 @@ def shown(column: Column, value: Any) -> str:
         return ", ".join(shown(column, item) for item in value)
     if column.format == "date":
         return moment(value).strftime("%b %d, %H:%M:%S")
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, int | float):
         return clean(str(value))
     if column.format == "text":
         return str(value)

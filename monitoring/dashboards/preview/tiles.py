@@ -14,6 +14,11 @@ from monitoring.dashboards.source import Column, Markdown, Metric, Search, Table
 
 ROW, CELL = 22, 11
 """Height of a table's row, and its font size."""
+_STYLES = {
+    "plain": f'font-family={quoteattr(FONT)} fill="{INK}"',
+    "bold": f'font-family={quoteattr(FONT)} fill="{INK}" font-weight="bold"',
+    "code": f'font-family={quoteattr(MONO)} fill="#7A3E9D"',
+}
 _RUN = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|(?P<plain>[^*`]+|[*`])")
 
 
@@ -41,15 +46,15 @@ def metric(panel: Metric, answer: Answer, room_x: float, room_y: float) -> str:
     value = answer.rows[0][answer.names.index(panel.value.column)]
     number = shown(panel.value, value)
     shade = by_threshold(panel.value.thresholds, value) or (color(panel.value.color) if panel.value.color else "")
+    label = panel.subtitle or panel.value.title
+    unit = width(label, 12) + 10
     size = min(38.0, room_y * 0.62)
-    while size > 14 and width(number, size, bold=True) > room_x - 4:
+    while size > 16 and width(number, size, bold=True) + unit > room_x - 4:
         size -= 1
     baseline = room_y / 2 + size * 0.3
+    rest = room_x - width(number, size, bold=True) - 10
     found = text(number, 2, baseline, size, fill=shade or INK, bold=True)
-    label = panel.subtitle or panel.value.title
-    rest = room_x - width(number, size, bold=True) - 12
-    if rest > 40 and not number.endswith(label):
-        found += text(cut(label, 12, rest), 10 + width(number, size, bold=True), baseline, 12, fill=GREY)
+    found += text(cut(label, 12, rest), 9 + width(number, size, bold=True), baseline, 12, fill=GREY)
     if shade:
         found += f'<rect x="2" y="{room_y - 5:.1f}" width="{room_x - 4:.1f}" height="4" rx="2" fill="{shade}"/>'
     return found
@@ -152,27 +157,31 @@ def _widths(fields: list[_Field], count: int, room: float) -> list[float]:
 def markdown(panel: Markdown, room_x: float, room_y: float) -> str:
     """Paragraphs with **bold** and `code`."""
     size, step, y = 12.5, 18, 14.0
-    found = []
+    found: list[str] = []
     for paragraph in panel.text.strip().split("\n\n"):
-        x = 0.0
-        for word, kind in _words(paragraph):
-            font, bold = (MONO, False) if kind == "code" else (FONT, kind == "bold")
-            # Letters of the code font are all equally wide.
-            wide = len(word) * size * 0.6 if kind == "code" else width(word, size, bold=bold)
-            if x and x + wide > room_x:
-                x, y = 0.0, y + step
+        for line in _broken(paragraph, size, room_x):
             if y > room_y:
                 return "".join(found)
-            found.append(text(word, x, y, size, fill="#7A3E9D" if kind == "code" else INK, bold=bold, font=font))
-            x += wide + (size * 0.3 if kind != "code" else size * 0.4)
-        y += step + 8
+            # The words of a line are one text, so that the renderer, which knows the font, sets their distances.
+            spans = "".join(f"<tspan {_STYLES[kind]}>{escape(word)}</tspan>" for word, kind in line)
+            found.append(f'<text x="0" y="{y}" font-size="{size}" xml:space="preserve">{spans}</text>')
+            y += step
+        y += 8
     return "".join(found)
 
 
-def _words(paragraph: str) -> list[tuple[str, str]]:
-    """The words with their kind; code, and what hangs on it such as a comma, stays together."""
-    words: list[tuple[str, str]] = []
+def _broken(paragraph: str, size: float, room: float) -> list[list[tuple[str, str]]]:
+    """The lines of a paragraph: words, each with its space before it and its kind."""
+    broken: list[list[tuple[str, str]]] = [[]]
+    x = 0.0
     for run in _RUN.finditer(" ".join(paragraph.split())):
         kind = run.lastgroup or "plain"
-        words += [(run[kind], kind)] if kind == "code" else [(word, kind) for word in run[kind].split()]
-    return words
+        for word in [run[kind]] if kind == "code" else re.findall(r" ?[^ ]+| $", run[kind]):
+            # Letters of the code font are all equally wide.
+            wide = len(word) * size * 0.6 if kind == "code" else width(word, size, bold=kind == "bold")
+            if x and x + wide > room and not re.match(r"[.,;:)]", word):
+                broken.append([])
+                x, word = 0.0, word.lstrip()
+            broken[-1].append((word, kind))
+            x += wide
+    return broken
