@@ -7,6 +7,7 @@ at any moment, it reads some records again, and finds that they are indexed alre
 import random
 import threading
 from collections import deque
+from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
@@ -271,6 +272,7 @@ def _prepare(settings: Settings, client: Any, stopping: threading.Event) -> None
     while not stopping.is_set():
         try:
             search.put_templates(client, settings)
+            search.create_first_indices(client, datetime.now(UTC))
             create_topics(settings)
             return
         except ApiError as error:

@@ -4,15 +4,17 @@ Calls go through the client's low-level transport: its helpers would decode and 
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from elasticsearch import Elasticsearch
+from elasticsearch import ApiError, Elasticsearch
 
 from machine_learning_engineering.settings import Settings
-from monitoring.documents import INDEX_PATTERN
+from monitoring.documents import FAMILIES, INDEX_PATTERN
+from monitoring.documents.common import daily_index
 
 _JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 _NDJSON = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
@@ -131,6 +133,19 @@ def put_templates(client: Elasticsearch, settings: Settings) -> None:
             if name == _SETTINGS_TEMPLATE:
                 template["template"]["settings"]["index"]["number_of_replicas"] = settings.elasticsearch_replicas
             call(client, "PUT", endpoint + name, template)
+
+
+def create_first_indices(client: Elasticsearch, now: datetime) -> None:
+    """An empty index of today for each family that has none: ES|QL refuses a query whose pattern matches no index."""
+    for family in FAMILIES:
+        if index_names(client, f"inference-{family}-*"):
+            continue
+        try:
+            call(client, "PUT", "/" + daily_index(family, now))
+        except ApiError as error:
+            # Another indexer, or the first document, was quicker.
+            if "resource_already_exists" not in str(error):
+                raise
 
 
 def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:

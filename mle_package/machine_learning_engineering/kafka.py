@@ -16,6 +16,8 @@ from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, TOPICS
 
 logger = logging.getLogger(__name__)
+# Where no service log was started, as in a command, the error that ends it tells; Python would print each attempt.
+logger.addHandler(logging.NullHandler())
 
 
 def topic_name(settings: Settings, name: str) -> str:
