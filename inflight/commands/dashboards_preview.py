@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,13 +32,16 @@ def preview(
     until: Annotated[str, typer.Option(help="Likewise.")] = "now",
     scale: Annotated[float, typer.Option(min=0.25, max=4, help="Pixels for each unit of the drawing.")] = 1.5,
     svg: Annotated[bool, typer.Option("--svg", help="Write each board as SVG too.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if a panel has no results.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if a panel has no results, too.")] = False,
     folder: Annotated[
         Path | None, typer.Option(help="A folder of sources of your own; by default the dashboards that come along.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Draw the dashboards as PNG, from the answers of INFLIGHT_ELASTICSEARCH_URL to their queries. Needs no Kibana."""
+    """Draw the dashboards as PNG, from the answers of INFLIGHT_ELASTICSEARCH_URL to their queries. Needs no Kibana.
+
+    Ends with code 1 if the search node refuses a query; its panel shows why.
+    """
     import json
 
     from elasticsearch import ApiError, TransportError
@@ -46,7 +49,6 @@ def preview(
     from rich.progress import track
 
     from machine_learning_engineering.settings import load_settings
-    from monitoring.dashboards.queries import QueryFailed
     from monitoring.search import connect
 
     try:
@@ -59,7 +61,7 @@ def preview(
     chosen = _chosen(boards or [], folder)
     ends = _moment(until, now)
     settings = load_settings()
-    told = []
+    told: list[dict[str, Any]] = []
     try:
         out.mkdir(parents=True, exist_ok=True)
         with connect(settings) as client:
@@ -73,11 +75,13 @@ def preview(
                 file.write_bytes(found.png(scale))
                 if svg:
                     file.with_suffix(".svg").write_text(found.svg, encoding="utf-8")
-                told.append({"dashboard": board.id, "file": str(file), "without_results": found.empty})
+                told.append(
+                    {"dashboard": board.id, "file": str(file), "without_results": found.empty, "failed": found.failed}
+                )
     except TransportError as error:
         url = settings.elasticsearch_url
         raise _stop(f"{error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up?") from error
-    except (ApiError, QueryFailed, ValueError, OSError) as error:
+    except (ApiError, ValueError, OSError) as error:
         raise _stop(str(error)) from error
     if as_json:
         typer.echo(json.dumps({"pictures": told}))
@@ -86,7 +90,9 @@ def preview(
             typer.echo(one["file"])
             if one["without_results"]:
                 typer.echo(f"no results: {one['dashboard']}: {', '.join(one['without_results'])}", err=True)
-    raise typer.Exit(1 if strict and any(one["without_results"] for one in told) else 0)
+            for panel, reason in one["failed"].items():
+                typer.echo(f"error: {one['dashboard']}/{panel}: {reason}", err=True)
+    raise typer.Exit(1 if any(one["failed"] or (strict and one["without_results"]) for one in told) else 0)
 
 
 def _chosen(boards: list[str], folder: Path | None) -> "list[Dashboard]":

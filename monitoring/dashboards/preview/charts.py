@@ -6,7 +6,7 @@ from monitoring.dashboards.preview.series import Frame, Spec, base, bucket, lege
 from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, color, in_turn
 from monitoring.dashboards.preview.text import moment, shown
 from monitoring.dashboards.queries import Answer
-from monitoring.dashboards.source import Heatmap, Pie, QueryPanel, SeriesPanel
+from monitoring.dashboards.source import Column, Heatmap, Pie, QueryPanel, SeriesPanel
 
 _CONFIG: Spec = {
     "background": None,
@@ -86,7 +86,12 @@ def _heatmap(panel: Heatmap, answer: Answer, frame: Frame) -> Spec:
     is_time = panel.x.format == "date"
     length = bucket([row[x] for row in rows], frame) * 1_000 if is_time else 0.0
     values = [
-        {"y": shown(panel.y, row[y]), "value": row[number], "band": _band(panel, row[number]), **_cell(row[x], length)}
+        {
+            "y": shown(panel.y, row[y]),
+            "value": row[number],
+            "band": _band(panel, row[number]),
+            **_cell(panel.x, row[x], length),
+        }
         for row in rows
     ]
     across: Spec = {"field": "x", "type": "nominal", "sort": None, "axis": {"title": None, "labelOverlap": True}}
@@ -96,7 +101,13 @@ def _heatmap(panel: Heatmap, answer: Answer, frame: Frame) -> Spec:
             "field": "y",
             "type": "nominal",
             "sort": names,
-            "axis": {"title": None, "labelLimit": frame.width * 0.4, "labelOverlap": False, "ticks": False},
+            "axis": {
+                "title": None,
+                "labelLimit": frame.width * 0.4,
+                "labelOverlap": False,
+                "ticks": False,
+                "labelFontSize": max(6, min(11, (frame.height - 50) / max(1, len(names)) * 0.8)),
+            },
             "scale": {"paddingInner": 0.12},
         },
         "color": {"field": "value", "type": "quantitative", "scale": {"scheme": "blues"}, "legend": {"title": None}},
@@ -114,9 +125,9 @@ def _heatmap(panel: Heatmap, answer: Answer, frame: Frame) -> Spec:
     return base(frame) | {"data": {"values": values}, "mark": {"type": "rect", "clip": True}, "encoding": encoding}
 
 
-def _cell(place: Any, length: float) -> Spec:
+def _cell(x: Column, place: Any, length: float) -> Spec:
     if not length:
-        return {"x": place}
+        return {"x": shown(x, place)}
     begin = moment(place).timestamp() * 1_000
     return {"x": begin, "x2": begin + length * 0.95}
 

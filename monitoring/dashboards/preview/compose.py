@@ -66,7 +66,7 @@ def compose(dashboard: Dashboard, contents: Mapping[str, str], start: datetime, 
         f'<svg xmlns="{SVG}" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}">',
         f'<rect width="{wide}" height="{high}" fill="{GROUND}"/>',
         text(clean(dashboard.title), MARGIN + 2, 32, 20, bold=True),
-        text(cut(clean(dashboard.description), 12, wide * 0.78), MARGIN + 2, 52, 12, fill=GREY),
+        text(cut(clean(dashboard.description), 12, wide - 2 * MARGIN), MARGIN + 2, 52, 12, fill=GREY),
         text(span, wide - MARGIN - 2, 30, 12, anchor="end"),
         text(NOTE, MARGIN + 2, 69, 11, fill="#B4571B", bold=True),
     ]

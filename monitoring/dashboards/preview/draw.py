@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from monitoring.dashboards.preview import compose, tiles
 from monitoring.dashboards.preview.charts import chart_spec
 from monitoring.dashboards.preview.series import Frame
-from monitoring.dashboards.queries import Answer, ask
+from monitoring.dashboards.queries import Answer, QueryFailed, ask
 from monitoring.dashboards.source import Dashboard, Markdown, Metric, Panel, QueryPanel, Search, Table
 from monitoring.search import call
 
@@ -26,15 +26,23 @@ class Documents(NamedTuple):
     total: int
 
 
-Results = Mapping[str, Answer | Documents]
+class Failed(NamedTuple):
+    """What the search node said of a query that it refused."""
+
+    reason: str
+
+
+Found = Answer | Documents | Failed
+Results = Mapping[str, Found]
 
 
 class Picture(NamedTuple):
-    """A board as SVG, and the panels of it that had nothing to show."""
+    """A board as SVG, the panels of it that had nothing to show, and why queries failed, by panel."""
 
     dashboard: Dashboard
     svg: str
     empty: list[str]
+    failed: dict[str, str]
 
     def png(self, scale: float) -> bytes:
         """The picture in pixels: `scale` of them for each of the SVG's."""
@@ -42,17 +50,19 @@ class Picture(NamedTuple):
 
 
 def fetch(client: Elasticsearch, dashboard: Dashboard, start: datetime, end: datetime) -> Results:
-    """What each panel with a query shows of a time range.
+    """What each panel with a query shows of a time range; a refused query is the trouble of its panel alone.
 
     Raises:
-        QueryFailed: the search node refused a query.
         elasticsearch.ApiError: it refused a search for documents.
         elasticsearch.TransportError: no answer.
     """
-    found: dict[str, Answer | Documents] = {}
+    found: dict[str, Found] = {}
     for panel in dashboard.panels:
         if isinstance(panel, QueryPanel):
-            found[panel.id] = ask(client, panel, start, end)
+            try:
+                found[panel.id] = ask(client, panel, start, end)
+            except QueryFailed as error:
+                found[panel.id] = Failed(str(error))
         elif isinstance(panel, Search):
             found[panel.id] = _documents(client, panel, start, end)
     return found
@@ -80,22 +90,25 @@ def picture(dashboard: Dashboard, results: Results, start: datetime, end: dateti
     """
     contents = {}
     empty = []
+    failed = {panel: found.reason for panel, found in results.items() if isinstance(found, Failed)}
     for number, panel in enumerate(dashboard.panels):
         found = _content(panel, results.get(panel.id), start, end, f"p{number}-")
         if found is None:
             empty.append(panel.id)
         else:
             contents[panel.id] = found
-    return Picture(dashboard, compose.compose(dashboard, contents, start, end), empty)
+    return Picture(dashboard, compose.compose(dashboard, contents, start, end), empty, failed)
 
 
-def _content(panel: Panel, found: Answer | Documents | None, start: datetime, end: datetime, prefix: str) -> str | None:
+def _content(panel: Panel, found: Found | None, start: datetime, end: datetime, prefix: str) -> str | None:
     room = compose.room(panel)
     if isinstance(panel, Markdown):
         return tiles.markdown(panel, room.width, room.height)
     if isinstance(panel, Search):
         assert isinstance(found, Documents), panel.id
         return tiles.documents(panel, found.newest, found.total, room.width, room.height) if found.newest else None
+    if isinstance(found, Failed):
+        return tiles.message(found.reason, room.width, room.height)
     assert isinstance(panel, QueryPanel), panel
     assert isinstance(found, Answer), panel.id
     if is_empty(panel, found):

@@ -20,7 +20,7 @@ class Series(NamedTuple):
     """One line, or the bars of one color; `points` has its number at each place along `x` where there is one."""
 
     name: str
-    points: dict[Any, float]
+    points: dict[str, float]
 
 
 class Frame(NamedTuple):
@@ -37,7 +37,7 @@ def all_series(panel: SeriesPanel, answer: Answer) -> list[Series]:
     names = answer.names
     x = names.index(panel.x.column)
     split = names.index(panel.breakdown.column) if panel.breakdown else None
-    found: dict[str, dict[Any, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for column in panel.y:
         place = names.index(column.column)
         if split is None:
@@ -47,9 +47,17 @@ def all_series(panel: SeriesPanel, answer: Answer) -> list[Series]:
             if split is not None and len(panel.y) > 1:
                 name = f"{name} - {column.title}"
             if row[x] is not None and row[place] is not None:
-                found.setdefault(name, {})[row[x]] = row[place]
+                found.setdefault(name, {})[_place(panel.x, row[x])] = row[place]
     order = sorted(found) if split is not None else list(found)
     return [Series(name, found[name]) for name in order]
+
+
+def _place(x: Column, value: Any) -> str:
+    """A place along `x`: a moment as it is in the answer, anything else as it is shown.
+
+    What is no character of XML may not get into a chart: vl-convert ends the whole process for it.
+    """
+    return str(value) if x.format == "date" else shown(x, value)
 
 
 def colors(panel: SeriesPanel, names: list[str]) -> dict[str, str]:
@@ -64,7 +72,8 @@ def series_spec(panel: SeriesPanel, answer: Answer, frame: Frame) -> Spec:
     series = all_series(panel, answer)
     names = [one.name for one in series]
     is_time = panel.x.format == "date"
-    places = list(dict.fromkeys(x for row in answer.rows if (x := row[answer.names.index(panel.x.column)]) is not None))
+    column = answer.names.index(panel.x.column)
+    places = list(dict.fromkeys(_place(panel.x, row[column]) for row in answer.rows if row[column] is not None))
     if is_time:
         places.sort()
     stack = panel.stack if isinstance(panel, Bar | Area) else "none"
@@ -78,10 +87,10 @@ def series_spec(panel: SeriesPanel, answer: Answer, frame: Frame) -> Spec:
             "field": "series",
             "type": "nominal",
             "scale": {"domain": names, "range": [shades[name] for name in names]},
-            "legend": legend(names, frame) if len(names) > 1 or panel.breakdown else None,
+            "legend": _key(panel, names, frame) if len(names) > 1 or panel.breakdown else None,
         }
     }
-    along = _time_axis(frame, panel.x_title) if is_time else _names_axis(panel, places, frame)
+    along = time_axis(frame, panel.x_title) if is_time else _names_axis(panel, places, frame)
     lying = isinstance(panel, Bar) and panel.horizontal
     across, up = ("y", "x") if lying else ("x", "y")
     encoding[across] = {"field": "x", **along}
@@ -93,20 +102,21 @@ def series_spec(panel: SeriesPanel, answer: Answer, frame: Frame) -> Spec:
     if stack == "grouped":
         encoding[f"{across}Offset"] = {"field": "series", "type": "nominal", "sort": names}
         encoding[up]["stack"] = None
-    return base(frame) | {"data": {"values": values}, "mark": _mark(panel, len(places)), "encoding": encoding}
+    return base(frame) | {"data": {"values": values}, "mark": _mark(panel, series, len(places)), "encoding": encoding}
 
 
-def _mark(panel: SeriesPanel, places: int) -> Spec:
+def _mark(panel: SeriesPanel, series: list[Series], places: int) -> Spec:
     if isinstance(panel, Line):
-        # The points, too: a line of one alone is not seen.
-        return {"type": "line", "strokeWidth": 2, "point": {"size": 22} if places < 20 else False, "clip": True}
+        # Points too where they are few: a line of a single one is not seen without.
+        few = places < 20 or any(len(one.points) < 2 for one in series)
+        return {"type": "line", "strokeWidth": 2, "point": {"size": 22} if few else False, "clip": True}
     if isinstance(panel, Area):
         return {"type": "area", "opacity": 0.75, "line": False, "clip": True}
     return {"type": "bar", "clip": True, "binSpacing": 1} | ({} if panel.horizontal else {"cornerRadiusEnd": 1})
 
 
 def _values(
-    panel: SeriesPanel, series: list[Series], places: list[Any], stack: str, is_time: bool, frame: Frame
+    panel: SeriesPanel, series: list[Series], places: list[str], stack: str, is_time: bool, frame: Frame
 ) -> Iterator[Spec]:
     """A record for each number, or where they are stacked for each place and series: `y0` to `y1` on the stack."""
     length = bucket(places, frame) if is_time else 0.0
@@ -128,7 +138,7 @@ def _values(
                 yield ends | {"series": one.name, "y": one.points[place]}
 
 
-def bucket(places: list[Any], frame: Frame) -> float:
+def bucket(places: list[str], frame: Frame) -> float:
     """How long a bucket of time is, in seconds: the least distance of two."""
     moments = sorted(moment(one).timestamp() for one in places)
     gaps = [later - earlier for earlier, later in pairwise(moments) if later > earlier]
@@ -155,32 +165,41 @@ def legend(names: list[str], frame: Frame) -> Spec:
     return {"title": None, "orient": "right", "columns": 1, "labelLimit": frame.width * 0.4, "values": names}
 
 
-def _time_axis(frame: Frame, title: str) -> Spec:
-    seconds = (frame.end - frame.start).total_seconds()
-    form = "%H:%M:%S" if seconds < 180 else "%H:%M" if seconds <= 26 * 3600 else "%b %d %H:%M"
-    form = "%b %d" if seconds > 4 * 86_400 else form
-    return {
-        "type": "temporal",
-        "scale": {"type": "utc", "domain": [frame.start.timestamp() * 1_000, frame.end.timestamp() * 1_000]},
-        "axis": {"title": title or None, "format": form, "grid": False, "tickCount": max(2, int(frame.width // 90))},
-    }
+def _key(panel: SeriesPanel, names: list[str], frame: Frame) -> Spec:
+    stroke = {"symbolType": "stroke", "symbolStrokeWidth": 3} if isinstance(panel, Line) else {}
+    return legend(names, frame) | stroke
 
 
 def time_axis(frame: Frame, title: str = "") -> Spec:
     """The time range from left to right, in UTC."""
-    return _time_axis(frame, title)
+    seconds = (frame.end - frame.start).total_seconds()
+    form = "%H:%M:%S" if seconds < 180 else "%H:%M" if seconds <= 26 * 3600 else "%b %d %H:%M"
+    # No two ticks in the same minute, as its name would stand there twice.
+    ticks = max(2, int(min(frame.width // 90, seconds // 60 if seconds >= 180 else 10)))
+    form = "%b %d" if seconds > 4 * 86_400 else form
+    return {
+        "type": "temporal",
+        "scale": {"type": "utc", "domain": [frame.start.timestamp() * 1_000, frame.end.timestamp() * 1_000]},
+        "axis": {"title": title or None, "format": form, "grid": False, "tickCount": ticks},
+    }
 
 
-def _names_axis(panel: SeriesPanel, places: list[Any], frame: Frame) -> Spec:
+def _names_axis(panel: SeriesPanel, places: list[str], frame: Frame) -> Spec:
     """One place for each value, in the order of the answer; slanted where they would meet."""
     axis: Spec = {"title": panel.x_title or None, "labelOverlap": False, "grid": False, "ticks": False}
     if isinstance(panel, Bar) and panel.horizontal:
         axis |= {"labelLimit": frame.width * 0.45, "minExtent": 20}
     else:
-        widest = max((width(shown(panel.x, place), LABEL) for place in places), default=0.0)
+        widest = max((width(place, LABEL) for place in places), default=0.0)
         fits = (widest + 6) * len(places) <= frame.width - 50
         axis |= {"labelAngle": 0 if fits else -40, "labelLimit": 140}
-    return {"type": "nominal", "sort": places, "axis": axis, "scale": {"paddingInner": 0.2, "paddingOuter": 0.1}}
+    inner = 0.2 if len(places) > 3 else 0.55
+    return {
+        "type": "nominal",
+        "sort": places,
+        "axis": axis,
+        "scale": {"paddingInner": inner, "paddingOuter": inner / 2},
+    }
 
 
 def _number_axis(column: Column, values: list[Spec], title: str, *, percent: bool, zero: bool) -> Spec:
@@ -202,5 +221,5 @@ def _number_axis(column: Column, values: list[Spec], title: str, *, percent: boo
         scale = {"domain": [0, 1]}
     elif whole and highest < 5:
         # Of 2 events there is no half.
-        axis |= {"tickMinStep": 1}
+        axis |= {"values": list(range(int(highest) + 1))}
     return {"type": "quantitative", "axis": axis, "scale": scale}

@@ -4,7 +4,6 @@ from monitoring.dashboards.source import COLORS, Threshold
 
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """The first one comes with vl-convert, so that a machine without fonts draws the same picture."""
-MONO = "Liberation Mono, monospace"
 INK, GREY, LINE, GROUND, PAPER = "#343741", "#69707D", "#D3DAE6", "#F1F4FA", "#FFFFFF"
 PALETTE = (
     *(COLORS[name] for name in ("main", "third", "good", "second", "warning", "bad")),

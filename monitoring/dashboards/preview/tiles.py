@@ -7,17 +7,18 @@ from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 
-from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, MONO, by_threshold, color
-from monitoring.dashboards.preview.text import cut, shown, width
+from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, by_threshold, color
+from monitoring.dashboards.preview.text import cut, lines, shown, width
 from monitoring.dashboards.queries import Answer
-from monitoring.dashboards.source import Column, Markdown, Metric, Search, Table
+from monitoring.dashboards.source import COLORS, Column, Markdown, Metric, Search, Table
 
 ROW, CELL = 22, 11
 """Height of a table's row, and its font size."""
 _STYLES = {
     "plain": f'font-family={quoteattr(FONT)} fill="{INK}"',
     "bold": f'font-family={quoteattr(FONT)} fill="{INK}" font-weight="bold"',
-    "code": f'font-family={quoteattr(MONO)} fill="#7A3E9D"',
+    # In color alone: vl-convert brings no font of equally wide letters along.
+    "code": f'font-family={quoteattr(FONT)} fill="#7A3E9D"',
 }
 _RUN = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|(?P<plain>[^*`]+|[*`])")
 
@@ -51,13 +52,20 @@ def metric(panel: Metric, answer: Answer, room_x: float, room_y: float) -> str:
     size = min(38.0, room_y * 0.62)
     while size > 16 and width(number, size, bold=True) + unit > room_x - 4:
         size -= 1
-    baseline = room_y / 2 + size * 0.3
+    # As high above the ground in all tiles, however long their descriptions are.
+    baseline = max(size * 0.8, room_y - 26)
     rest = room_x - width(number, size, bold=True) - 10
     found = text(number, 2, baseline, size, fill=shade or INK, bold=True)
     found += text(cut(label, 12, rest), 9 + width(number, size, bold=True), baseline, 12, fill=GREY)
     if shade:
         found += f'<rect x="2" y="{room_y - 5:.1f}" width="{room_x - 4:.1f}" height="4" rx="2" fill="{shade}"/>'
     return found
+
+
+def message(reason: str, room_x: float, room_y: float) -> str:
+    """Why there is nothing to see."""
+    broken = lines(reason, 11, room_x, max(1, int(room_y // 15) - 1))
+    return "".join(text(line, 0, 14 + 15 * at, 11, fill=COLORS["bad"]) for at, line in enumerate(broken))
 
 
 class _Field(NamedTuple):
@@ -177,8 +185,7 @@ def _broken(paragraph: str, size: float, room: float) -> list[list[tuple[str, st
     for run in _RUN.finditer(" ".join(paragraph.split())):
         kind = run.lastgroup or "plain"
         for word in [run[kind]] if kind == "code" else re.findall(r" ?[^ ]+| $", run[kind]):
-            # Letters of the code font are all equally wide.
-            wide = len(word) * size * 0.6 if kind == "code" else width(word, size, bold=kind == "bold")
+            wide = width(word, size, bold=kind == "bold")
             if x and x + wide > room and not re.match(r"[.,;:)]", word):
                 broken.append([])
                 x, word = 0.0, word.lstrip()

@@ -10,9 +10,10 @@ import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitoring.dashboards.lens import lens_panel
 from monitoring.dashboards.preview import compose, tiles
 from monitoring.dashboards.preview.charts import chart_spec
-from monitoring.dashboards.preview.draw import VEGA_LITE, Documents, is_empty, picture
+from monitoring.dashboards.preview.draw import VEGA_LITE, Documents, Failed, is_empty, picture
 from monitoring.dashboards.preview.series import Frame, all_series
 from monitoring.dashboards.preview.style import COLORS, in_turn
 from monitoring.dashboards.preview.text import cut, lines, shown, width
@@ -161,6 +162,15 @@ def test_panels_without_results_say_so() -> None:
     assert not is_empty(panel, Answer((("n", "double"),), [[0]]))
 
 
+def test_a_refused_query_is_shown_in_its_panel() -> None:
+    """With the search node's words; the other panels are drawn."""
+    drawn = picture(board(PANELS["line"]), {"p": Failed("Unknown index <x>")}, START, END)
+
+    assert drawn.failed == {"p": "Unknown index <x>"}
+    assert "Unknown index &lt;x&gt;" in drawn.svg
+    assert drawn.empty == []
+
+
 @pytest.mark.parametrize(
     ("column", "value", "expected"),
     [
@@ -263,4 +273,20 @@ def test_series_have_the_names_of_breakdown_and_column() -> None:
     assert [one.name for one in all_series(panel, answer())] == ["one - M", "one - n", "two - M", "two - n"]
     (pie,) = board(PANELS["pie"]).panels
     assert isinstance(pie, Pie)
-    assert "one 50.0%" in " ".join(svg_of(pie, answer()).replace("\u00a0", " ").split())
+    assert isinstance(pie, QueryPanel)
+    slices = Answer(answer().columns, [[None, "one", 1.0, 0.0], [None, "two", 3.0, 0.0]])
+    labels = {one["slice"] for one in chart_spec(pie, slices, FRAME)["data"]["values"]}
+    assert labels == {"one  25.0%", "two  75.0%"}
+
+
+def test_a_line_that_does_not_begin_at_zero_does_not_in_kibana_either() -> None:
+    """The axis has the bounds of the data in both."""
+    state = [
+        lens_panel("x", panel_of(kind))["embeddableConfig"]["attributes"]["state"]["visualization"]
+        for kind in ("line", "line by")
+    ]
+
+    assert "yLeftExtent" not in state[0]
+    assert state[1]["yLeftExtent"] == {"mode": "dataBounds"}
+    scales = [chart_spec(panel_of(kind), answer(), FRAME)["encoding"]["y"]["scale"] for kind in ("line", "line by")]
+    assert [scale["zero"] for scale in scales] == [True, False]
