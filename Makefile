@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test check bench lock notebooks up down clean
+.PHONY: help setup demo test lint check bench lock notebooks up down clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,11 +41,15 @@ demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS="--json", A
 test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-check: $(STAMP)  ## format, lint, types, import contracts, coverage of the unit tests
+lint: $(STAMP)  ## format, lint, types, import contracts, dashboards
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/inflight dashboards compile --check
+	@$(BIN)/inflight dashboards lint
+
+check: lint  ## all of that, and the coverage of the unit tests
 	@$(BIN)/coverage run -m pytest -q tests/unit mle_package/tests
 	@$(BIN)/coverage report --fail-under=60
 

@@ -48,7 +48,7 @@ def preview(
     from rich.console import Console
     from rich.progress import track
 
-    from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.settings import load_settings, shown
     from monitoring.search import connect
 
     try:
@@ -79,7 +79,7 @@ def preview(
                     {"dashboard": board.id, "file": str(file), "without_results": found.empty, "failed": found.failed}
                 )
     except TransportError as error:
-        url = settings.elasticsearch_url
+        url = shown(settings.elasticsearch_url)
         raise _stop(f"{error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up?") from error
     except (ApiError, ValueError, OSError) as error:
         raise _stop(str(error)) from error

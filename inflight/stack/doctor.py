@@ -16,7 +16,7 @@ from inflight.stack import probes
 from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import is_listening
 from inflight.stack.stack import StackState
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import Settings, shown
 
 GIBIBYTE = 1024**3
 PINNED = (
@@ -147,17 +147,20 @@ def _nodes(settings: Settings) -> Iterator[Check]:
     )
     for name, address, answered in answers:
         if answered:
-            yield Check(name, "ok", f"answers at {address}")
+            yield Check(name, "ok", f"answers at {shown(address)}")
         elif state is not None and state.is_alive() and address not in state.endpoints:
             exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
-            yield Check(name, "fail", f"no answer at {address}, the stack listens elsewhere", f"export {exports}")
+            elsewhere = f"no answer at {shown(address)}, the stack listens elsewhere"
+            yield Check(name, "fail", elsewhere, f"export {exports}")
+                name, "fail", f"no answer at {shown(address)}, the stack listens elsewhere", f"export {exports}"
+            )
         elif name == "broker" and is_listening(*_address(address)):
             yield Check(
                 name, "fail", f"something else listens at {address}", "stop it, or `inflight up --kafka-port N`"
             )
         else:
             yield Check(
-                name, "warn", f"no answer at {address}", "`inflight up`, or `inflight demo`, which needs neither"
+                name, "warn", f"no answer at {shown(address)}", "`inflight up`, or `inflight demo`, which needs neither"
             )
 
 

@@ -137,7 +137,8 @@ class ElasticsearchNode(Node):
         )
         if self._uid is not None:
             for path in (self.directory, *self.directory.rglob("*")):
-                os.chown(path, self._uid, self._uid)
+                # What nobody may have put there must not lead root to the files of others.
+                os.chown(path, self._uid, self._uid, follow_symlinks=False)
         java = shutil.which("java")
         if java is None:
             raise StackError("Elasticsearch needs Java 17: install it (Debian: apt-get install default-jre-headless)")

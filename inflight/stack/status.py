@@ -5,7 +5,7 @@ from typing import Any
 from inflight.stack import probes
 from inflight.stack.stack import Endpoints, StackState
 from machine_learning_engineering.kafka import end_offsets, topic_name
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import Settings, shown
 from machine_learning_engineering.topics import TOPICS
 
 
@@ -38,7 +38,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
             for node in (state.nodes if state else ())
         ],
         "broker": {"bootstrap_servers": broker, "reachable": broker_reachable},
-        "search": {"url": url, "reachable": search_reachable},
+        "search": {"url": shown(url), "reachable": search_reachable},
         "topics": _topics(settings) if broker_reachable else None,
         "indices": _indices(url) if search_reachable else None,
     }
