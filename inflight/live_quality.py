@@ -1,5 +1,6 @@
 """The models' own opinion of labels and of live answers, for the joiner: `monitoring` knows nothing of models."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +34,7 @@ class RegistryJudge:
             return None
         try:
             decoder.decode(label)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return f"no label of {model}: {error}"
         return None
 
@@ -55,6 +56,9 @@ class RegistryJudge:
                 estimates = of_held_out(model, predictions, labels, self._seed)
         except Exception as error:  # Whatever a model's own metrics raise, the others go on being measured.
             raise Unmeasurable(f"{type(error).__name__}: {error}") from error
+        if bad := sorted(name for name, found in estimates.items() if not math.isfinite(found.low + found.high)):
+            # JSON has no word for it.
+            raise Unmeasurable(f"the interval of {', '.join(bad)} is not finite")
         recorded = self._reference(version)
         metrics = [
             LiveMetric(name, found.mean, found.low, found.high, _reference(recorded, name))
@@ -79,7 +83,7 @@ def _decoded(model: MLEModel, answers: Sequence[tuple[bytes, bytes]]) -> tuple[l
     for prediction, label in answers:
         try:
             pair = prediction_of(prediction), label_of(label)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         predictions.append(pair[0])
         labels.append(pair[1])

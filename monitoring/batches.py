@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import Message
 
+from machine_learning_engineering.features import unquoted
 from monitoring.dead_letters import DeadLetter
 from monitoring.projections import PROJECTIONS, Entry, Projection
 
@@ -53,8 +54,9 @@ class Batch:
         self.next_offsets[topic, record.partition()] = record.offset() + 1
         try:
             entries = projection.entries(record)
-        except (ValueError, RecursionError) as error:
-            why = "nested too deeply" if isinstance(error, RecursionError) else error
+        except (ValueError, OverflowError, RecursionError) as error:
+            # The second one comes of a time or a duration that Python has no number for.
+            why = "nested too deeply" if isinstance(error, RecursionError) else unquoted(error)
             self.bytes += len(record)
             self.letters.append(DeadLetter(record, projection.undecodable, f"not a {projection.what}: {why}"))
             return

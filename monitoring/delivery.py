@@ -8,6 +8,7 @@ from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
+from machine_learning_engineering.features import quotable
 from machine_learning_engineering.settings import Settings
 from monitoring import search
 from monitoring.batches import Batch, lines
@@ -28,8 +29,10 @@ _CLUSTER_ERRORS = {
     "index_creation_exception",
     "process_cluster_event_timeout_exception",
 }
-# What Elasticsearch quotes of a refused document may be personal data.
-_QUOTED = re.compile(r"\.? *Preview of field's value:.*", re.DOTALL)
+# What Elasticsearch tells of a refused document may be personal data: values, their first bytes, whole lines. Only the
+# field's name and a limit are taken from its words.
+_FIELD = re.compile(r"\b(?:field|mapping for|field=)\s*[\[\"]([^\]\"]*)[\]\"]")
+_LIMIT = re.compile(r"Limit of [a-z ]+\[\d+\] has been exceeded")
 
 Tally = Counter[tuple[str, str]]
 """What became of the documents of a batch: how many by topic and result."""
@@ -215,7 +218,12 @@ def _describe(error: Any) -> str:
     """What is wrong, by the `error` of an item or of an answer, without what it quotes of the document."""
     if not isinstance(error, dict):
         return "Elasticsearch refused the document"
-    cause = error.get("caused_by")
-    because = f"; {cause['type']}" if isinstance(cause, dict) and "type" in cause else ""
-    reason = _QUOTED.sub("", str(error.get("reason")))
-    return f"Elasticsearch refused the document: {error.get('type')}: {reason}{because}"
+    reason, cause = str(error.get("reason")), error.get("caused_by")
+    told = [quotable(str(error.get("type")))]
+    if field := _FIELD.search(reason):
+        told.append(f"field {quotable(field[1])}")
+    if limit := _LIMIT.search(reason):
+        told.append(limit[0])
+    if isinstance(cause, dict) and "type" in cause:
+        told.append(quotable(str(cause["type"])))
+    return f"Elasticsearch refused the document: {'; '.join(told)}"

@@ -16,7 +16,7 @@ from elasticsearch import ApiError, TransportError
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import Settings, shown
 from monitoring import search
 from monitoring.batches import Batch, Position
 from monitoring.delivery import LONGEST_WAIT, Delivery
@@ -144,11 +144,13 @@ class Indexer:
         """Commit the batches that are done, in the order in which they were read, and count what became of them."""
         while self._flights and not self._flights[0].is_alive():
             flight = self._flights.popleft()
-            if flight.error is not None:
-                raise flight.error
             tally = flight.tally
             if tally is None:
-                continue
+                # Failed or cancelled. A commit of what was read after it would pass over it.
+                self._flights.clear()
+                if flight.error is not None:
+                    raise flight.error
+                break
             self._uncommitted.update(flight.batch.next_offsets)
             for (topic, result), documents in tally.items():
                 self._documents(self._topics[topic], result).inc(documents)
@@ -249,9 +251,8 @@ def run(settings: Settings) -> None:
         until_signalled() as stopping,
         serve_metrics(registry, settings.metrics_host, settings.indexer_metrics_port) as url,
     ):
-        say(
-            "indexer", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=settings.elasticsearch_url
-        )
+        search_url = shown(settings.elasticsearch_url)
+        say("indexer", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=search_url)
         try:
             _prepare(settings, client, stopping)
             if not stopping.is_set():

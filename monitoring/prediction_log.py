@@ -17,7 +17,7 @@ from machine_learning_engineering.prediction_log import (
     aware,
     encode_label,
 )
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import Settings, shown
 from monitoring import search
 from monitoring.documents import INDEX_PATTERN, Document, document_id, encode, index_name, to_fields
 from monitoring.labels.store import label_fields
@@ -146,7 +146,8 @@ class ElasticsearchPredictionLog:
             except _FAILURES as error:
                 raise self._failure("written", error) from error
         if not labelled:
-            raise NotLogged(f"request {request_id!r} is not in the prediction log {self._settings.elasticsearch_url}")
+            url = shown(self._settings.elasticsearch_url)
+            raise NotLogged(f"request {request_id!r} is not in the prediction log {url}")
 
     def close(self) -> None:
         """Close the connections; the log can't be used afterwards."""
@@ -223,7 +224,9 @@ class ElasticsearchPredictionLog:
             raise self._failure(verb, error) from error
 
     def _failure(self, verb: str, cause: object) -> PredictionLogError:
-        return PredictionLogError(f"the prediction log {self._settings.elasticsearch_url} can't be {verb}: {cause}")
+        return PredictionLogError(
+            f"the prediction log {shown(self._settings.elasticsearch_url)} can't be {verb}: {cause}"
+        )
 
 
 def _document(record: LoggedPrediction) -> Document:

@@ -77,12 +77,10 @@ class Worker:
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         if classes is None:
             classes = {name: type(model) for name, model in models.items()}
-        scorer = Scorer(
-            models,
-            self.topics,
-            max_request_bytes=settings.max_request_bytes,
-            redaction=redaction(settings, classes),
-        )
+        rules = redaction(settings, classes)
+        for name in rules.unmatched:
+            logger.warning("INFLIGHT_LOG_REDACT has rules for %s, and there is no such model", name)
+        scorer = Scorer(models, self.topics, max_request_bytes=settings.max_request_bytes, redaction=rules)
         self.lane = ScoringLane(
             scorer,
             self.publisher,

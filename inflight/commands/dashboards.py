@@ -78,7 +78,11 @@ def compile(
     target = out or default_file(folder or shipped())
     objects = compiled(_load(folder))
     if not check:
-        target.write_bytes(objects)
+        try:
+            target.write_bytes(objects)
+        except OSError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
         typer.echo(target)
     elif not target.exists() or target.read_bytes() != objects:
         typer.echo(f"out of date: {target}; run `inflight dashboards compile`", err=True)
@@ -156,7 +160,7 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
     from elasticsearch import TransportError
     from rich.progress import track
 
-    from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.settings import load_settings, shown
     from monitoring.dashboards.lint import queries, run
     from monitoring.search import connect
 
@@ -165,11 +169,10 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
         with connect(settings) as client:
             answers = run(client, dashboards, datetime.now(UTC))
             return list(track(answers, "Queries", total=queries(dashboards), console=_stderr(), transient=True))
-    except TransportError as error:
-        typer.echo(
-            f"error: {error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({settings.elasticsearch_url}) up?",
-            err=True,
-        )
+    except (TransportError, ValueError) as error:
+        # The second one is of a URL that is none.
+        url = shown(settings.elasticsearch_url)
+        typer.echo(f"error: {error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up?", err=True)
         raise typer.Exit(1) from error
 
 

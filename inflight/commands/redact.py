@@ -45,6 +45,8 @@ def redact(
     except WrongRules as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from error
+    for name in rules.unmatched:
+        typer.echo(f"warning: INFLIGHT_LOG_REDACT has rules for {name}, and there is no such model", err=True)
     shown = {
         name: rules.by_model[name].actions
         if name in rules.by_model

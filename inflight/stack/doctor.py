@@ -152,8 +152,6 @@ def _nodes(settings: Settings) -> Iterator[Check]:
             exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
             elsewhere = f"no answer at {shown(address)}, the stack listens elsewhere"
             yield Check(name, "fail", elsewhere, f"export {exports}")
-                name, "fail", f"no answer at {shown(address)}, the stack listens elsewhere", f"export {exports}"
-            )
         elif name == "broker" and is_listening(*_address(address)):
             yield Check(
                 name, "fail", f"something else listens at {address}", "stop it, or `inflight up --kafka-port N`"

@@ -59,7 +59,9 @@ _LIMITS = {
 }
 # What a program would call a field. Any other name may be a value in the wrong place.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
-_STEP = re.compile(r"(?P<name>[^\[\].]*)(?P<index>(\[\d*\])*)")
+_VALUE = re.compile(r"(?<=value) '.*'(?=$| - at `\$)", re.DOTALL)
+_NAMED = re.compile(r"unknown field `(.*?)`(?=$| - at `\$)", re.DOTALL)
+_STEP = re.compile(r"(?P<name>[^\[\].]*)(?P<index>(\[\d{0,6}\])*)")
 _WITHHELD = "…"
 
 
@@ -70,6 +72,12 @@ def quotable(path: str) -> str:
         (step["name"] if _NAME.fullmatch(step["name"]) else _WITHHELD) + step["index"] if step else _WITHHELD
         for step in steps
     )
+
+
+def unquoted(error: Exception) -> str:
+    """What a decoder says of a record, without the values that it quotes and the names that may be values."""
+    text = _VALUE.sub("", str(error))
+    return _NAMED.sub(lambda found: f"unknown field `{quotable(found[1])}`", text)
 
 
 def refusal(error: ValueError) -> str:

@@ -87,16 +87,23 @@ def read_origin(headers: Iterable[tuple[str, bytes | None]] | None) -> DeadLette
         for name, value in headers or ()
         if name.startswith(_DLQ)
     }
+
+    def number(field: str) -> int:
+        try:
+            return int(found[field])
+        except ValueError:  # whose text quotes the header
+            raise KeyError(field) from None
+
     try:
         return DeadLetterOrigin(
             reason=found["reason"],
             message=found["message"],
             stage=found["stage"],
             topic=found["topic"],
-            partition=int(found["partition"]),
-            offset=int(found["offset"]),
+            partition=number("partition"),
+            offset=number("offset"),
             model=found.get("model"),
             request_id=found.get("request_id"),
         )
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
         raise ValueError(f"not a dead letter: header dlq_{error.args[0]} is missing or wrong") from error

@@ -79,6 +79,8 @@ class Redaction:
     by_model: Mapping[str, Redactor] = field(default_factory=dict)
     active: bool = False
     """Whether there is any rule: then features for a model that nobody has declared are withheld."""
+    unmatched: tuple[str, ...] = ()
+    """The models that settings have rules for and that are not there, perhaps for a slip of the pen."""
 
 
 def redaction(settings: Settings, classes: Mapping[str, type]) -> Redaction:
@@ -94,6 +96,8 @@ def redaction(settings: Settings, classes: Mapping[str, type]) -> Redaction:
         declared: Mapping[str, Redact] = getattr(model, "redacted_features", {})
         if not (set(rules.values()) | set(declared.values())) - {"keep"}:
             continue
+        if wrong := sorted(set(declared.values()).difference(_STRICTNESS)):
+            raise WrongRules(f"the class of the model `{name}` says {', '.join(wrong)}: it is keep, hash or drop")
         features = getattr(model, "Features", None)
         known: tuple[str, ...] = () if features is None else features.__struct_encode_fields__
         exact = {name for name in settings.log_redact if name != ALL}
@@ -109,7 +113,8 @@ def redaction(settings: Settings, classes: Mapping[str, type]) -> Redaction:
             raise WrongRules(f"features of the model `{name}` are hashed: set INFLIGHT_LOG_REDACT_KEY to a secret")
         if redactor.names:
             by_model[name] = redactor
-    return Redaction(by_model, bool(by_model) or any(settings.log_redact.values()))
+    unmatched = tuple(sorted(set(settings.log_redact).difference(classes, (ALL,))))
+    return Redaction(by_model, bool(by_model) or any(settings.log_redact.values()), unmatched)
 
 
 def tokens(settings: Settings) -> Callable[[Any], str] | None:

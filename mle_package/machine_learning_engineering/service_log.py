@@ -58,6 +58,7 @@ def start(service: str, settings: Settings, stream: TextIO | None = None) -> Non
     warnings.showwarning = partial(_warned, settings.log_error_values)
     sys.excepthook = _uncaught
     threading.excepthook = _uncaught_in_thread
+    sys.unraisablehook = _unraisable
 
 
 def about(request_id: str, model: str, traceparent: Any = None) -> dict[str, Any]:
@@ -202,10 +203,11 @@ def message(record: logging.LogRecord, *, values: bool = False) -> str:
         told = tuple(map(_told, told))
     elif isinstance(told, Mapping):
         told = {name: _told(value) for name, value in told.items()}
-    text = words(record.msg) if isinstance(record.msg, BaseException) else str(record.msg)
+    text = words(record.msg) if isinstance(record.msg, BaseException) else _text(record.msg)
     try:
         text = text % told if told else text
-    except (TypeError, ValueError):
+    except Exception:
+        # Words and values do not fit, or a value can't be told: `logging` would print them with what was raised.
         return text
     # Below its first line asyncio prints the objects that were involved, with their exceptions.
     return text.partition("\n")[0] if record.name == "asyncio" else text
@@ -232,7 +234,14 @@ def _error(record: logging.LogRecord, *, values: bool) -> dict[str, Any]:
 
 
 def _as_text(value: Any) -> str:
-    return words(value) if isinstance(value, BaseException) else str(value)
+    return words(value) if isinstance(value, BaseException) else _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return f"<{type(value).__qualname__} that can't be told>"
 
 
 def _one_line(value: Any) -> str:
@@ -259,6 +268,14 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
         sys.__excepthook__(kind, error, trace)
         return
     logging.getLogger("inflight").critical("uncaught exception", exc_info=(kind, error, trace))
+
+
+def _unraisable(found: Any) -> None:
+    """Log what came up where nobody can catch it: in a destructor, or in a function that C code calls."""
+    error = found.exc_value
+    logging.getLogger("inflight").error(
+        "exception where none can be raised", exc_info=(found.exc_type, error, found.exc_traceback) if error else None
+    )
 
 
 def _uncaught_in_thread(found: threading.ExceptHookArgs) -> None:

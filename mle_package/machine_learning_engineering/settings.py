@@ -1,5 +1,6 @@
 """One configuration for every process: environment variables with the prefix ``INFLIGHT_``, or a ``.env`` file."""
 
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -174,6 +175,11 @@ class Settings(BaseSettings):
         if key is None and any("hash" in rules.values() for rules in self.log_redact.values()):
             raise ValueError("INFLIGHT_LOG_REDACT hashes values: set INFLIGHT_LOG_REDACT_KEY to a secret of your own")
         return self
+
+
+def shown(url: str) -> str:
+    """A URL as it may be logged: without the name and password that may be in it."""
+    return re.sub(r"(?<=://)[^/]*@", "", url)
 
 
 @lru_cache(maxsize=1)

@@ -200,3 +200,21 @@ def test_a_line_that_is_no_label_is_named(tmp_path, name, line, complaint):
     (tmp_path / name).write_text(line)
     with pytest.raises(FeatureStoreError, match=rf"{name}, {complaint}|{complaint}"):
         list(read_labels(tmp_path / name))
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59"])
+def test_a_time_outside_of_the_calendar_is_refused(store, doubler_class, tmp_path, moment):
+    """It comes from the stream: kept, it would stop whoever reads it at each start."""
+    at = msgspec.convert(moment, datetime)
+    records = [example("r1", "doubler", at=at, features=Raw(b'{"number":1}')), _asked("r2", 0, b'{"number":2}')]
+    built = build(store, doubler_class, records, [Label("r2", "doubler", 4.0, at), label("r2", 4.0)], tmp_path)
+    assert (built.new_requests, built.refused, built.new_labels, built.refused_labels) == (1, 1, 1, 1)
+    assert [line["request_id"] for line in lines(built)] == ["r2"]
+
+
+def test_an_integer_that_no_file_has_room_for_is_refused(store, doubler_class, tmp_path):
+    """It fits the model's schema, and would keep the other rows out of the store."""
+    whole = type("Whole", (doubler_class,), {"Features": msgspec.defstruct("Features", [("number", int)])})
+    records = [_asked("r1", 0, b'{"number":%d}' % 2**63), _asked("r2", 0, b'{"number":%d}' % -(2**63))]
+    built = build(store, whole, records, [], tmp_path)
+    assert (built.new_requests, built.refused) == (1, 1)

@@ -157,7 +157,18 @@ def test_without_rules_there_is_nothing_to_do() -> None:
 def test_rules_for_a_model_that_is_not_here_withhold_what_nobody_knows() -> None:
     """A request may name it all the same."""
     found = redaction(settings({"elsewhere": {"name": "drop"}}), {"titanic": Titanic})
-    assert (found.by_model, found.active) == ({}, True)
+    assert (found.by_model, found.active, found.unmatched) == ({}, True, ("elsewhere",))
+    assert redaction(settings({"*": {"name": "drop"}, "titanic": {}}), {"titanic": Titanic}).unmatched == ()
+
+
+def test_a_class_that_says_what_there_is_not_is_refused() -> None:
+    """And not found out at the first request."""
+
+    class Masked(Titanic):
+        redacted_features: ClassVar[dict[str, str]] = {"name": "mask"}
+
+    with pytest.raises(WrongRules, match="the class of the model `titanic` says mask: it is keep, hash or drop"):
+        redaction(settings({}), {"titanic": Masked})
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,13 @@ def restored() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in service_log.OURS}
-    hooks = sys.excepthook, threading.excepthook, warnings.showwarning
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
-    sys.excepthook, threading.excepthook, warnings.showwarning = hooks
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
 
 
 def settings(**changes: Any) -> Settings:
@@ -178,6 +178,35 @@ def test_an_uncaught_exception_is_one_line(log: Log) -> None:
     assert (second["message"], second["error.type"]) == ("uncaught exception", "ValueError")
     assert "in fail" in second["error.stack_trace"]
     assert CANARY not in log.stream.getvalue()
+
+
+def test_an_exception_that_nobody_can_catch_is_one_line(log: Log) -> None:
+    """Python itself would print it with its text, past all loggers."""
+
+    class Closing:
+        def __del__(self) -> None:
+            fail(CANARY)
+
+    Closing()
+    line = log.line()
+    assert (line["message"], line["error.type"]) == ("exception where none can be raised", "ValueError")
+    assert CANARY not in log.stream.getvalue()
+
+
+class Untellable:
+    def __str__(self) -> str:
+        raise RuntimeError(CANARY)
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [("%(nme)s", ({"name": CANARY},)), ("%s", (Untellable(),)), (Untellable(), ()), ("%d", (CANARY,))],
+)
+def test_a_mistake_in_a_line_is_not_told_with_the_values(words: Any, values: tuple[Any, ...]) -> None:
+    """Where words and values do not fit, the formatter must not raise: `logging` would print both, and the error."""
+    record = logging.LogRecord("careless", logging.WARNING, "x.py", 1, words, values, None)
+    for formatter in (EcsFormatter("worker"), TextFormatter(colours=False)):
+        assert CANARY not in formatter.format(record)
 
 
 def test_texts_of_exceptions_where_they_are_asked_for(restored: None) -> None:

@@ -59,12 +59,15 @@ class Kibana:
         """Wait until Kibana is available: at its start it migrates its index, for a minute or more.
 
         Raises:
-            KibanaError: it is not, after so many seconds; with what it said last.
+            KibanaError: it is not, after so many seconds; with what it said last. Or it wants a key: at once.
         """
         deadline = clock() + seconds
         while (state := self._state()) != "available":
             if clock() >= deadline:
-                raise KibanaError(f"Kibana at {self.url} is not available after {seconds:g} s: {state}")
+                raise KibanaError(
+                    f"Kibana at {self.url} is not available after {seconds:g} s: {state}; is that its address "
+                    "(INFLIGHT_KIBANA_URL, --kibana-url)?"
+                )
             sleep(min(POLL_SECONDS, max(0.0, deadline - clock())))
 
     def _state(self) -> str:
@@ -73,6 +76,7 @@ class Kibana:
             response = self._http.request("GET", self.url + STATUS_PATH, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
             return f"no answer ({error})"
+        self._refuse_strangers(response.status)
         try:
             level: str = msgspec.json.decode(response.data)["status"]["overall"]["level"]
             return level
@@ -94,11 +98,7 @@ class Kibana:
             )
         except urllib3.exceptions.HTTPError as error:
             raise KibanaError(f"no answer of Kibana at {self.url}: {error}") from error
-        if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise KibanaError(
-                f"Kibana at {self.url} answers {response.status}: set INFLIGHT_KIBANA_API_KEY to a key that may manage "
-                "saved objects"
-            )
+        self._refuse_strangers(response.status)
         if response.status != HTTPStatus.OK:
             raise KibanaError(f"Kibana at {self.url} answers {response.status}: {_text(response.data)}")
         try:
@@ -109,6 +109,13 @@ class Kibana:
             return Imported(answer["successCount"], refused)
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
             raise KibanaError(f"{self.url} is no Kibana: it answers {_text(response.data)}") from None
+
+    def _refuse_strangers(self, status: int) -> None:
+        if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise KibanaError(
+                f"Kibana at {self.url} answers {status}: set INFLIGHT_KIBANA_API_KEY to a key that may manage saved "
+                "objects"
+            )
 
 
 def _reason(error: dict[str, Any]) -> str:

@@ -279,7 +279,11 @@ def parse(text: str, file: str) -> Dashboard:
 
 def load(path: Path) -> Dashboard:
     """The dashboard of a source file. Raises as `parse` does, and what reading raises."""
-    return parse(path.read_text(encoding="utf-8"), path.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidDashboard(f"{path.name}: {error}; save it as UTF-8") from None
+    return parse(text, path.name)
 
 
 def shipped() -> Path:

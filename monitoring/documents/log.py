@@ -127,10 +127,10 @@ def _fits_flattened(plain: bytes) -> bool:
     if not plain.startswith(b"{") or len(plain) > _MAX_FLATTENED_BYTES or b"\\u0000" in plain:
         return False
     # Few brackets can't be deep; only for many is it worth looking how they nest.
-    return plain.count(b"{") + plain.count(b"[") <= _MAX_NESTING or _depth(_decode(plain)) <= _MAX_NESTING
+    return plain.count(b"{") + plain.count(b"[") <= _MAX_NESTING or depth(_decode(plain)) <= _MAX_NESTING
 
 
-def _depth(value: Any) -> int:
+def depth(value: Any) -> int:
     """How many containers deep a JSON value is, by level: recursion would fail on the deepest."""
     level, depth = [value], 0
     while level := [item for item in level if isinstance(item, dict | list)]:

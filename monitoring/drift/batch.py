@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import Message
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder
+
+from machine_learning_engineering.events import Timestamp
+from monitoring.documents.log import depth
 
 
 class Version(NamedTuple):
@@ -25,7 +28,7 @@ class LoggedRow(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1
     model: str
     outcome: str
     features: Raw
-    accepted_at: datetime
+    accepted_at: Timestamp
     model_version: str | UnsetType = UNSET
     prediction: Raw | UnsetType = UNSET
     redacted: tuple[str, ...] = ()
@@ -50,6 +53,7 @@ class Batch(NamedTuple):
     next_offsets: dict[int, int]
 
 
+_MAX_NESTING = 50
 _decode = Decoder(LoggedRow).decode
 
 
@@ -63,24 +67,28 @@ def read_batch(messages: Sequence[Message]) -> Batch:
         found.next_offsets[partition] = offset + 1
         try:
             logged = _decode(message.value() or b"")
-        except (ValueError, RecursionError):
+            accepted_at = logged.accepted_at.astimezone(UTC)
+        except (ValueError, RecursionError, OverflowError):
             found.left_out["unreadable"] += 1
             continue
         if logged.outcome != "completed" or logged.model_version is UNSET or logged.prediction is UNSET:
             found.left_out["failed"] += 1
             continue
-        row = Row(offset, logged.accepted_at, logged.request_id, logged.features, logged.prediction, logged.redacted)
+        row = Row(offset, accepted_at, logged.request_id, logged.features, logged.prediction, logged.redacted)
         found.runs.setdefault((partition, Version(logged.model, logged.model_version)), []).append(row)
     return found
 
 
 def objects(values: Sequence[Raw]) -> list[dict[str, Any] | None]:
-    """The JSON objects of raw values, decoded together; None for what is none."""
+    """The JSON objects of raw values, decoded together; None for what is none, or is nested too deeply to count."""
     try:
         decoded = msgspec.json.decode(b"[" + b",".join(values) + b"]")
     except (ValueError, RecursionError):
         decoded = [_object(value) for value in values]
-    return [value if isinstance(value, dict) else None for value in decoded]
+    return [
+        value if isinstance(value, dict) and not _is_deep(raw, value) else None
+        for raw, value in zip(values, decoded, strict=True)
+    ]
 
 
 def _object(value: Raw) -> Any:
@@ -88,3 +96,9 @@ def _object(value: Raw) -> Any:
         return msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return None
+
+
+def _is_deep(raw: Raw, value: Any) -> bool:
+    # Few brackets can't be deep; only for many is it worth looking how they nest.
+    text = bytes(raw)
+    return text.count(b"{") + text.count(b"[") > _MAX_NESTING and depth(value) > _MAX_NESTING

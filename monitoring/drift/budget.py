@@ -23,7 +23,8 @@ def within(budget: Budget | None, run: list[Row], per_second: float) -> tuple[li
     """The rows of a run that are looked at, in order, and what is left of the budget."""
     burst = per_second * BURST_SECONDS
     at = max(row.accepted_at for row in run)
-    if budget is None:
+    if budget is None or (budget.at - at).total_seconds() > BURST_SECONDS:
+        # The first rows, or the clock was ahead: by its time nothing would be looked at until then.
         allowed = burst
     else:
         at = max(at, budget.at)

@@ -19,7 +19,7 @@ def last_windows(settings: Settings, model: str, count: int) -> list[DriftMeasur
     """
     newest: deque[DriftMeasured] = deque(maxlen=count)
     # A model's measurements are in one partition, in their order.
-    for message in read_to_end(settings, MEASUREMENTS):
+    for message in read_to_end(settings, MEASUREMENTS, timeout=10.0):
         if message.key() != model.encode():
             continue
         try:

@@ -11,13 +11,18 @@ from machine_learning_engineering.topics import DRIFT_STATE
 from monitoring.drift.windows import State
 
 PATIENCE = 30.0
-"""Seconds until a broker has to answer, and until the state of a committed offset has to be there."""
+"""Seconds until a broker has to answer, and until the states of committed offsets have to be there."""
 _TAIL = 64
 
 
 def state_key(partition: int) -> bytes:
     """The key of the state of a partition of the log."""
     return str(partition).encode()
+
+
+def deadline() -> float:
+    """The moment, of the monotonic clock, until when the states of offsets that are committed now have to be there."""
+    return time.monotonic() + PATIENCE
 
 
 class StateReader:
@@ -46,21 +51,23 @@ class StateReader:
             self._partitions = len(found.partitions)
         return partition % self._partitions
 
-    def read(self, partition: int, committed: int) -> State | None:
+    def read(self, partition: int, committed: int, until: float) -> State | None:
         """The state that was committed together with this offset of the log; None if it is gone.
 
         A transaction reaches its partitions one after the other: the state may come a moment after the offset.
+
+        Args:
+            until: it is looked for once, and then until this moment, which `deadline` gives.
 
         Raises:
             KafkaException: the broker can't be reached.
             TimeoutError: it does not answer.
         """
-        deadline = time.monotonic() + PATIENCE
         while True:
             state = self._last(partition)
             if state is not None and state.next_offset == committed:
                 return state
-            if time.monotonic() > deadline:
+            if time.monotonic() > until:
                 return None
             time.sleep(0.1)
 

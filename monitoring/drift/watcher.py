@@ -6,10 +6,8 @@ in one window, whatever is killed, and who reads committed records (the default 
 
 import gc
 import threading
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic, time
-from typing import Any
 from uuid import uuid4
 
 import msgspec
@@ -22,9 +20,10 @@ from machine_learning_engineering.references import References
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
 from monitoring.drift.batch import read_batch
+from monitoring.drift.insisting import Insistence
 from monitoring.drift.measurement import detected, measure
 from monitoring.drift.metrics import Shown, WatcherMetrics
-from monitoring.drift.state import PATIENCE, StateReader, state_key
+from monitoring.drift.state import PATIENCE, StateReader, deadline, state_key
 from monitoring.drift.windows import Closed, Limits, State, Windows
 from monitoring.groups import WATCHER
 from monitoring.process import say, serve_metrics, until_signalled
@@ -36,6 +35,7 @@ COMMIT_SECONDS = 2.0
 TRANSACTION_SECONDS = 10.0
 """So long a transaction may be open. Killed within one, a process holds up readers of its topics until this is over."""
 _SHOW_SECONDS = 2.0
+_MOST_TOLD = 20
 
 
 def limits(settings: Settings) -> Limits:
@@ -51,7 +51,9 @@ def limits(settings: Settings) -> Limits:
 class Watcher:
     """Consumes, counts, and publishes what is ready, all in one thread."""
 
-    def __init__(self, settings: Settings, references: References, metrics: WatcherMetrics) -> None:
+    def __init__(
+        self, settings: Settings, references: References, metrics: WatcherMetrics, stopping: threading.Event
+    ) -> None:
         self._settings = settings
         self._references = references
         self._metrics = metrics
@@ -79,11 +81,14 @@ class Watcher:
                 "compression.type": "zstd",
             }
         )
+        self._stopping = stopping
+        self._insist = Insistence(settings.worker_delivery_timeout, stopping)
         self._owned: set[int] = set()
+        self._told: set[tuple[str, str]] = set()
         self._commit_due = self._show_due = 0.0
         self._refused_since: float | None = None
 
-    def run(self, stopping: threading.Event) -> None:
+    def run(self) -> None:
         """Watch until `stopping` is set.
 
         Raises:
@@ -94,7 +99,7 @@ class Watcher:
             [self._logs], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
         try:
-            while not stopping.is_set():
+            while not self._stopping.is_set():
                 self._step()
             self._commit()
         except BaseException:
@@ -112,8 +117,8 @@ class Watcher:
             batch = read_batch(messages)
             closed = self._windows.add(batch)
             newest = [run[-1].accepted_at for run in batch.runs.values()]
-            # While there is a backlog, it is the stream that says how late it is.
-            closed += self._windows.overdue(max(newest)) if newest else []
+            # While there is a backlog, it is the stream that says how late it is. A clock ahead of ours closes nothing.
+            closed += self._windows.overdue(min(max(newest), datetime.now(UTC))) if newest else []
         else:
             closed = self._windows.overdue(datetime.now(UTC))
         self._waiting += [self._measure(window) for window in closed]
@@ -152,7 +157,7 @@ class Watcher:
         if not changed:
             return
         try:
-            self._insist(self._producer.begin_transaction)
+            self._producer.begin_transaction()
             for measured in self._waiting:
                 self._publish(measured)
             for partition in changed:
@@ -195,25 +200,16 @@ class Watcher:
         if now - self._refused_since > self._settings.worker_delivery_timeout:
             raise error
 
-    def _insist(self, call: Callable[..., Any], *arguments: Any) -> None:
-        """Call until the broker has answered, or has been away for too long."""
-        deadline = monotonic() + self._settings.worker_delivery_timeout
-        while True:
-            try:
-                call(*arguments)
-                return
-            except KafkaException as error:
-                if not error.args[0].retriable() or monotonic() > deadline:
-                    raise
-
     # Partitions come and go. Rebalancing is eager: all are revoked, and some are assigned afterwards.
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        # For all together: who takes too long to answer a rebalance is thrown out of the group.
+        until = deadline()
         for found in consumer.committed(partitions, timeout=PATIENCE) if partitions else []:
             if found.error is not None:
                 raise KafkaException(found.error)
             if found.offset >= 0:
-                self._restore(found.partition, found.offset)
+                self._restore(found.partition, found.offset, until)
         next_offsets = self._windows.next_offsets
         consumer.assign(
             [
@@ -224,15 +220,17 @@ class Watcher:
         self._owned = {p.partition for p in partitions}
         self._metrics.partitions.set(len(partitions))
 
-    def _restore(self, partition: int, committed: int) -> None:
+    def _restore(self, partition: int, committed: int, until: float) -> None:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(self._logs, partition), timeout=PATIENCE)
         if committed > end:
             say("watcher", "log-restarted", cause="the topic has fewer records than were read", partition=partition)
             return
-        state = self._states.read(partition, committed)
+        state = self._states.read(partition, committed, until)
         if state is None:
             say("watcher", "state-missing", cause="the open windows begin anew", partition=partition)
             state = State(committed, [], [])
+            # Published, so that the next owner need not look for one again.
+            self._windows.changed.add(partition)
         self._windows.restore(partition, state)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -253,7 +251,13 @@ class Watcher:
         for result, rows in self._windows.tally.items():
             self._metrics.rows.labels(result).inc(rows)
         self._windows.tally.clear()
-        self._metrics.unprofiled.set(len(self._references.missing))
+        missing = self._references.missing
+        self._metrics.unprofiled.set(len(missing))
+        # Once each, and of so many: names come from the stream.
+        for model, version in [one for one in missing if one not in self._told][: _MOST_TOLD - len(self._told)]:
+            self._told.add((model, version))
+            why = "the registry in INFLIGHT_HOME has no reference profile of it: inflight train saves one"
+            say("watcher", "no-profile", cause=why, model=model, version=version)
         self._shown.open(self._windows.open(), time())
         lag = 0
         for number, offset in self._windows.next_offsets.items():
@@ -281,7 +285,7 @@ def run(settings: Settings) -> None:
         # Each batch makes thousands of objects: the collector need not look through all modules for them.
         gc.freeze()
         if not stopping.is_set():
-            Watcher(settings, References(settings.registry_dir), metrics).run(stopping)
+            Watcher(settings, References(settings.registry_dir), metrics, stopping).run()
         say("watcher", "stopped")
 
 

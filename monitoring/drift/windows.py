@@ -218,9 +218,8 @@ class Windows:
         """How many of the next rows still belong to the open window, and what closes it after them, if anything."""
         rows, start = self.open().get(version, (0, times[0]))
         room = max(0, self._limits.records - rows)
-        due = start + self._limits.period
         for index, time in enumerate(times[: room + 1]):
-            if time >= due and rows + index >= self._limits.least:
+            if time - start >= self._limits.period and rows + index >= self._limits.least:
                 return index, "time"
         return (room, "count") if room <= len(times) else (len(times), None)
 

@@ -71,15 +71,24 @@ class Join:
         Raises:
             Interrupted: while the search node was away; joining the same reports again is harmless.
         """
+        results: list[Result] = []
+        waiting = list(reports)
+        while waiting:
+            found, waiting = self._join(waiting)
+            results += found
+        return results
+
+    def _join(self, reports: Sequence[Report]) -> tuple[list[Result], list[Report]]:
+        """Results, and the reports that are to be joined after all, since the one before them was refused."""
         by_request: defaultdict[str, list[Report]] = defaultdict(list)
         for report in reports:
             by_request[report.request_id].append(report)
         documents: defaultdict[str, list[Logged]] = defaultdict(list)
-        if by_request:
-            for document in self.ask(lambda: self._store.find(list(by_request)), len(reports)):
-                documents[document.request_id].append(document)
+        for document in self.ask(lambda: self._store.find(list(by_request)), len(reports)):
+            documents[document.request_id].append(document)
         results: list[Result] = []
         wanted: list[tuple[Logged, Report]] = []
+        beaten: dict[int, list[Report]] = {}
         for request_id, ones in by_request.items():
             for same_model in _by_model(ones).values():
                 winner = latest(same_model)
@@ -92,9 +101,17 @@ class Join:
                     results += [Result(one, EARLY) for one in same_model]
                 else:
                     wanted += [(document, winner) for document in found]
-                    held = winner.rank
-                    results += [Result(one, compare(held, one)) for one in others]
-        return results + self._write(wanted)
+                    beaten[id(winner)] = others
+        again: list[Report] = []
+        for result in self._write(wanted):
+            results.append(result)
+            others = beaten[id(result.report)]
+            if result.result == REJECTED:
+                again += others
+            else:
+                held = result.report.rank
+                results += [Result(one, compare(held, one)) for one in others]
+        return results, again
 
     def ask(self, question: Callable[[], _T], labels: int) -> _T:
         """The answer to a question, asked until there is one.

@@ -13,7 +13,7 @@ from elasticsearch import ApiError
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import Settings, shown
 from machine_learning_engineering.topics import LABELS
 from monitoring import search
 from monitoring.dead_letters import DeadLetterWriter
@@ -217,7 +217,8 @@ def run(settings: Settings, judge: Judge | None = None) -> None:
         until_signalled() as stopping,
         serve_metrics(registry, settings.metrics_host, settings.joiner_metrics_port) as url,
     ):
-        say("joiner", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=settings.elasticsearch_url)
+        search_url = shown(settings.elasticsearch_url)
+        say("joiner", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=search_url)
         store = LabelStore(client, settings)
         waiting = WaitingLabels(client, settings, topic_name(settings, LABELS))
         measuring: Quality | None = None
@@ -270,10 +271,10 @@ def _prepare(settings: Settings, store: LabelStore, waiting: WaitingLabels, stop
             waiting.prepare()
             create_topics(settings)
             return
-        except (*FAILURES, KafkaException) as error:
+        except (*FAILURES, KafkaException, TimeoutError) as error:
             if isinstance(error, ApiError) and error.meta.status < 500 and error.meta.status != 429:
                 raise
-            cause: Any = str(error) if isinstance(error, KafkaException) else cause_of(error)
+            cause: Any = cause_of(error) if isinstance(error, FAILURES) else str(error)
         if attempt % 10 == 0:
             say("joiner", "waiting", cause=cause)
         stopping.wait(min(LONGEST_WAIT, 0.5 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0))

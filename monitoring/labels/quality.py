@@ -137,7 +137,7 @@ class Quality(threading.Thread):
                 if self._stopping.is_set():
                     return
                 with self._metrics.measure.time():
-                    event = self.measure(version)
+                    event = self._measured(version)
                 if event is not None:
                     self._publish(event)
                 touched.discard(version)
@@ -146,6 +146,16 @@ class Quality(threading.Thread):
         finally:
             self.touch(touched)
         self._forget()
+
+    def _measured(self, version: Version) -> QualityMeasured | None:
+        try:
+            return self.measure(version)
+        except FAILURES:
+            raise
+        except Exception as error:
+            # Whatever is wrong with a version's documents or its model, this thread is the only one for the others.
+            say("joiner", "unmeasurable", model=version.model, model_version=version.version, cause=error)
+            return None
 
     def measure(self, version: Version) -> QualityMeasured | None:
         """Measure a version, and expose the metrics; None if there is nothing to measure by.

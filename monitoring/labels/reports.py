@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from machine_learning_engineering.events import decode_label
+from machine_learning_engineering.features import unquoted
 from monitoring.dead_letters import DeadLetter
 from monitoring.documents import canonical
 
@@ -68,7 +69,7 @@ def read(record: Record) -> Report | DeadLetter:
         event = decode_label(record.value() or b"")
         observed_at = event.observed_at.astimezone(UTC)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        why = "nested too deeply" if isinstance(error, RecursionError) else unquoted(error)
         return DeadLetter(record, UNDECODABLE, f"not a label: {why}")
     text = canonical(event.label)
     if text is None or text == b"null":

@@ -120,8 +120,10 @@ class Settling:
             Interrupted: not everything is settled.
             KafkaException: the broker refuses a dead letter for good.
         """
-        tier = next((one for one in self._tiers if one.after is not None or monotonic() >= one.due), None)
-        if tier is None or not partitions:
+        # The one that is due for longest: when steps are slow, the first one always is, and the others would starve.
+        # In the middle of a round one stays due.
+        tier = min(self._tiers, key=lambda one: one.due)
+        if monotonic() < tier.due or not partitions:
             return False
         now, size = datetime.now(UTC), self._settings.joiner_batch_records
         after = tier.after
@@ -178,6 +180,8 @@ class Settling:
             self._labels(UNKNOWN if document is None else document.model, one.result).inc()
             if document is not None and one.result in _CHANGES:
                 self._delay(document.model).observe(_delay(one.report, document))
+            # "repeated" too: the answer to the first time may have been lost on its way.
+            if document is not None and one.result in (*_CHANGES, "repeated"):
                 touched.add(Version(document.model, document.version))
         if touched:
             self._touched(touched)

@@ -142,8 +142,12 @@ class LabelStore:
             },
         }
         answer = search.call(self._client, "POST", f"/{INDEX_PATTERN}/_search", body)
-        models = answer.get("aggregations", {}).get("models", {}).get("buckets", [])
-        return [Version(model["key"], one["key"]) for model in models for one in model["versions"]["buckets"]]
+        try:
+            # Where there is no index yet, there are no aggregations.
+            models = answer.get("aggregations", {}).get("models", {}).get("buckets", [])
+            return [Version(model["key"], one["key"]) for model in models for one in model["versions"]["buckets"]]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise search.StrangeAnswerError(f"an answer without versions: {answer!r:.200}") from error
 
     def rows(self, version: Version, since: datetime, most: int) -> list[tuple[datetime, bytes, bytes]]:
         """Moment of acceptance, prediction and label (JSON texts) of the newest labelled answers, newest first."""

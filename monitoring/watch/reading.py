@@ -68,7 +68,9 @@ class Watch:
         for labels, value in self._windows["exporter"].values("inflight_consumer_lag_records"):
             key = labels.get("group", ""), labels.get("topic", "")
             now[key] = max(value, now.get(key, 0.0))
-        self._lags = [(when, lags) for when, lags in self._lags if at - when <= self._seconds] + [(at, now)]
+        kept = [(when, lags) for when, lags in self._lags if at - when <= self._seconds]
+        # At least one to compare with, however slow the interval is.
+        self._lags = [*(kept or self._lags[-1:]), (at, now)]
         then, before = self._lags[0]
         return [
             Lag(*key, records, (records - before[key]) / (at - then) if at > then and key in before else None)

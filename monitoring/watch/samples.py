@@ -12,6 +12,13 @@ Series = Mapping[tuple[str, Labels], float]
 """The value of each sample, by its name and labels."""
 
 
+class Labelled(dict[str, str]):
+    """The labels of a sample; those that it should have and has not, as in a page of another release, are empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 class Scrape(NamedTuple):
     """What an endpoint said at a moment, in seconds of a clock that never goes back."""
 
@@ -20,7 +27,7 @@ class Scrape(NamedTuple):
 
 
 def parse(text: str) -> Series:
-    """The samples of a page in Prometheus' text format, NaNs left out.
+    """The samples of a page in Prometheus' text format; NaNs and infinities, with which no rate can be, are left out.
 
     Raises:
         ValueError: it is another page.
@@ -29,7 +36,7 @@ def parse(text: str) -> Series:
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if not math.isnan(sample.value)
+        if math.isfinite(sample.value)
     }
 
 
@@ -54,10 +61,10 @@ class Window:
         before = kept or self._scrapes.get(url, [])[-1:]
         self._scrapes[url] = [*before, scrape]
 
-    def values(self, name: str) -> list[tuple[dict[str, str], float]]:
+    def values(self, name: str) -> list[tuple[Labelled, float]]:
         """The present samples of this name, of all endpoints."""
         return [
-            (dict(labels), value)
+            (Labelled(labels), value)
             for scrapes in self._scrapes.values()
             for (found, labels), value in scrapes[-1].series.items()
             if found == name
@@ -96,10 +103,17 @@ class Window:
         for scrapes in self._scrapes.values():
             for (_, found), increase in _increases(scrapes, f"{name}_bucket").items():
                 known = dict(found)
-                if labels.items() <= known.items():
-                    bound = float(known["le"])
+                if labels.items() <= known.items() and (bound := _bound(known.get("le", ""))) is not None:
                     buckets[bound] = buckets.get(bound, 0.0) + increase
         return histogram_quantile(q, buckets)
+
+
+def _bound(text: str) -> float | None:
+    try:
+        bound = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(bound) else bound
 
 
 def _increases(scrapes: list[Scrape], name: str) -> dict[tuple[str, Labels], float]:

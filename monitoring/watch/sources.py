@@ -3,6 +3,7 @@
 import urllib.request
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException, IncompleteRead
 from time import monotonic
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
@@ -91,7 +92,7 @@ class Sources:
                 )
                 for one in found
             ]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, HTTPException, KeyError, TypeError, AttributeError) as error:
             return _problem(error)
 
     def close(self) -> None:
@@ -100,15 +101,23 @@ class Sources:
 
 
 def _get(url: str) -> str:
+    deadline = monotonic() + TIMEOUT
+    parts: list[bytes] = []
     with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - http and https alone, see `url_of`
-        text: str = answer.read().decode()
-        return text
+        # The time-out of a socket begins again with each byte.
+        while part := answer.read1(65_536):
+            parts.append(part)
+            if monotonic() > deadline:
+                raise TimeoutError
+        if answer.length:
+            raise IncompleteRead(b"", answer.length)
+    return b"".join(parts).decode()
 
 
 def _ask(url: str) -> Answer:
     try:
         return Answer(url, Scrape(monotonic(), parse(_get(url))))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPException) as error:
         return Answer(url, None, _problem(error))
 
 
@@ -121,4 +130,6 @@ def _problem(error: Exception) -> str:
         return "not running"
     if isinstance(reason, TimeoutError):
         return f"no answer within {TIMEOUT:.0f} s"
+    if isinstance(reason, IncompleteRead):
+        return "the answer breaks off"
     return str(reason) or type(error).__name__

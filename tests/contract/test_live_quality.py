@@ -1,6 +1,7 @@
 """Live quality is what the models themselves say: the same numbers as `evaluate` on the same rows."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -94,3 +95,15 @@ def test_metrics_that_are_not_defined_are_said_so(judge: RegistryJudge) -> None:
         judge.judge(Version("titanic", "v1"), same)
     with pytest.raises(Unmeasurable, match="40 answers, 0 of which the model can read"):
         judge.judge(Version("titanic", "v1"), [(b"[]", b"true")] * 40)
+
+
+def test_an_interval_that_is_no_number_is_not_told(judge: RegistryJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric may be defined on all answers and not on some of the samples that its interval is made of."""
+
+    def evaluate(_model: MLEModel, _predictions: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
+        return {"r2": 0.5, "rare": 1.0 if 300.5 in labels else math.nan}
+
+    monkeypatch.setattr(available()["diamonds"], "evaluate", evaluate)
+    answers = [(b'{"price":%d.0}' % price, b"%d.5" % price) for price in range(300, 340)]
+    with pytest.raises(Unmeasurable, match="rare"):
+        judge.judge(Version("diamonds", "v1"), answers)

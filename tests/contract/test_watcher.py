@@ -22,7 +22,7 @@ from machine_learning_engineering.topics import DRIFT_STATE, LOGS
 from monitoring.drift import state as state_module
 from monitoring.drift.history import last_windows
 from monitoring.drift.metrics import WatcherMetrics
-from monitoring.drift.state import StateReader, state_key
+from monitoring.drift.state import StateReader, deadline, state_key
 from monitoring.drift.watcher import Watcher
 from monitoring.drift.windows import State
 from monitoring.groups import WATCHER
@@ -57,14 +57,14 @@ class Run:
     def __init__(self, settings: Settings) -> None:
         self.registry = CollectorRegistry()
         self._stopping = threading.Event()
-        self._watcher = Watcher(settings, Known(), WatcherMetrics(self.registry))  # type: ignore[arg-type]
+        self._watcher = Watcher(settings, Known(), WatcherMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._watcher.run(self._stopping)
+            self._watcher.run()
         except BaseException as error:
             self._error = error
 
@@ -197,8 +197,8 @@ def test_a_state_far_from_the_end_of_its_topic_is_found(small: Settings) -> None
     assert producer.flush(30) == 0
     reader = StateReader(small)
     try:
-        assert reader.read(1, 7) == State(7, [], [])
-        assert reader.read(5, 499) == State(499, [], [])
+        assert reader.read(1, 7, deadline()) == State(7, [], [])
+        assert reader.read(5, 499, deadline()) == State(499, [], [])
     finally:
         reader.close()
 

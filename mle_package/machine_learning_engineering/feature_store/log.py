@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -109,20 +109,23 @@ class Intake:
         self.requests += 1
         try:
             decoded = msgspec.json.decode(features, type=self._model.Features)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            row = FeatureRow(request_id, at.astimezone(UTC), _storable(decoded))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
+            # OverflowError: with its offset the time is before the first or after the last year; or see `_storable`.
             self.refused += 1
             return
-        self._requests.append(FeatureRow(request_id, at, decoded))
+        self._requests.append(row)
         self._keep_page()
 
     def add_label(self, request_id: str, observed_at: datetime, value: Any) -> None:
         """The true answer of a request, a JSON value; what is no label of the model is counted as refused."""
         self.labels += 1
         try:
-            self._labels.append(FeatureRow(request_id, observed_at, LabelValue(_label(self._model, value))))
-        except msgspec.ValidationError:
+            row = FeatureRow(request_id, observed_at.astimezone(UTC), LabelValue(_label(self._model, value)))
+        except (msgspec.ValidationError, OverflowError):
             self.refused_labels += 1
             return
+        self._labels.append(row)
         self._keep_page()
 
     def keep(self) -> int:
@@ -219,6 +222,18 @@ def _examples(
         if known is not None
     ]
     return found, len(latest) - len(found)
+
+
+def _storable(features: Struct) -> Struct:
+    """The features as they are.
+
+    Raises:
+        OverflowError: one is an integer of more than 64 bits, for which a file has no column.
+    """
+    for value in msgspec.structs.astuple(features):
+        if isinstance(value, int):
+            value.to_bytes(8, signed=True)
+    return features
 
 
 def _label(model_class: type[MLEModel], value: Any) -> Any:

@@ -50,3 +50,11 @@ def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INFLIGHT_LOG_REDACT", '{"titanic": {"nmae": "drop"}}')
     done = CliRunner().invoke(app, ["redact"])
     assert (done.exit_code, "redacts `nmae` of the model `titanic`" in done.stderr) == (2, True)
+
+
+def test_rules_for_a_model_that_is_not_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name may be a slip of the pen, and what it should protect is then logged."""
+    monkeypatch.setenv("INFLIGHT_LOG_REDACT", '{"Titanic": {"name": "drop"}}')
+    done = CliRunner().invoke(app, ["redact", "--json"])
+    assert json.loads(done.stdout)["titanic"]["name"] == "keep"
+    assert "has rules for Titanic, and there is no such model" in done.stderr

@@ -46,6 +46,26 @@ def test_what_is_no_log_is_set_aside(record: Records, value: bytes) -> None:
     assert len(batch.entries) == 1
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "explanation"),
+    [
+        (b"2026-03-01T12:00:00Z", b"0001-01-01T00:00:00+10:00", "date value out of range"),
+        (b'"total_seconds":0.0035', b'"total_seconds":1e308', "cannot convert float infinity to integer"),
+        (b'"completed"', b'"CANARY"', "Invalid enum value - at `$.outcome`"),
+        (b"prediction.logged.v1", b"CANARY's - at `$.x", "Invalid value - at `$.type`"),
+    ],
+)
+def test_numbers_beyond_all_bounds_and_unknown_words_are_set_aside(
+    record: Records, old: bytes, new: bytes, explanation: str
+) -> None:
+    """And what is none of the allowed words is not quoted."""
+    value = record(0).value()
+    assert old in value
+    batch = Batch()
+    batch.add(record(0, value=value.replace(old, new)))
+    assert [letter.explanation for letter in batch.letters] == [f"not a prediction log: {explanation}"]
+
+
 def test_a_document_is_sent_once_at_a_time(record: Records) -> None:
     """Further records about it wait, in order, until it is settled."""
     batch = Batch()

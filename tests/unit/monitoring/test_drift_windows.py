@@ -356,3 +356,40 @@ def test_what_may_be_in_a_state_of_another_release() -> None:
     assert msgspec.json.decode(text.replace(b'"rows"', b'"new":1,"rows"'), type=State) == state.state(0)
     with pytest.raises(msgspec.MsgspecError):
         msgspec.json.decode(text.replace(b'"digest"', b'"other"'), type=State)
+
+
+@pytest.mark.parametrize(
+    ("poison", "counts"),
+    [
+        pytest.param(
+            row(9).replace(b'"accepted_at":"2026-03-01T12:00:00Z"', b'"accepted_at":"2026-03-01T12:00:00"'), 0
+        ),
+        pytest.param(row(9).replace(b"2026-03-01T12:00:00Z", b"0001-01-01T00:00:00+23:59"), 0),
+        pytest.param(row(9).replace(b"2026-03-01T12:00:00Z", b"9999-12-31T23:59:59Z"), 1),
+        pytest.param(row(9, features=Raw(b'{"x":' * 600 + b"1" + b"}" * 600)), 0),
+        pytest.param(row(9, features=Raw(b'{"x":' + b"[" * 900 + b"]" * 900 + b"}")), 0),
+        pytest.param(row(9, prediction=Raw(b'{"x":' * 600 + b"1" + b"}" * 600)), 0),
+        pytest.param(row(9, features=Raw(b'{"carat":1' + b"0" * 400 + b"}")), 1),
+    ],
+    ids=["no offset", "before year 1", "year 9999", "deep", "deep list", "deep answer", "huge"],
+)
+def test_no_record_stops_the_counting(poison: bytes, counts: int) -> None:
+    """It would be read again at each start. What has no time or is nested too deeply is unreadable."""
+    windows = Windows(Known(), FULL_AT_SIX)
+    closed = add(windows, [poison, row(0), row(1), poison, row(2)])
+    closed += windows.overdue(ACCEPTED + 30 * HOUR)
+    assert windows.tally["counted"] == 3 + 2 * counts
+    assert windows.tally["unreadable"] == 2 - 2 * counts
+    for window in closed:
+        assert encode(measure(window, significance=0.01, min_psi=0.1))
+
+
+def test_a_clock_that_was_ahead_does_not_use_up_the_budget() -> None:
+    """Else of all rows until that time nothing would be looked at; the next ones are as if they were the first."""
+    windows = Windows(Known(), FULL_AT_SIX._replace(records=10_000, per_second=1.0))
+    add(windows, [row(n, seconds=1e9) for n in range(200)])
+    windows.tally.clear()
+    add(windows, [row(n) for n in range(200, 400)], first=200)
+    assert windows.tally["counted"] == BURST_SECONDS
+    add(windows, [row(n, seconds=10) for n in range(400, 600)], first=400)
+    assert windows.tally["counted"] == BURST_SECONDS + 10

@@ -5,6 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from machine_learning_engineering.events import LabelReported, encode
 from machine_learning_engineering.settings import Settings
 from monitoring.dead_letters import DeadLetter
+from monitoring.labels import joiner, settling
 from monitoring.labels.join import Interrupted, Join
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.labels.reports import NEVER, Rank, Report, read
@@ -143,6 +145,11 @@ class Node:
     def held(self, request_id: str) -> Rank | None:
         [found] = {one.held for one in self.documents.values() if one.request_id == request_id}
         return found
+
+
+class Prepared:
+    def prepare(self) -> None:
+        pass
 
 
 class Letters:
@@ -427,3 +434,52 @@ def test_names_of_models_that_nobody_has_do_not_fill_the_metrics(node: Node, joi
     joining.settling.take([reported(f"r{number}", 1, model=f"forged-{number}") for number in range(9)])
     labels = {"model": "unknown", "result": "wrong-model-label"}
     assert joining.registry.get_sample_value("inflight_labels_total", labels) == 9
+
+
+def test_a_label_that_is_refused_leaves_the_one_before_it(node: Node, joining: Joining) -> None:
+    """As it would if they had come in two batches."""
+    node.add("r1")
+    node.statuses = [400, 400]
+    joining.settling.take([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
+    assert node.held("r1") == Rank(ACCEPTED, "1.5")
+    assert joining.results() == {"joined": 1, "rejected-label": 2}
+    assert sorted(one.record.offset() for one in node.letters) == [1, 2]
+
+
+def test_old_labels_are_looked_up_though_young_ones_are_always_due(
+    node: Node, joining: Joining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when each step takes longer than it is until the young ones are due again."""
+    clock = count(0, 10)
+    monkeypatch.setattr(settling, "monotonic", lambda: float(next(clock)))
+    joining.settling.take([reported(f"r{number}", 1.5, offset=number) for number in range(2)])
+    waiting = node.shelf[1]
+    node.shelf[1] = waiting._replace(since=waiting.since - timedelta(seconds=600))
+    node.add("r1")
+    for _ in range(20):
+        joining.settling.look_up([0])
+    assert list(node.shelf) == [0]
+
+
+def test_a_version_is_measured_though_the_answer_was_lost(node: Node, joining: Joining) -> None:
+    """The label was written, nobody knew, and the second time it is a repetition."""
+    node.add("r1", held=Rank(ACCEPTED, "1.5"))
+    joining.settling.take([reported("r1", 1.5)])
+    assert joining.results() == {"repeated": 1}
+    assert joining.touched == {Version("diamonds", "v1"): 1}
+
+
+def test_the_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a broker comes up: it is no reason to end."""
+    stopping, attempts = threading.Event(), []
+
+    def create_topics(_settings: Settings) -> None:
+        attempts.append(1)
+        if len(attempts) == 2:
+            return
+        raise TimeoutError("prediction-labels got no leader")
+
+    monkeypatch.setattr(joiner, "create_topics", create_topics)
+    monkeypatch.setattr(stopping, "wait", lambda _seconds: False)
+    joiner._prepare(Settings(_env_file=None), Prepared(), Prepared(), stopping)  # type: ignore[call-arg, arg-type]
+    assert len(attempts) == 2

@@ -27,6 +27,7 @@ class Log:
     def __init__(self) -> None:
         self.answers: dict[Version, int] = {}
         self.away = False
+        self.odd: set[Version] = set()
         self.asked: list[tuple[Version, int]] = []
 
     def refresh(self) -> None:
@@ -39,6 +40,8 @@ class Log:
 
     def rows(self, version: Version, since: datetime, most: int) -> list[tuple[datetime, bytes, bytes]]:
         self.refresh()
+        if version in self.odd:
+            raise KeyError("_source")
         self.asked.append((version, most))
         assert datetime.now(UTC) - since == pytest.approx(timedelta(days=30), abs=timedelta(seconds=5))
         return [(NOW - timedelta(seconds=n), b"1", b"2") for n in range(min(most, self.answers.get(version, 0)))]
@@ -158,3 +161,16 @@ def test_the_metrics_of_old_versions_are_taken_back(running: Running, monkeypatc
     monkeypatch.setattr(quality, "monotonic", lambda: now + 31 * 86_400)
     running.quality.measure_touched()
     assert running.shown("", V2) is None
+
+
+def test_what_nobody_thought_of_does_not_end_the_measuring(running: Running) -> None:
+    """A document that is none of ours, or a registry that can't be read: the other versions are measured."""
+    running.log.answers = {V1: 50, V2: 50}
+    running.log.odd = {V1}
+    running.quality.touch([V1, V2])
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v2"]
+    running.log.odd = set()
+    running.quality.touch([V1])
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v2", "v1"]

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import msgspec
 import pytest
 
 from machine_learning_engineering.events import (
@@ -250,6 +251,31 @@ def test_a_dead_letter_with_an_impossible_time_is_unreadable(make: Any) -> None:
     batch = Batch()
     batch.add(record)
     assert [letter.reason for letter in batch.letters] == ["undecodable-dead-letter"]
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
+@pytest.mark.parametrize("event", [DRIFT, QUALITY, PROMOTED])
+def test_a_moment_beyond_the_calendar_is_unreadable(make: Any, event: Event, moment: str) -> None:
+    """In UTC it would be before the year 1 or after 9999. Uncaught, it would end every indexer that reads it."""
+    fields = msgspec.to_builtins(event)
+    fields |= {name: moment for name in fields if name in ("window_end", "measured_at", "promoted_at")}
+    topic = MODEL_EVENTS if event is PROMOTED else MEASUREMENTS
+    batch = Batch()
+    batch.add(make(json.dumps(fields).encode(), topic=topic))
+    assert [letter.reason for letter in batch.letters] == [PROJECTIONS[topic].undecodable]
+    assert batch.entries == []
+
+
+@pytest.mark.parametrize("field", ["partition", "offset"])
+def test_an_origin_that_is_none_is_not_quoted(make: Any, field: str) -> None:
+    """Whoever writes dead letters by hand may write anything into the headers."""
+    record = letter(make)
+    record._headers = [(name, b"CANARY" if name == f"dlq_{field}" else value) for name, value in record._headers]
+    batch = Batch()
+    batch.add(record)
+    assert [one.explanation for one in batch.letters] == [
+        f"not a dead letter: not a dead letter: header dlq_{field} is missing or wrong"
+    ]
 
 
 def test_a_window_that_is_measured_twice_is_sent_once(make: Any) -> None:

@@ -105,6 +105,13 @@ def test_an_error_names_file_and_panel(text: str, expected: str) -> None:
         parse(text, "mine.toml")
 
 
+def test_another_encoding_is_an_error_of_the_file(tmp_path: Path) -> None:
+    """With its name and what to do."""
+    (tmp_path / "mine.toml").write_bytes(b'id = "\xff"')
+    with pytest.raises(InvalidDashboard, match=r"mine.toml: .*save it as UTF-8"):
+        load_all(tmp_path)
+
+
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
     """Only its TOML files."""
     for name in ("b", "a"):

@@ -10,7 +10,7 @@ from monitoring.metrics import ExporterMetrics
 from monitoring.watch.overview import Overview
 from monitoring.watch.reading import Watch
 from monitoring.watch.samples import Scrape, parse
-from monitoring.watch.sources import Alert, Answer
+from monitoring.watch.sources import PROCESSES, Alert, Answer
 
 WORKER = """
 inflight_worker_records_total{outcome="completed"} %(completed)s
@@ -178,3 +178,33 @@ def test_a_lag_that_grows_is_a_problem_once_it_is_large() -> None:
             {"worker": answer(WORKER % CALM, number * 10.0), "exporter": answer(exporter.page(), number * 10.0)}, []
         )
     assert found.problems == ["inflight-indexer is 30,000 records behind on prediction-logs, and falls back"]
+
+
+def test_a_lag_is_compared_however_slow_the_interval_is() -> None:
+    """With an interval longer than the window there is still the look before."""
+    seen, exporter = Watch(15), Exporter()
+    for number, records in enumerate((20_000, 30_000)):
+        exporter.metrics.lag.labels("inflight-indexer", "prediction-logs").set(records)
+        found = seen.look({"exporter": answer(exporter.page(), number * 20.0)}, [])
+    assert [lag.change_per_second for lag in found.lags] == [500.0]
+
+
+SERIES = """
+inflight_predictions_total 4
+inflight_prediction_latency_seconds_bucket 5
+inflight_worker_model 1
+inflight_worker_records_total 4
+inflight_dead_letters_total 4
+inflight_drift_psi 4
+inflight_drift_drifted_windows 4
+inflight_live_quality 4
+inflight_consumer_lag_records 4
+"""
+
+
+def test_a_page_without_labels_is_no_crash() -> None:
+    """What another release, or another program, calls by these names."""
+    seen = Watch(60)
+    for number in range(2):
+        found = seen.look({name: answer(SERIES, number * 10.0) for name in PROCESSES}, [])
+    assert [model.name for model in found.models] == [""]

@@ -79,6 +79,28 @@ def test_the_window_moves_on() -> None:
     assert window.rate("n") == 10
 
 
+def test_buckets_without_a_bound_are_passed_over() -> None:
+    """As in a page that another program has written, or half of one."""
+    window = Window(60)
+    bounds = ("0.5", "+Inf", "NaN", "half", "")
+    for at, value in ((0.0, 0), (5.0, 10)):
+        window.add(URL, scrape(at, *(series("h_bucket", value, le=bound) for bound in bounds), series("h_bucket", 7)))
+    assert window.quantile(0.5, "h") == 0.25
+
+
+def test_what_is_no_finite_number_is_left_out() -> None:
+    """No rate and no bar could be made of it."""
+    assert list(parse("a 1\nb NaN\nc +Inf\nd -Inf\n").values()) == [1.0]
+
+
+def test_a_label_that_is_missing_is_empty() -> None:
+    """A page of another release may name fewer."""
+    window = Window(60)
+    window.add(URL, scrape(0.0, series("n", 1, model="m")))
+    ((labels, _),) = window.values("n")
+    assert (labels["model"], labels["model_version"]) == ("m", "")
+
+
 def test_an_endpoint_that_is_away_is_forgotten() -> None:
     """Its numbers would be those of another time."""
     window = Window(60)

@@ -2,6 +2,7 @@
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -81,6 +82,66 @@ def test_each_endpoint_has_an_answer_or_a_reason(server: str) -> None:
     assert strange.problem
     assert "404" in missing.problem
     assert refused.problem == "not running"
+
+
+BROKEN = {
+    b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\nn 1\n": "the answer breaks off",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nn 1\n": "the answer breaks off",
+    b"hello\r\n\r\n": "hello",
+    b"": "closed connection",
+}
+
+
+@pytest.mark.parametrize(("answer", "problem"), BROKEN.items())
+def test_an_answer_that_is_none_is_a_problem_and_no_crash(answer: bytes, problem: str) -> None:
+    """A process that ends in the middle of its page, and another protocol; for metrics and for alerts."""
+
+    def serve() -> None:
+        for _ in range(2):
+            connection, _address = listening.accept()
+            with connection:
+                connection.recv(4_096)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        sources = Sources({"worker": [f"{url}/metrics"]}, url)
+        (found,) = sources.scrape()["worker"]
+        alerts = sources.alerts()
+        sources.close()
+        thread.join()
+    assert found.scrape is None
+    assert problem in found.problem
+    assert problem in str(alerts)
+
+
+def test_a_page_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line now and then starts the time-out of a socket again and again."""
+    monkeypatch.setattr("monitoring.watch.sources.TIMEOUT", 0.2)
+    given_up = threading.Event()
+
+    def serve() -> None:
+        connection, _address = listening.accept()
+        with connection:
+            connection.recv(4_096)
+            connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            while not given_up.wait(0.02):
+                try:
+                    connection.sendall(b"n 1\n")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        sources = Sources({"worker": [f"http://127.0.0.1:{listening.getsockname()[1]}/metrics"]})
+        (found,) = sources.scrape()["worker"]
+        given_up.set()
+        sources.close()
+        thread.join()
+    assert found.problem.startswith("no answer within")
 
 
 def test_alerts_of_prometheus(server: str) -> None:
