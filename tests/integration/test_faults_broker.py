@@ -17,6 +17,7 @@ EXIT_BUG = 70
 AWAY_SECONDS = 60 if FULL else 20
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("search")
 def test_a_broker_that_goes_three_times_loses_nothing(deployment: Deployment, broker: Any) -> None:
     """Restarted cleanly, killed and away for a third of a minute (a minute in the full dose), and restarted again.
@@ -39,7 +40,7 @@ def test_a_broker_that_goes_three_times_loses_nothing(deployment: Deployment, br
             broker.restart()
         recovered.append(deployment.answers_more(seconds=90))
     load.stop()
-    report = load.report()
+    report = load.report(300)
     deployment.settles(index=True)
     found = deployment.verify(report, repeats=True, prefix=prefix, index=True)
     assert growth < 64 * MEBIBYTE

@@ -83,8 +83,8 @@ def test_a_single_request_does_not_wait_for_a_batch(settings: Settings) -> None:
 
 @pytest.mark.timeout(600)
 def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
-    """Twenty times: the slices in flight are finished and committed, the rest is left to the next worker."""
-    rounds, per_round = 20, 600
+    """Ten times: the slices in flight are finished and committed, the rest is left to the next worker."""
+    rounds, per_round = 10, 600
     dice = random.Random(settings.topic_prefix)
     requests: dict[str, dict[str, Any]] = {}
     for number in range(rounds):
