@@ -1,6 +1,7 @@
 """The service log: every line is ECS JSON, whoever logs it, and none holds a value."""
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -53,11 +54,15 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def restored() -> Iterator[None]:
     """Puts back what `start` changes in this process."""
+    # What other tests left to the garbage collector, sockets for one, would be complained of in the log of this one.
+    gc.collect()
+    gc.disable()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in service_log.OURS}
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield
+    gc.enable()
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, before in levels.items():
@@ -147,8 +152,6 @@ def test_a_task_that_nobody_awaits(log: Log) -> None:
         await asyncio.sleep(0.05)
 
     asyncio.run(main())
-    import gc
-
     gc.collect()
     assert "never retrieved" in log.line()["message"]
     assert CANARY not in log.stream.getvalue()
