@@ -6,6 +6,7 @@ get, if the review consisted of it, is the sentence's score.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -102,12 +103,16 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             review_of: the position of each sentence's review; a review may have no sentence.
         """
         weights = np.sqrt(known)
-        single = np.arange(len(logits))
-        ends = np.cumsum(np.bincount(review_of, minlength=count))
+        away = weights * (logits - self.centre_)
+        total, sums = _sums(weights, review_of, count), _sums(away, review_of, count)
+        # A sentence is scored as a review that consists of it.
+        evidence = np.concatenate([_pooled(sums, total, self.score_prior_), _pooled(away, weights, self.score_prior_)])
+        scores = self._score(evidence)
+        ends = np.cumsum(np.bincount(review_of, minlength=count)).tolist()
         return Scores(
-            self._score(self._pooled(logits, weights, review_of, count, self.score_prior_)),
-            _classes(self.odds_, self._pooled(logits, weights, review_of, count, self.odds_prior_)),
-            np.split(self._score(self._pooled(logits, weights, single, len(logits), self.score_prior_)), ends[:-1]),
+            scores[:count],
+            _classes(self.odds_, _pooled(sums, total, self.odds_prior_)),
+            [scores[count + start : count + end] for start, end in pairwise([0, *ends])],
         )
 
     def __getstate__(self) -> Any:
@@ -159,11 +164,11 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         inherited = targets[review_of]
         neutral = float(np.mean((inherited >= _LIMITS[0]) & (inherited <= _LIMITS[1])))
         # Both whole reviews and sentences as reviews of their own, so that the answers hold for either.
-        single = np.arange(len(logits))
+        away = weights * (logits - self.centre_)
+        total, sums = _sums(weights, review_of, count), _sums(away, review_of, count)
         nearest = np.inf
         for prior in _SCORE_PRIORS:
-            whole = self._pooled(logits, weights, review_of, count, prior)
-            alone = self._pooled(logits, weights, single, len(logits), prior)
+            whole, alone = _pooled(sums, total, prior), _pooled(away, weights, prior)
             low, high = np.quantile(whole, shares)
             distance = abs(float(np.mean((alone >= low) & (alone <= high))) - neutral)
             if distance < nearest:
@@ -174,8 +179,7 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         above = np.stack([targets >= _LIMITS[0], targets > _LIMITS[1]])
         best = -np.inf
         for prior in _ODDS_PRIORS:
-            whole = self._pooled(logits, weights, review_of, count, prior)
-            alone = self._pooled(logits, weights, single, len(logits), prior)
+            whole, alone = _pooled(sums, total, prior), _pooled(away, weights, prior)
             evidence = np.concatenate([whole, alone])
             answers = np.concatenate([above, above[:, review_of]], axis=1)
             weight = np.concatenate([np.ones(count), np.full(len(logits), count / len(logits))])
@@ -186,17 +190,20 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _score(self, evidence: Floats) -> Floats:
         # Beyond it a float can't tell the sigmoid from 0 or 1, which no score is.
-        return np.asarray(expit(np.clip(self.offset_ + self.stretch_ * evidence, -_FAR, _FAR)))
-
-    def _pooled(self, logits: Floats, weights: Floats, review_of: NDArray[np.intp], count: int, prior: float) -> Floats:
-        """How far the mean logit of each review is from the centre, less so by `prior` the fewer terms are known."""
-        total = np.bincount(review_of, weights, count)
-        away = np.bincount(review_of, weights * (logits - self.centre_), count)
-        return np.asarray(away / np.maximum(total + prior, 1e-12))
+        return np.asarray(expit(np.maximum(-_FAR, np.minimum(self.offset_ + self.stretch_ * evidence, _FAR))))
 
 
 def _beside(parts: Iterable[Any]) -> Any:
     return sp.hstack(list(parts)).tocsr()
+
+
+def _sums(values: Floats, review_of: NDArray[np.intp], count: int) -> Floats:
+    return np.bincount(review_of, values, count).astype(np.float64, copy=False)
+
+
+def _pooled(away: Floats, weight: Floats, prior: float) -> Floats:
+    """How far the mean logit of each review is from the centre, less so by `prior` the fewer terms are known."""
+    return np.asarray(away / np.maximum(weight + prior, 1e-12))
 
 
 def _weights(bags: Any) -> Floats:

@@ -1,11 +1,13 @@
 """The linear part of the model on sentences, as scikit-learn's TF-IDF and logistic regression compute it, but fast.
 
 Most of the time of scikit-learn's way goes into cutting the same words into the same pieces again and again. Here each
-word is cut once, and its terms are remembered.
+word is cut once, and its terms are remembered, with the sums over them that a sentence needs. Added up over a sentence
+they are right for terms that occur there once; those that occur more often are put right.
 """
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +17,9 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _REMEMBERED = 50_000
-"""So many words, of about 250 bytes each, are remembered; then all are forgotten, and remembered anew."""
-_CHUNK = 64
+"""So many words, of about 300 bytes each, are remembered; then all are forgotten, and remembered anew."""
+_CHUNK = 32
 """So many sentences at a time: what is computed of them stays in the processor's cache."""
-# The weight of a term that occurs so often in a sentence; 0 times is never asked for.
-_LOGARITHMS: Floats = 1.0 + np.log(np.maximum(np.arange(64), 1))
 
 
 class SentenceScorer:
@@ -33,14 +33,15 @@ class SentenceScorer:
     """
 
     def __init__(self, vectorizers: Sequence[Any], coefficients: Floats, intercept: float) -> None:
-        sizes = [len(vectorizer.vocabulary_) for vectorizer in vectorizers]
-        self._blocks = len(sizes)
-        self._block_of = np.repeat(np.arange(len(sizes)), sizes)
         idf = np.concatenate([vectorizer.idf_ for vectorizer in vectorizers])
-        self._weights = idf * coefficients
-        self._squares = idf * idf
+        sizes = [len(vectorizer.vocabulary_) for vectorizer in vectorizers]
+        self._block_of = np.repeat(np.arange(len(sizes)), sizes)
+        self._blocks = len(sizes)
+        # Of each term what it adds to the squared length of a sentence, and what to its logit.
+        self._values = np.stack([idf * idf, idf * coefficients])
         self._intercept = intercept
-        self._words = _Words(vectorizers, sizes)
+        self._words = _Words(vectorizers, self._block_of, self._values)
+        self._of_thread = threading.local()
 
     def score(self, sentences: Sequence[str]) -> tuple[Floats, Floats]:
         """For each sentence its logit, and how many of its terms, each counted once, are known."""
@@ -50,67 +51,96 @@ class SentenceScorer:
             logits[chunk], known[chunk] = self._score(sentences[chunk])
         return logits, known
 
-    def _score(self, sentences: Sequence[str]) -> tuple[Floats, NDArray[np.intp]]:
+    def _score(self, sentences: Sequence[str]) -> tuple[Floats, NDArray[Any]]:
         count, blocks = len(sentences), self._blocks
-        sentence, term, counts = self._words.count(sentences)
-        frequency = _LOGARITHMS[counts] if counts.max(initial=0) < len(_LOGARITHMS) else 1.0 + np.log(counts)
-        block = sentence * blocks + self._block_of[term]
-        squares = frequency * frequency * self._squares[term]
-        lengths = np.sqrt(np.bincount(block, squares, count * blocks)).reshape(count, blocks)
-        sums = np.bincount(block, frequency * self._weights[term], count * blocks).reshape(count, blocks)
+        cells = 2 * blocks * count
+        table, rows, lengths = self._words.rows(sentences)
+        sentence = np.repeat(np.arange(count, dtype=np.int32), lengths)
+        terms, sizes = table.terms(rows)
+        known = np.bincount(sentence, sizes, count)
+        # Value by value, so that it does not matter what else is summed up: `reduceat` is faster, but not that.
+        cell = sentence + np.arange(0, cells, count)[:, None]
+        sums = np.bincount(cell.ravel(), table.sums.take(rows, axis=1).ravel(), cells)
+        sentence = np.repeat(sentence, sizes)
+        place, times = self._repeated(terms, sentence)
+        if len(place):
+            term, sentence = terms[place], sentence[place]
+            more = _MORE.take(times, axis=1) if times.max() < _MORE.shape[1] else _more(times)
+            more *= self._values.take(term, axis=1)
+            cell = self._block_of[term] * count + sentence + np.array([[0], [blocks * count]])
+            sums += np.bincount(cell.ravel(), more.ravel(), cells)
+            known = known - np.bincount(sentence, times - 1, count)
+        squares, totals = sums.reshape(2, blocks, count)
+        # No term, no length. Row by row: the order of a sum over an axis may depend on how many columns there are.
         logits = np.full(count, self._intercept)
-        # Column by column: the order of a sum over an axis may depend on how many rows there are. No term, no length.
-        for column in range(blocks):
-            logits += sums[:, column] / np.maximum(lengths[:, column], 1e-300)
-        return logits, np.bincount(sentence, minlength=count)
+        for part in totals / np.maximum(np.sqrt(squares), 1e-300):
+            logits += part
+        return logits, known
+
+    def _repeated(self, terms: NDArray[np.int32], sentence: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Where the terms that occur more than once in their sentence last stand, and how often they occur."""
+        last = getattr(self._of_thread, "last", None)
+        if last is None:
+            last = self._of_thread.last = np.empty(_CHUNK * len(self._block_of), dtype=np.int32)
+        # A cell for each term of each sentence. Only those are read that were written just before.
+        cells = sentence * np.int32(len(self._block_of)) + terms
+        last[cells] = np.arange(len(cells), dtype=np.int32)
+        times = np.bincount(last[cells], minlength=1)
+        place = np.flatnonzero(times > 1)
+        return place, times[place]
+
+
+def _more(times: NDArray[Any]) -> Floats:
+    """How far a term's weight, one plus the logarithm, and its square are from what adds up if each time counts 1."""
+    weights = 1.0 + np.log(times)
+    return np.stack([weights * weights - times, weights - times])
+
+
+# A logarithm is slow, and few terms occur more often than this in a sentence.
+_MORE = _more(np.maximum(np.arange(64), 1))
 
 
 class _Words:
     """Words, and what terms each holds: its own, and its pieces."""
 
-    def __init__(self, vectorizers: Sequence[Any], sizes: Sequence[int]) -> None:
+    def __init__(self, vectorizers: Sequence[Any], block_of: NDArray[np.intp], values: Floats) -> None:
         words, *pieces = vectorizers
         self._known: Mapping[str, int] = words.vocabulary_
-        starts = np.cumsum([0, *sizes]).tolist()
+        # By the first word of a pair, then by the second: faster than to join what the sentence was split into.
+        self._pairs: dict[str, dict[str, int]] = {}
+        for pair, row in self._known.items():
+            first, _, second = pair.partition(" ")
+            if second:
+                self._pairs.setdefault(first, {})[second] = row
+        starts = np.searchsorted(block_of, np.arange(1, len(vectorizers))).tolist()
         self._pieces = [
             (vectorizer.build_analyzer(), vectorizer.vocabulary_, start)
-            for vectorizer, start in zip(pieces, starts[1:], strict=False)
+            for vectorizer, start in zip(pieces, starts, strict=True)
         ]
-        self._terms = starts[-1]
         self._growing = threading.Lock()
-        self._table = _Table(len(self._known))
+        self._new_table = partial(_Table, len(self._known), block_of, values)
+        self._table = self._new_table()
 
-    def count(self, sentences: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.intp]]:
-        """The position of a sentence, one of its terms, and how often it occurs there; sorted, each pair once."""
+    def rows(self, sentences: Sequence[str]) -> tuple["_Table", NDArray[np.int32], list[int]]:
+        """The rows of the words and known pairs of words of all sentences, and how many each sentence has."""
         # All rows have to be of one table: another thread may begin a new one.
         table = self._table
-        row_of, pair_row = table.row_of.__getitem__, self._known.get
+        row_of, pairs = table.row_of.__getitem__, self._pairs.get
         rows: list[int] = []
-        ends = [0]
+        sizes = []
         for sentence in sentences:
+            start = len(rows)
             words = sentence.split()
             try:
                 rows += map(row_of, words)
             except KeyError:
-                del rows[ends[-1] :]
+                del rows[start:]
                 rows += [self._row(table, word) for word in words]
-            rows += [row for row in map(pair_row, map(" ".join, pairwise(words))) if row is not None]
-            ends.append(len(rows))
+            rows += [after[two] for one, two in pairwise(words) if (after := pairs(one)) and two in after]
+            sizes.append(len(rows) - start)
         if table.rows > _REMEMBERED + len(self._known):
-            self._table = _Table(len(self._known))
-        terms, sizes = table.terms(np.array(rows, dtype=np.int32))
-        # Equal keys are the same term of the same sentence. Short integers are sorted three times as fast.
-        total = np.concatenate(([0], np.cumsum(sizes)))[ends]
-        short: Any = np.int32 if len(sentences) * self._terms < 2**31 else np.int64
-        position: NDArray[Any] = np.repeat(np.arange(len(sentences), dtype=short), np.diff(total))
-        keys = position * short(self._terms) + terms
-        keys.sort()
-        new = np.ones(len(keys), dtype=bool)
-        np.not_equal(keys[1:], keys[:-1], out=new[1:])
-        first = np.flatnonzero(new)
-        # Sorting has left the positions where they were.
-        position = position[first]
-        return position, keys[first] - position * short(self._terms), np.diff(first, append=len(keys))
+            self._table = self._new_table()
+        return table, np.array(rows, dtype=np.int32), sizes
 
     def _row(self, table: "_Table", word: str) -> int:
         row = table.row_of.get(word)
@@ -125,13 +155,21 @@ class _Words:
 
 
 class _Table:
-    """The terms of each row, one row after the other. The first rows are single terms: those of words and of pairs."""
+    """The terms of each row, one row after the other. The first rows are single terms: those of words and of pairs.
 
-    def __init__(self, alone: int) -> None:
+    Attributes:
+        sums: the sums of `values` over the terms of each row, of shape (kinds of values * blocks, rows or more).
+    """
+
+    def __init__(self, alone: int, block_of: NDArray[np.intp], values: Floats) -> None:
         self.row_of: dict[str, int] = {}
         self.rows = alone
+        self._block_of, self._values = block_of, values
         self._starts = np.arange(2 * alone + 1_001, dtype=np.int32)
         self._terms = np.arange(4 * alone + 10_000, dtype=np.int32)
+        self._blocks = int(block_of[-1]) + 1
+        self.sums = np.zeros((len(values) * self._blocks, len(self._starts)))
+        self.sums[:: self._blocks, :alone] = values[:, :alone]
 
     def add(self, word: str, terms: Sequence[int]) -> int:
         """A row for a word. Only one thread at a time may add."""
@@ -141,10 +179,13 @@ class _Table:
         # Grown arrays begin with the same rows, so that it does not matter which of them another thread reads.
         if row + 1 >= len(self._starts):
             self._starts = np.concatenate([self._starts, self._starts])
+            self.sums = np.concatenate([self.sums, self.sums], axis=1)
         while end > len(self._terms):
             self._terms = np.concatenate([self._terms, self._terms])
         self._terms[start:end] = terms
         self._starts[row + 1] = end
+        blocks = self._block_of[terms]
+        self.sums[:, row] = np.concatenate([np.bincount(blocks, one[terms], self._blocks) for one in self._values])
         self.rows = row + 1
         # Last: who finds the word finds its row there.
         self.row_of[word] = row

@@ -17,7 +17,6 @@ _WORDY = re.compile(r"[^\W_]|[!?]")
 _TERM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[!?]|[.,;:()]|--")
 # The same for lower-case ASCII, in which it is twice as fast.
 _ASCII_TERM = re.compile(r"[a-z]+(?:'[a-z]+)*|[!?.,;:()]|--")
-_NT = ["do", "does", "did", "wo", "ca", "is", "was", "could", "would", "should", "have", "has", "ai"]
 _NEGATIONS = frozenset(
     ["no", "not", "never", "none", "nothing", "neither", "nor", "cannot", "without", "hardly", "barely"]
     + [
@@ -27,6 +26,7 @@ _NEGATIONS = frozenset(
 )
 _NEGATED_VERB = re.compile(r"\w+n't")
 _SCOPE = 3
+_STOPS = frozenset([*".,;:()", "--"])
 _CONTRAST = frozenset({"but", "however", "although", "though"})
 
 
@@ -63,10 +63,17 @@ def marked_terms(sentence: str) -> str:
     Words after a negation are marked, as in ``not good_not``: up to three of them, and not beyond a stop or a contrast.
     Numbers are left out.
     """
+    plain = sentence.lower()
+    if plain.isascii():
+        found = _ASCII_TERM.findall(plain)
+    else:
+        plain = plain.replace("\u2019", "'")
+        found = _TERM.findall(plain)
+    if "n't" not in plain and _NEGATIONS.isdisjoint(found):
+        # Most sentences. What follows would find the same.
+        return " ".join([term for term in found if term not in _STOPS])
     terms = []
     negated = 0
-    plain = sentence.lower()
-    found = _ASCII_TERM.findall(plain) if plain.isascii() else _TERM.findall(plain.replace("\u2019", "'"))
     for term in found:
         kind = _kind(term)
         if kind is None:
@@ -90,6 +97,6 @@ def _kind(term: str) -> Literal["negation", "term", "stop"] | None:
     """None for most words. A "term" or a "stop" ends what a negation marks; only the "term" is one of the sentence."""
     if term in _CONTRAST or term in "!?":
         return "term"
-    if not term[0].isalpha():
+    if term in _STOPS:
         return "stop"
     return "negation" if term in _NEGATIONS or _NEGATED_VERB.fullmatch(term) else None
