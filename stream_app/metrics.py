@@ -71,5 +71,8 @@ class WorkerMetrics:
         """Take the lag from librdkafka's statistics (they count in records; -1 means not known yet)."""
         for topic, of_topic in statistics.get("topics", {}).items():
             for partition, found in of_topic.get("partitions", {}).items():
-                if found.get("desired") and found.get("consumer_lag_stored", -1) >= 0:
+                if not found.get("desired"):
+                    # Another worker's by now.
+                    self.lag.remove(topic, partition)
+                elif found.get("consumer_lag", -1) >= 0:
                     self.lag.labels(topic, partition).set(found["consumer_lag"])

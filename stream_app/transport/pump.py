@@ -153,7 +153,7 @@ class Pump(threading.Thread):
 
     def _poll(self) -> None:
         crowded = self._is_crowded()
-        self._answer_calls()
+        self._answer_call()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
         self._given_back = False
@@ -180,14 +180,16 @@ class Pump(threading.Thread):
             self._awake.wait(POLL_SECONDS)
         return self.buffered_bytes > READ_AHEAD_BYTES
 
-    def _answer_calls(self) -> None:
-        while not self._calls.empty():
-            function, answer = self._calls.get()
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(function(self.consumer))
-                except Exception as error:
-                    answer.set_exception(error)
+    def _answer_call(self) -> None:
+        # One between two polls: while the broker is away each takes half a minute, and others come in the meantime.
+        if self._calls.empty():
+            return
+        function, answer = self._calls.get()
+        if answer.set_running_or_notify_cancel():
+            try:
+                answer.set_result(function(self.consumer))
+            except Exception as error:
+                answer.set_exception(error)
 
     def _bound_memory(self) -> None:
         size = self.buffered_bytes

@@ -261,7 +261,7 @@ async def finished_slice(bench: Bench) -> None:
 def play(bench: Bench, client: Client) -> None:
     """What the pump does between two polls."""
     bench.consumer.pump.consumer, real = client, bench.consumer.pump.consumer
-    bench.consumer.pump._answer_calls()
+    bench.consumer.pump._answer_call()
     bench.consumer.pump.consumer = real
 
 

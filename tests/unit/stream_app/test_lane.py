@@ -17,7 +17,7 @@ from stream_app.transport.slices import Slice
 from .records import Doubling, requests
 
 Done = Callable[[KafkaError | None], None]
-DEADLINE = 20.0
+DEADLINE = 120.0
 
 
 class FakeEvent:

@@ -3,6 +3,9 @@
 import io
 import json
 import logging
+import sys
+import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
@@ -76,6 +79,7 @@ def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     settings = Settings(_env_file=None, log_level="debug")  # type: ignore[call-arg]
     service_log.start("worker", settings, stream)
     root.handlers[-1].filters.clear()
@@ -84,6 +88,8 @@ def log() -> Iterator[io.StringIO]:
     root.setLevel(level)
     for name in service_log.OURS:
         logging.getLogger(name).setLevel(logging.NOTSET)
+    # Else pytest would not hear of what goes wrong in the threads and destructors of later tests.
+    sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
 
 
 def score(value: bytes, key: bytes | None = b"r1", rules: Any = None) -> Scored:

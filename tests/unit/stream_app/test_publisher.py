@@ -11,12 +11,14 @@ from stream_app.transport.publisher import Publisher
 
 # Nobody listens there.
 NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 300, "linger.ms": 0, "log_level": 0}
+# For tests that look at what is under way, before it is given up.
+LONG = {**NOWHERE, "delivery.timeout.ms": 2_000}
 
 
 @pytest.fixture
 def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
-    monkeypatch.setattr("stream_app.transport.publisher.FLUSH_SECONDS", 10.0)
-    publisher = Publisher(NOWHERE)
+    monkeypatch.setattr("stream_app.transport.publisher.FLUSH_SECONDS", 30.0)
+    publisher = Publisher(LONG)
     yield publisher
     publisher.stop()
 
@@ -35,7 +37,7 @@ class Outcome:
         self._called.set()
 
     def wait(self) -> None:
-        assert self._called.wait(20)
+        assert self._called.wait(120)
 
 
 def test_nothing_to_publish_is_done_at_once(publisher: Publisher) -> None:

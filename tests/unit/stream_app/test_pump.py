@@ -1,0 +1,53 @@
+"""The consumer thread, without a broker."""
+
+from time import monotonic
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaException
+from faust.types import TP
+
+from stream_app.transport.pump import Pump
+
+
+class Nobody:
+    """Nothing is assigned without a broker."""
+
+    def on_records(self) -> None:
+        raise AssertionError("there are no records")
+
+    def on_assigned(self, tps: set[TP]) -> None:
+        raise AssertionError("there are no partitions")
+
+    def on_revoked(self, tps: set[TP]) -> dict[TP, int]:
+        raise AssertionError("there are no partitions")
+
+    def on_lost(self, tps: set[TP]) -> None:
+        raise AssertionError("there are no partitions")
+
+    def on_failed(self, error: BaseException) -> None:
+        raise error
+
+
+@pytest.fixture
+def pump() -> Any:
+    options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
+    pump = Pump(options, Nobody(), max_records=10, max_bytes=10_000)
+    yield pump
+    pump.stop()
+
+
+def test_it_polls_between_two_calls(pump: Pump) -> None:
+    """Each may take half a minute while the broker is away: who does not poll meanwhile is taken to be stuck."""
+    first, second = pump.call(lambda _: monotonic()), pump.call(lambda _: pump.last_poll)
+    pump.start()
+    assert second.result(60) > first.result(60)
+
+
+def test_a_call_that_fails_does_not_end_it(pump: Pump) -> None:
+    """Its error is its caller's."""
+    failing = pump.call(lambda consumer: consumer.committed([], timeout="soon"))
+    pump.start()
+    with pytest.raises((KafkaException, TypeError)):
+        failing.result(60)
+    assert pump.call(lambda _: "alive").result(60) == "alive"
