@@ -21,10 +21,12 @@ from inflight.stack.maven import missing_tools
 from machine_learning_engineering.kafka import create_topics
 from machine_learning_engineering.settings import Settings
 
-# New examples are for developers' machines; where a change has to land, the same ones each time.
-hypothesis.settings.register_profile("steady", derandomize=True)
-if os.environ.get("REQUIRE_REAL") == "1":
-    hypothesis.settings.load_profile("steady")
+# New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
+# takes is the machine's affair.
+_PATIENT: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("patient", **_PATIENT)
+hypothesis.settings.register_profile("steady", derandomize=True, **_PATIENT)
+hypothesis.settings.load_profile("steady" if os.environ.get("REQUIRE_REAL") == "1" else "patient")
 
 # Nothing has imported numpy yet, which reads them once. The tests share a small machine with the nodes.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

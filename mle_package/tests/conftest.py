@@ -1,6 +1,7 @@
 """A very basic valid model: one number in, its double out."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,14 @@ import pytest
 from machine_learning_engineering.metrics import regression_metrics
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.settings import Settings
+
+with suppress(ImportError):
+    import hypothesis
+
+    # Over what else is set: how long an example takes is the machine's affair.
+    _patient = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    hypothesis.settings.register_profile("patient-mle", _patient)
+    hypothesis.settings.load_profile("patient-mle")
 
 
 class NumberFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -218,3 +218,16 @@ def test_an_integer_that_no_file_has_room_for_is_refused(store, doubler_class, t
     records = [_asked("r1", 0, b'{"number":%d}' % 2**63), _asked("r2", 0, b'{"number":%d}' % -(2**63))]
     built = build(store, whole, records, [], tmp_path)
     assert (built.new_requests, built.refused) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("features", "redacted"),
+    [(b'{"number":8,"note":"hash-%s"}' % (b"0a" * 16), ["note"]), (b'{"number":8}', ["note"])],
+    ids=["hashed", "dropped"],
+)
+def test_redacted_requests_are_no_examples_and_counted(run, log, features, redacted):
+    """A model that learned from them would meet other values when it is asked."""
+    log.append([msgspec.structs.replace(_asked("r8", 8, features), redacted=redacted)])
+    built = run(label("r8", 16.0), label("r1", 2.0))
+    assert (built.requests, built.redacted, built.refused, built.unmatched) == (5, 1, 1, 1)
+    assert [one["request_id"] for one in lines(built)] == ["r1"]

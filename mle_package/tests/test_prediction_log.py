@@ -204,7 +204,7 @@ with SqlitePredictionLog(Path(sys.argv[1])) as log:
 def test_several_processes_make_and_write_one_log(tmp_path):
     path = tmp_path / "log.sqlite"
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(path), f"w{n}"]) for n in range(3)]
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0, 0]
     with SqlitePredictionLog(path) as log:
         assert len(list(log.read("doubler"))) == 3 * 20 + 20
 

@@ -283,7 +283,7 @@ def test_changes_of_aliases_by_several_processes_are_all_kept(registry, doubler)
     save(registry, doubler)
     names = ["alias-0", "alias-1", "alias-2"]
     processes = [subprocess.Popen([sys.executable, "-c", PROMOTE_OFTEN, registry.path, name]) for name in names]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    assert [process.wait(300) for process in processes] == [0, 0, 0]
     assert registry.aliases("doubler") == dict.fromkeys(names, "v1") | {"count": "60"}
 
 

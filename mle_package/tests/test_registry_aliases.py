@@ -135,3 +135,15 @@ def test_rollbacks_undo_promotions_like_a_stack(moves):
         elif move != current:
             stack.append(move)
             history.append(AliasChange("champion", move, current, now, "ada"))
+
+
+def test_damaged_aliases_are_in_the_way_of_aliases_only(registry, doubler, doubler_class):
+    """A version that is named opens, and a promotion makes the aliases anew."""
+    champions(registry, doubler, 2)
+    (registry.path / "doubler" / "aliases.json").write_text("bad")
+    with pytest.raises(CorruptModel, match="promote a version, such as doubler:v1, with inflight models promote"):
+        registry.resolve("doubler")
+    assert registry.open("doubler:v1", model_class=doubler_class).version == "v1"
+    assert registry.resolve("doubler", "latest") == "v2"
+    registry.promote("doubler", "v1")
+    assert registry.champions() == {"doubler": "v1"}

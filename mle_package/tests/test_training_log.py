@@ -1,10 +1,11 @@
 """The training log: appended, never half."""
 
-import multiprocessing
-import resource
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from machine_learning_engineering.training import log as training_log
@@ -23,24 +24,29 @@ def entry(run_id: str) -> TrainingEntry:
     )
 
 
-def append_many(path: Path, name: str) -> None:
-    for number in range(50):
-        training_log.append(path, entry(f"{name}-{number}"))
+# Programs of their own: where the tests are imported from differs, and a new process might not find them.
+APPEND = """
+import resource, sys
+from pathlib import Path
+import msgspec
+from machine_learning_engineering.training import log as training_log
+
+path, first, many, room = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+if room:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, resource.RLIM_INFINITY))
+one = msgspec.json.decode(first, type=training_log.TrainingEntry)
+for number in range(many):
+    try:
+        training_log.append(path, msgspec.structs.replace(one, run_id=f"{one.run_id}-{number}"))
+    except OSError as error:
+        sys.exit(f"not written: {error}")
+"""
 
 
-def append_on_a_full_disk(path: Path) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, resource.RLIM_INFINITY))
-    with pytest.raises(OSError, match="File too large"):
-        training_log.append(path, entry("unwritten"))
-
-
-def run(target, *argument_lists) -> None:
-    processes = [multiprocessing.get_context("spawn").Process(target=target, args=one) for one in argument_lists]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * len(processes)
+def appending(path: Path, run_id: str, many: int, room: int = 0) -> subprocess.Popen[str]:
+    """A process that appends entries; `room` is how many bytes more the file may have."""
+    words = [str(path), msgspec.json.encode(entry(run_id)).decode(), str(many), str(room)]
+    return subprocess.Popen([sys.executable, "-c", APPEND, *words], stderr=subprocess.PIPE, text=True)
 
 
 def test_entries_come_back_in_their_order(tmp_path):
@@ -55,7 +61,8 @@ def test_entries_come_back_in_their_order(tmp_path):
 
 def test_processes_may_append_at_once(tmp_path):
     path = tmp_path / "log.jsonl"
-    run(append_many, (path, "a"), (path, "b"))
+    writers = [appending(path, name, 50) for name in "ab"]
+    assert [writer.communicate(timeout=300)[1] for writer in writers] == ["", ""]
     found = [one.run_id for one in training_log.read(path)]
     assert sorted(found) == sorted(f"{name}-{number}" for name in "ab" for number in range(50))
 
@@ -64,7 +71,9 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path):
     path = tmp_path / "log.jsonl"
     training_log.append(path, entry("a"))
     before = path.read_bytes()
-    run(append_on_a_full_disk, (path,))
+    writer = appending(path, "unwritten", 1, room=100)
+    assert "File too large" in writer.communicate(timeout=300)[1]
+    assert writer.returncode == 1
     assert path.read_bytes() == before
 
 

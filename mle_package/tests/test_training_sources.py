@@ -3,14 +3,12 @@
 import hashlib
 import os
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from machine_learning_engineering.model import Example
-from machine_learning_engineering.prediction_log import LoggedPrediction, SqlitePredictionLog
 from machine_learning_engineering.training.sources import SourceUnreadable, collect
 
 CSV = "number,unit,count,note,label\n1.5,km,3,,3\n2,m,,abc,4\n"
@@ -138,77 +136,3 @@ def test_a_folder_that_may_not_be_read_is_an_error_of_the_system(doubler_class, 
         folder.chmod(0o700)
         (folder / "new.csv").unlink()
         folder.rmdir()
-
-
-# --- the prediction log ----------------------------------------------------------------------------------------------
-
-
-def logged(request_id: str, number: int, **more: object) -> LoggedPrediction:
-    return LoggedPrediction(
-        request_id=request_id,
-        model="doubler",
-        model_version="v1",
-        outcome="completed",
-        features=msgspec.Raw(b'{"number":%d}' % number),
-        created_at=datetime(2026, 1, number, tzinfo=UTC),
-        score_seconds=0.0,
-        batch_size=1,
-        prediction=msgspec.Raw(b"{}"),
-        **more,
-    )
-
-
-@pytest.fixture
-def log(settings):
-    with SqlitePredictionLog(settings.prediction_log) as log:
-        log.append([logged("a", 1), logged("b", 2), logged("c", 3)])
-        log.label("b", 4)
-        yield log
-
-
-def test_labelled_requests_of_the_log_are_examples(read, log):
-    assert read("log") == [(1, {"number": 2}, b"4", None)]
-
-
-def test_hashed_features_are_not_trained_on(read, log, settings):
-    hashed = msgspec.Raw(b'{"number": 5, "note": "hash-%s"}' % (b"0a" * 16))
-    log.append([msgspec.structs.replace(logged("d", 5), features=hashed)])
-    log.label("d", 10)
-    with pytest.raises(SourceUnreadable, match="request 'd' has hashed features"):
-        read("log")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("labels.csv", "request_id,label\na,2\nz,9\nb,5\n"),
-        ("labels.jsonl", '{"request_id":"a","label":2}\n{"request_id":"b","label":5}\n'),
-    ],
-)
-def test_a_file_of_labels_is_joined_by_request_id(read, log, tmp_path, name, content):
-    path = write(tmp_path / name, content)
-    assert read(f"log:{path}") == [(1, {"number": 1}, b"2", None), (2, {"number": 2}, b"5", None)]
-
-
-def test_a_log_without_labels_says_so(read, settings):
-    with SqlitePredictionLog(settings.prediction_log) as log:
-        log.append([logged("a", 1)])
-    with pytest.raises(SourceUnreadable, match=r"no request for `doubler` in .* has a label"):
-        read("log")
-
-
-def test_a_log_that_is_missing_or_damaged_says_so(read, settings):
-    with pytest.raises(SourceUnreadable, match="there is no prediction log at"):
-        read("log")
-    write(settings.prediction_log, "x" * 5_000)
-    with pytest.raises(SourceUnreadable, match="is no prediction log"):
-        read("log")
-
-
-@pytest.mark.parametrize("content", ["id,label\na,2\n", "request_id\na\n"])
-def test_labels_without_their_columns_are_refused(read, log, tmp_path, content):
-    path = write(tmp_path / "labels.csv", content)
-    with pytest.raises(SourceUnreadable, match=r"the labels in .*labels.csv can't be read"):
-        read(f"log:{path}")
-    with pytest.raises(SourceUnreadable, match="nowhere can't be read"):
-        read("log:nowhere")

@@ -1,6 +1,6 @@
-"""What contract suites need: every model trained once, on its whole dataset; search nodes by their kind."""
+"""What contract suites need: every model trained once, on its whole dataset; nodes by their kind, and their clients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training import TrainingRun, train
 from model import available
+from tests.contract.broker_clients import Member, Send, confluent_sender, kafka_python_sender
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +44,23 @@ def search_url(nodes: Callable[[str, str], Any]) -> Callable[[str], str]:
         return found
 
     return url
+
+
+@pytest.fixture(params=[confluent_sender, kafka_python_sender], ids=["confluent", "kafka-python"])
+def send(request: pytest.FixtureRequest, settings: Settings) -> Iterator[Send]:
+    with request.param(settings) as sender:
+        yield sender
+
+
+@pytest.fixture
+def member(settings: Settings) -> Iterator[Callable[..., Member]]:
+    """`member(group)` joins a consumer group; whoever is still in one at the end of the test leaves it."""
+    members: list[Member] = []
+
+    def join(group: str, **options: Any) -> Member:
+        members.append(Member(settings, group, **options))
+        return members[-1]
+
+    yield join
+    for joined in members:
+        joined.consumer.close()

@@ -13,6 +13,9 @@ import yaml
 
 from inflight.cli import app
 from machine_learning_engineering.settings import Settings
+from monitoring.indexer import DRAIN_SECONDS
+from monitoring.labels.joiner import MEASURE_SECONDS
+from monitoring.search import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -54,6 +57,29 @@ def test_one_profile_is_everything_and_each_part_has_what_it_depends_on(services
     for name, service in services.items():
         for needed in service.get("depends_on", {}):
             assert not profiles[needed] or profiles[name] <= profiles[needed], (name, needed)
+
+
+def test_dashboards_are_there_without_anybodys_doing(services: dict[str, Any]) -> None:
+    """Kibana is given them wherever it is started; Grafana and Prometheus read them from the mounted folders."""
+    importer = services["dashboards"]
+    assert importer["command"] == ["dashboards", "apply"]
+    assert importer["depends_on"] == {"kibana": {"condition": "service_healthy"}}
+    assert importer["profiles"] == services["kibana"]["profiles"]
+    assert importer["environment"]["INFLIGHT_KIBANA_URL"] == "http://kibana:5601"
+    mounted = [volume.split(":") for name in ("grafana", "prometheus") for volume in services[name]["volumes"]]
+    files = {target: (ROOT / source) for source, target, *_ in mounted if source.startswith("./")}
+    assert (files["/etc/prometheus"] / "prometheus.yml").is_file()
+    assert list((files["/etc/grafana/provisioning"] / "datasources").glob("*.yml"))
+    (provider,) = (files["/etc/grafana/provisioning"] / "dashboards").glob("*.yml")
+    (path,) = [one["options"]["path"] for one in yaml.safe_load(provider.read_text())["providers"]]
+    assert len(list(files[path].glob("*.json"))) == 2
+
+
+def test_a_process_that_is_stopped_has_time_to_drain(ours: dict[str, Any]) -> None:
+    """Longer than the slowest of them takes when everything around it hangs."""
+    slowest = max(DRAIN_SECONDS, STOP_SECONDS + MEASURE_SECONDS)
+    for name, service in ours.items():
+        assert int(service["stop_grace_period"].removesuffix("s")) >= slowest + 10, name
 
 
 def test_prometheus_scrapes_the_port_of_each_process(ours: dict[str, Any]) -> None:

@@ -63,9 +63,9 @@ def _is_always_found(power: Power) -> None:
     assert power.delay_windows_max <= 2
 
 
-@pytest.mark.parametrize("name", ["diamonds", "amazon"])
-def test_an_event_costs_less_than_five_microseconds_a_field(
-    name: str, tmp_path: Path, request: pytest.FixtureRequest
+@pytest.mark.parametrize(("name", "times"), [("diamonds", 10), ("amazon", 16)])
+def test_an_event_costs_so_many_times_what_decoding_it_does(
+    name: str, times: float, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """From the bytes of its record to measurement and state, of CPU time."""
-    assert drift.cost(request.getfixturevalue(name), tmp_path).microseconds < 5
+    """From the bytes of its record to measurement and state, of CPU time: less than 5 µs a field on a fast machine."""
+    assert drift.cost(request.getfixturevalue(name), tmp_path).ratio < times

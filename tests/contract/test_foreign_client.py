@@ -29,13 +29,13 @@ Read = Callable[[Settings, str, int], list[dict[str, Any]]]
 def _kcat_publishes(settings: Settings, topic: str, key: str, value: bytes, headers: list[tuple[str, str]]) -> None:
     options = [option for name, text in headers for option in ("-H", f"{name}={text}")]
     command = ["kcat", "-b", settings.kafka_bootstrap_servers, "-P", "-t", topic, "-k", key, "-X", "acks=all", *options]
-    subprocess.run(command, input=value, check=True, timeout=30, capture_output=True)
+    subprocess.run(command, input=value, check=True, timeout=120, capture_output=True)
 
 
 def _kcat_reads(settings: Settings, topic: str, count: int) -> list[dict[str, Any]]:
     command = ["kcat", "-b", settings.kafka_bootstrap_servers, "-C", "-t", topic, "-o", "beginning", "-e", "-q", "-J"]
     lines = subprocess.run(
-        [*command, "-c", str(count)], check=True, timeout=30, capture_output=True
+        [*command, "-c", str(count)], check=True, timeout=120, capture_output=True
     ).stdout.splitlines()
     found = []
     for line in lines:
@@ -66,7 +66,7 @@ def _confluent_reads(settings: Settings, topic: str, count: int) -> list[dict[st
     found = []
     try:
         while len(found) < count:
-            messages = consumer.consume(count - len(found), timeout=30)
+            messages = consumer.consume(count - len(found), timeout=120)
             assert messages, f"{len(found)} of {count} records came"
             for message in messages:
                 assert message.error() is None
@@ -170,7 +170,7 @@ def test_the_documented_python_producer_works(settings: Settings) -> None:
     """Word for word, but for the addresses."""
     code = _documented("python").replace("127.0.0.1:9092", settings.kafka_bootstrap_servers)
     code = code.replace("prediction-requests", topic_name(settings, REQUESTS))
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
     (message,) = read_to_end(settings, REQUESTS)
     assert events.decode_request(message.value()).request_id == message.key().decode() == "order-1"
 
@@ -180,7 +180,7 @@ def test_the_documented_kcat_commands_work(settings: Settings) -> None:
     """Word for word, but for the addresses."""
     code = _documented("sh").replace("127.0.0.1:9092", settings.kafka_bootstrap_servers)
     code = code.replace("prediction-", f"{settings.topic_prefix}prediction-")
-    subprocess.run(["bash", "-euc", code], check=True, timeout=60)
+    subprocess.run(["bash", "-euc", code], check=True, timeout=300)
     (message,) = read_to_end(settings, REQUESTS)
     assert events.decode_request(message.value()).request_id == message.key().decode() == "order-1"
 

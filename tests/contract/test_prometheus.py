@@ -1,5 +1,6 @@
 """Rules and alerts, by Prometheus's own tools, and against the metrics that our processes have."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ from stream_app.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "monitoring" / "prometheus"
+DASHBOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
 TESTS = sorted((Path(__file__).parent / "prometheus").glob("*.yml"))
 RULES: dict[str, Any] = yaml.safe_load((FOLDER / "rules.yml").read_text())
 ALERTS: dict[str, Any] = yaml.safe_load((FOLDER / "alerts.yml").read_text())
@@ -68,7 +70,7 @@ def test_each_alert_says_what_to_do() -> None:
 
 
 def test_every_metric_in_an_expression_exists() -> None:
-    """A rule over a metric that nobody exposes would never fire, and nobody would notice."""
+    """A rule or a panel over a metric that nobody exposes would never tell anything, and nobody would notice."""
     registries = [WorkerMetrics().registry]
     for metrics in (ExporterMetrics, IndexerMetrics, WatcherMetrics, JoinerMetrics):
         registries.append(CollectorRegistry())
@@ -78,9 +80,14 @@ def test_every_metric_in_an_expression_exists() -> None:
         for family in registry.collect():
             suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])
             known |= {family.name + suffix for suffix in suffixes}
+    boards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    expressions = [rule["expr"] for rule in rules(RULES) + rules(ALERTS)]
+    expressions += [target["expr"] for board in boards for panel in board["panels"] for target in panel["targets"]]
+    # The lists above a board: label_values(metric, label).
+    expressions += [variable["query"]["query"] for board in boards for variable in board["templating"]["list"]]
     named = set()
-    for rule in rules(RULES) + rules(ALERTS):
-        expression = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', "", rule["expr"])
-        named |= set(re.findall(r"\b(?:\w+:)?inflight_\w+(?::\w+)?", expression))
+    for expression in expressions:
+        bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]', "", expression)
+        named |= set(re.findall(r"\b(?:\w+:)?inflight_\w+(?::\w+)?", bare))
     assert len(named) > 15
     assert named <= known

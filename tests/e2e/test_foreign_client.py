@@ -47,7 +47,7 @@ def ask_with_kcat(settings: Settings, request_id: str, body: str) -> None:
         settings.topic_prefix + "prediction-requests",
     ]
     command += ["-k", request_id, "-H", f"traceparent={TRACEPARENT}", "-X", "acks=all"]
-    subprocess.run(command, input=body.encode(), check=True, timeout=30)
+    subprocess.run(command, input=body.encode(), check=True, timeout=120)
 
 
 def ask_with_confluent(settings: Settings, request_id: str, body: str) -> None:
@@ -63,7 +63,7 @@ def read(settings: Settings, topic: str, count: int) -> dict[str, tuple[dict[str
     consumer = Consumer(options | {"group.id": f"{settings.topic_prefix}somebody-else"})
     consumer.subscribe([settings.topic_prefix + topic])
     try:
-        messages = consumer.consume(count, timeout=60)
+        messages = consumer.consume(count, timeout=300)
     finally:
         consumer.close()
     assert [message.error() for message in messages] == [None] * count
@@ -103,7 +103,9 @@ def test_a_client_that_is_not_ours_asks_and_is_answered(client: str, settings: S
         f"{settings.topic_prefix}prediction-dead-letters",
     ]
     if client == "kcat":
-        letter = subprocess.run([*command, "-c", "1", "-q", "-f", "%s|%h"], capture_output=True, check=True, timeout=60)
+        letter = subprocess.run(
+            [*command, "-c", "1", "-q", "-f", "%s|%h"], capture_output=True, check=True, timeout=300
+        )
         value, _, letter_headers = letter.stdout.decode().partition("|")
         assert value == "one diamond, please"
         assert "dlq_reason=not-json" in letter_headers

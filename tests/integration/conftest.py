@@ -1,10 +1,12 @@
-"""Whole deployments for the fault tests: a model that is trained once, and processes over each test's own topics."""
+"""Whole deployments, of a model that is trained once, over each test's own topics; and a shell to train in."""
 
 import gc
 import logging
 import os
 import random
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training import train
 from model import available
 from tests.integration.deployment import Deployment
+from tests.integration.train_shell import Shell
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +55,26 @@ def chance() -> random.Random:
     seed = int(os.environ.get("INFLIGHT_TEST_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"seed: INFLIGHT_TEST_SEED={seed}")
     return random.Random(seed)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    """To run `inflight train` in, with a home of its own."""
+    return Shell(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained_home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A home with a champion of the Titanic, and its version."""
+    shell = Shell(tmp_path_factory.mktemp("trained"))
+    [entry] = shell.entries("titanic", "-n", 1)
+    assert entry["promoted"]
+    return shell.home, entry["version"]
+
+
+@pytest.fixture
+def champion(shell: Shell, trained_home: tuple[Path, str]) -> str:
+    """The version of a champion in the shell's home that a fault must not touch."""
+    home, version = trained_home
+    shutil.copytree(home, shell.home)
+    return version

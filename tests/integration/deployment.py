@@ -5,17 +5,13 @@ import os
 import signal
 import threading
 import time
-import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-import psutil
-from confluent_kafka import Consumer, KafkaException, TopicPartition
-from prometheus_client.parser import text_string_to_metric_families
+from confluent_kafka import Consumer, TopicPartition
 
-from inflight.demo.processes import Process
 from machine_learning_engineering import events
 from machine_learning_engineering.events import PredictionCompleted
 from machine_learning_engineering.kafka import consumer_options, read_to_end, topic_name
@@ -26,122 +22,18 @@ from monitoring.audit import Audit
 from monitoring.evidence import take_audit
 from monitoring.groups import INDEXER, WORKER
 from monitoring.lag import LagReader
-from producers.interruption import Interruption
-from producers.replay import Progress, ReplayReport, Source, replay
+from producers.replay import ReplayReport, Source
+from tests.integration.load import Load
+from tests.integration.supervised import Supervised
+from tests.integration.waiting import told, until
 
 FULL = os.environ.get("INFLIGHT_TEST_DOSE") == "full"
+UNTIL_STOPPED = 10_000_000
+"""Requests of a load that lasts as long as its test does, however slow the machine is."""
 SESSION_TIMEOUT = 6.0
 """Of consumers, in seconds: a broker allows no shorter one. So long a group waits for a member that was killed."""
-SETTLE_SECONDS = 75.0
-_AWAY = (KafkaException, TimeoutError, OSError)
-
-
-def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Poll until `condition` is true; a broker that is away counts as no. Returns how long that took, in seconds."""
-    started = time.monotonic()
-    while True:
-        with contextlib.suppress(*_AWAY):
-            if condition():
-                return time.monotonic() - started
-        assert time.monotonic() - started < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
-
-
-def _told(question: Callable[[], object]) -> object:
-    try:
-        return question()
-    except _AWAY as error:
-        return error
-
-
-class Supervised(Process):
-    """A process that its deployment starts again when it ends, unless it was meant to end."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.wanted = False
-        self.exit_codes: list[int] = []
-
-    def _reap(self) -> None:
-        if self._child is not None:
-            self.exit_codes.append(self._child.wait(timeout=10))
-            self._child = None
-
-    @property
-    def pid(self) -> int:
-        """The pid of the present run."""
-        assert self.process_id is not None
-        return self.process_id.pid
-
-    def serves(self) -> bool:
-        """Whether it runs and has begun its work."""
-        try:
-            return self.is_alive() and self.is_ready()
-        except OSError:
-            return False
-
-    def rss(self) -> int:
-        """Resident memory in bytes; 0 while it is down."""
-        try:
-            return int(psutil.Process(self.pid).memory_info().rss)
-        except psutil.NoSuchProcess:
-            return 0
-
-    def metric(self, sample: str, **labels: str) -> float:
-        """A sample of its metrics, summed over the labels that are not given; 0 where it can't be read."""
-        try:
-            with urllib.request.urlopen(self.metrics_url, timeout=2) as answer:
-                families = list(text_string_to_metric_families(answer.read().decode()))
-        except OSError:
-            return 0.0
-        found = (one for family in families for one in family.samples if one.name == sample)
-        return sum(one.value for one in found if labels.items() <= one.labels.items())
-
-
-class Load(threading.Thread):
-    """A replay in the background. `accepted` counts while it runs; `report` waits for its end."""
-
-    def __init__(self, settings: Settings, requests: Iterable[Source], rate: float | None, prefix: str) -> None:
-        super().__init__(name="load", daemon=True)
-        self._settings, self._requests, self._rate, self._prefix = settings, requests, rate, prefix
-        self._interruption = Interruption()
-        self._outcome: ReplayReport | BaseException | None = None
-        self.accepted = 0
-
-    def run(self) -> None:
-        try:
-            self._outcome = replay(
-                self._settings,
-                self._requests,
-                model="diamonds",
-                rate=self._rate,
-                id_prefix=self._prefix,
-                trace=True,
-                keep_ids=True,
-                on_progress=self._progress,
-                interruption=self._interruption,
-            )
-        except BaseException as error:
-            self._outcome = error
-
-    def _progress(self, progress: Progress) -> None:
-        self.accepted = progress.accepted
-
-    def reaches(self, count: int, seconds: float = 120.0) -> None:
-        """Wait until so many requests are accepted."""
-        until(lambda: self.accepted >= count or not self.is_alive(), seconds, f"{count} requests are accepted")
-        assert self.accepted >= count, f"the load ended at {self.accepted}: {self._outcome}"
-
-    def stop(self) -> None:
-        """Publish no more; what is under way is waited for in `report`."""
-        self._interruption.requested = True
-
-    def report(self, seconds: float = 150.0) -> ReplayReport:
-        """The account of the whole load."""
-        self.join(seconds)
-        cause = getattr(self._outcome, "__cause__", None)
-        assert isinstance(self._outcome, ReplayReport), f"the load did not end well: {self._outcome!r}, {cause!r}"
-        return self._outcome
+SETTLE_SECONDS = 300.0
+"""Like all limits here this one ends a hang: it is many times what a small machine needs."""
 
 
 class Deployment:
@@ -150,7 +42,7 @@ class Deployment:
     def __init__(self, settings: Settings, models: Settings, model: MLEModel) -> None:
         # A broker that is away on purpose is no news: librdkafka would fill the terminal with it.
         # After its broker was restarted, kafka-python may stop sending: a new producer takes over after this time-out,
-        # and gives up if no broker answers within another two. That has to be longer than the broker is away.
+        # and waits for a broker that is away as long as a worker does.
         changes: dict[str, Any] = {"kafka_options": {"log_level": "0"}, "producer_delivery_timeout": 20.0}
         self.settings = settings.model_copy(update=changes)
         self.environment = {
@@ -163,7 +55,7 @@ class Deployment:
         self._models = models
         self._model = model
         self._directory: Path = settings.home / "processes"
-        self._lag = LagReader(self.settings, timeout=5.0)
+        self._lag = LagReader(self.settings, timeout=20.0)
         self._reader = Consumer(consumer_options(self.settings, "watching"))
         self._processes: list[Supervised] = []
         self._loads: list[Load] = []
@@ -187,7 +79,7 @@ class Deployment:
                     os.kill(process.pid, signal.SIGCONT)
             process.kill()
         for load in self._loads:
-            load.join(150)
+            load.join(600)
         # Where a test failed, its traceback keeps this object, and a client that outlives its broker ends late.
         del self._lag, self._reader
 
@@ -265,8 +157,8 @@ class Deployment:
     def results(self) -> int:
         """Records on the topic of results."""
         name = topic_name(self.settings, RESULTS)
-        partitions = self._reader.list_topics(name, timeout=2.0).topics[name].partitions
-        return sum(self._reader.get_watermark_offsets(TopicPartition(name, p), timeout=5.0)[1] for p in partitions)
+        partitions = self._reader.list_topics(name, timeout=10.0).topics[name].partitions
+        return sum(self._reader.get_watermark_offsets(TopicPartition(name, p), timeout=10.0)[1] for p in partitions)
 
     def owners(self) -> list[int]:
         """How many partitions each worker that answers owns, by its own word.
@@ -274,10 +166,11 @@ class Deployment:
         Not asked of the broker: librdkafka's admin client ends the process when a group's coordinator is still loading.
         """
         workers = [process for process in self._processes if process.name.startswith("worker")]
-        owned = [process.metric("inflight_worker_assigned_partitions") for process in workers if process.is_alive()]
+        answering = [process for process in workers if process.is_alive() and not process.stands_still()]
+        owned = [process.metric("inflight_worker_assigned_partitions") for process in answering]
         return [int(partitions) for partitions in owned if partitions]
 
-    def serving(self, workers: int, seconds: float = 60.0) -> float:
+    def serving(self, workers: int, seconds: float = 300.0) -> float:
         """Wait until so many workers share the partitions."""
         expected = min(workers, self.settings.topic_partitions)
         return until(
@@ -293,7 +186,7 @@ class Deployment:
         except AssertionError as error:
             raise AssertionError(f"{error}; {self._state()}") from None
 
-    def answers_more(self, by: int = 1, seconds: float = 90.0) -> float:
+    def answers_more(self, by: int = 1, seconds: float = 300.0) -> float:
         """Wait until there are so many more results than now."""
         before: int | None = None
 
@@ -314,7 +207,7 @@ class Deployment:
         """What a reader of a failure wants to know."""
         accepted = [load.accepted for load in self._loads]
         tails = "\n".join(process.log_tail() for process in self._processes)
-        return f"lag {_told(self.lag)}, partitions by owner {self.owners()}, accepted {accepted}\n{tails}"
+        return f"lag {told(self.lag)}, partitions by owner {self.owners()}, accepted {accepted}\n{tails}"
 
     # Load and oracle
 
@@ -384,8 +277,3 @@ class Deployment:
             assert bytes(result.prediction) == predictions[result.request_id], result
             assert result.model_version == self._model.version
         return wanted
-
-
-def figures(**measured: object) -> None:
-    """Print what was measured: `pytest -rP` shows it."""
-    print("measured:", ", ".join(f"{name} {value}" for name, value in measured.items()))

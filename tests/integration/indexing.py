@@ -1,15 +1,15 @@
 """An indexer in this process over the topics of one test, and what it is given and leaves behind."""
 
+import contextlib
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
@@ -63,12 +63,16 @@ def publish(settings: Settings, *values: bytes | msgspec.Struct, topic: str = LO
             key = value.request_id if isinstance(value, PredictionLogged) else getattr(value, "model", None)
             producer.produce(topic_name(settings, topic), encode(value), key, headers=[("traceparent", b"t")])
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(120) == 0
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 60.0) -> None:
+def eventually(condition: Callable[[], Any], seconds: float = 300.0) -> None:
+    """Wait until it is true; a broker that has no coordinator for a group yet counts as no."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while True:
+        with contextlib.suppress(KafkaException):
+            if condition():
+                return
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.05)
 
@@ -93,7 +97,7 @@ class Running:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(40)
+        self._thread.join(300)
         assert not self._thread.is_alive()
         if self.error is not None:
             raise self.error
@@ -110,7 +114,7 @@ class Running:
         return self.registry.get_sample_value(name, labels) or 0.0
 
 
-@contextmanager
+@contextlib.contextmanager
 def indexer(settings: Settings, *, templates: bool = True) -> Iterator[Running]:
     client = search.connect(settings)
     if templates:

@@ -174,7 +174,7 @@ def _audit_command(settings: Settings, *arguments: str) -> "subprocess.Completed
         "INFLIGHT_HOME": str(settings.home),
     }
     command = [sys.executable, "-m", "inflight.cli", "audit", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def test_the_command_fails_where_the_promise_was_broken(deployment: Deployment, search: Any) -> None:

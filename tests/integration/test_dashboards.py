@@ -27,7 +27,8 @@ from monitoring.search import call, connect
 from producers.labels import TrueAnswer, publish_labels
 from producers.replay import replay
 from tests.contract.dashboard_documents import TRACEPARENT, forget
-from tests.integration.deployment import Deployment, figures, until
+from tests.integration.deployment import Deployment
+from tests.integration.waiting import figures, until
 
 pytestmark = [
     pytest.mark.usefixtures("search"),
@@ -133,7 +134,7 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
             return not left
 
         try:
-            until(nothing_is_missing, 90, "every panel has an answer")
+            until(nothing_is_missing, 300, "every panel has an answer")
         except AssertionError as error:
             raise AssertionError(f"{error}: {left}") from None
         took = time.monotonic() - started

@@ -18,7 +18,7 @@ from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import RESULTS
 from monitoring.prediction_log import ElasticsearchPredictionLog
 from producers.replay import replay
-from tests.integration.deployment import until
+from tests.integration.waiting import until
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -34,7 +34,7 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None, cwd:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=800,
     )
     assert done.returncode == 0, f"{command}\n{done.stdout[-3_000:]}\n{done.stderr[-3_000:]}"
     return done.stdout
@@ -129,10 +129,12 @@ def test_the_product_trains_serves_logs_and_retrains_a_package_that_is_installed
     wines = deployed.python("-c", code)
     requests = [features for features, _ in wines]
 
-    report = replay(settings, [*requests, {"alcohol": "a lot"}], model="wine", id_prefix="w", keep_ids=True)
+    # The day's index of the search node is shared with other tests.
+    prefix = settings.topic_prefix.rstrip("-")
+    report = replay(settings, [*requests, {"alcohol": "a lot"}], model="wine", id_prefix=prefix, keep_ids=True)
 
     assert report.accepted == len(requests) + 1 == 179
-    until(lambda: len(list(read_to_end(settings, RESULTS))) >= 179, 60, "every bottle is answered")
+    until(lambda: len(list(read_to_end(settings, RESULTS))) >= 179, 300, "every bottle is answered")
     results = [json.loads(record.value() or b"") for record in read_to_end(settings, RESULTS)]
     completed = [result for result in results if result["type"] == "prediction.completed.v1"]
     assert len(completed) == 178
@@ -142,11 +144,11 @@ def test_the_product_trains_serves_logs_and_retrains_a_package_that_is_installed
     assert "alcohol" in failed["error"]["message"]
 
     with ElasticsearchPredictionLog(settings) as log:
-        until(lambda: len(list(log.read("wine"))) >= 179, 60, "every request is in the deployment's log")
+        until(lambda: len(list(log.read("wine"))) >= 179, 300, "every request is in the deployment's log")
     labels = settings.home / "labels.jsonl"
     now = datetime.now(UTC).isoformat()
     lines = [
-        {"request_id": f"w-{number:08}", "model": "wine", "label": label, "observed_at": now}
+        {"request_id": f"{prefix}-{number:08}", "model": "wine", "label": label, "observed_at": now}
         for number, (_, label) in enumerate(wines)
     ]
     labels.write_text("\n".join(map(json.dumps, lines)))
@@ -162,7 +164,7 @@ def test_the_product_trains_serves_logs_and_retrains_a_package_that_is_installed
     assert deployed.inflight("features", "build", "wine", "--labels", labels)[0]["new_requests"] == 0
     views = deployed.inflight("features", "show")
     assert [(view["view"], view["rows"]) for view in views] == [("wine", 178), ("wine.labels", 178)]
-    [first] = [deployed.inflight("features", "show", "wine", "--key", "w-00000000")]
+    [first] = [deployed.inflight("features", "show", "wine", "--key", f"{prefix}-00000000")]
     assert first["features"] == requests[0]
     [again] = deployed.inflight("train", "wine", "-ds", Path(built["path"]).parent)
     assert again["version"] == "v2"

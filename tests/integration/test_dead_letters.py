@@ -55,7 +55,7 @@ def _dlq(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[byt
         "INFLIGHT_HOME": str(settings.home),
     }
     command = [sys.executable, "-m", "inflight.cli", "dlq", *arguments]
-    return subprocess.run(command, capture_output=True, env=environment, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, env=environment, timeout=300, check=False)
 
 
 @pytest.fixture

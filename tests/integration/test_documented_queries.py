@@ -24,7 +24,8 @@ from machine_learning_engineering.topics import DEAD_LETTERS, MEASUREMENTS
 from monitoring import search as elasticsearch
 from tests.integration.indexing import eventually, indexer, log, publish
 
-QUERIES = re.findall(r"^```\n(FROM .*?)^```", Path("docs/elasticsearch.md").read_text(), re.MULTILINE | re.DOTALL)
+PAGE = Path(__file__).parents[2] / "docs/elasticsearch.md"
+QUERIES = re.findall(r"^```\n(FROM .*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def _fill(settings: Settings) -> None:

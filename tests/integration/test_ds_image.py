@@ -121,7 +121,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=250,
+                timeout=800,
             )
             assert done.returncode == 0, f"{step.arguments}\n{done.stdout[-2_000:]}\n{done.stderr[-3_000:]}"
     copied = {Path(arguments.split()[-1]) for arguments in of("COPY", 1)}
@@ -139,7 +139,7 @@ def inside(image: Path, *command: str) -> "subprocess.CompletedProcess[str]":
     program = f"{image}/opt/inflight/bin/{command[0]}"
     arguments = [program, *command[1:]]
     return subprocess.run(
-        arguments, cwd=volume, env=environment, capture_output=True, text=True, check=False, timeout=120
+        arguments, cwd=volume, env=environment, capture_output=True, text=True, check=False, timeout=600
     )
 
 

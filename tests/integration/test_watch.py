@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.deployment import Deployment, figures, until
+from tests.integration.deployment import UNTIL_STOPPED, Deployment
+from tests.integration.waiting import figures, until
 
 RATE = 200
 
@@ -14,28 +15,35 @@ RATE = 200
 def watch(*options: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "INFLIGHT_HOME": str(home), "COLUMNS": "80"}
     command = [sys.executable, "-m", "inflight.cli", "watch", "--once", *options]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def near(per_second: float) -> bool:
+    return RATE * 0.5 < per_second < RATE * 1.5
 
 
 def test_it_shows_what_the_processes_do(deployment: Deployment, tmp_path: Path) -> None:
     """Throughput, outcomes, latency, versions and lag of a stream under load; and what does not run."""
     worker, exporter = deployment.worker(), deployment.exporter()
-    until(lambda: worker.serves() and exporter.serves(), 60, "worker and exporter run")
-    load = deployment.load(RATE * 60, rate=RATE)
-    until(lambda: exporter.metric("inflight_predictions_total") > RATE, 60, "the exporter counts")
-    until(lambda: exporter.metric("inflight_consumer_lag_age_seconds") < 5, 60, "the lag is read")
+    until(lambda: worker.serves() and exporter.serves(), 300, "worker and exporter run")
+    load = deployment.load(UNTIL_STOPPED, rate=RATE)
+    until(lambda: exporter.metric("inflight_predictions_total") > RATE, 300, "the exporter counts")
+    until(lambda: exporter.metric("inflight_consumer_lag_age_seconds") < 5, 300, "the lag is read")
     addresses = ["--worker", str(worker.metrics_port), "--exporter", exporter.metrics_url]
     elsewhere = [part for name in ("indexer", "watcher", "joiner") for part in (f"--{name}", "1")]
-    done = watch("--json", "--interval", "5", *addresses, *elsewhere, home=tmp_path)
+    for _ in range(6):
+        done = watch("--json", "--interval", "5", *addresses, *elsewhere, home=tmp_path)
+        found = json.loads(done.stdout)
+        (model,) = found["models"]
+        # What is counted in five seconds is near to what was sent in them, unless the machine was held up just then.
+        if near(found["per_second"]) and near(model["completed_per_second"]):
+            break
     picture = watch(*addresses, *elsewhere, home=tmp_path)
     load.stop()
 
-    found = json.loads(done.stdout)
-    (model,) = found["models"]
     assert (model["name"], len(model["versions"])) == ("diamonds", 1)
-    # The machine may be busy, but what is counted in five seconds is near to what was sent in them.
-    assert RATE * 0.5 < found["per_second"] < RATE * 1.5
-    assert RATE * 0.5 < model["completed_per_second"] < RATE * 1.5
+    assert near(found["per_second"])
+    assert near(model["completed_per_second"])
     assert model["failed_per_second"] == 0
     assert 0 < model["score"]["p50"] <= model["score"]["p99"]
     assert 0 < model["total"]["p50"] <= model["total"]["p99"]

@@ -28,7 +28,9 @@ from monitoring.drift.batch import read_batch
 from monitoring.drift.watcher import limits
 from monitoring.drift.windows import State, Windows
 from monitoring.groups import WATCHER
-from tests.integration.deployment import Deployment, Supervised, until
+from tests.integration.deployment import Deployment
+from tests.integration.supervised import Supervised
+from tests.integration.waiting import until
 
 WINDOW = 700
 SMALL: dict[str, Any] = {
@@ -130,7 +132,7 @@ def all_read(deployment: Deployment) -> Iterator[Callable[[], bool]]:
 
     def check() -> bool:
         ends = {partition: high for partition, (_, high) in end_offsets(settings, LOGS).items() if high}
-        committed = consumer.committed([TopicPartition(name, partition) for partition in ends], timeout=5)
+        committed = consumer.committed([TopicPartition(name, partition) for partition in ends], timeout=20)
         return all(one.offset == ends[one.partition] for one in committed)
 
     yield check
@@ -158,26 +160,34 @@ def test_a_clean_stream_raises_no_alarm_and_a_shifted_one_names_the_field(
     """Carats in grams: a measurement and an event in the first window that has them, and figures for Prometheus."""
     settings, process = deployment.settings, watcher()
     log.write(5 * WINDOW)
-    until(all_read, 90, "the clean rows are read")
+    until(all_read, 300, "the clean rows are read")
     clean = measured(settings)
     assert [(one.rows, one.closed_by) for one in clean] == [(WINDOW, "count")] * 5
     assert [field.field for one in clean for field in one.fields if field.drifted] == []
     assert detected(settings) == []
     log.write(WINDOW, Change("carat", lambda _, carat: carat * 0.2))
-    until(all_read, 90, "the shifted rows are read")
+    until(all_read, 300, "the shifted rows are read")
     ((key, event),) = detected(settings)
     assert key == b"drift.detected.v1/diamonds"
     assert "features.carat" in {field.field for field in event.fields}
     assert event.window_id == measured(settings)[-1].window_id
     assert event.rows == WINDOW
-    until(lambda: process.metric("inflight_drift_windows_total", result="drifted") == 1, 10, "the metrics tell")
+    until(lambda: process.metric("inflight_drift_windows_total", result="drifted") == 1, 120, "the metrics tell")
     assert process.metric("inflight_drift_windows_total", result="clean") == 5
     assert process.metric("inflight_drift_psi", field="features.carat") > 0.25
     assert process.metric("inflight_drift_drifted_windows", field="features.carat") == 1
     assert process.metric("inflight_drift_drifted_windows", field="features.table") == 0
     assert process.metric("inflight_drift_rows_total", result="counted") == 6 * WINDOW
-    until(lambda: process.metric("inflight_watcher_lag_records") == 0, 10, "nothing waits")
-    assert deployment.stop(process) < 20
+    until(lambda: process.metric("inflight_watcher_lag_records") == 0, 120, "nothing waits")
+    deployment.stop(process)
+    # Whoever comes next knows of the drift at once, and goes on counting.
+    heir = watcher()
+    until(heir.serves, 300, "another watcher owns the partitions")
+    assert heir.metric("inflight_drift_drifted_windows", field="features.carat") == 1
+    log.write(WINDOW, Change("carat", lambda _, carat: carat * 0.2))
+    until(all_read, 300, "more shifted rows are read")
+    in_a_row = "inflight_drift_drifted_windows"
+    until(lambda: heir.metric(in_a_row, field="features.carat") == 2, 120, "it is the second window in a row")
 
 
 def test_killed_in_the_middle_of_windows_it_measures_the_same_ones(
@@ -190,14 +200,14 @@ def test_killed_in_the_middle_of_windows_it_measures_the_same_ones(
 ) -> None:
     """kill -9 at any moment: the windows of the topic are those of somebody who reads it in one go, ids included."""
     settings, process = deployment.settings, watcher()
-    until(process.serves, 60, "the watcher owns the partitions")
+    until(process.serves, 300, "the watcher owns the partitions")
     for _ in range(4):
         log.write(600 + chance.randrange(600), Change("x", odd), partition=0)
         # At any moment of fetching, counting and committing.
-        until(lambda: chance.random() < 0.2, 10, "a moment")
+        until(lambda: chance.random() < 0.2, 120, "a moment")
         deployment.kill(process)
     log.write(300, partition=0)
-    until(all_read, 150, "all rows are read")
+    until(all_read, 300, "all rows are read")
     oracle = Windows(References(models.registry_dir), limits(settings.model_copy(update=SMALL)))
     expected = oracle.add(read_batch(list(read_to_end(settings, LOGS))))
     found = measured(settings)
@@ -216,18 +226,18 @@ def test_watchers_come_and_go_and_each_row_counts_once(
     """Two share the partitions, one is killed, another one is stopped: open windows go to who gets the partition."""
     settings = deployment.settings
     first = watcher()
-    until(first.serves, 60, "the first owns the partitions")
+    until(first.serves, 300, "the first owns the partitions")
     log.write(1_000, Change("x", odd))
     second = watcher()
-    until(second.serves, 60, "the second owns some of them")
+    until(second.serves, 300, "the second owns some of them")
     log.write(1_500, Change("x", odd))
     deployment.kill(first)
     log.write(1_500, Change("x", odd))
-    until(lambda: first.serves() and second.serves(), 90, "both own partitions again")
+    until(lambda: first.serves() and second.serves(), 300, "both own partitions again")
     log.write(1_000, Change("x", odd))
     deployment.stop(second)
     log.write(1_000, Change("x", odd))
-    until(all_read, 150, "all rows are read")
+    until(all_read, 300, "all rows are read")
     windows = measured(settings)
     last = states(settings)
     assert sum(one.rows for one in windows) + sum(part.rows for one in last.values() for part in one.parts) == log.rows

@@ -69,7 +69,7 @@ class Program:
             self.process.kill()
             raise AssertionError(f"still running after {seconds} s:\n{self.log[-3_000:]}") from None
 
-    def terminate(self, seconds: float = 30.0) -> int:
+    def terminate(self, seconds: float = 120.0) -> int:
         """SIGTERM; the exit code, within `seconds`."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait(seconds)
@@ -80,7 +80,7 @@ class Program:
         if found is None:
             return {}
         try:
-            with urllib.request.urlopen(found[1], timeout=5) as answer:
+            with urllib.request.urlopen(found[1], timeout=20) as answer:
                 text = answer.read().decode()
         except OSError:
             return {}
@@ -116,7 +116,7 @@ def publish(settings: Settings, requests: Iterable[tuple[str, dict[str, Any]]]) 
                 break
             except BufferError:
                 producer.poll(0.1)
-    assert producer.flush(60) == 0
+    assert producer.flush(300) == 0
 
 
 def ids_of(settings: Settings, topic: str = RESULTS) -> Counter[str]:

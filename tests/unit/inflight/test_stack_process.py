@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class HttpNode(Node):
     """The smallest node: a web server of Python's own."""
 
     name = "http"
-    seconds_to_ready = 10.0
+    seconds_to_ready = 60.0
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         super().__init__(directory)
@@ -134,13 +135,32 @@ def test_a_process_with_the_same_pid_and_another_start_is_left_alone() -> None:
 
         assert other.poll() is None
         real.kill()
-        assert other.wait(10) == -signal.SIGKILL
+        assert other.wait(60) == -signal.SIGKILL
 
 
 def test_a_process_that_waits_to_be_reaped_has_ended() -> None:
     """A zombie is not alive."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
-        assert wait_until(lambda: ProcessId.of(child.pid) is None, 10)
+        assert wait_until(lambda: ProcessId.of(child.pid) is None, 60)
+
+
+def test_no_port_is_given_twice_nor_lies_where_connections_take_theirs() -> None:
+    """A node's port stays its own while the node is not there yet, or is down."""
+    taken = free_port()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", taken))
+        other.listen()
+        found = [free_port() for _ in range(100)]
+    assert len({taken, *found}) == 101
+    assert max(found) < 32_768
+
+
+def test_a_process_and_the_next_one_choose_other_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the same moment, when nobody listens yet."""
+    pid = os.getpid()
+    mine = {free_port() for _ in range(100)}
+    monkeypatch.setattr(os, "getpid", lambda: pid + 1)
+    assert not mine & {free_port() for _ in range(100)}
 
 
 ORPHANING = """
@@ -159,7 +179,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_node_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     """Also when that process is killed and can clean up nothing."""
     command = [sys.executable, "-c", ORPHANING, __file__, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env={**os.environ}, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ}, check=False)
     pid, started = done.stdout.split()
     assert done.returncode == -signal.SIGKILL
-    assert wait_until(lambda: not ProcessId(int(pid), started).is_alive(), 10)
+    assert wait_until(lambda: not ProcessId(int(pid), started).is_alive(), 60)

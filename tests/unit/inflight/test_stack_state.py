@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,21 @@ def test_a_failed_resolution_leaves_nothing_in_the_cache(tmp_path: Path, monkeyp
     assert list(maven.cache_dir().iterdir()) == []
 
 
+def test_maven_runs_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many processes ask for artifacts: two of them could damage what it keeps."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bin").mkdir()
+    busy = tmp_path / "busy"
+    for tool, script in (("mvn", f"mkdir {busy} && sleep 0.2 && rmdir {busy}"), ("java", "exit 0")):
+        (tmp_path / "bin" / tool).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / tool).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    names = [f"thing-{number}" for number in range(4)]
+    with ThreadPoolExecutor(len(names)) as executor:
+        found = list(executor.map(lambda name: maven.resolve_jars(name, [maven.Artifact("group", name, "1")]), names))
+    assert [folder.name for folder in found] == names
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """INFLIGHT_HOME of commands that are run in this process."""
@@ -141,7 +157,7 @@ def test_doctor_fails_when_a_node_has_ended_and_says_what_to_do(home: Path) -> N
 def run_apart(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The command as a process of its own, which what it starts has to outlive."""
     command = [sys.executable, "-m", "inflight.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_up_status_and_down_of_the_embedded_stack(home: Path) -> None:

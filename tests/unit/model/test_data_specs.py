@@ -44,7 +44,7 @@ def described(tmp_path_factory):
 
 
 def test_the_pages_of_our_models_are_there():
-    assert CLASSES.keys() >= {"diamonds", "titanic"}
+    assert CLASSES.keys() >= {"diamonds", "reviews", "titanic"}
 
 
 @pytest.mark.parametrize("kind", ["bronze", "silver", "gold"])

@@ -4,6 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training.sources import SourceUnreadable, collect
 from model.titanic import Titanic
 from model.titanic.features import INPUTS, PassengerFeatures, columns
 from model.titanic.preprocessing import Encoder
@@ -136,3 +138,15 @@ def test_a_line_in_our_own_columns_is_one_too(survived, label):
 def test_a_cell_that_is_no_value_is_named_by_its_column(column, cell):
     with pytest.raises(ValueError, match=f"column {column}: "):
         Titanic.example_of_line(KAGGLE | {column: cell})
+
+
+def test_a_file_of_kaggles_may_lack_what_a_request_may_lack():
+    line = {column: cell for column, cell in KAGGLE.items() if column not in ("PassengerId", "Age", "Cabin", "Ticket")}
+    assert Titanic.example_of_line(line).features["cabin"] is None
+
+
+def test_a_file_without_the_label_is_told_which_column_is_missing(tmp_path):
+    (tmp_path / "test.csv").write_text("Pclass,Sex\n1,male\n")
+    settings = Settings(home=tmp_path, _env_file=None)
+    with pytest.raises(SourceUnreadable, match=r"test.csv line 2: there is no column 'Survived'"):
+        collect(Titanic, settings, [str(tmp_path / "test.csv")])

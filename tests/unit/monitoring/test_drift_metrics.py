@@ -49,7 +49,7 @@ def value(registry: CollectorRegistry) -> Value:
 
 def test_a_window_shows_each_of_its_fields(shown: Shown, value: Value) -> None:
     """Its size, how sure it is, and the shares; and the window is counted."""
-    shown.measured(window(carat=True, cut=False), NOW)
+    shown.measured(window(carat=True, cut=False), {"features.carat": 1}, NOW)
     assert value("inflight_drift_psi", field="features.carat") == 0.5
     assert value("inflight_drift_p_value", field="features.cut") == 0.002
     shares = {kind: value("inflight_drift_field_ratio", field="features.cut", kind=kind) for kind in KINDS}
@@ -61,20 +61,29 @@ def test_a_window_shows_each_of_its_fields(shown: Shown, value: Value) -> None:
 KINDS = ("missing", "unseen", "out_of_range")
 
 
-def test_windows_in_a_row_are_counted_by_field(shown: Shown, value: Value) -> None:
-    """A field that drifts once, and another one in the next window, are no row of two."""
+def test_windows_in_a_row_are_shown_by_field(shown: Shown, value: Value) -> None:
+    """Of a field that did not drift in the last window 0, whatever was before."""
     rows: dict[str, list[Any]] = {"carat": [], "cut": []}
-    for drifted in ({"carat": True, "cut": False}, {"carat": True, "cut": True}, {"carat": False, "cut": True}):
-        shown.measured(window(**drifted), NOW)
+    for in_a_row in ({"features.carat": 1}, {"features.carat": 2, "features.cut": 1}, {"features.cut": 2}):
+        shown.measured(window(carat=True, cut=True), in_a_row, NOW)
         for field, counts in rows.items():
             counts.append(value("inflight_drift_drifted_windows", field=f"features.{field}"))
     assert rows == {"carat": [1, 2, 0], "cut": [0, 1, 2]}
 
 
+def test_what_a_predecessor_knew_is_shown_before_the_next_window(shown: Shown, value: Value) -> None:
+    """Else an alert would end with a restart, and nobody would have mended anything."""
+    shown.restored(Version("diamonds", "v1"), {"features.carat": 3}, NOW)
+    shown.open({}, NOW + 7_100)
+    assert value("inflight_drift_drifted_windows", field="features.carat") == 3
+    shown.open({}, NOW + 7_300)
+    assert value("inflight_drift_drifted_windows", field="features.carat") is None
+
+
 def test_a_version_that_is_over_is_no_longer_shown(shown: Shown, value: Value, registry: CollectorRegistry) -> None:
     """Else it would be drifted for ever. One with an open window stays."""
-    shown.measured(window(carat=True), NOW)
-    shown.measured(window("v2", carat=True), NOW + 3_600)
+    shown.measured(window(carat=True), {"features.carat": 1}, NOW)
+    shown.measured(window("v2", carat=True), {"features.carat": 1}, NOW + 3_600)
     opened = {Version("diamonds", "v2"): (70, ACCEPTED)}
     shown.open(opened, NOW + 7_300)
     assert value("inflight_drift_psi", field="features.carat") is None
@@ -82,7 +91,7 @@ def test_a_version_that_is_over_is_no_longer_shown(shown: Shown, value: Value, r
     assert value("inflight_drift_window_rows", model_version="v2") == 70
     assert value("inflight_drift_window_age_seconds", model_version="v2") == 7_300
     assert value("inflight_drift_window_rows") is None
-    shown.measured(window(carat=True), NOW + 7_400)
+    shown.measured(window(carat=True), {"features.carat": 1}, NOW + 7_400)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 1
     shown.open({}, NOW + 7_500)
     assert value("inflight_drift_window_age_seconds", model_version="v2") == 0
@@ -90,7 +99,7 @@ def test_a_version_that_is_over_is_no_longer_shown(shown: Shown, value: Value, r
 
 def test_a_profile_of_any_size_has_a_bounded_number_of_series(shown: Shown, registry: CollectorRegistry) -> None:
     """However many fields a model has."""
-    shown.measured(window(**{f"f{number}": False for number in range(MOST_SERIES)}), NOW)
+    shown.measured(window(**{f"f{number}": False for number in range(MOST_SERIES)}), {}, NOW)
     series = [sample for family in registry.collect() for sample in family.samples if "model" in sample.labels]
     # And two of the counter of windows, its count and when it began.
     assert len(series) <= MOST_SERIES + 2

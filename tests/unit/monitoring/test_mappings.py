@@ -62,7 +62,7 @@ def mapped(family: str) -> set[str]:
 
 def documented(family: str) -> set[str]:
     """The fields in the table of a family's section."""
-    page = Path("docs/elasticsearch.md").read_text()
+    page = (Path(__file__).parents[3] / "docs/elasticsearch.md").read_text()
     (section,) = re.findall(rf"^## `inference-{family}-\*`.*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\| (`[^|]*) \|", section, re.MULTILINE)
     return {name.removesuffix(".*") for row in rows for name in re.findall(r"`([^`]+)`", row)}

@@ -17,6 +17,7 @@ from monitoring.labels.metrics import JoinerMetrics
 from monitoring.metrics import MAX_CHILDREN, ExporterMetrics, IndexerMetrics, declared
 from stream_app.metrics import WorkerMetrics
 
+METRICS_PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 Logged = Callable[..., PredictionLogged]
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -140,9 +141,7 @@ def test_the_age_of_the_log_is_that_of_the_newest_completion(
 
 def test_every_metric_has_a_unit_and_is_described() -> None:
     """docs/metrics.md has a line for each, with its unit, and none for what does not exist."""
-    described = dict(
-        re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", Path("docs/metrics.md").read_text(), re.MULTILINE)
-    )
+    described = dict(re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", METRICS_PAGE.read_text(), re.MULTILINE))
     found = {}
     for metrics in (ExporterMetrics, IndexerMetrics, WatcherMetrics, JoinerMetrics):
         registry = CollectorRegistry()

@@ -18,7 +18,7 @@ def test_features_become_a_request_that_the_kernel_decodes() -> None:
         event = events.decode_request(record.value)
         assert record.key == request_id.encode() == f"run-{number:08d}".encode()
         assert (event.request_id, event.model, events.parse(event.features)) == (request_id, "diamonds", {"carat": 0.3})
-        assert abs((datetime.now(UTC) - event.requested_at).total_seconds()) < 5
+        assert abs((datetime.now(UTC) - event.requested_at).total_seconds()) < 300
 
 
 def test_a_whole_request_keeps_what_it_says() -> None:

@@ -60,6 +60,12 @@ class Page(http.server.BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers are threads of this process; a machine may be busy."""
+    monkeypatch.setattr("monitoring.watch.sources.TIMEOUT", 60.0)
+
+
 @pytest.fixture
 def server() -> Iterator[str]:
     """Serves the pages."""

@@ -1,0 +1,65 @@
+"""What the prediction log tells of a version, where features are not there as they were sent."""
+
+from datetime import timedelta
+
+import msgspec
+import numpy as np
+import pytest
+
+from machine_learning_engineering import live_rows
+from machine_learning_engineering.model import Example
+from machine_learning_engineering.prediction_log import SqlitePredictionLog
+from machine_learning_engineering.prediction_log.examples import START, example
+from machine_learning_engineering.training import train
+
+HASHED = msgspec.Raw(b'{"number": 5, "note": "hash-%s"}' % (b"0a" * 16))
+DROPPED = msgspec.Raw(b'{"number": 5}')
+
+
+@pytest.fixture
+def read(doubler, tmp_path):
+    def read(*records):
+        with SqlitePredictionLog(tmp_path / "log.sqlite") as log:
+            log.append(records)
+            return live_rows.read(doubler, log, None, version="v1", most=10)
+
+    return read
+
+
+def logged(request_id, minute, **more):
+    return example(request_id, "doubler", at=START + timedelta(minutes=minute), label=msgspec.Raw(b"2.0"), **more)
+
+
+@pytest.mark.parametrize(
+    ("features", "redacted"),
+    [(HASHED, ["note"]), (DROPPED, ["note"]), (HASHED, msgspec.UNSET)],
+    ids=["hashed by rule", "dropped by rule", "a forged hash"],
+)
+def test_of_redacted_rows_answer_and_label_are_used_and_nothing_else(read, features, redacted):
+    """They tell how good the answers are. Compared with a profile or learned from they would tell of the redaction."""
+    found = read(logged("a", 0), logged("b", 1, features=features, redacted=redacted))
+    assert found.skipped == {"redacted": 1}
+    assert len(found.rows) == len(found.predictions) == 1
+    whole, hidden = found.labelled
+    assert (whole.example.features, whole.label) == ({"number": 1.0}, 2.0)
+    assert (hidden.example, hidden.prediction.double, hidden.label) == (None, 2.0, 2.0)
+
+
+def test_a_redacted_log_shows_that_retraining_is_due_but_is_not_trained_on(doubler_class, settings, monkeypatch):
+    """The answers are worse than they were. There is nothing to learn from but what `examples` would give."""
+
+    def evaluate(self, predictions, labels):
+        return {
+            "r2": -float(np.mean([abs(one.double - label) for one, label in zip(predictions, labels, strict=True)]))
+        }
+
+    monkeypatch.setattr(doubler_class, "evaluate", evaluate)
+    train(doubler_class, settings, examples=[Example({"number": n / 10}, n / 5 + n % 3) for n in range(1_000)])
+    hidden = {"features": HASHED, "redacted": ["note"], "label": msgspec.Raw(b"30.0")}
+    with SqlitePredictionLog(settings.prediction_log) as log:
+        log.append([example(f"r{n}", "doubler", at=START + timedelta(minutes=n), **hidden) for n in range(300)])
+        decision = doubler_class.trigger_retraining(log, settings=settings)
+    assert (decision.outcome, decision.challenger, decision.error) == ("due", None, "")
+    assert (decision.evidence.rows, decision.evidence.labelled) == (0, 300)
+    assert decision.evidence.skipped == {"redacted": 300}
+    assert "there are 0 fresh labelled rows to train on" in decision.reason

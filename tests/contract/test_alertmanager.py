@@ -1,0 +1,118 @@
+"""A real Alertmanager with our configuration: who is told of which alert, and what is not told beside another one."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
+BINARIES = ("prometheus-alertmanager", "alertmanager")
+"""Debian's name, and its own."""
+
+
+class Alertmanager:
+    """One that runs, and what it thinks of alerts."""
+
+    def __init__(self, binary: str, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        self._url = f"http://{address}"
+        self._log = folder / "alertmanager.log"
+        config = f"--config.file={FOLDER / 'alertmanager.yml'}"
+        options = [f"--storage.path={folder}", f"--web.listen-address={address}", "--cluster.listen-address="]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen([binary, config, *options], stdout=log, stderr=subprocess.STDOUT)
+
+    def ready(self) -> None:
+        """Wait until it answers."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, self._log.read_text()
+            try:
+                self._call("/-/ready")
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise AssertionError(self._log.read_text())
+
+    def told_of(self, *labels: dict[str, str]) -> dict[tuple[str, str], tuple[list[str], bool]]:
+        """With these alerts added to those that are there: the receivers of each, and whether it is inhibited.
+
+        By name and model.
+        """
+        self._call("/api/v2/alerts", [{"labels": one} for one in labels])
+        found = json.loads(self._call("/api/v2/alerts"))
+        assert len(found) >= len(labels)
+        return {
+            (one["labels"]["alertname"], one["labels"].get("model", "")): (
+                [receiver["name"] for receiver in one["receivers"]],
+                bool(one["status"]["inhibitedBy"]),
+            )
+            for one in found
+        }
+
+    def _call(self, path: str, body: Any = None) -> bytes:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, {"content-type": "application/json"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            content: bytes = answer.read()
+        return content
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
+    binary = next(filter(None, map(shutil.which, BINARIES)), None)
+    if binary is None:
+        assert not os.environ.get("REQUIRE_REAL"), "Alertmanager is missing: install Debian's prometheus-alertmanager"
+        pytest.skip("Alertmanager is not installed")
+    found = Alertmanager(binary, tmp_path)
+    try:
+        found.ready()
+        yield found
+    finally:
+        found.stop()
+
+
+def test_pages_and_tickets_go_to_their_receivers(alertmanager: Alertmanager) -> None:
+    """Every alert of ours, by its severity."""
+    groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+    severities = {rule["alert"]: rule["labels"]["severity"] for group in groups for rule in group["rules"]}
+    told = alertmanager.told_of(*({"alertname": name, "severity": one} for name, one in severities.items()))
+    assert {name: receivers for (name, _), (receivers, _) in told.items()} == {
+        name: [f"{severity}s"] for name, severity in severities.items()
+    }
+
+
+def test_nobody_is_told_twice(alertmanager: Alertmanager) -> None:
+    """A page makes the ticket about the same budget of the same model needless; without workers much else is."""
+    told = alertmanager.told_of(
+        {"alertname": "InflightPredictionErrors", "severity": "page", "model": "diamonds"},
+        {"alertname": "InflightPredictionErrorsSlowly", "severity": "ticket", "model": "diamonds"},
+        {"alertname": "InflightPredictionErrorsSlowly", "severity": "ticket", "model": "titanic"},
+        {"alertname": "InflightSlowPredictions", "severity": "page", "model": "titanic"},
+        {"alertname": "InflightSlowPredictionsSlowly", "severity": "ticket", "model": "titanic"},
+        {"alertname": "InflightDriftDetected", "severity": "ticket", "model": "diamonds"},
+        {"alertname": "InflightStalled", "severity": "page"},
+    )
+    assert {name for name, (_, inhibited) in told.items() if inhibited} == {
+        ("InflightPredictionErrorsSlowly", "diamonds"),
+        ("InflightSlowPredictionsSlowly", "titanic"),
+    }
+    told = alertmanager.told_of({"alertname": "InflightWorkerAbsent", "severity": "page"})
+    inhibited = {name for (name, _), (_, is_inhibited) in told.items() if is_inhibited}
+    assert {"InflightStalled", "InflightSlowPredictions"} <= inhibited
+    assert inhibited.isdisjoint({"InflightDriftDetected", "InflightPredictionErrors", "InflightWorkerAbsent"})

@@ -1,0 +1,72 @@
+"""`machine_learning_engineering` installed alone, as a data scientist has it, with its own tests."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UV = Path(sys.executable).with_name("uv")
+# Wheels are downloaded, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(900)
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    """Run a program to its end; what it printed."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    words = [str(part) for part in command]
+    done = subprocess.run(words, env=clean, cwd=cwd, capture_output=True, text=True, check=False, timeout=800)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3_000:]}\n{done.stderr[-3_000:]}"
+    return done.stdout
+
+
+class Environment:
+    """A virtual environment in a folder, with the wheel of the SDK and what tests need."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._python = folder / "venv" / "bin" / "python"
+        run(sys.executable, "-m", "venv", "--without-pip" if UV.exists() else "--clear", folder / "venv", cwd=folder)
+        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", ROOT / "mle_package", cwd=folder)
+        [self._wheel] = folder.glob("*.whl")
+        self.install(f"{self._wheel}", "pytest", "pytest-timeout", "hypothesis")
+
+    def install(self, *what: str) -> None:
+        if UV.exists():
+            run(UV, "pip", "install", "--quiet", "--python", self._python, *what, cwd=self.folder)
+        else:
+            run(self._python, "-m", "pip", "install", "--quiet", *what, cwd=self.folder)
+
+    def extra(self, name: str) -> None:
+        self.install(f"{self._wheel}[{name}]")
+
+    def installed(self) -> set[str]:
+        names = "from importlib.metadata import distributions as d; print(*(one.name for one in d()))"
+        return set(run(self._python, "-c", names, cwd=self.folder).split())
+
+    def test(self, *which: Path) -> str:
+        """Run tests of the SDK as its users do, from a folder of theirs; what pytest said at the end."""
+        said = run(self._python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *which, cwd=self.folder)
+        return said.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    return Environment(tmp_path_factory.mktemp("alone"))
+
+
+def test_its_tests_pass_where_nothing_else_is_installed(alone: Environment) -> None:
+    """What needs an extra is skipped there; it runs with the product's own tests."""
+    assert " passed" in alone.test(ROOT / "mle_package" / "tests")
+    unwanted = {"inflight", "confluent-kafka", "faust-streaming", "kafka-python", "elasticsearch", "pandas", "pyarrow"}
+    assert not alone.installed() & unwanted
+
+
+def test_versions_are_logged_to_a_real_mlflow(alone: Environment) -> None:
+    """The extra `mlflow` is too large for the product's environment, so that its tests run here."""
+    alone.extra("mlflow")
+    ended = alone.test(ROOT / "mle_package" / "tests" / "test_mlflow_export.py")
+    assert " passed" in ended
+    assert "skipped" not in ended

@@ -1,0 +1,102 @@
+"""What a mistake of a beginner is answered with: one line that names the fix, and no traceback."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from typer.testing import CliRunner
+
+from inflight.cli import app
+from inflight.commands.dashboards_preview import hint_at_esql
+from inflight.commands.replay import no_answer, print_report
+from machine_learning_engineering import kafka
+from machine_learning_engineering.settings import load_settings
+from producers.replay import ReplayReport
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty one."""
+    monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path))
+    load_settings.cache_clear()
+    return tmp_path
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, arguments)
+
+
+def test_a_broker_that_is_away_is_named_with_its_address_and_in_words() -> None:
+    """Not with the inside of a client's error."""
+    told = no_answer(KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure")), "127.0.0.1:9")
+    assert told.startswith("no answer from Kafka at 127.0.0.1:9 (Broker transport failure)")
+    assert "`inflight up`" in told
+    assert "no brokers" in no_answer(TimeoutError("no brokers"), "127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    "command", [["dlq", "list"], ["dlq", "list", "--json"], ["dlq", "show", "0:1"], ["dlq", "replay", "--all"]]
+)
+def test_dead_letters_of_a_broker_that_is_away(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked with a short patience first."""
+    patience = []
+
+    def away(settings: object, topic: str, timeout: float) -> None:
+        patience.append(timeout)
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure"))
+
+    monkeypatch.setattr(kafka, "end_offsets", away)
+    result = run(*command)
+    assert (result.exit_code, result.stdout, patience) == (2, "", [10])
+    assert "`inflight up`" in result.stderr
+
+
+def test_a_second_worker_on_the_port_of_the_first_is_told_which_setting_it_needs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other errors of the operating system stay what they are."""
+    import stream_app.worker
+
+    def fails(code: int) -> None:
+        def main() -> None:
+            raise OSError(code, "no")
+
+        monkeypatch.setattr(stream_app.worker, "main", main)
+
+    fails(errno.EADDRINUSE)
+    taken = run("worker")
+    assert taken.exit_code == 1
+    assert "INFLIGHT_WORKER_METRICS_PORT" in taken.stderr
+    fails(errno.ENOSPC)
+    assert isinstance(run("worker").exception, OSError)
+
+
+def test_retraining_what_was_never_trained_names_the_training(home: Path) -> None:
+    """No decision is kept, since there was none to make."""
+    result = run("retrain", "titanic", "--log", str(home / "none.sqlite"), "--dry-run")
+    assert result.exit_code == 1
+    assert "run inflight train titanic" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (home / "retraining").exists()
+
+
+def test_ids_are_told_of_requests_that_were_published_only(capsys: pytest.CaptureFixture[str]) -> None:
+    """And in JSON always, for programs."""
+    nothing = ReplayReport(accepted=0, failed=2, indeterminate=0, seconds=1.0, id_prefix="p")
+    print_report(nothing, as_json=False)
+    print_report(ReplayReport(accepted=1, failed=0, indeterminate=0, seconds=1.0, id_prefix="p"), as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "ids" in line] == ["  ids p-00000000 and so on"]
+    print_report(nothing, as_json=True)
+    assert json.loads(capsys.readouterr().out)["id_prefix"] == "p"
+
+
+def test_a_search_node_without_esql_is_said_to_have_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, and only where that is the reason."""
+    hint_at_esql(["unknown column [x]"])
+    assert capsys.readouterr().err == ""
+    hint_at_esql(["no handler found for uri", "no handler found for uri"])
+    assert capsys.readouterr().err.count("--stack real") == 1

@@ -1,0 +1,15 @@
+"""A search node, and a joiner that writes to it."""
+
+import pytest
+
+from tests.unit.monitoring.labels.joining import Joining, Node
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+@pytest.fixture
+def joining(node: Node) -> Joining:
+    return Joining(node)

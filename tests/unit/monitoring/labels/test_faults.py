@@ -1,0 +1,91 @@
+"""No label is lost or counted twice when the search node is away, refuses, or changes between look and write."""
+
+import threading
+
+import pytest
+
+from machine_learning_engineering.settings import Settings
+from monitoring.labels import joiner
+from monitoring.labels.join import Interrupted
+from monitoring.labels.reports import Rank
+from monitoring.labels.store import Version
+from tests.unit.monitoring.labels.joining import ACCEPTED, Joining, Node, reported
+
+
+class Prepared:
+    def prepare(self) -> None:
+        pass
+
+
+def test_a_node_that_is_away_is_asked_again(node: Node, joining: Joining) -> None:
+    """Each step of it: to find, to write, to keep."""
+    node.add("r1")
+    node.calls_to_fail = 2
+    joining.settling.take([reported("r1", 2.5), reported("r2", 2.5, offset=1)])
+    assert joining.results() == {"joined": 1}
+    assert list(node.shelf) == [1]
+    assert joining.patience.causes == ["ConnectionError"] * 2
+
+
+def test_only_what_failed_is_written_again(node: Node, joining: Joining) -> None:
+    """An item that is refused for the time being, and one that is refused for good."""
+    for number in range(4):
+        node.add(f"r{number}")
+    node.statuses = [200, 429, 400, 503, 429]
+    joining.settling.take([reported(f"r{number}", 1.5, offset=number) for number in range(4)])
+    assert node.writes == 3
+    assert joining.results() == {"joined": 3, "rejected-label": 1}
+    assert [one.reason for one in node.letters] == ["rejected-label"]
+    assert joining.patience.causes == ["503", "429"]
+
+
+def test_a_document_that_is_deleted_meanwhile_makes_the_label_wait(node: Node, joining: Joining) -> None:
+    """Its index was dropped between the look and the write."""
+    node.add("r1")
+    node.before_write = node.documents.clear
+    joining.settling.take([reported("r1", 2.5)])
+    assert list(node.shelf) == [0]
+    assert joining.results() == {}
+
+
+def test_nothing_is_counted_when_it_is_interrupted(node: Node, joining: Joining) -> None:
+    """The same labels are read again."""
+    node.add("r1")
+    node.calls_to_fail = 100
+    with pytest.raises(Interrupted):
+        joining.settling.take([reported("r1", 2.5)])
+    assert joining.results() == {}
+
+
+def test_a_label_that_is_refused_leaves_the_one_before_it(node: Node, joining: Joining) -> None:
+    """As it would if they had come in two batches."""
+    node.add("r1")
+    node.statuses = [400, 400]
+    joining.settling.take([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
+    assert node.held("r1") == Rank(ACCEPTED, "1.5")
+    assert joining.results() == {"joined": 1, "rejected-label": 2}
+    assert sorted(one.record.offset() for one in node.letters) == [1, 2]
+
+
+def test_a_version_is_measured_though_the_answer_was_lost(node: Node, joining: Joining) -> None:
+    """The label was written, nobody knew, and the second time it is a repetition."""
+    node.add("r1", held=Rank(ACCEPTED, "1.5"))
+    joining.settling.take([reported("r1", 1.5)])
+    assert joining.results() == {"repeated": 1}
+    assert joining.touched == {Version("diamonds", "v1"): 1}
+
+
+def test_the_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a broker comes up: it is no reason to end."""
+    stopping, attempts = threading.Event(), []
+
+    def create_topics(_settings: Settings) -> None:
+        attempts.append(1)
+        if len(attempts) == 2:
+            return
+        raise TimeoutError("prediction-labels got no leader")
+
+    monkeypatch.setattr(joiner, "create_topics", create_topics)
+    monkeypatch.setattr(stopping, "wait", lambda _seconds: False)
+    joiner._prepare(Settings(_env_file=None), Prepared(), Prepared(), stopping)  # type: ignore[call-arg, arg-type]
+    assert len(attempts) == 2

@@ -1,0 +1,98 @@
+"""Which label of a request counts: the same one in whatever order, and however often, they come."""
+
+import random
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from monitoring.labels.reports import NEVER, Rank, Report, read
+from tests.unit.monitoring.labels.joining import ACCEPTED, Joining, Node, reported
+
+REPORTS = st.lists(
+    st.tuples(
+        st.sampled_from(["r1", "r2", "r3"]),
+        st.sampled_from([1, 2.5, True, "good", [1, 2]]),
+        st.sampled_from([0, 0.5, 7, 7, 3_000]),
+    ),
+    max_size=12,
+)
+
+
+@given(REPORTS, st.integers(0, 2**32), st.integers(1, 5), st.sets(st.sampled_from(["r1", "r2", "r3"])))
+@settings(max_examples=300, deadline=None)
+def test_any_order_and_repetition_gives_the_same_labels(
+    reports: list[tuple[str, Any, float]], seed: int, size: int, late: set[str]
+) -> None:
+    """In batches of any size, each reported once or thrice, some before their request is logged."""
+    expected: dict[str, Rank] = {}
+    for request_id, label, minutes in reports:
+        found = read(reported(request_id, label, minutes))
+        assert isinstance(found, Report)
+        expected[request_id] = max(found.rank, expected.get(request_id, found.rank))
+    chance = random.Random(seed)
+    again = [report for report in reports for _ in range(chance.choice([1, 3]))]
+    chance.shuffle(again)
+    node = Node()
+    joining = Joining(node)
+    for request_id in {"r1", "r2", "r3"} - late:
+        node.add(request_id)
+    records = [reported(*report, offset=number) for number, report in enumerate(again)]
+    for start in range(0, len(records), size):
+        joining.settling.take(records[start : start + size])
+        if chance.random() < 0.3:
+            joining.look_up()
+    for request_id in late:
+        node.add(request_id)
+    joining.look_up()
+    assert {name: node.held(name) for name in expected} == expected
+    assert node.shelf == {}
+    # Each report has one result, and each request is joined once.
+    assert sum(joining.results().values()) == len(records)
+    assert joining.results()["joined"] == len(expected)
+    assert node.letters == []
+
+
+@given(REPORTS, st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_two_joiners_at_once_give_the_same_labels(reports: list[tuple[str, Any, float]], seed: int) -> None:
+    """The other one writes at the worst moment: after we looked, before we write."""
+    chance = random.Random(seed)
+    node = Node()
+    for request_id in ("r1", "r2", "r3"):
+        node.add(request_id)
+    records = [reported(*report, offset=number) for number, report in enumerate(reports)]
+    other, ours = Joining(node), Joining(node)
+    theirs = list(records)
+    chance.shuffle(theirs)
+
+    def interfere() -> None:
+        node.before_write = lambda: None
+        other.settling.take([theirs.pop() for _ in range(min(len(theirs), 2))])
+        node.before_write = interfere if theirs else lambda: None
+
+    node.before_write = interfere
+    ours.settling.take(records)
+    found = [read(record) for record in records]
+    ranks = {
+        name: max(one.rank for one in found if isinstance(one, Report) and one.request_id == name)
+        for name in {report[0] for report in reports}
+    }
+    assert {name: node.held(name) for name in ranks} == ranks
+
+
+def test_a_request_id_of_two_days_is_labelled_twice_and_counted_once(node: Node, joining: Joining) -> None:
+    """Each document is a request; the report is one."""
+    node.add("r1", day=1)
+    node.add("r1", day=2)
+    joining.settling.take([reported("r1", 2.5)])
+    assert [one.held for one in node.documents.values()] == [Rank(ACCEPTED, "2.5")] * 2
+    assert joining.results() == {"joined": 1}
+
+
+def test_a_label_without_a_time_gives_way(node: Node, joining: Joining) -> None:
+    """One that was there before labels had times."""
+    node.add("r1", held=Rank(NEVER, "9.5"))
+    joining.settling.take([reported("r1", 2.5)])
+    assert joining.results() == {"replaced": 1}
+    assert node.held("r1") == Rank(ACCEPTED, "2.5")
