@@ -52,7 +52,29 @@ labels.register(app)
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except ValueError as error:
+        problems = _wrong_settings(error)
+        if not problems:
+            raise
+        for problem in problems:
+            typer.echo(f"error: {problem}", err=True)
+        raise SystemExit(2) from None
+
+
+def _wrong_settings(error: Exception) -> list[str]:
+    """What is wrong with which setting, without its value, which may be a secret; nothing if the error is another."""
+    # By their names: pydantic is not imported before a command runs.
+    if type(error).__name__ == "SettingsError":
+        return [str(error)]
+    if type(error).__name__ != "ValidationError" or getattr(error, "title", "") != "Settings":
+        return []
+    found = []
+    for one in error.errors(include_url=False, include_context=False, include_input=False):  # type: ignore[attr-defined]
+        name = f"INFLIGHT_{one['loc'][0]}: ".upper() if one["loc"] else ""
+        found.append(name + one["msg"].removeprefix("Value error, "))
+    return found
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, Ran
     from monitoring.dashboards.source import Dashboard
 
-_app = typer.Typer(no_args_is_help=True, help="Kibana dashboards as files: check, compile and import them.")
+_app = typer.Typer(no_args_is_help=True, help="Kibana dashboards as files: check, compile, draw and import them.")
 Folder = Annotated[
     Path | None, typer.Option(help="A folder of sources of your own; by default the dashboards that come along.")
 ]
@@ -183,7 +183,10 @@ def _stderr() -> Any:
 
 
 def _print(problems: "list[Problem]", empty: list[str]) -> None:
+    from inflight.commands.dashboards_preview import hint_at_esql
+
     for problem in problems:
         typer.echo(str(problem), err=True)
+    hint_at_esql(map(str, problems))
     if empty:
         typer.echo(f"without rows now: {', '.join(empty)}")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from monitoring.dashboards.source import Dashboard
 
 INSTALL = "pip install 'inflight[preview]'"
@@ -92,7 +94,17 @@ def preview(
                 typer.echo(f"no results: {one['dashboard']}: {', '.join(one['without_results'])}", err=True)
             for panel, reason in one["failed"].items():
                 typer.echo(f"error: {one['dashboard']}/{panel}: {reason}", err=True)
+        hint_at_esql(reason for one in told for reason in one["failed"].values())
     raise typer.Exit(1 if any(one["failed"] or (strict and one["without_results"]) for one in told) else 0)
+
+
+def hint_at_esql(reasons: "Iterable[str]") -> None:
+    """Say what to do where queries were refused because the search node knows no ES|QL, as the embedded one."""
+    if any("no handler found for uri" in reason for reason in reasons):
+        hint = (
+            "this search node has no ES|QL, as the embedded one has not: `inflight up --stack real` starts one that has"
+        )
+        typer.echo(f"error: {hint}", err=True)
 
 
 def _chosen(boards: list[str], folder: Path | None) -> "list[Dashboard]":

@@ -98,7 +98,7 @@ class _Display:
         self._progress.stop()
 
     def step(self, text: str) -> None:
-        self._console.print(f"[bold]>[/bold] {text}", highlight=False)
+        self._console.print(f"[bold]>[/bold] {text}", highlight=False, soft_wrap=True)
 
     def count(self, count: Any) -> None:
         if not self._tasks:
@@ -119,7 +119,7 @@ def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> N
         table.add_row(name, f"[red]{shown}[/red]" if wrong else shown)
     console.print(table)
     seconds = ", ".join(f"{name} {value:.1f} s" for name, value in running.seconds.items())
-    console.print(f"Took: {seconds}.", highlight=False)
+    console.print(f"Took: {seconds}.", highlight=False, soft_wrap=True)
 
 
 def _stay(console: Any, running: "Running") -> None:

@@ -50,6 +50,7 @@ def list_letters(
 
     try:
         selection = _selection(reason, model, stage, since, until)
+        _require_broker()
         newest = heapq.nlargest(limit or 50, counted(), key=lambda letter: (letter.at, letter.address))
     except Exception as error:
         raise _stop(error) from error
@@ -79,7 +80,9 @@ def show(
     from producers.rendering import render, render_line
 
     try:
-        letter = dead_letters.find(load_settings(), dead_letters.parse_address(address))
+        place = dead_letters.parse_address(address)
+        _require_broker()
+        letter = dead_letters.find(load_settings(), place)
     except Exception as error:
         raise _stop(error) from error
     if raw:
@@ -144,6 +147,7 @@ def replay(
         selection = _selection(reason, model, stage, since, until, addresses or [])
         if not everything and selection == dead_letters.Selection():
             raise ValueError("say which dead letters: PARTITION:OFFSET, a filter such as --reason, or --all")
+        _require_broker()
         with interruptible() as interruption:
             report = dead_letters.replay(
                 settings,
@@ -192,6 +196,15 @@ def _selection(
     )
 
 
+def _require_broker() -> None:
+    """Raise now what the reader would raise after its longer patience with a broker that is slow."""
+    from machine_learning_engineering.kafka import end_offsets
+    from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.topics import DEAD_LETTERS
+
+    end_offsets(load_settings(), DEAD_LETTERS, timeout=10)
+
+
 def _summary(letter: "DeadLetter") -> dict[str, Any]:
     return {
         "address": str(letter.address),
@@ -224,13 +237,13 @@ def _print_table(letters: "list[DeadLetter]") -> None:
 
 def _stop(error: Exception) -> typer.Exit:
     """Print what went wrong; the exit to raise."""
+    from inflight.commands.replay import no_answer
     from machine_learning_engineering.settings import load_settings
     from producers.journal import JournalInUse
 
     message = str(error)
     if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
-        servers = load_settings().kafka_bootstrap_servers
-        message = f"no answer from Kafka at {servers} ({message}): `inflight up` starts it"
+        message = no_answer(error, load_settings().kafka_bootstrap_servers)
     elif not isinstance(error, ValueError | LookupError | OSError | JournalInUse):
         raise error
     typer.echo(f"error: {message}", err=True)

@@ -161,8 +161,9 @@ def _store() -> "FeatureStore":
 
 
 def _print(one: "Built") -> None:
+    redacted = f", {one.redacted:,} redacted" if one.redacted else ""
     typer.echo(
-        f"{one.model}: {one.requests:,} requests ({one.new_requests:,} new, {one.refused:,} refused), "
+        f"{one.model}: {one.requests:,} requests ({one.new_requests:,} new, {one.refused:,} refused{redacted}), "
         f"{one.labels:,} labels ({one.new_labels:,} new, {one.refused_labels:,} refused, "
         f"{one.unmatched:,} without a request before them)"
     )

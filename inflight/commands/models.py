@@ -28,11 +28,35 @@ def register(app: typer.Typer) -> None:
 def list_(json: _JSON = False) -> None:
     """List every version of every model with its aliases and metrics."""
     with _registry() as registry:
-        found = [
-            (registry.manifest(name, version), registry.aliases(name))
-            for name in registry.models()
-            for version in registry.versions(name)
-        ]
+        found, damaged = _readable(registry)
+    for error in damaged:
+        typer.secho(error, err=True, fg="red")
+    _print_list(registry, found, json)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _readable(registry: "Registry") -> "tuple[list[tuple[Manifest, dict[str, str]]], list[str]]":
+    """The versions with the aliases of their models, and what is wrong with those that can't be read."""
+    from machine_learning_engineering.registry import CorruptModel
+
+    found: list[tuple[Manifest, dict[str, str]]] = []
+    damaged = []
+    for name in registry.models():
+        aliases: dict[str, str] = {}
+        try:
+            aliases = registry.aliases(name)
+        except CorruptModel as error:
+            damaged.append(str(error))
+        for version in registry.versions(name):
+            try:
+                found.append((registry.manifest(name, version), aliases))
+            except CorruptModel as error:
+                damaged.append(str(error))
+    return found, damaged
+
+
+def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str]]]", json: bool) -> None:
     if json:
         return _print_json([_entry(manifest, aliases) for manifest, aliases in found])
     if not found:
@@ -98,7 +122,7 @@ def promote(
     """Make a version the champion, once its files are known to be those that were saved and it can be opened."""
     with _registry() as registry:
         name, version = registry.locate(model, default="challenger" if alias == "champion" else "champion")
-        before = registry.aliases(name).get(alias)
+        before = _alias(registry, name, alias)
         _openable(registry, name, version)
         registry.promote(name, version, alias=alias, reason=reason or "by hand")
     _changed(name, alias, before, version, reason or "by hand", json)
@@ -169,6 +193,16 @@ def _registry() -> "Iterator[Registry]":
     except (RegistryError, OSError, ImportError) as error:
         typer.secho(str(error), err=True, fg="red")
         raise typer.Exit(1) from error
+
+
+def _alias(registry: "Registry", name: str, alias: str) -> str | None:
+    """What an alias points to; None if there is none, or if the aliases are damaged: promoting makes them anew."""
+    from machine_learning_engineering.registry import CorruptModel
+
+    try:
+        return registry.aliases(name).get(alias)
+    except CorruptModel:
+        return None
 
 
 def _openable(registry: "Registry", name: str, version: str) -> None:

@@ -201,7 +201,7 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
         f"{report.accepted:,} accepted, {report.failed:,} failed, {report.indeterminate:,} indeterminate, "
         f"{malformed:,} malformed; {report.seconds:.1f} s, {rate:,.0f} a second"
     )
-    if report.id_prefix:
+    if report.id_prefix and (report.accepted or report.indeterminate):
         typer.echo(f"  ids {report.id_prefix}-00000000 and so on")
     for kind, seen in report.errors.items():
         typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
@@ -217,8 +217,15 @@ def stopped(error: BaseException, servers: str) -> typer.Exit:
 
     message = str(error)
     if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
-        message = f"no answer from Kafka at {servers} ({message}): `inflight up` starts it"
+        message = no_answer(error, servers)
     elif not isinstance(error, ValueError | OSError | MissingTopic | DatasetUnavailable | FeatureStoreError):
         raise error
     typer.echo(f"error: {message}", err=True)
     return typer.Exit(2)
+
+
+def no_answer(error: BaseException, servers: str) -> str:
+    """What to say where a Kafka client gave up: its reason in words, and what to do."""
+    reason = error.args[0] if error.args else error
+    words = reason.str() if hasattr(reason, "str") else str(error)
+    return f"no answer from Kafka at {servers} ({words}): `inflight up` starts one"

@@ -69,7 +69,7 @@ def retrain(
     from inflight.logs import open_log
     from inflight.promotions import tell_workers
     from machine_learning_engineering.prediction_log import PredictionLogError
-    from machine_learning_engineering.registry import RegistryError
+    from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
     from machine_learning_engineering.registry.model_uri import parse
     from machine_learning_engineering.settings import load_settings
     from machine_learning_engineering.training.sources import labels_of_file
@@ -79,7 +79,9 @@ def retrain(
     try:
         name = parse(model).name
         model_class = known_models([name])[name]
-        given = None if labels is None else labels_of_file(labels)
+        # Said here in one line; later it would be a failed retraining with a traceback.
+        Registry(settings.registry_dir).resolve(name, CHAMPION)
+        given = None if labels is None else labels_of_file(labels, model_class)
         start = None if since is None else parse_time(since)
         examples = _examples(model_class, settings, data_source) if data_source else None
         console = Console(stderr=True)
@@ -119,10 +121,12 @@ def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list
     from machine_learning_engineering.training.sources import collect
 
     decode = msgspec.json.decode
-    return [
-        Example(decode(record.features), decode(record.label), record.group)
-        for record in collect(model_class, settings, sources).records
-    ]
+    found = collect(model_class, settings, sources)
+    for source in found.sources:
+        if source.set_aside:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.set_aside.items())
+            typer.echo(f"set aside of {source.name}: {reasons}", err=True)
+    return [Example(decode(record.features), decode(record.label), record.group) for record in found.records]
 
 
 def _show(decision: "Decision") -> None:

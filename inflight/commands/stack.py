@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from inflight.stack import Kind, StackState
+    from inflight.stack import Endpoints, Kind, StackState
+    from machine_learning_engineering.settings import Settings
 
-KAFKA_PORT = 9092
-ELASTICSEARCH_PORT = 9200
 JSON = typer.Option(False, "--json", help="Print one JSON object for machines.")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
@@ -28,11 +27,16 @@ def up(
     stack: Literal["embedded", "real"] = typer.Option(
         "embedded", help="One small process, or Kafka and Elasticsearch."
     ),
-    kafka_port: int = typer.Option(KAFKA_PORT, min=1, max=65_535),
-    elasticsearch_port: int = typer.Option(ELASTICSEARCH_PORT, min=1, max=65_535),
+    kafka_port: int | None = typer.Option(None, min=1, max=65_535, help="That of the settings by default, or 9092."),
+    elasticsearch_port: int | None = typer.Option(
+        None, min=1, max=65_535, help="That of the settings by default, or 9200."
+    ),
     as_json: bool = JSON,
 ) -> None:
-    """Start a broker and a search node, create the topics, and keep them up. Running it twice is fine."""
+    """Start a broker and a search node, create the topics, and keep them up. Running it twice is fine.
+
+    Standard output has the settings that point the other commands at them, for `eval "$(inflight up)"`.
+    """
     from rich.console import Console
 
     from inflight.stack import StackState, start_stack
@@ -47,7 +51,12 @@ def up(
             # One of its nodes has ended: the rest is stopped and all start again on their data.
             running.stop()
             running = None
-        if running is None:
+        if running is not None:
+            _require_same("--kafka-port", kafka_port, running.endpoints.kafka_bootstrap_servers)
+            _require_same("--elasticsearch-port", elasticsearch_port, running.endpoints.elasticsearch_url)
+        else:
+            kafka_port = kafka_port or _local_port(settings.kafka_bootstrap_servers) or 9092
+            elasticsearch_port = elasticsearch_port or _local_port(settings.elasticsearch_url) or 9200
             _require_free("--kafka-port", kafka_port)
             _require_free("--elasticsearch-port", elasticsearch_port)
             with Console(stderr=True).status(f"Starting the {stack} stack (the first real one is downloaded) ..."):
@@ -65,9 +74,12 @@ def up(
             {"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": endpoints.environment}
         )
         return
-    typer.echo(f"The {running.kind} stack is up. Stop it with `inflight down`.")
-    typer.echo(f"  broker       {endpoints.kafka_bootstrap_servers}")
-    typer.echo(f"  search node  {endpoints.elasticsearch_url}")
+    # For people on standard error, so that a shell can take the rest in.
+    typer.echo(f"The {running.kind} stack is up. Stop it with `inflight down`.", err=True)
+    typer.echo(f"  broker       {endpoints.kafka_bootstrap_servers}", err=True)
+    typer.echo(f"  search node  {endpoints.elasticsearch_url}", err=True)
+    if _unknown_to(settings, endpoints):
+        typer.echo('Every terminal needs these, or a .env file: eval "$(inflight up)" sets them.', err=True)
     for variable, value in endpoints.environment.items():
         typer.echo(f"export {variable}={value}")
 
@@ -92,10 +104,12 @@ def down(as_json: bool = JSON) -> None:
 
 def status(as_json: bool = JSON) -> None:
     """What runs, and how much it holds: nodes, records of each topic, documents of each index."""
+    from inflight.stack import StackState
     from inflight.stack.status import read_status
     from machine_learning_engineering.settings import load_settings
 
-    found = read_status(load_settings())
+    settings = load_settings()
+    found = read_status(settings)
     if as_json:
         _print_json(found)
         return
@@ -108,6 +122,13 @@ def status(as_json: bool = JSON) -> None:
     for title, counts in (("records", found["topics"]), ("documents", found["indices"])):
         for name, count in (counts or {}).items():
             typer.echo(f"{name:<40} {'missing' if count is None else f'{count:,} {title}'}")
+    state = StackState.load(settings.home)
+    if state is not None and state.is_alive():
+        if _unknown_to(settings, state.endpoints):
+            hint = 'The settings of this terminal differ from this stack: eval "$(inflight up)" takes them over.'
+            typer.echo(hint, err=True)
+    elif not (found["broker"]["reachable"] and found["search"]["reachable"]):
+        typer.echo("`inflight up` starts a broker and a search node on this machine.", err=True)
 
 
 def doctor(as_json: bool = JSON) -> None:
@@ -137,6 +158,29 @@ def _is_usable(running: "StackState", wanted: "Kind") -> bool:
     if running.kind != wanted:
         raise StackError(f"the {running.kind} stack is up: `inflight down` first, or use --stack {running.kind}")
     return running.is_alive()
+
+
+def _local_port(address: str) -> int | None:
+    """The port of `host:port` or of a URL on this machine; None of one elsewhere, or of several."""
+    from urllib.parse import urlsplit
+
+    try:
+        found = urlsplit(address if "://" in address else f"//{address}")
+        return found.port if found.hostname in ("127.0.0.1", "localhost") else None
+    except ValueError:
+        return None
+
+
+def _unknown_to(settings: "Settings", endpoints: "Endpoints") -> bool:
+    """Whether commands with these settings would look elsewhere, or be slow where the embedded node is."""
+    return any(getattr(settings, name) != value for name, value in endpoints._asdict().items())
+
+
+def _require_same(option: str, wanted: int | None, address: str) -> None:
+    from inflight.stack import StackError
+
+    if wanted is not None and wanted != _local_port(address):
+        raise StackError(f"the stack is up at {address}: `inflight down` first, or leave {option} out")
 
 
 def _require_free(option: str, port: int) -> None:

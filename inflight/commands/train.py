@@ -176,6 +176,10 @@ def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
 
 
 def _show(entry: "TrainingEntry") -> None:
+    for source in entry.sources:
+        if source.set_aside:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.set_aside.items())
+            typer.echo(f"{entry.model}: set aside of {source.name}: {reasons}")
     compared = _count(len(entry.models), "candidate")
     typer.echo(f"{entry.model}: {compared} on {entry.rows_trained:,} rows, cross-validated")
     for model in entry.models:

@@ -15,6 +15,15 @@ def register(app: typer.Typer) -> None:
 
 def worker() -> None:
     """Run one worker."""
+    import errno
+
     from stream_app.worker import main
 
-    main()
+    try:
+        main()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        hint = "set INFLIGHT_WORKER_METRICS_PORT to another one for a second worker; 0 takes any"
+        typer.echo(f"error: the port of the metrics is in use: {hint}", err=True)
+        raise typer.Exit(1) from error

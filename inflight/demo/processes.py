@@ -17,7 +17,7 @@ class Process(Node):
         ready_when: what its metrics have to say before it counts as ready, a regular expression.
     """
 
-    seconds_to_ready = 60.0
+    seconds_to_ready = 120.0
 
     def __init__(
         self,

@@ -168,7 +168,7 @@ def _address(bootstrap_servers: str) -> tuple[int, str]:
 
 
 def _metrics_ports(settings: Settings) -> Iterator[Check]:
-    for process in ("worker", "indexer", "exporter"):
+    for process in ("worker", "indexer", "exporter", "watcher", "joiner"):
         port: int = getattr(settings, f"{process}_metrics_port")
         if port and is_listening(port):
             variable = f"INFLIGHT_{process.upper()}_METRICS_PORT"

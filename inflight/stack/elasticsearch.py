@@ -96,7 +96,7 @@ class ElasticsearchNode(Node):
     """
 
     name = "elasticsearch"
-    seconds_to_ready = 180.0
+    seconds_to_ready = 300.0
 
     def __init__(self, directory: Path, *, port: int | None = None, die_with_parent: bool = True) -> None:
         self._uid = NOBODY if os.geteuid() == 0 else None

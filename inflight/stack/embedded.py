@@ -30,7 +30,7 @@ class EmbeddedNode(Node):
     """
 
     name = "embedded"
-    seconds_to_ready = 30.0
+    seconds_to_ready = 60.0
 
     def __init__(
         self,

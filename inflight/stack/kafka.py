@@ -66,7 +66,7 @@ class KafkaNode(Node):
     """A broker on the loopback interface; by default on any free port, which it keeps."""
 
     name = "kafka"
-    seconds_to_ready = 90.0
+    seconds_to_ready = 180.0
 
     def __init__(self, directory: Path, *, port: int | None = None, die_with_parent: bool = True) -> None:
         super().__init__(directory, die_with_parent=die_with_parent)
@@ -97,7 +97,7 @@ class KafkaNode(Node):
         java = ["java", HEAP, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars()}/*"]
         if not (data / "meta.properties").exists():
             storage_tool = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
-            done = subprocess.run(storage_tool, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(storage_tool, capture_output=True, text=True, timeout=180, check=False)
             if done.returncode != 0:
                 raise StackError(f"Kafka's storage could not be formatted: {(done.stdout + done.stderr)[-2_000:]}")
         return Launch([*java, "kafka.Kafka", str(properties)])

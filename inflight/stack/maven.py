@@ -3,12 +3,14 @@
 They are for tests and trials on the user's own machine and are never redistributed.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
@@ -114,6 +116,17 @@ def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
     return target
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One Maven at a time: what it downloads it keeps in a folder that is made for one process."""
+    folder = os.open(cache_dir(), os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _maven(work: Path, artifacts: Sequence[Artifact], goal: str, *options: str) -> None:
     dependencies = "".join(
         f"<dependency><groupId>{escape(a.group)}</groupId><artifactId>{escape(a.name)}</artifactId>"
@@ -133,7 +146,8 @@ def _maven(work: Path, artifacts: Sequence[Artifact], goal: str, *options: str) 
     # --strict-checksums: a damaged download fails here and not as a riddle in a node's log.
     command = ["mvn", "-B", "-q", "--strict-checksums", "-f", str(pom), f"{DEPENDENCY_PLUGIN}:{goal}", *options]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
+        with _alone():
+            done = subprocess.run(command, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
         raise StackError(f"Maven did not answer within {RESOLVE_SECONDS} s; is Maven Central reachable?") from None
     if done.returncode != 0:

@@ -2,7 +2,9 @@
 
 import contextlib
 import ctypes
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +20,8 @@ from typing import ClassVar, NamedTuple, Self
 POLL = 0.05
 """Seconds between two looks at a process or a node."""
 LOG_TAIL_LINES = 25
+_KILL_SECONDS = 60.0
+"""A machine whose disk is busy takes its time to end a process."""
 
 
 class StackError(RuntimeError):
@@ -58,8 +62,8 @@ class ProcessId(NamedTuple):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         # A process holds its port and its files for a moment after the signal.
-        if not wait_until(lambda: all(group != self.pid for group, _ in _look()), 10.0):
-            raise StackError(f"process {self.pid} is still there 10 s after SIGKILL")
+        if not wait_until(lambda: all(group != self.pid for group, _ in _look()), _KILL_SECONDS):
+            raise StackError(f"process {self.pid} is still there {_KILL_SECONDS:.0f} s after SIGKILL")
 
 
 def _look(pid: int | None = None) -> Iterator[tuple[int, str]]:
@@ -228,7 +232,7 @@ class Node(ABC):
 
     def _reap(self) -> None:
         if self._child is not None:
-            self._child.wait(timeout=10)
+            self._child.wait(timeout=_KILL_SECONDS)
             self._child = None
 
 
@@ -257,9 +261,25 @@ def is_listening(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
+_PORTS = range(15_000, 31_384)
+_PORTS_OF_A_PROCESS = 256
+_next_port = itertools.count(random.randrange(_PORTS_OF_A_PROCESS))
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, and that is not soon given to anybody else.
+
+    It is below those that the operating system gives to connections and to whoever asks for any port: it may be some
+    time until a node listens on it, and a node that restarts leaves it for a while. Each process has a part of them, so
+    that two that choose at the same moment do not choose the same.
+
+    Raises:
+        StackError: all of them are taken.
+    """
+    start = _PORTS.start + os.getpid() * _PORTS_OF_A_PROCESS % len(_PORTS)
+    for _ in range(_PORTS_OF_A_PROCESS):
+        port = start + next(_next_port) % _PORTS_OF_A_PROCESS
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((host, port))
+            return port
+    raise StackError(f"no port from {start} to {start + _PORTS_OF_A_PROCESS - 1} is free")
