@@ -1,6 +1,5 @@
 """Bringing a batch into Elasticsearch: whatever happens, every entry is accounted for, or the batch is cancelled."""
 
-import random
 import re
 import threading
 from collections import Counter
@@ -14,11 +13,10 @@ from monitoring import search
 from monitoring.batches import Batch, lines
 from monitoring.dead_letters import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
 from monitoring.metrics import Children, IndexerMetrics
+from monitoring.outages import FAILURES, cause_of, wait_before
 from monitoring.process import say
 from monitoring.projections import Entry
 
-FIRST_WAIT = 0.2
-LONGEST_WAIT = 10.0
 CREATED = "created"
 REPLAYED = "replayed"
 _CONFLICT = "this request id was used before with another model or other features; the first one is indexed"
@@ -120,8 +118,8 @@ class Delivery:
             try:
                 if compared:
                     self._compare(compared, found, vanished)
-            except (ApiError, TransportError, search.StrangeAnswerError) as error:
-                self._wait(attempt, _cause(error), len(compared), cancelled)
+            except FAILURES as error:
+                self._wait(attempt, cause_of(error), len(compared), cancelled)
                 attempt += 1
                 continue
             # The document was refused, so the next one may have better luck: one by one, since they may be alike.
@@ -152,10 +150,10 @@ class Delivery:
         if existing:
             try:
                 self._compare(existing, found, again)
-            except (ApiError, TransportError, search.StrangeAnswerError) as error:
+            except FAILURES as error:
                 # The others of this answer are settled; only these are sent again, to be told again that they exist.
                 again += existing
-                found.cause = _cause(error)
+                found.cause = cause_of(error)
         return again
 
     def _compare(self, existing: list[Entry], found: "_Found", again: list[Entry]) -> None:
@@ -172,7 +170,7 @@ class Delivery:
 
     def _wait(self, attempt: int, cause: str, entries: int, cancelled: threading.Event) -> None:
         self._count_retry(cause)
-        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+        seconds = wait_before(attempt)
         if attempt in (0, 5) or attempt % 30 == 29:
             say(
                 "indexer", "retrying", cause=cause, attempt=attempt + 1, entries=entries, wait_seconds=round(seconds, 2)
@@ -200,10 +198,6 @@ class _Found:
     def set_aside(self, letter: DeadLetter) -> None:
         self.letters.append(letter)
         self.tally[letter.record.topic(), letter.reason] += 1
-
-
-def _cause(error: Exception) -> str:
-    return str(error.meta.status) if isinstance(error, ApiError) else type(error).__name__
 
 
 def _is_permanent(status: int, error: dict[str, Any]) -> bool:

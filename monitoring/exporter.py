@@ -9,7 +9,7 @@ import threading
 from datetime import datetime
 from time import monotonic, time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message, TopicPartition
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Decoder
 from prometheus_client import CollectorRegistry
@@ -19,6 +19,7 @@ from machine_learning_engineering.headers import read_origin
 from machine_learning_engineering.kafka import Fetch, consumer_options, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DEAD_LETTERS, LOGS
+from monitoring.consuming import commit, records
 from monitoring.documents import trace_ids
 from monitoring.groups import EXPORTER
 from monitoring.lag import LagReader, LagWatch
@@ -144,11 +145,7 @@ class Exporter:
 
     def _observe(self, messages: list[Message]) -> None:
         observer, logs = self._observer, self._logs
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._on_error(error)
-                continue
+        for message in records(messages, "exporter"):
             topic = message.topic()
             if topic == logs:
                 observer.observe_log_record(message.value())
@@ -156,24 +153,9 @@ class Exporter:
                 observer.observe_dead_letter_record(message.headers())
             self._observed[topic, message.partition()] = message.offset() + 1
 
-    def _on_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            raise KafkaException(error)
-        say("exporter", "consumer-error", error=error.str())
-
     def _commit(self) -> None:
-        if not self._observed:
-            return
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._observed.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].fatal():
-                raise
-            # Tried again with the next commit, which covers this one.
-            say("exporter", "commit-failed", error=error.args[0].str())
-            return
-        self._observed.clear()
+        if self._observed and commit(self._consumer, self._observed, "exporter"):
+            self._observed.clear()
 
     # Rebalancing is eager: all partitions are revoked.
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

@@ -10,7 +10,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, Message
 from msgspec import Struct
 
 from machine_learning_engineering.events import decode_label, decode_log, parse
@@ -20,6 +20,7 @@ from machine_learning_engineering.kafka import Fetch, consumer_options, create_t
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LABELS, LOGS
+from monitoring.consuming import commit, records
 from monitoring.process import say, until_signalled
 
 GROUP = "inflight-features"
@@ -80,7 +81,7 @@ class Follower:
         due = monotonic() + self._every
         try:
             while not stopping.is_set():
-                for message in self._fetch.consume(_BATCH, _POLL_SECONDS):
+                for message in records(self._fetch.consume(_BATCH, _POLL_SECONDS), "features"):
                     self._add(message)
                 if self._records >= self._most or monotonic() >= due:
                     self.keep()
@@ -93,14 +94,8 @@ class Follower:
         """Bring what was read into the store, commit it, and write the examples of models that have new rows."""
         changed = [name for name, intake in self._intakes.items() if intake.keep()]
         if self._offsets:
-            offsets = [TopicPartition(*position, offset) for position, offset in self._offsets.items()]
-            try:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
-            except KafkaException as error:
-                if error.args[0].fatal():
-                    raise
-                # Read again by whoever owns the partition next, and found in the store.
-                say("features", "commit-failed", error=error.args[0].str())
+            # Where that fails, the records are read again by whoever owns the partition next, and found in the store.
+            commit(self._consumer, self._offsets, "features")
             self._offsets.clear()
         self._records = 0
         for name in changed:
@@ -112,12 +107,6 @@ class Follower:
         return Followed(list(self._built.values()), self.unreadable, self.others)
 
     def _add(self, message: Message) -> None:
-        error = message.error()
-        if error is not None:
-            if error.fatal():
-                raise KafkaException(error)
-            say("features", "consumer-error", error=error.str())
-            return
         self._records += 1
         self._offsets[message.topic(), message.partition()] = message.offset() + 1
         value = message.value() or b""
@@ -130,7 +119,8 @@ class Follower:
             else:
                 logged = decode_log(value)
                 if intake := self._intake(logged.model):
-                    intake.add_request(logged.request_id, logged.accepted_at, logged.features)
+                    redacted = bool(logged.redacted)
+                    intake.add_request(logged.request_id, logged.accepted_at, logged.features, redacted=redacted)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.unreadable += 1
 

@@ -4,7 +4,6 @@ Offsets are committed only after Elasticsearch, or the dead letters, has account
 at any moment, it reads some records again, and finds that they are indexed already.
 """
 
-import random
 import threading
 from collections import deque
 from datetime import UTC, datetime
@@ -12,17 +11,18 @@ from time import monotonic
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from elasticsearch import ApiError, TransportError
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.settings import Settings, shown
 from monitoring import search
 from monitoring.batches import Batch, Position
-from monitoring.delivery import LONGEST_WAIT, Delivery
+from monitoring.consuming import commit, records
+from monitoring.delivery import Delivery
 from monitoring.flight import Flight
 from monitoring.groups import INDEXER
 from monitoring.metrics import Children, IndexerMetrics
+from monitoring.outages import prepare
 from monitoring.process import say, serve_metrics, until_signalled
 from monitoring.projections import PROJECTIONS
 from monitoring.retention import Retention
@@ -105,13 +105,7 @@ class Indexer:
 
     def _add(self, messages: list[Message]) -> None:
         under_way = [flight.batch for flight in self._flights]
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                if error.fatal():
-                    raise KafkaException(error)
-                say("indexer", "consumer-error", error=error.str())
-                continue
+        for message in records(messages, "indexer"):
             if not self._batch.records:
                 self._due = monotonic() + LINGER
             self._batch.add(message, under_way)
@@ -159,18 +153,9 @@ class Indexer:
             self._commit()
 
     def _commit(self) -> None:
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._uncommitted.items()]
-        try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].fatal():
-                raise
-            # Tried again with the next step. Where the partition is no longer ours, the revocation that is on its way
-            # forgets it, and its next owner finds the documents there.
-            say("indexer", "commit-failed", error=error.args[0].str())
-            return
-        self._committed.update(self._uncommitted)
-        self._uncommitted.clear()
+        if commit(self._consumer, self._uncommitted, "indexer"):
+            self._committed.update(self._uncommitted)
+            self._uncommitted.clear()
 
     def _finish(self, seconds: float) -> None:
         """Wait at most so long for the batches in flight, and commit those that are done."""
@@ -265,24 +250,11 @@ def run(settings: Settings) -> None:
 
 
 def _prepare(settings: Settings, client: Any, stopping: threading.Event) -> None:
-    """Put templates and topics in place, however long broker and search node take to come up.
+    """Without the templates nothing may be indexed: Elasticsearch would guess the mapping of the day's index."""
 
-    Without the templates nothing may be indexed: Elasticsearch would guess the mapping of the day's index.
-    """
-    attempt = 0
-    while not stopping.is_set():
-        try:
-            search.put_templates(client, settings)
-            search.create_first_indices(client, datetime.now(UTC))
-            create_topics(settings)
-            return
-        except ApiError as error:
-            if error.meta.status < 500 and error.meta.status != 429:
-                raise
-            cause = str(error)
-        except (TransportError, KafkaException) as error:
-            cause = str(error)
-        if attempt % 10 == 0:
-            say("indexer", "waiting", cause=cause)
-        stopping.wait(min(LONGEST_WAIT, 0.5 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0))
-        attempt += 1
+    def steps() -> None:
+        search.put_templates(client, settings)
+        search.create_first_indices(client, datetime.now(UTC))
+        create_topics(settings)
+
+    prepare("indexer", steps, stopping)

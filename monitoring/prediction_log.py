@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import Any, Self, TypeVar
 
 import msgspec
-from elasticsearch import ApiError, Elasticsearch, NotFoundError, TransportError
+from elasticsearch import Elasticsearch, NotFoundError
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.events import Error, PredictionLogged
@@ -21,11 +21,11 @@ from machine_learning_engineering.settings import Settings, shown
 from monitoring import search
 from monitoring.documents import INDEX_PATTERN, Document, document_id, encode, index_name, to_fields
 from monitoring.labels.store import label_fields
+from monitoring.outages import FAILURES
 
 _PAGE = 1_000
 _MILLISECOND = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FAILURES = (ApiError, TransportError, search.StrangeAnswerError)
 _encode_json = msgspec.json.encode
 Answer = TypeVar("Answer")
 
@@ -47,6 +47,7 @@ class _Inference(Struct):
     features_text: str | UnsetType = UNSET
     prediction: Any = UNSET
     label: str | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
 
 
 class _Source(Struct):
@@ -143,7 +144,7 @@ class ElasticsearchPredictionLog:
                 labelled += 1
             except NotFoundError:  # deleted meanwhile
                 continue
-            except _FAILURES as error:
+            except FAILURES as error:
                 raise self._failure("written", error) from error
         if not labelled:
             url = shown(self._settings.elasticsearch_url)
@@ -185,7 +186,7 @@ class ElasticsearchPredictionLog:
             return
         try:
             search.delete(self._client, created)
-        except _FAILURES as failure:
+        except FAILURES as failure:
             error.add_note(f"{len(created)} records of the batch stay in the log, since deleting failed: {failure}")
 
     def _hits(self, conditions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -220,7 +221,7 @@ class ElasticsearchPredictionLog:
     def _ask(self, question: Callable[[], Answer], verb: str) -> Answer:
         try:
             return question()
-        except _FAILURES as error:
+        except FAILURES as error:
             raise self._failure(verb, error) from error
 
     def _failure(self, verb: str, cause: object) -> PredictionLogError:
@@ -248,6 +249,7 @@ def _document(record: LoggedPrediction) -> Document:
         model_version=record.model_version or UNSET,
         prediction=record.prediction,
         error=record.error,
+        redacted=record.redacted,
     )
     document = to_fields(event)
     label = UNSET if record.label is UNSET else bytes(record.label).decode()
@@ -272,6 +274,7 @@ def _logged(source: _Source) -> LoggedPrediction:
         prediction=UNSET if found.prediction is UNSET else Raw(_encode_json(found.prediction)),
         error=source.error,
         label=UNSET if isinstance(found.label, UnsetType) else Raw(found.label.encode()),
+        redacted=found.redacted,
     )
 
 

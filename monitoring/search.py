@@ -3,14 +3,18 @@
 Calls go through the client's low-level transport: its helpers would decode and encode every document once more.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib import resources
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from elasticsearch import ApiError, Elasticsearch
+from elastic_transport import ApiResponse
+from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch
 
 from machine_learning_engineering.settings import Settings
 from monitoring.documents import FAMILIES, INDEX_PATTERN
@@ -20,21 +24,70 @@ _JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 _NDJSON = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
 _SETTINGS_TEMPLATE = "inflight-settings"
 _PAGE = 10_000
+STOP_SECONDS = 5.0
+"""So long a process that is to end waits for the search node."""
+_LOOK_SECONDS = 0.2
 
 
 class StrangeAnswerError(Exception):
     """An answer that says success and is not one of a search node: a proxy or another service is in between."""
 
 
-def connect(settings: Settings, timeout: float = 30.0) -> Elasticsearch:
-    """A client that tries each request once: who calls decides what is tried again."""
-    return Elasticsearch(
+class StoppableClient(Elasticsearch):
+    """A client whose requests end soon when the process is to end, whatever the search node does.
+
+    Once `stopping` is set, all requests together have `STOP_SECONDS`. One that is given up may have been carried out.
+    """
+
+    stopping: threading.Event
+    _until: float | None = None
+
+    def perform_request(self, *arguments: Any, **named: Any) -> ApiResponse[Any]:
+        """As in `Elasticsearch`. Nothing ends a read from a socket: so it is another thread that waits for the answer.
+
+        Raises:
+            elasticsearch.ConnectionTimeout: besides what it means there, the process is to end.
+        """
+        answers: SimpleQueue[ApiResponse[Any] | BaseException] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put(super(StoppableClient, self).perform_request(*arguments, **named))
+            except BaseException as error:
+                answers.put(error)
+
+        threading.Thread(target=ask, name="inflight-search", daemon=True).start()
+        while True:
+            try:
+                answer = answers.get(timeout=_LOOK_SECONDS)
+            except Empty:
+                if self.stopping.is_set():
+                    self._until = self._until or monotonic() + STOP_SECONDS
+                    if monotonic() > self._until:
+                        raise ConnectionTimeout("given up, since the process is to end") from None
+                continue
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+
+def connect(settings: Settings, timeout: float = 30.0, stopping: threading.Event | None = None) -> Elasticsearch:
+    """A client that tries each request once: who calls decides what is tried again.
+
+    Args:
+        stopping: see `StoppableClient`; without it, a request that hangs is waited for until its time-out.
+    """
+    client = (Elasticsearch if stopping is None else StoppableClient)(
         settings.elasticsearch_url,
         api_key=settings.elasticsearch_api_key,
         request_timeout=timeout,
         max_retries=0,
         retry_on_timeout=False,
     )
+    if isinstance(client, StoppableClient):
+        assert stopping is not None
+        client.stopping = stopping
+    return client
 
 
 def call(client: Elasticsearch, method: str, path: str, body: Any = None, **params: str) -> Any:

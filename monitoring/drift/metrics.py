@@ -1,5 +1,6 @@
 """What `inflight watcher` shows of the windows and of itself."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -108,22 +109,25 @@ class Shown:
         self._seconds = seconds
         self._series: dict[Version, set[tuple[MetricWrapperBase, tuple[str, ...]]]] = {}
         self._at: dict[Version, float] = {}
-        self._in_a_row: dict[Version, dict[str, int]] = {}
 
-    def measured(self, window: DriftMeasured, now: float) -> None:
-        """Show a window that was published."""
+    def measured(self, window: DriftMeasured, in_a_row: Mapping[str, int], now: float) -> None:
+        """Show a window that was published, and in how many in a row each of its fields has drifted."""
         version = Version(window.model, window.model_version)
         result = "drifted" if any(field.drifted for field in window.fields) else "clean"
         self._metrics.windows.labels(*version, result).inc()
-        before = self._in_a_row.get(version, {})
-        self._in_a_row[version] = {one.field: before.get(one.field, 0) + 1 for one in window.fields if one.drifted}
         self._at[version] = now
         for one in window.fields:
             self._set(version, self._metrics.psi, one.psi, one.field)
             self._set(version, self._metrics.p_value, one.p_adjusted, one.field)
-            self._set(version, self._metrics.in_a_row, self._in_a_row[version].get(one.field, 0), one.field)
+            self._set(version, self._metrics.in_a_row, in_a_row.get(one.field, 0), one.field)
             for kind in ("missing", "unseen", "out_of_range"):
                 self._set(version, self._metrics.rate, getattr(one, f"{kind}_rate"), one.field, kind)
+
+    def restored(self, version: Version, in_a_row: Mapping[str, int], now: float) -> None:
+        """Show what was known of a version before its partitions came here."""
+        self._at[version] = now
+        for field, windows in in_a_row.items():
+            self._set(version, self._metrics.in_a_row, windows, field)
 
     def open(self, windows: dict[Version, tuple[int, datetime]], now: float) -> None:
         """Show the windows that are open, and forget what is long over."""
@@ -145,5 +149,4 @@ class Shown:
     def _forget(self, version: Version) -> None:
         for metric, labels in self._series.pop(version, set()):
             metric.remove(*labels)
-        self._in_a_row.pop(version, None)
         self._at.pop(version, None)

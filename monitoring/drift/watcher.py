@@ -19,6 +19,7 @@ from machine_learning_engineering.kafka import Fetch, client_options, consumer_o
 from machine_learning_engineering.references import References
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
+from monitoring.consuming import records
 from monitoring.drift.batch import read_batch
 from monitoring.drift.insisting import Insistence
 from monitoring.drift.measurement import detected, measure
@@ -59,7 +60,7 @@ class Watcher:
         self._metrics = metrics
         self._shown = Shown(metrics, 2 * settings.watcher_window_seconds)
         self._windows = Windows(references, limits(settings))
-        self._waiting: list[DriftMeasured] = []
+        self._waiting: list[tuple[DriftMeasured, dict[str, int]]] = []
         self._logs = topic_name(settings, LOGS)
         options = {
             **consumer_options(settings, WATCHER),
@@ -133,21 +134,18 @@ class Watcher:
     def _read(self, messages: list[Message]) -> list[Message]:
         """The records to count: not those that were fetched before a rebalance took their partition away, nor those
         that are fetched again after it."""
-        found = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                number, offset = message.partition(), message.offset()
-                if number in self._owned and offset >= self._windows.next_offsets.get(number, 0):
-                    found.append(message)
-            elif error.fatal():
-                raise KafkaException(error)
-            else:
-                say("watcher", "consumer-error", error=error.str())
-        return found
+        return [
+            message
+            for message in records(messages, "watcher")
+            if (number := message.partition()) in self._owned
+            and message.offset() >= self._windows.next_offsets.get(number, 0)
+        ]
 
-    def _measure(self, window: Closed) -> DriftMeasured:
-        return measure(window, significance=self._settings.watcher_significance, min_psi=self._settings.watcher_min_psi)
+    def _measure(self, window: Closed) -> tuple[DriftMeasured, dict[str, int]]:
+        """The measurement of a window, and in how many in a row its fields have drifted."""
+        settings = self._settings
+        measured = measure(window, significance=settings.watcher_significance, min_psi=settings.watcher_min_psi)
+        return measured, self._windows.conclude(window, measured)
 
     # Publishing
 
@@ -158,7 +156,7 @@ class Watcher:
             return
         try:
             self._producer.begin_transaction()
-            for measured in self._waiting:
+            for measured, _ in self._waiting:
                 self._publish(measured)
             for partition in changed:
                 self._producer.produce(
@@ -175,8 +173,8 @@ class Watcher:
             return
         self._refused_since = None
         self._windows.changed.clear()
-        for measured in self._waiting:
-            self._shown.measured(measured, time())
+        for measured, in_a_row in self._waiting:
+            self._shown.measured(measured, in_a_row, time())
             drifted = [field.field for field in measured.fields if field.drifted]
             if drifted:
                 say("watcher", "drift-detected", model=measured.model, version=measured.model_version, fields=drifted)
@@ -218,6 +216,8 @@ class Watcher:
             ]
         )
         self._owned = {p.partition for p in partitions}
+        for version, streak in self._windows.streaks().items():
+            self._shown.restored(version, streak.windows, time())
         self._metrics.partitions.set(len(partitions))
 
     def _restore(self, partition: int, committed: int, until: float) -> None:

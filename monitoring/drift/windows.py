@@ -13,11 +13,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from machine_learning_engineering.events import DriftMeasured
 from machine_learning_engineering.packed_counts import Packed, pack, unpack
 from machine_learning_engineering.profile import Profile, merge, observe
 from machine_learning_engineering.references import Reference
 from monitoring.drift.batch import Batch, Row, Version, objects
 from monitoring.drift.budget import Budget, within
+from monitoring.drift.streaks import Streak, Streaks
 
 DISCARDED_AFTER = 24
 """A window that has not enough rows after so many periods is given up."""
@@ -66,11 +68,15 @@ class KeptPart(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """All that is known of a partition's records before `next_offset` and not measured yet."""
+    """All that is known of a partition's records before `next_offset` and not measured yet.
+
+    `streaks` are those of the versions that had rows in the partition.
+    """
 
     next_offset: int
     parts: list[KeptPart]
     budgets: list[tuple[str, str, Budget]]
+    streaks: list[tuple[str, str, Streak]] = []
 
 
 class Closed(NamedTuple):
@@ -84,6 +90,7 @@ class Closed(NamedTuple):
     end: datetime
     rows: int
     closed_by: Literal["count", "time"]
+    partitions: frozenset[int]
 
 
 class HasReferences(Protocol):
@@ -106,6 +113,7 @@ class Windows:
         self._parts: dict[int, dict[Version, Part]] = {}
         self._budgets: dict[int, dict[Version, Budget]] = {}
         self._next_offsets: dict[int, int] = {}
+        self._streaks = Streaks()
         self.changed: set[int] = set()
         self.tally: Counter[str] = Counter()
 
@@ -127,12 +135,14 @@ class Windows:
             for version, part in self._parts.get(partition, {}).items()
         ]
         budgets = [(*version, budget) for version, budget in self._budgets.get(partition, {}).items()]
-        return State(self._next_offsets[partition], parts, budgets)
+        return State(self._next_offsets[partition], parts, budgets, self._streaks.of_partition(partition))
 
     def restore(self, partition: int, state: State) -> None:
         """Go on from a state. Parts that were counted in bins which are no more are discarded."""
         self._next_offsets[partition] = state.next_offset
         self._budgets[partition] = {Version(model, version): budget for model, version, budget in state.budgets}
+        # Of versions that are gone from the registry there will be no further window.
+        self._streaks.restore(partition, [one for one in state.streaks if self._references.get(one[0], one[1])])
         for kept in state.parts:
             reference = self._references.get(kept.model, kept.version)
             try:
@@ -146,11 +156,16 @@ class Windows:
             part = Part(kept.digest, kept.first_offset, kept.rows, kept.start, kept.end, counts, set(kept.redacted))
             self._parts.setdefault(partition, {})[Version(kept.model, kept.version)] = part
 
+    def streaks(self) -> dict[Version, Streak]:
+        """In how many windows in a row, up to the last one, the fields of each version have drifted."""
+        return self._streaks.newest()
+
     def forget(self) -> None:
         """Drop everything: the partitions are no longer ours."""
         self._parts.clear()
         self._budgets.clear()
         self._next_offsets.clear()
+        self._streaks.forget()
         self.changed.clear()
 
     @property
@@ -192,6 +207,15 @@ class Windows:
                 self._take(version)
         return closed
 
+    def conclude(self, window: Closed, measured: DriftMeasured) -> dict[str, int]:
+        """Take note of what a closed window gave; windows in a row by field that drifted.
+
+        Every partition that knows of the version is told, so that none brings an older streak to its next owner.
+        """
+        holders = window.partitions | self._streaks.holders(window.version)
+        self.changed |= holders
+        return self._streaks.extend(measured, holders)
+
     def _add(self, partition: int, version: Version, run: list[Row]) -> Iterator[Closed]:
         reference = self._references.get(*version)
         if reference is None:
@@ -218,7 +242,8 @@ class Windows:
         """How many of the next rows still belong to the open window, and what closes it after them, if anything."""
         rows, start = self.open().get(version, (0, times[0]))
         room = max(0, self._limits.records - rows)
-        for index, time in enumerate(times[: room + 1]):
+        # Not the row behind a full window: whether it has come already must not decide what closes it.
+        for index, time in enumerate(times[:room]):
             if time - start >= self._limits.period and rows + index >= self._limits.least:
                 return index, "time"
         return (room, "count") if room <= len(times) else (len(times), None)
@@ -256,6 +281,7 @@ class Windows:
             end=max(part.end for part in parts.values()),
             rows=sum(part.rows for part in parts.values()),
             closed_by=closed_by,
+            partitions=frozenset(parts),
         )
 
     def _take(self, version: Version) -> dict[int, Part]:

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException
 
-from monitoring.labels.join import FAILURES
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.labels.waiting import WaitingLabels
+from monitoring.outages import FAILURES
 from monitoring.process import say
 
 EVERY_SECONDS = 2.0

@@ -8,14 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from elasticsearch import ApiError, TransportError
-
-from monitoring import search
 from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, latest
 from monitoring.labels.store import Logged, Written
+from monitoring.outages import FAILURES, cause_of
 
 EARLY = "early"
-FAILURES = (ApiError, TransportError, search.StrangeAnswerError)
 # What is done to several documents of one request is told by the first of these that was done to any.
 _ORDER = ("joined", "replaced", REJECTED, "repeated", "superseded", EARLY)
 # Other errors with status 400 are about the index or the cluster, and pass.
@@ -163,11 +160,6 @@ class Join:
                     else:
                         wanted.append((present, report))
         return [min(results, key=lambda one: _ORDER.index(one.result)) for results in done.values()]
-
-
-def cause_of(error: Exception) -> str:
-    """The HTTP status, or the kind of error."""
-    return str(error.meta.status) if isinstance(error, ApiError) else type(error).__name__
 
 
 def _is_change(result: str) -> bool:

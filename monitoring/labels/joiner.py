@@ -4,22 +4,20 @@ Offsets are committed only when each label before them is in the log, among the 
 letters. Killed at any moment, it reads some labels again, which changes nothing.
 """
 
-import random
 import threading
-from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
-from elasticsearch import ApiError
+from confluent_kafka import Consumer, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.settings import Settings, shown
 from machine_learning_engineering.topics import LABELS
 from monitoring import search
+from monitoring.consuming import commit, records
 from monitoring.dead_letters import DeadLetterWriter
 from monitoring.groups import JOINER
 from monitoring.labels.gauges import Gauges
-from monitoring.labels.join import FAILURES, Interrupted, Join, cause_of
+from monitoring.labels.join import Interrupted, Join
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.labels.quality import Judge, Publisher, Quality
 from monitoring.labels.reports import STAGE
@@ -27,12 +25,13 @@ from monitoring.labels.settling import Settling
 from monitoring.labels.store import LabelStore
 from monitoring.labels.waiting import WaitingLabels
 from monitoring.metrics import Children
+from monitoring.outages import prepare, wait_before
 from monitoring.process import say, serve_metrics, until_signalled
 
 LINGER = 0.25
 """Seconds that a batch waits for further labels."""
-FIRST_WAIT = 0.2
-LONGEST_WAIT = 10.0
+MEASURE_SECONDS = 10.0
+"""So long a measurement that is under way is waited for when the process is to end."""
 _PIECE = 200
 
 
@@ -77,13 +76,13 @@ class Reader:
         Raises:
             KafkaException: an error that retrying does not mend.
         """
-        messages, size = self._sound(self._early), 0
+        messages, size = records(self._early, "joiner"), 0
         self._early = []
         room = self._settings.joiner_batch_records - len(messages)
         timeout = 0.0 if messages else LINGER
         while room > 0 and size < self._settings.indexer_batch_bytes:
             generation = self.generation
-            piece = self._sound(self._fetch.consume(min(room, _PIECE), timeout))
+            piece = records(self._fetch.consume(min(room, _PIECE), timeout), "joiner")
             if self.generation != generation:
                 # What was read before belongs to somebody else now.
                 messages.clear()
@@ -104,23 +103,14 @@ class Reader:
         for message in messages:
             place = message.topic(), message.partition()
             self._uncommitted[place] = max(message.offset() + 1, self._uncommitted.get(place, 0))
-        if not self._uncommitted:
-            return
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in self._uncommitted.items()]
-        try:
-            self.consumer.commit(offsets=offsets, asynchronous=False)
-        except KafkaException as error:
-            if error.args[0].fatal():
-                raise
-            say("joiner", "commit-failed", error=error.args[0].str())
-            return
-        self.committed.update(self._uncommitted)
-        self._uncommitted.clear()
+        if self._uncommitted and commit(self.consumer, self._uncommitted, "joiner"):
+            self.committed.update(self._uncommitted)
+            self._uncommitted.clear()
 
     def wait(self, attempt: int, cause: str, labels: int) -> None:
         """See `join.Patience`: partitions are paused meanwhile, and the consumer stays in its group."""
         self._retries(cause).inc()
-        seconds = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0)
+        seconds = wait_before(attempt)
         if attempt in (0, 5) or attempt % 30 == 29:
             say("joiner", "retrying", cause=cause, attempt=attempt + 1, labels=labels, wait_seconds=round(seconds, 2))
         if self._stopping.is_set():
@@ -133,18 +123,6 @@ class Reader:
         if self.generation != self._generation_of_batch or self._stopping.is_set():
             raise Interrupted
         self.consumer.resume(paused)
-
-    def _sound(self, messages: list[Message]) -> list[Message]:
-        found = []
-        for message in messages:
-            error = message.error()
-            if error is None:
-                found.append(message)
-            elif error.fatal():
-                raise KafkaException(error)
-            else:
-                say("joiner", "consumer-error", error=error.str())
-        return found
 
     # Rebalancing is eager: all partitions are revoked, and some are assigned afterwards, from what is committed.
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -212,11 +190,11 @@ def run(settings: Settings, judge: Judge | None = None) -> None:
     """
     registry = CollectorRegistry()
     metrics = JoinerMetrics(registry)
-    client = search.connect(settings)
     with (
         until_signalled() as stopping,
         serve_metrics(registry, settings.metrics_host, settings.joiner_metrics_port) as url,
     ):
+        client = search.connect(settings, stopping=stopping)
         search_url = shown(settings.elasticsearch_url)
         say("joiner", "started", metrics=url, kafka=settings.kafka_bootstrap_servers, search=search_url)
         store = LabelStore(client, settings)
@@ -232,7 +210,7 @@ def run(settings: Settings, judge: Judge | None = None) -> None:
         finally:
             stopping.set()
             if measuring is not None:
-                measuring.join(10.0)
+                measuring.join(MEASURE_SECONDS)
             client.close()
         say("joiner", "stopped")
 
@@ -263,19 +241,9 @@ def _joiner(
 
 
 def _prepare(settings: Settings, store: LabelStore, waiting: WaitingLabels, stopping: threading.Event) -> None:
-    """Put templates and topics in place, however long broker and search node take to come up."""
-    attempt = 0
-    while not stopping.is_set():
-        try:
-            store.prepare()
-            waiting.prepare()
-            create_topics(settings)
-            return
-        except (*FAILURES, KafkaException, TimeoutError) as error:
-            if isinstance(error, ApiError) and error.meta.status < 500 and error.meta.status != 429:
-                raise
-            cause: Any = cause_of(error) if isinstance(error, FAILURES) else str(error)
-        if attempt % 10 == 0:
-            say("joiner", "waiting", cause=cause)
-        stopping.wait(min(LONGEST_WAIT, 0.5 * 2 ** min(attempt, 16)) * random.uniform(0.5, 1.0))
-        attempt += 1
+    def steps() -> None:
+        store.prepare()
+        waiting.prepare()
+        create_topics(settings)
+
+    prepare("joiner", steps, stopping)

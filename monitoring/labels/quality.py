@@ -13,9 +13,9 @@ from machine_learning_engineering.events import LiveMetric, QualityMeasured, enc
 from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import MEASUREMENTS
-from monitoring.labels.join import FAILURES, cause_of
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.labels.store import Version
+from monitoring.outages import FAILURES, cause_of
 from monitoring.process import say
 
 MAX_VERSIONS = 50
