@@ -15,9 +15,9 @@ from machine_learning_engineering.redaction import holds_tokens
 
 
 class Labelled(NamedTuple):
-    """A row of the log with its true answer; `example` is what can be trained on."""
+    """An answer of the log with the true one; `example` is what can be trained on: None if features are redacted."""
 
-    example: Example
+    example: Example | None
     prediction: Any
     label: Any
 
@@ -25,8 +25,9 @@ class Labelled(NamedTuple):
 class LiveRows(NamedTuple):
     """Decoded rows and their answers, oldest first, and the labelled ones.
 
-    `skipped` counts what could not be used: failed predictions, rows with hashed values, rows that no longer fit the
-    model's schema, and labels that are none. `unmatched` is the number of given labels whose request is not among the
+    `skipped` counts what could not be used: failed predictions, rows that no longer fit the model's schema, and labels
+    that are none. Rows with redacted features are counted there too: of those the answer and the label alone are used.
+    `unmatched` is the number of given labels whose request is not among the
     rows read.
     """
 
@@ -67,23 +68,24 @@ def read(
         if record.outcome != "completed" or record.prediction is UNSET:
             skipped["failed"] += 1
             continue
-        if holds_tokens(record.features):
-            skipped["redacted"] += 1
-            continue
+        redacted = bool(record.redacted) or holds_tokens(record.features)
         try:
-            row = model.decode(record.features)
+            row = None if redacted else model.decode(record.features)
             prediction = msgspec.json.decode(record.prediction, type=model.Prediction)
         except (InvalidFeatures, msgspec.MsgspecError):
             skipped["unreadable"] += 1
             continue
-        newest.append((record.created_at, row, prediction))
+        if redacted:
+            skipped["redacted"] += 1
+        else:
+            newest.append((record.created_at, row, prediction))
         try:
             label = _label(model, record, labels or {})
         except (msgspec.MsgspecError, UnicodeDecodeError):
             skipped["bad label"] += 1
             continue
         if label is not UNSET:
-            example = Example(msgspec.json.decode(record.features), label)
+            example = None if redacted else Example(msgspec.json.decode(record.features), label)
             labelled.append(Labelled(example, prediction, label))
     return LiveRows(
         rows=[row for _, row, _ in newest],

@@ -43,7 +43,7 @@ Report = Callable[[str], None]
 
 
 class Evidence(Struct, frozen=True):
-    """What the log said: rows of the champion between `first` and `last`, the labelled ones, and those of no use.
+    """What the log said: rows of the champion between `first` and `last`, labelled answers, and what is of no use.
 
     `metric` is tested if enough rows have a label; `drift` is always reported if there are enough rows.
     """
@@ -118,7 +118,8 @@ def trigger_retraining(
     try:
         live = steps.look(log, labels, min_psi=min_psi, most_rows=most_rows, since=since, until=until)
         if steps.decision.outcome == "due":
-            fresh = [one.example for one in live.labelled] if examples is None else examples
+            logged = [one.example for one in live.labelled if one.example is not None]
+            fresh = logged if examples is None else examples
             if len(fresh) < min_labelled:
                 steps.decide(
                     reason=f"{steps.decision.reason}; there are {len(fresh)} fresh labelled rows to train on, "

@@ -39,11 +39,12 @@ def example(line: Mapping[str, str]) -> Example:
 
     Raises:
         ValueError: a cell is no number, or nobody knows whether the passenger survived.
+        KeyError: there is no column ``Survived``. Any other may be missing: the schema knows which features must not.
     """
     features: dict[str, Any] = {}
     for column, (name, convert) in _COLUMNS.items():
         try:
-            features[name] = convert(line[column]) if line[column] else None
+            features[name] = convert(line[column]) if line.get(column) else None
         except ValueError as error:
             raise ValueError(f"column {column}: {error}") from error
     if line["Survived"] not in ("0", "1"):

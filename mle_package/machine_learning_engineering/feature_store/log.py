@@ -14,6 +14,7 @@ from machine_learning_engineering.feature_store import FeatureRow, FeatureStore,
 from machine_learning_engineering.json_values import value_of_cell
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.prediction_log import LoggedPrediction
+from machine_learning_engineering.redaction import holds_tokens
 
 EXAMPLES_FILE = "examples.jsonl"
 _PAGE = 10_000
@@ -37,14 +38,16 @@ class LabelValue(Struct, frozen=True):
 class Built(Struct, frozen=True, kw_only=True):
     """What a build did, in rows.
 
-    `refused` requests do not fit the model's schema (any more), `refused_labels` are no labels of the model, and
-    `unmatched` labels have no request before them. `examples` is how many the file at `path` holds.
+    `refused` requests do not fit the model's schema (any more), `redacted` ones are not in the log as they were sent,
+    `refused_labels` are no labels of the model, and `unmatched` labels have no request before them. `examples` is how
+    many the file at `path` holds.
     """
 
     model: str
     requests: int
     new_requests: int
     refused: int
+    redacted: int
     labels: int
     new_labels: int
     refused_labels: int
@@ -96,7 +99,7 @@ class Intake:
     """
 
     def __init__(self, store: FeatureStore, model_class: type[MLEModel]) -> None:
-        self.requests = self.new_requests = self.refused = 0
+        self.requests = self.new_requests = self.refused = self.redacted = 0
         self.labels = self.new_labels = self.refused_labels = 0
         self._store = store
         self._model = model_class
@@ -104,9 +107,16 @@ class Intake:
         self._requests: list[FeatureRow[Any]] = []
         self._labels: list[FeatureRow[LabelValue]] = []
 
-    def add_request(self, request_id: str, at: datetime, features: Raw) -> None:
-        """A request and its features, as they were sent; what does not fit the model's schema is counted as refused."""
+    def add_request(self, request_id: str, at: datetime, features: Raw, *, redacted: bool = False) -> None:
+        """A request and its features; what does not fit the model's schema is counted as refused.
+
+        Args:
+            redacted: whether the features are others than those that were sent. A model must not learn from them.
+        """
         self.requests += 1
+        if redacted or holds_tokens(features):
+            self.redacted += 1
+            return
         try:
             decoded = msgspec.json.decode(features, type=self._model.Features)
             row = FeatureRow(request_id, at.astimezone(UTC), _storable(decoded))
@@ -158,6 +168,7 @@ class Intake:
             requests=self.requests,
             new_requests=self.new_requests,
             refused=self.refused,
+            redacted=self.redacted,
             labels=self.labels,
             new_labels=self.new_labels,
             refused_labels=self.refused_labels,
@@ -196,7 +207,7 @@ def build(
     for record in records:
         if record.model != model_class.name:
             continue
-        intake.add_request(record.request_id, record.created_at, record.features)
+        intake.add_request(record.request_id, record.created_at, record.features, redacted=bool(record.redacted))
         if isinstance(record.label, Raw):
             intake.add_label(record.request_id, record.created_at, msgspec.json.decode(record.label))
     for label in labels:

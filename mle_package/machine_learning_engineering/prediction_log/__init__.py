@@ -45,7 +45,8 @@ class LoggedPrediction(Struct, frozen=True, kw_only=True):
     `features`, `prediction` and `label` are JSON values. `score_seconds` is the time of the predict call that the row
     was in, and `batch_size` the number of rows in it (0 where the features were refused). `prediction` is set where
     the outcome is "completed", `error` where it is "failed", `label` once it is known. `created_at` is when the request
-    was accepted, and `model_version` is empty where no model of that name was served.
+    was accepted, and `model_version` is empty where no model of that name was served. `redacted` names the features
+    that the stream's log does not hold as they were sent, ``*`` all of them.
     """
 
     request_id: RequestId
@@ -59,6 +60,7 @@ class LoggedPrediction(Struct, frozen=True, kw_only=True):
     prediction: Raw | UnsetType = UNSET
     error: Error | UnsetType = UNSET
     label: Raw | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
 
 
 class PredictionLog(Protocol):

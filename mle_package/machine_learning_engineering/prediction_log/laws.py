@@ -27,7 +27,7 @@ def what_is_appended_is_read_again(open_log: OpenLog) -> str | None:
     model = fresh()
     with open_log() as log:
         refused = failed(f"{model}-2", model, at=START + _MINUTE, error=Error("prediction-error", "no"), batch_size=3)
-        completed = example(f"{model}-1", model)
+        completed = example(f"{model}-1", model, redacted=["name", "ticket"])
         return differs("append", log.append([completed, refused]), 2) or differs(
             "read", plain(log.read(model)), plain([completed, refused])
         )

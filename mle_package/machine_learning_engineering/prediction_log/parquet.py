@@ -20,7 +20,8 @@ def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
     """Write records to a parquet file, which appears whole or not at all; how many there were.
 
     Columns: request_id, model, model_version, outcome, created_at (UTC, microseconds), score_seconds, batch_size,
-    error_type, error_message, and as JSON texts features, prediction and label; null for what is not set.
+    error_type, error_message, redacted (a list of names), and as JSON texts features, prediction and label; null for
+    what is not set.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -32,6 +33,7 @@ def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
         [(name, pa.string()) for name in names]
         + [("created_at", pa.timestamp("us", "UTC")), ("score_seconds", pa.float64()), ("batch_size", pa.int64())]
         + [(name, pa.string()) for name in last]
+        + [("redacted", pa.list_(pa.string()))]
     )
     partial = path.with_name(f".partial-{path.name}")
     remaining, count = iter(records), 0
@@ -63,4 +65,5 @@ def _flat(record: "LoggedPrediction") -> dict[str, Any]:
         "label": None if record.label is UNSET else bytes(record.label).decode(),
         "error_type": error and error.type,
         "error_message": error and error.message,
+        "redacted": None if record.redacted is UNSET else record.redacted,
     }

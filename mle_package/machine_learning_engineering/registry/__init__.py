@@ -143,12 +143,17 @@ class Registry:
 
         Raises:
             ModelNotFound: no such model, version or alias.
+            CorruptModel: an alias is asked for, and they can't be read.
             RegistryError: the text names nothing.
         """
         name, wanted = parse(uri, default)
         versions = self.versions(name)
+        if versions and wanted == LATEST:
+            wanted = versions[-1]
+        if wanted in versions:  # No alias is named like a version: one can be promoted if the aliases are damaged.
+            return name, wanted
         aliases = self.aliases(name)
-        version = aliases.get(wanted, versions[-1] if versions and wanted == LATEST else wanted)
+        version = aliases.get(wanted, wanted)
         if version not in versions:
             known = ", ".join([*versions, *sorted(aliases)]) or "none"
             raise ModelNotFound(

@@ -56,7 +56,9 @@ def manifest(folder: Path, version: str) -> Manifest:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise CorruptModel(f"the manifest of model `{name}` {version} can't be read: {error}") from error
+        raise CorruptModel(
+            f"the manifest of model `{name}` {version} can't be read ({error}): restore {path}, or move its folder away"
+        ) from error
     if (found.name, found.version) != (name, version):
         raise CorruptModel(f"{path} belongs to model `{found.name}` {found.version}, not to `{name}` {version}")
     return found

@@ -1,59 +1,54 @@
 """Where a training's examples come from: the model's own dataset, files, folders of files, or the prediction log.
 
-Nothing is judged here: an example is carried on as JSON texts, with the place where it was found, so that whatever is
-wrong with it can be told with its file and line.
+What is in a dataset or a file is not judged here: an example is carried on as JSON texts, with the place where it was
+found, so that whatever is wrong with it can be told with its file and line.
 """
 
 import csv
 import hashlib
 import io
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct, inspect
+from msgspec import inspect
 
 from machine_learning_engineering import durable
-from machine_learning_engineering.json_values import kinds, value_of_cell
+from machine_learning_engineering.json_values import kinds
 from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.redaction import holds_tokens
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training.logged import (
+    label_of_cell,
+    labels_of_file,
+    of_log,
+    of_log_file,
+    value_of_kind,
+)
+from machine_learning_engineering.training.records import Record, Source, SourceUnreadable
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import PredictionLog
+
+__all__ = [
+    "DATASET",
+    "LOG",
+    "Found",
+    "Record",
+    "Source",
+    "SourceUnreadable",
+    "collect",
+    "digest_of",
+    "example_of_line",
+    "labels_of_file",
+]
 
 DATASET = "dataset"
 LOG = "log"
 GIVEN = "examples"
 # What a stored layer has beside an example's own fields.
 LAYER_FIELDS = ("record", "source", "group")
-
-
-class SourceUnreadable(ValueError):
-    """A source holds no examples that can be read; the message names it and the fix."""
-
-
-class Record(NamedTuple):
-    """One example as it was found: `features` and `label` are JSON texts, `number` counts from 1 within `source`."""
-
-    source: str
-    number: int
-    features: bytes
-    label: bytes
-    group: str | None
-
-
-class Source(Struct, frozen=True):
-    """One file, dataset or log that was read. `kept` is where the raw file is kept, empty if there is none.
-
-    `sha256` is the digest of the raw file; where there is none, of the records.
-    """
-
-    name: str
-    sha256: str
-    rows: int
-    kept: str = ""
 
 
 class Found(NamedTuple):
@@ -94,9 +89,13 @@ def collect(
             if model_class.dataset_sha256:
                 found[-1] = msgspec.structs.replace(found[-1], sha256=model_class.dataset_sha256)
         elif (name := source.partition(":")[0]) in (logs or {}):
-            _add(records, found, source, _of_log(model_class, (logs or {})[name], source))
+            aside: Counter[str] = Counter()
+            _add(records, found, source, of_log(model_class, (logs or {})[name], source, aside))
+            found[-1] = msgspec.structs.replace(found[-1], set_aside=dict(aside))
         elif name == LOG:
-            _add(records, found, source, _of_log_file(model_class, settings.prediction_log, source))
+            aside = Counter()
+            _add(records, found, source, of_log_file(model_class, settings.prediction_log, source, aside))
+            found[-1] = msgspec.structs.replace(found[-1], set_aside=dict(aside))
         else:
             for path in _files(Path(source)):
                 content = path.read_bytes()
@@ -125,18 +124,10 @@ def example_of_line(model_class: type[MLEModel], line: Mapping[str, str]) -> Exa
     for name, cell in line.items():
         if name == model_class.label_name or (name in LAYER_FIELDS and name not in types) or cell == "":
             continue
-        features[name] = _value(cell, kinds(inspect.type_info(types.get(name, Any))))
+        features[name] = value_of_kind(cell, kinds(inspect.type_info(types.get(name, Any))))
     if not (label := line.get(model_class.label_name, "")):
         raise SourceUnreadable(f"there is no label in the column `{model_class.label_name}`")
-    value = _value(label, kinds(inspect.type_info(model_class.Label)))
-    if isinstance(value, int | str) and kinds(inspect.type_info(model_class.Label)) == {"bool"}:
-        value = {"0": False, "1": True, "false": False, "true": True}.get(label.lower(), value)
-    return Example(features, value, line.get("group") or None)
-
-
-def _value(cell: str, accepted: set[str]) -> Any:
-    # What is no JSON value the schema refuses, by the name of its field.
-    return cell if "text" in accepted else value_of_cell(cell)
+    return Example(features, label_of_cell(model_class, label), line.get("group") or None)
 
 
 def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[Record]) -> None:
@@ -161,7 +152,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
     if not files:
-        raise SourceUnreadable(f"the folder {path} holds no files")
+        raise SourceUnreadable(f"the folder {path} holds no files (folders within it are not read)")
     return files
 
 
@@ -200,7 +191,9 @@ def _csv(model_class: type[MLEModel], content: bytes) -> Numbered:
             yield reader.line_num, model_class.example_of_line(line)
     except csv.Error as error:  # Raised before the line is counted.
         raise _BadLine(reader.line_num + 1, error) from error
-    except (ValueError, KeyError) as error:
+    except KeyError as error:
+        raise _BadLine(reader.line_num, ValueError(f"there is no column {error}")) from error
+    except ValueError as error:
         raise _BadLine(reader.line_num, error) from error
 
 
@@ -249,56 +242,3 @@ _READERS: dict[str, Callable[[type[MLEModel], bytes], Numbered]] = {
     ".ndjson": _jsonl,
     ".parquet": _parquet,
 }
-
-
-def _of_log_file(model_class: type[MLEModel], path: Path, source: str) -> Iterator[Record]:
-    from machine_learning_engineering.prediction_log import PredictionLogError, SqlitePredictionLog
-
-    if not path.exists():
-        raise SourceUnreadable(f"there is no prediction log at {path}")
-    try:
-        with SqlitePredictionLog(path) as log:
-            yield from _of_log(model_class, log, source)
-    except PredictionLogError as error:
-        raise SourceUnreadable(str(error)) from error
-
-
-def _of_log(model_class: type[MLEModel], log: "PredictionLog", source: str) -> Iterator[Record]:
-    """The requests that have a label, in the log or in the file of labels."""
-    from machine_learning_engineering.prediction_log import PredictionLogError
-
-    name, _, file = source.partition(":")
-    labels = labels_of_file(Path(file)) if file else {}
-    number = 0
-    try:
-        for logged in log.read(model_class.name):
-            label = labels.get(logged.request_id, logged.label)
-            if isinstance(label, Raw):
-                if holds_tokens(logged.features):
-                    raise SourceUnreadable(
-                        f"request {logged.request_id!r} has hashed features in the prediction log: a model that is "
-                        "trained on them can't read real ones; train on the data where it comes from"
-                    )
-                number += 1
-                yield Record(source, number, bytes(logged.features), bytes(label), None)
-    except PredictionLogError as error:
-        raise SourceUnreadable(str(error)) from error
-    if not number:
-        raise SourceUnreadable(
-            f"no request for `{model_class.name}` in the prediction log has a label: give {name}:LABELS_FILE"
-        )
-
-
-def labels_of_file(path: Path) -> dict[str, Raw]:
-    """The JSON text of each label by request id, of a .csv or .jsonl file with the columns request_id and label."""
-    try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".csv":
-            lines: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-            return {line["request_id"]: Raw(msgspec.json.encode(value_of_cell(line["label"]))) for line in lines}
-        lines = (msgspec.json.decode(line, type=dict[str, Any]) for line in content.splitlines() if line.strip())
-        return {line["request_id"]: Raw(msgspec.json.encode(line["label"])) for line in lines}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceUnreadable(
-            f"the labels in {path} can't be read ({error}): it needs request_id and label"
-        ) from error

@@ -1,0 +1,163 @@
+"""The labelled requests of a prediction log, as examples.
+
+Anyone may send a request and report a label. So that one of them does not keep the others from being learned from, what
+is no example is set aside and counted. But a log whose features are redacted by rule is refused as a whole.
+"""
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Raw, inspect
+
+from machine_learning_engineering.features import InvalidFeatures
+from machine_learning_engineering.json_values import kinds, value_of_cell
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.redaction import ALL, holds_tokens
+from machine_learning_engineering.training.records import Record, SourceUnreadable
+
+if TYPE_CHECKING:
+    from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLog
+
+
+def of_log_file(model_class: type[MLEModel], path: Path, source: str, set_aside: Counter[str]) -> Iterator[Record]:
+    """See `of_log`; the log is a SQLite file."""
+    from machine_learning_engineering.prediction_log import PredictionLogError, SqlitePredictionLog
+
+    if not path.exists():
+        raise SourceUnreadable(f"there is no prediction log at {path}")
+    try:
+        with SqlitePredictionLog(path) as log:
+            yield from of_log(model_class, log, source, set_aside)
+    except PredictionLogError as error:
+        raise SourceUnreadable(str(error)) from error
+
+
+def of_log(model_class: type[MLEModel], log: "PredictionLog", source: str, set_aside: Counter[str]) -> Iterator[Record]:
+    """The requests that have a label, in the log or in the file of labels that `source` names.
+
+    Args:
+        set_aside: gets the number of those that are no examples, by reason: "hashed" (a feature looks like the token of
+            a value, but the log does not say that it is redacted), "failed" (and withheld by a rule), "unreadable"
+            (features that the model's schema refuses), "bad label", and "label of no request".
+
+    Raises:
+        SourceUnreadable: the log or the labels can't be read, features are redacted by rule, or there is no example.
+    """
+    from machine_learning_engineering.prediction_log import PredictionLogError
+
+    name, _, file = source.partition(":")
+    labels = labels_of_file(Path(file), model_class) if file else {}
+    model, unmatched = model_class(), len(labels)
+    redacted: Counter[str] = Counter()
+    labelled = number = 0
+    first = ""
+    try:
+        for logged in log.read(model_class.name):
+            unmatched -= logged.request_id in labels
+            label = labels.get(logged.request_id, logged.label)
+            if not isinstance(label, Raw):
+                continue
+            labelled += 1
+            if logged.redacted and logged.outcome == "completed":
+                redacted.update(logged.redacted or ())
+            elif refused := _refusal(model, logged, label):
+                set_aside[refused[0]] += 1
+                first = first or f"request {logged.request_id!r}: {refused[1]}"
+            else:
+                number += 1
+                yield Record(source, number, bytes(logged.features), bytes(label), None)
+    except PredictionLogError as error:
+        raise SourceUnreadable(str(error)) from error
+    if redacted:
+        raise SourceUnreadable(_why_not_redacted(model_class, redacted, labelled))
+    if unmatched:
+        set_aside["label of no request"] = unmatched
+    if not number:
+        raise SourceUnreadable(_why_none(model_class, name, file, len(labels), labelled, set_aside, first))
+
+
+def _refusal(model: MLEModel, logged: "LoggedPrediction", label: Raw) -> tuple[str, str] | None:
+    """Why a labelled request is no example: the reason to count, and in words."""
+    if logged.redacted:
+        return "failed", "it failed, and its features are withheld"
+    if holds_tokens(logged.features):
+        return "hashed", "a feature looks like a hashed value"
+    try:
+        model.decode(logged.features)
+    except InvalidFeatures as error:
+        return "unreadable", str(error)
+    try:
+        answer = msgspec.json.decode(label, type=type(model).Label)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return "bad label", f"label `{model.label_name}`: {error}"
+    if answer is None or (isinstance(answer, float) and not math.isfinite(answer)):
+        return "bad label", f"label `{model.label_name}` is missing"
+    return None
+
+
+def _why_not_redacted(model_class: type[MLEModel], redacted: Mapping[str, int], labelled: int) -> str:
+    names = "all features" if ALL in redacted else ", ".join(f"`{name}`" for name in sorted(redacted))
+    return (
+        f"in {max(redacted.values())} of {labelled} labelled requests the prediction log does not hold {names} as sent "
+        f"(INFLIGHT_LOG_REDACT, or redacted_features of {model_class.__name__}): a model that is trained on them "
+        "can't read real ones; train on the data where it comes from, with -ds FILE"
+    )
+
+
+def _why_none(
+    model_class: type[MLEModel],
+    log: str,
+    file: str,
+    given: int,
+    labelled: int,
+    set_aside: Mapping[str, int],
+    first: str,
+) -> str:
+    if labelled:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in set_aside.items())
+        what = f"no labelled request for `{model_class.name}` in the prediction log can be learned from"
+        return f"{what}: {reasons}; {first}"
+    if file:
+        return f"none of the {given} labels in {file} is of a request for `{model_class.name}` in the prediction log"
+    return f"no request for `{model_class.name}` in the prediction log has a label: give {log}:LABELS_FILE"
+
+
+def labels_of_file(path: Path, model_class: type[MLEModel]) -> dict[str, Raw]:
+    """The JSON text of each label by request id, of a .csv or .jsonl file with the columns request_id and label.
+
+    Raises:
+        SourceUnreadable: the file can't be read or lacks a column.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".csv":
+            lines: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+            found = {line["request_id"]: label_of_cell(model_class, line["label"]) for line in lines}
+        else:
+            lines = (msgspec.json.decode(line, type=dict[str, Any]) for line in content.splitlines() if line.strip())
+            found = {line["request_id"]: line["label"] for line in lines}
+        return {request_id: Raw(msgspec.json.encode(label)) for request_id, label in found.items()}
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        what = f"the column {error} is missing" if isinstance(error, KeyError) else str(error)
+        raise SourceUnreadable(f"the labels in {path} can't be read ({what}): it needs request_id and label") from error
+
+
+def label_of_cell(model_class: type[MLEModel], cell: str | None) -> Any:
+    """The label in a cell of a CSV file, as the kind of value that the model's labels are, if it can be one."""
+    if not cell:
+        return None
+    accepted = kinds(inspect.type_info(model_class.Label))
+    if accepted == {"bool"}:
+        return {"0": False, "1": True, "false": False, "true": True}.get(cell.lower(), value_of_cell(cell))
+    return value_of_kind(cell, accepted)
+
+
+def value_of_kind(cell: str, accepted: set[str]) -> Any:
+    """What a cell holds. What is no JSON value the schema refuses, by the name of its field."""
+    return cell if "text" in accepted else value_of_cell(cell)
