@@ -15,6 +15,7 @@ from inflight.commands import (
     monitoring,
     redact,
     replay,
+    results,
     retrain,
     schemas,
     stack,
@@ -39,6 +40,7 @@ retrain.register(app)
 models.register(app)
 features.register(app)
 replay.register(app)
+results.register(app)
 dlq.register(app)
 schemas.register(app)
 worker.register(app)

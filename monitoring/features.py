@@ -21,6 +21,7 @@ from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.topics import LABELS, LOGS
 from monitoring.consuming import commit, records
+from monitoring.outages import TOPIC_SECONDS, prepare
 from monitoring.process import say, until_signalled
 
 GROUP = "inflight-features"
@@ -139,16 +140,15 @@ def _value(raw: msgspec.Raw) -> Any:
 
 
 def run(settings: Settings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> Followed:
-    """Follow the stream until SIGTERM or SIGINT.
+    """Follow the stream until SIGTERM or SIGINT, however long the broker takes to come up.
 
     Raises:
         FeatureStoreError: the store can't be read or written.
         KafkaException: Kafka refuses for good.
-        TimeoutError: the topics got no leader.
     """
     home = settings.home / "features"
     with until_signalled() as stopping, FeatureStore(home) as store:
-        create_topics(settings)
+        prepare("features", lambda: create_topics(settings, TOPIC_SECONDS), stopping)
         follower = Follower(settings, store, classes, home / "examples", every=every)
         say("features", "started", models=sorted(classes), kafka=settings.kafka_bootstrap_servers, store=str(home))
         follower.run(stopping)

@@ -22,7 +22,7 @@ from monitoring.delivery import Delivery
 from monitoring.flight import Flight
 from monitoring.groups import INDEXER
 from monitoring.metrics import Children, IndexerMetrics
-from monitoring.outages import prepare
+from monitoring.outages import TOPIC_SECONDS, prepare
 from monitoring.process import say, serve_metrics, until_signalled
 from monitoring.projections import PROJECTIONS
 from monitoring.retention import Retention
@@ -255,6 +255,6 @@ def _prepare(settings: Settings, client: Any, stopping: threading.Event) -> None
     def steps() -> None:
         search.put_templates(client, settings)
         search.create_first_indices(client, datetime.now(UTC))
-        create_topics(settings)
+        create_topics(settings, TOPIC_SECONDS)
 
     prepare("indexer", steps, stopping)

@@ -14,10 +14,14 @@ FAILURES = (ApiError, TransportError, search.StrangeAnswerError)
 """What a call to the search node raises: a refusal, no answer, or an answer of something else."""
 FIRST_WAIT = 0.2
 LONGEST_WAIT = 10.0
+TOPIC_SECONDS = 5.0
+"""So long an attempt to create the topics may take: a process that is to end while the broker is away waits for it."""
 
 
 def cause_of(error: Exception) -> str:
-    """The HTTP status, or the kind of error."""
+    """The HTTP status, what the Kafka client says, or the kind of error."""
+    if isinstance(error, KafkaException):
+        return str(error.args[0].str())
     return str(error.meta.status) if isinstance(error, ApiError) else type(error).__name__
 
 
@@ -44,7 +48,7 @@ def prepare(process: str, steps: Callable[[], object], stopping: threading.Event
         except (*FAILURES, KafkaException, TimeoutError) as error:
             if isinstance(error, ApiError) and error.meta.status < 500 and error.meta.status != 429:
                 raise
-            cause = cause_of(error) if isinstance(error, FAILURES) else str(error)
+            cause = str(error) if isinstance(error, TimeoutError) else cause_of(error)
         if attempt % 10 == 0:
             say(process, "waiting", cause=cause)
         stopping.wait(wait_before(attempt))

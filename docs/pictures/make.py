@@ -54,7 +54,7 @@ PARTS: list[tuple[str, float, float, list[Shift]]] = [
 ]
 """Dataset, and from when to when it is replayed, in shares of the run; at last the diamonds are heavier."""
 PROMOTION_AT = 0.5
-WARM_UP = 5.0
+WARM_UP = 15.0
 """Seconds at the beginning that are not drawn: the worker's first answers are slow."""
 LABEL_DELAY = 25.0
 """Seconds from the first request to the first label."""

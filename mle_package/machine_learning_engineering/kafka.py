@@ -159,10 +159,13 @@ def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[i
         consumer.close()
 
 
-def read_to_end(settings: Settings, topic: str, timeout: float = 30.0) -> Iterator[Message]:
+def read_to_end(
+    settings: Settings, topic: str, timeout: float = 30.0, *, newest: int | None = None
+) -> Iterator[Message]:
     """Every record of a topic from its first up to the end that it has now, without joining a group.
 
     Args:
+        newest: begin so many offsets before the end of each partition.
         timeout: seconds without any record after which the broker counts as unreachable.
 
     Raises:
@@ -172,8 +175,10 @@ def read_to_end(settings: Settings, topic: str, timeout: float = 30.0) -> Iterat
     consumer = Consumer(options)
     try:
         name = topic_name(settings, topic)
-        ends = {p: high for p, (low, high) in _watermarks(consumer, name, timeout).items() if high > low}
-        consumer.assign([TopicPartition(name, partition, 0) for partition in ends])
+        found = {p: marks for p, marks in _watermarks(consumer, name, timeout).items() if marks[1] > marks[0]}
+        ends = {partition: high for partition, (_, high) in found.items()}
+        starts = {p: low if newest is None else max(low, high - newest) for p, (low, high) in found.items()}
+        consumer.assign([TopicPartition(name, partition, start) for partition, start in starts.items()])
         while ends:
             # It waits for all or the time-out: so for many a little, and then for one.
             messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1, timeout=timeout)

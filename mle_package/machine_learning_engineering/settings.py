@@ -128,6 +128,9 @@ class Settings(BaseSettings):
     """The file that tells of every training; ``training-log.jsonl`` in the home by default."""
     train_n_models: Annotated[int, Field(gt=0)] | None = None
     """At most so many configurations of estimators are tried in a training; each model's own numbers by default."""
+    train_threads: Annotated[int, Field(gt=0)] = 1
+    """Threads of OpenMP and BLAS while candidates are compared. More help only on cores that nobody else uses: on busy
+    ones they wait for each other."""
 
     @property
     def registry_dir(self) -> Path:

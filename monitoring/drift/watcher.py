@@ -27,6 +27,7 @@ from monitoring.drift.metrics import Shown, WatcherMetrics
 from monitoring.drift.state import PATIENCE, StateReader, deadline, state_key
 from monitoring.drift.windows import Closed, Limits, State, Windows
 from monitoring.groups import WATCHER
+from monitoring.outages import TOPIC_SECONDS, prepare
 from monitoring.process import say, serve_metrics, until_signalled
 
 BATCH = 4_000
@@ -281,23 +282,9 @@ def run(settings: Settings) -> None:
         serve_metrics(registry, settings.metrics_host, settings.watcher_metrics_port) as url,
     ):
         say("watcher", "started", metrics=url, kafka=settings.kafka_bootstrap_servers)
-        _await_broker(settings, stopping)
+        prepare("watcher", lambda: create_topics(settings, TOPIC_SECONDS), stopping)
         # Each batch makes thousands of objects: the collector need not look through all modules for them.
         gc.freeze()
         if not stopping.is_set():
             Watcher(settings, References(settings.registry_dir), metrics, stopping).run()
         say("watcher", "stopped")
-
-
-def _await_broker(settings: Settings, stopping: threading.Event) -> None:
-    """Wait for the topics, however long the broker takes to come up."""
-    told = False
-    while not stopping.is_set():
-        try:
-            create_topics(settings, timeout=5.0)
-            return
-        except (KafkaException, TimeoutError) as error:
-            if not told:
-                say("watcher", "waiting", cause=str(error))
-            told = True
-            stopping.wait(2.0)

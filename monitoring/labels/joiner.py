@@ -25,7 +25,7 @@ from monitoring.labels.settling import Settling
 from monitoring.labels.store import LabelStore
 from monitoring.labels.waiting import WaitingLabels
 from monitoring.metrics import Children
-from monitoring.outages import prepare, wait_before
+from monitoring.outages import TOPIC_SECONDS, prepare, wait_before
 from monitoring.process import say, serve_metrics, until_signalled
 
 LINGER = 0.25
@@ -244,6 +244,6 @@ def _prepare(settings: Settings, store: LabelStore, waiting: WaitingLabels, stop
     def steps() -> None:
         store.prepare()
         waiting.prepare()
-        create_topics(settings)
+        create_topics(settings, TOPIC_SECONDS)
 
     prepare("joiner", steps, stopping)

@@ -266,7 +266,7 @@ class Registry:
             if version is None:
                 raise ModelNotFound(
                     f"model `{name}` has no champion before {aliases.get(CHAMPION, 'the first')} to go back to: "
-                    f"choose a version with inflight models promote {name} VERSION"
+                    f"choose a version, such as {name}:v1, with inflight models promote"
                 )
             self.verify(name, version)
             aliases[CHAMPION] = version

@@ -17,6 +17,7 @@ from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.registry.manifest import Lineage, Manifest
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.threads import cap_numeric_threads
 from machine_learning_engineering.training import log as training_log
 from machine_learning_engineering.training import promote_if_better
 from machine_learning_engineering.training.data import prepare
@@ -96,9 +97,10 @@ def run_training(
     )
     training = _Training(model_class, settings, entry, started, report)
     try:
-        training.prepare(sources or [settings.train_data_source], examples, logs)
-        training.compare()
-        training.publish()
+        with cap_numeric_threads(settings.train_threads):
+            training.prepare(sources or [settings.train_data_source], examples, logs)
+            training.compare()
+            training.publish()
     except BaseException as error:
         try:
             training.finish(outcome="failed", error=f"{type(error).__name__}: {error}")
