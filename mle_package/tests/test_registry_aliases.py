@@ -78,7 +78,7 @@ def test_rollbacks_lead_back_one_champion_at_a_time(registry, doubler):
     assert registry.rollback("doubler", reason="worse") == "v2"
     assert registry.champions() == {"doubler": "v2"}
     assert registry.rollback("doubler") == "v1"
-    with pytest.raises(ModelNotFound, match=r"no champion before v1 .* inflight models promote doubler VERSION"):
+    with pytest.raises(ModelNotFound, match=r"no champion before v1 .* doubler:v1, with inflight models promote"):
         registry.rollback("doubler")
     assert [change.rollback for change in registry.history("doubler")] == [False] * 3 + [True] * 2
     registry.promote("doubler", "v3")

@@ -79,7 +79,7 @@ def test_the_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.Monk
     """As while a broker comes up: it is no reason to end."""
     stopping, attempts = threading.Event(), []
 
-    def create_topics(_settings: Settings) -> None:
+    def create_topics(_settings: Settings, _seconds: float) -> None:
         attempts.append(1)
         if len(attempts) == 2:
             return
