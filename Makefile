@@ -25,6 +25,7 @@ $(BIN)/uv:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 
 $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
+	@echo "setting up $(VENV), once: a minute or so" >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -e ./mle_package -e .
 	@touch $@

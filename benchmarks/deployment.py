@@ -20,10 +20,10 @@ from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from inflight.stack.process import StackError
 from machine_learning_engineering.datasets import DatasetUnavailable
-from machine_learning_engineering.kafka import client_options, create_topics, producer_options, topic_name
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, REQUESTS, RESULTS
+from machine_learning_engineering.stream.kafka import client_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.stream.topics import MAX_MESSAGE_BYTES, REQUESTS, RESULTS
 from machine_learning_engineering.training import train
 from model.diamonds import Diamonds
 

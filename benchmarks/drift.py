@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from benchmarks.drift_data import MIN_PSI, SIGNIFICANCE, Data, Features, Served, amazon, diamonds, watch
-from machine_learning_engineering.events import DriftMeasured, PredictionLogged
+from machine_learning_engineering.stream.events import DriftMeasured, PredictionLogged
 from model.reviews import Reviews
 
 Disturb = Callable[[int, Features], Features]

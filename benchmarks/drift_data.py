@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from machine_learning_engineering.events import DriftMeasured, PredictionLogged, encode
 from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.references import References
+from machine_learning_engineering.profile.references import References
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import DriftMeasured, PredictionLogged, encode
 from machine_learning_engineering.training import train
 from model.diamonds import Diamonds
 from model.reviews import Reviews

@@ -71,9 +71,9 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
     """
     from benchmarks.deployment import Unmeasurable, forget_group
     from benchmarks.subject import running
-    from machine_learning_engineering.kafka import topic_name
+    from machine_learning_engineering.stream.kafka import topic_name
     from monitoring import search
-    from monitoring.groups import INDEXER
+    from monitoring.runtime.groups import INDEXER
 
     group = topic_name(stack.settings, INDEXER)
     with search.connect(stack.settings) as client:

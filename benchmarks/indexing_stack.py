@@ -18,10 +18,10 @@ from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNod
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from inflight.stack.process import StackError
-from machine_learning_engineering.events import PredictionLogged, encode
-from machine_learning_engineering.kafka import create_topics, producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LOGS
+from machine_learning_engineering.stream.events import PredictionLogged, encode
+from machine_learning_engineering.stream.kafka import create_topics, producer_options, topic_name
+from machine_learning_engineering.stream.topics import LOGS
 from model.diamonds import Diamonds
 from monitoring import search
 

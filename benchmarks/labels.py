@@ -47,9 +47,9 @@ def _publish(stack: Stack, count: int) -> None:
     from msgspec import Raw
 
     from benchmarks.deployment import Unmeasurable
-    from machine_learning_engineering.events import LabelReported, encode
-    from machine_learning_engineering.kafka import producer_options, topic_name
-    from machine_learning_engineering.topics import LABELS
+    from machine_learning_engineering.stream.events import LabelReported, encode
+    from machine_learning_engineering.stream.kafka import producer_options, topic_name
+    from machine_learning_engineering.stream.topics import LABELS
 
     producer = Producer({**producer_options(stack.settings), "linger.ms": 20})
     topic = topic_name(stack.settings, LABELS)
@@ -66,8 +66,8 @@ def _fill(stack: Stack, client: Any, count: int) -> None:
     """The documents, as the indexer writes them, without any label."""
     from msgspec import Raw
 
-    from machine_learning_engineering.events import encode
     from machine_learning_engineering.prediction_log.examples import example
+    from machine_learning_engineering.stream.events import encode
     from model.diamonds import Diamonds
     from monitoring import search
     from monitoring.prediction_log import ElasticsearchPredictionLog
@@ -94,9 +94,9 @@ def _measure(name: str, number: int, stack: Stack, expected: int) -> Joined:
     """
     from benchmarks.deployment import Unmeasurable, forget_group
     from benchmarks.subject import running
-    from machine_learning_engineering.kafka import topic_name
+    from machine_learning_engineering.stream.kafka import topic_name
     from monitoring import search
-    from monitoring.groups import JOINER
+    from monitoring.runtime.groups import JOINER
 
     group = topic_name(stack.settings, JOINER)
     with search.connect(stack.settings) as client:

@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from benchmarks.cases import Case
 from benchmarks.deployment import Deployment, Unmeasurable, request_bodies
 from benchmarks.subject import Subject, running
-from machine_learning_engineering.kafka import consumer_options, producer_options, topic_name
-from machine_learning_engineering.topics import REQUESTS, RESULTS
+from machine_learning_engineering.stream.kafka import consumer_options, producer_options, topic_name
+from machine_learning_engineering.stream.topics import REQUESTS, RESULTS
 from producers.pace import Pace
 
 WARM_UP_REQUESTS = 1_000

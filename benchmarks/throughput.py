@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from benchmarks.cases import Case
 from benchmarks.deployment import Deployment, Unmeasurable, forget_group
 from benchmarks.subject import Subject, running
-from machine_learning_engineering.events import PredictionCompleted, decode_result
-from machine_learning_engineering.kafka import client_options, consumer_options, topic_name
-from machine_learning_engineering.topics import RESULTS
+from machine_learning_engineering.stream.events import PredictionCompleted, decode_result
+from machine_learning_engineering.stream.kafka import client_options, consumer_options, topic_name
+from machine_learning_engineering.stream.topics import RESULTS
 from model.diamonds.features import DiamondPrediction
 from stream_app.topology import GROUP
 

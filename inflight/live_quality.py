@@ -9,10 +9,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from inflight.known_models import known_models
-from machine_learning_engineering.events import LiveMetric
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.registry import Registry, RegistryError
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import LiveMetric
 from monitoring.labels.quality import Judged, Unmeasurable
 from monitoring.labels.store import Version
 

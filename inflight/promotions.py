@@ -11,7 +11,7 @@ ANNOUNCE_SECONDS = 3.0
 
 def tell_workers(settings: Settings, model: str, version: str, *, reason: str, previous: str | None) -> None:
     """Announce it on the stream. If there is no broker the promotion stands, and workers find it a little later."""
-    from machine_learning_engineering.announce import NotAnnounced, announce_promotion
+    from machine_learning_engineering.stream.announce import NotAnnounced, announce_promotion
 
     servers = settings.kafka_bootstrap_servers
     try:

@@ -10,9 +10,9 @@ def main(arguments: list[str]) -> int:
     """Run the process that is named; the exit code."""
     match arguments:
         case ["indexer"]:
-            from monitoring.indexer import run
+            from monitoring.indexing.indexer import run
         case ["exporter"]:
-            from monitoring.exporter import run
+            from monitoring.exporting.exporter import run
         case ["watcher"]:
             from monitoring.drift.watcher import run
         case _:

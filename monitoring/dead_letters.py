@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, MEBIBYTE
-from monitoring.process import say
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, MEBIBYTE
+from monitoring.runtime.process import say
 
 STAGE = "index"
 REJECTED = "index-rejected"

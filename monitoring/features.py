@@ -13,16 +13,16 @@ import msgspec
 from confluent_kafka import Consumer, Message
 from msgspec import Struct
 
-from machine_learning_engineering.events import decode_label, decode_log, parse
 from machine_learning_engineering.feature_store import FeatureStore
 from machine_learning_engineering.feature_store.log import Built, Intake
-from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LABELS, LOGS
-from monitoring.consuming import commit, records
-from monitoring.outages import TOPIC_SECONDS, prepare
-from monitoring.process import say, until_signalled
+from machine_learning_engineering.stream.events import decode_label, decode_log, parse
+from machine_learning_engineering.stream.kafka import Fetch, consumer_options, create_topics, topic_name
+from machine_learning_engineering.stream.topics import LABELS, LOGS
+from monitoring.runtime.consuming import commit, records
+from monitoring.runtime.outages import TOPIC_SECONDS, prepare
+from monitoring.runtime.process import say, until_signalled
 
 GROUP = "inflight-features"
 _BATCH = 500

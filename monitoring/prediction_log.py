@@ -6,10 +6,9 @@ from itertools import groupby
 from typing import Any, Self, TypeVar
 
 import msgspec
-from elasticsearch import Elasticsearch, NotFoundError
+from elasticsearch import Elasticsearch, NotFoundError, TransportError
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering.events import Error, PredictionLogged
 from machine_learning_engineering.prediction_log import (
     LoggedPrediction,
     NotLogged,
@@ -18,10 +17,11 @@ from machine_learning_engineering.prediction_log import (
     encode_label,
 )
 from machine_learning_engineering.settings import Settings, shown
+from machine_learning_engineering.stream.events import Error, PredictionLogged
 from monitoring import search
 from monitoring.documents import INDEX_PATTERN, Document, document_id, encode, index_name, to_fields
 from monitoring.labels.store import label_fields
-from monitoring.outages import FAILURES
+from monitoring.runtime.outages import FAILURES
 
 _PAGE = 1_000
 _MILLISECOND = timedelta(milliseconds=1)
@@ -225,8 +225,9 @@ class ElasticsearchPredictionLog:
             raise self._failure(verb, error) from error
 
     def _failure(self, verb: str, cause: object) -> PredictionLogError:
+        hint = "; is the search node up? `inflight status` tells" if isinstance(cause, TransportError) else ""
         return PredictionLogError(
-            f"the prediction log {shown(self._settings.elasticsearch_url)} can't be {verb}: {cause}"
+            f"the prediction log {shown(self._settings.elasticsearch_url)} can't be {verb}: {cause}{hint}"
         )
 
 

@@ -26,10 +26,10 @@ import matplotlib.pyplot as plt
 import msgspec
 import numpy as np
 
-from machine_learning_engineering import events
 from machine_learning_engineering.prediction_log import SqlitePredictionLog
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import load_settings
+from machine_learning_engineering.stream import events
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.pipeline import run_training
 from model.titanic import Titanic

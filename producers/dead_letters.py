@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from machine_learning_engineering.headers import DeadLetterOrigin, read_origin, without_origin
-from machine_learning_engineering.kafka import end_offsets, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, TOPICS
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, read_origin, without_origin
+from machine_learning_engineering.stream.kafka import end_offsets, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, TOPICS
 from producers.client import connect, disconnect
 from producers.interruption import Interruption
 from producers.journal import Place, open_journal

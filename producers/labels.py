@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from machine_learning_engineering import events
-from machine_learning_engineering.events import LabelReported
-from machine_learning_engineering.kafka import read_to_end
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LABELS, REQUESTS
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.events import LabelReported
+from machine_learning_engineering.stream.kafka import read_to_end
+from machine_learning_engineering.stream.topics import LABELS, REQUESTS
+from producers.compose import Record, number_of, request_id_of
 from producers.interruption import Interruption
-from producers.replay import Progress, Record, ReplayReport, number_of, publish, request_id_of
+from producers.replay import Progress, ReplayReport, publish
 
 
 class TrueAnswer(NamedTuple):

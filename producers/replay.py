@@ -1,48 +1,31 @@
 """Publishing prediction requests: at a rate or flat out, each with a known outcome."""
 
 import random
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
-from uuid import uuid4
+from typing import NamedTuple, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
-from machine_learning_engineering import events
-from machine_learning_engineering.events import PredictionRequested
-from machine_learning_engineering.headers import TRACEPARENT
-from machine_learning_engineering.kafka import end_offsets, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
+from machine_learning_engineering.stream.kafka import end_offsets, topic_name
+from machine_learning_engineering.stream.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
 from producers.client import MissingTopic, connect, disconnect, partition_of
+from producers.compose import Composer, Record, Source, with_trace
 from producers.interruption import Interruption
 from producers.pace import Pace
-from producers.publisher import Errors, Headers, Outcome, Publisher, ignore
+from producers.publisher import Errors, Outcome, Publisher, ignore
 from producers.shift import Shift
-from producers.sources import Request
 
 _REPORT_EVERY = 0.1
-_ID = re.compile(r"(?s).+-([0-9]{8,})")
 # What the topic takes as it is created; more is refused without a trip to the broker.
 MAX_REQUEST_RECORD_BYTES = next(int(topic.config["max.message.bytes"]) for topic in TOPICS if topic.name == REQUESTS)
 
 
-class Record(NamedTuple):
-    """A record published as it is, well-formed or not. Without a key it still gets the next request id, but no key."""
-
-    value: bytes | None
-    key: bytes | None = None
-    headers: Headers | None = None
-
-
 _Item = TypeVar("_Item")
-Source = Request | Record | Raw | bytes | Mapping[str, Any]
-"""What is published: a request, features (a mapping or raw JSON), a record, or a value's bytes under a fresh key."""
 
 
 class Progress(NamedTuple):
@@ -89,6 +72,7 @@ def replay(
     limit: int | None = None,
     shift: Sequence[Shift] = (),
     id_prefix: str | None = None,
+    shuffle: int | None = None,
     trace: bool = False,
     keep_ids: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -102,7 +86,9 @@ def replay(
         limit: stop after so many.
         shift: distortions, applied to each request's features in order.
         id_prefix: ids are ``PREFIX-00000000`` and so on, so that a second run publishes the same ids; without it the
-            prefix is new and orders by time.
+            prefix is new and orders by time. The number is that of the request in its source.
+        shuffle: seed of another order, in which the whole source is published; it is read into memory before. None is
+            the order of the source.
         trace: give each record a `traceparent` header, the root of a new trace.
         keep_ids: list the ids by outcome in the report. Costs some 100 bytes each.
         on_progress: called with the present state, at most ten times a second.
@@ -116,15 +102,15 @@ def replay(
     """
     composer = Composer(model, shift, id_prefix)
 
-    def compose(item: Source) -> tuple[str, Record]:
-        request_id, record = composer.compose(item)
-        return request_id, record._replace(headers=_with_trace(record.headers)) if trace else record
+    def compose(numbered: tuple[int, Source]) -> tuple[str, Record]:
+        request_id, record = composer.compose(numbered[1], numbered[0])
+        return request_id, record._replace(headers=with_trace(record.headers)) if trace else record
 
     try:
         report = publish(
             settings,
             REQUESTS,
-            requests,
+            enumerate(requests) if shuffle is None else _shuffled(requests, shuffle),
             compose,
             rate=rate,
             limit=limit,
@@ -221,63 +207,11 @@ def publish(
     return outcome
 
 
-class Composer:
-    """Makes records of what a source gives, with ids of its own where there are none."""
-
-    def __init__(self, model: str | None, shift: Sequence[Shift] = (), id_prefix: str | None = None) -> None:
-        self._model = model
-        self._shift = shift
-        # Like a UUID 7: 12 hexadecimal digits of milliseconds and 10 of chance.
-        self.prefix = f"{time.time_ns() // 1_000_000:012x}{uuid4().hex[:10]}" if id_prefix is None else id_prefix
-        self._count = 0
-
-    def compose(self, item: Source) -> tuple[str, Record]:
-        """The id and the record of `item`; of a record published as it is, the id may be in none of its bytes."""
-        fresh = request_id_of(self.prefix, self._count)
-        self._count += 1
-        if isinstance(item, Record):
-            return fresh if item.key is None else item.key.decode(errors="replace"), item
-        if isinstance(item, bytes):
-            return fresh, Record(item, fresh.encode())
-        request = item if isinstance(item, Request) else Request(item)
-        model = request.model or self._model
-        if model is None:
-            raise ValueError("the request names no model: add it, or give one with --model")
-        request_id = request.request_id or fresh
-        event = PredictionRequested(
-            request_id, model, self._features(request.features), request.requested_at or datetime.now(UTC)
-        )
-        return request_id, Record(events.encode(event), request_id.encode())
-
-    def _features(self, features: Raw | Mapping[str, Any]) -> Raw:
-        if self._shift:
-            shifted = msgspec.json.decode(features) if isinstance(features, Raw) else dict(features)
-            if not isinstance(shifted, dict):
-                raise ValueError("can't shift features that are no JSON object")
-            for shift in self._shift:
-                shift.apply(shifted)
-            features = shifted
-        return features if isinstance(features, Raw) else Raw(msgspec.json.encode(features))
-
-
-def request_id_of(prefix: str, number: int) -> str:
-    """The id of the request with this number, from 0, of a replay."""
-    return f"{prefix}-{number:08d}"
-
-
-def number_of(request_id: str) -> int | None:
-    """The number of a request of a replay; None where the id is of another form."""
-    match = _ID.fullmatch(request_id)
-    return None if match is None else int(match[1])
-
-
-def new_traceparent() -> str:
-    """The W3C trace context of a new, sampled trace."""
-    return f"00-{random.getrandbits(128) | 1:032x}-{random.getrandbits(64) | 1:016x}-01"
-
-
-def _with_trace(headers: Headers | None) -> Headers:
-    return [*(headers or ()), (TRACEPARENT, new_traceparent().encode())]
+def _shuffled(requests: Iterable[_Item], seed: int) -> Iterator[tuple[int, _Item]]:
+    """With their numbers, which they keep. Reads when it is asked for the first one, so that Ctrl-C ends it there."""
+    numbered = list(enumerate(requests))
+    random.Random(seed).shuffle(numbered)
+    yield from numbered
 
 
 def _interruptible(items: Iterable[_Item], interruption: Interruption) -> Iterator[_Item]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from machine_learning_engineering.events import PredictionRequested, decode_request
 from machine_learning_engineering.features import malformed, quotable
+from machine_learning_engineering.stream.events import PredictionRequested, decode_request
 
 # Reading a broken record for its id is a courtesy: not at any price.
 _COURTESY_BYTES = 64 * 1024

@@ -10,12 +10,13 @@ from typing import Any, Protocol
 import msgspec
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering import events, service_log
+from machine_learning_engineering import service_log
 from machine_learning_engineering.error_text import raised
-from machine_learning_engineering.events import Error, PredictionCompleted, PredictionFailed, PredictionLogged
 from machine_learning_engineering.features import refusal
-from machine_learning_engineering.headers import DeadLetterOrigin, carried, dead_letter_headers
 from machine_learning_engineering.redaction import ALL, WITHHELD, Redaction
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.events import Error, PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, carried, dead_letter_headers
 from stream_app.envelope import NotARequest, read_request
 from stream_app.transport.publisher import Record
 from stream_app.transport.slices import Slice

@@ -9,11 +9,11 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
-from machine_learning_engineering.kafka import Fetch, consumer_options, topic_name
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.registry import Registry, RegistryError
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MODEL_EVENTS
+from machine_learning_engineering.stream.kafka import Fetch, consumer_options, topic_name
+from machine_learning_engineering.stream.topics import MODEL_EVENTS
 from stream_app.metrics import WorkerMetrics
 from stream_app.scoring import Model
 

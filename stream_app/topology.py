@@ -1,8 +1,8 @@
 """The topology: one agent over one topic. Everything a reader of Faust code expects, in slices."""
 
-from machine_learning_engineering.kafka import topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import REQUESTS
+from machine_learning_engineering.stream.kafka import topic_name
+from machine_learning_engineering.stream.topics import REQUESTS
 from stream_app.lane import ScoringLane
 from stream_app.transport.driver import SliceApp, TransportOptions
 from stream_app.transport.slices import SliceSchema

@@ -12,11 +12,11 @@ from faust import streams
 from prometheus_client import start_http_server
 
 from machine_learning_engineering import service_log
-from machine_learning_engineering.kafka import consumer_options, create_topics, producer_options, topic_name
 from machine_learning_engineering.redaction import WrongRules, redaction
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings, load_settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, RESULTS
+from machine_learning_engineering.stream.kafka import consumer_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, RESULTS
 from model import available
 from stream_app.lane import ScoringLane, exit_process
 from stream_app.metrics import WorkerMetrics

@@ -18,8 +18,8 @@ from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNod
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.kafka import create_topics
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.kafka import create_topics
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
 # takes is the machine's affair.

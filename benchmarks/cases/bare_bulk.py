@@ -11,10 +11,10 @@ from confluent_kafka import Consumer, KafkaException
 from elasticsearch import Elasticsearch
 
 from benchmarks.cases.task import GROUP_VARIABLE, until_sigterm
-from machine_learning_engineering.events import decode_log
-from machine_learning_engineering.kafka import consumer_options, topic_name
 from machine_learning_engineering.settings import Settings, load_settings
-from machine_learning_engineering.topics import LOGS
+from machine_learning_engineering.stream.events import decode_log
+from machine_learning_engineering.stream.kafka import consumer_options, topic_name
+from machine_learning_engineering.stream.topics import LOGS
 from monitoring.documents import document_id, index_name, to_document
 
 SECONDS = 0.25

@@ -7,9 +7,9 @@ from confluent_kafka import Message
 
 from benchmarks.cases.bare import loop
 from benchmarks.cases.task import Task
-from machine_learning_engineering.events import PredictionLogged, decode_request, encode
-from machine_learning_engineering.kafka import topic_name
-from machine_learning_engineering.topics import LOGS
+from machine_learning_engineering.stream.events import PredictionLogged, decode_request, encode
+from machine_learning_engineering.stream.kafka import topic_name
+from machine_learning_engineering.stream.topics import LOGS
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from machine_learning_engineering.events import PredictionCompleted, PredictionRequested, decode_request, encode
-from machine_learning_engineering.kafka import topic_name
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import load_settings
+from machine_learning_engineering.stream.events import PredictionCompleted, PredictionRequested, decode_request, encode
+from machine_learning_engineering.stream.kafka import topic_name
+from machine_learning_engineering.stream.topics import REQUESTS, RESULTS
 from machine_learning_engineering.threads import cap_numeric_threads
-from machine_learning_engineering.topics import REQUESTS, RESULTS
 from model.diamonds import Diamonds
 
 GROUP_VARIABLE = "BENCHMARK_GROUP"

@@ -30,16 +30,17 @@ from inflight.demo.bad_records import bad_records
 from inflight.demo.processes import Process
 from inflight.stack.stack import start_stack
 from inflight.stack.status import with_endpoints
-from machine_learning_engineering.kafka import create_topics
 from machine_learning_engineering.settings import Settings, load_settings
+from machine_learning_engineering.stream.kafka import create_topics
 from machine_learning_engineering.training.evaluation import split
 from machine_learning_engineering.training.layers import validate
 from machine_learning_engineering.training.sources import collect
 from model import available
-from monitoring.groups import INDEXER
-from monitoring.lag import LagReader
+from monitoring.exporting.lag import LagReader
+from monitoring.runtime.groups import INDEXER
+from producers.compose import Record
 from producers.labels import Example, of_prefix, publish_labels
-from producers.replay import Record, replay
+from producers.replay import replay
 from producers.shift import Shift
 from producers.sources import Request
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.commands import dashboards_preview
+from inflight.commands.surroundings import stopped
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, Ran
@@ -157,10 +158,9 @@ def _load(folder: Path | None) -> "list[Dashboard]":
 def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
     from datetime import UTC, datetime
 
-    from elasticsearch import TransportError
     from rich.progress import track
 
-    from machine_learning_engineering.settings import load_settings, shown
+    from machine_learning_engineering.settings import load_settings
     from monitoring.dashboards.lint import queries, run
     from monitoring.search import connect
 
@@ -169,11 +169,9 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
         with connect(settings) as client:
             answers = run(client, dashboards, datetime.now(UTC))
             return list(track(answers, "Queries", total=queries(dashboards), console=_stderr(), transient=True))
-    except (TransportError, ValueError) as error:
-        # The second one is of a URL that is none.
-        url = shown(settings.elasticsearch_url)
-        typer.echo(f"error: {error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up?", err=True)
-        raise typer.Exit(1) from error
+    except Exception as error:
+        # A ValueError is of a URL that is none.
+        raise stopped(error, ValueError) from error
 
 
 def _stderr() -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -46,11 +48,10 @@ def preview(
     """
     import json
 
-    from elasticsearch import ApiError, TransportError
     from rich.console import Console
     from rich.progress import track
 
-    from machine_learning_engineering.settings import load_settings, shown
+    from machine_learning_engineering.settings import load_settings
     from monitoring.search import connect
 
     try:
@@ -80,11 +81,8 @@ def preview(
                 told.append(
                     {"dashboard": board.id, "file": str(file), "without_results": found.empty, "failed": found.failed}
                 )
-    except TransportError as error:
-        url = shown(settings.elasticsearch_url)
-        raise _stop(f"{error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up?") from error
-    except (ApiError, ValueError, OSError) as error:
-        raise _stop(str(error)) from error
+    except Exception as error:
+        raise stopped(error, ValueError) from error
     if as_json:
         typer.echo(json.dumps({"pictures": told}))
     else:
@@ -141,4 +139,4 @@ def _moment(text: str, now: datetime) -> datetime:
 
 def _stop(message: str) -> typer.Exit:
     typer.echo(f"error: {message}", err=True)
-    return typer.Exit(1)
+    return typer.Exit(2)

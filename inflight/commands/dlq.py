@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
     from producers.dead_letters import DeadLetter, Selection
 
@@ -53,7 +55,7 @@ def list_letters(
         _require_broker()
         newest = heapq.nlargest(limit or 50, counted(), key=lambda letter: (letter.at, letter.address))
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, *_expected()) from error
     newest.reverse()
     if as_json:
         typer.echo(json.dumps({"matching": count, "dead_letters": [_summary(letter) for letter in newest]}))
@@ -84,7 +86,7 @@ def show(
         _require_broker()
         letter = dead_letters.find(load_settings(), place)
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, *_expected()) from error
     if raw:
         sys.stdout.buffer.write(letter.value or b"")
         sys.stdout.buffer.flush()
@@ -159,7 +161,7 @@ def replay(
                 interruption=interruption,
             )
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, *_expected()) from error
     if as_json:
         typer.echo(json.dumps({**msgspec.to_builtins(report), "dry_run": dry_run}))
     else:
@@ -198,9 +200,9 @@ def _selection(
 
 def _require_broker() -> None:
     """Raise now what the reader would raise after its longer patience with a broker that is slow."""
-    from machine_learning_engineering.kafka import end_offsets
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.topics import DEAD_LETTERS
+    from machine_learning_engineering.stream.kafka import end_offsets
+    from machine_learning_engineering.stream.topics import DEAD_LETTERS
 
     end_offsets(load_settings(), DEAD_LETTERS, timeout=10)
 
@@ -235,16 +237,8 @@ def _print_table(letters: "list[DeadLetter]") -> None:
     Console().print(table)
 
 
-def _stop(error: Exception) -> typer.Exit:
-    """Print what went wrong; the exit to raise."""
-    from inflight.commands.replay import no_answer
-    from machine_learning_engineering.settings import load_settings
+def _expected() -> tuple[type[BaseException], ...]:
+    """Errors whose messages name the fix."""
     from producers.journal import JournalInUse
 
-    message = str(error)
-    if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
-        message = no_answer(error, load_settings().kafka_bootstrap_servers)
-    elif not isinstance(error, ValueError | LookupError | OSError | JournalInUse):
-        raise error
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(2)
+    return ValueError, LookupError, JournalInUse

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
     from machine_learning_engineering.feature_store import FeatureStore
     from machine_learning_engineering.feature_store.log import Built
@@ -69,7 +71,7 @@ def build(
                 folder = store.path / "examples" / name
                 built.append(build_examples(store, classes[name], records, answers, folder))
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, *_expected()) from error
     if json:
         typer.echo(msgspec.json.encode(built).decode())
         return
@@ -104,7 +106,7 @@ def follow(
     try:
         followed = room.run(load_settings(), chosen, every=every)
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, *_expected()) from error
     if json:
         typer.echo(msgspec.json.encode(followed).decode())
         return
@@ -139,7 +141,7 @@ def show(
                 return
             summaries = store.summaries()
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, *_expected()) from error
     if json:
         typer.echo(msgspec.json.encode(summaries).decode())
         return
@@ -173,16 +175,9 @@ def _print(one: "Built") -> None:
         typer.echo("  no examples yet: give --labels FILE, with the request ids of the log")
 
 
-def _stop(error: Exception) -> Exception:
-    """What to raise: an error of the surroundings becomes one line that names the fix, a bug stays what it is."""
-    from confluent_kafka import KafkaException
-
+def _expected() -> tuple[type[BaseException], ...]:
+    """Errors whose messages name the fix."""
     from machine_learning_engineering.feature_store import FeatureStoreError
     from machine_learning_engineering.prediction_log import PredictionLogError
 
-    if not isinstance(error, FeatureStoreError | PredictionLogError | KafkaException | OSError | ImportError):
-        return error
-    away = isinstance(error, KafkaException | TimeoutError) or "Connection" in str(error)
-    hint = "; `inflight status` tells whether it is up" if away else ""
-    typer.echo(f"error: {error}{hint}", err=True)
-    return typer.Exit(1)
+    return FeatureStoreError, PredictionLogError, ImportError

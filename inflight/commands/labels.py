@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
     from machine_learning_engineering.settings import Settings
     from producers.labels import TrueAnswer
@@ -42,7 +44,7 @@ def joiner() -> None:
     try:
         run(settings, RegistryJudge(settings))
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, port="INFLIGHT_JOINER_METRICS_PORT") from error
 
 
 @labels.command(
@@ -122,9 +124,9 @@ def _publish(
     import time
     from itertools import islice
 
-    from inflight.commands.replay import print_report, publishing, stopped
-    from machine_learning_engineering.kafka import create_topics
+    from inflight.commands.replay import expected, print_report, publishing
     from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.stream.kafka import create_topics
     from producers.interruption import interruptible
     from producers.labels import publish_labels, shuffled
     from producers.replay import ReplayStopped
@@ -132,7 +134,6 @@ def _publish(
     # What kafka-python would print about each failed attempt is in our report, once it is final.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load_settings()
-    servers = settings.kafka_bootstrap_servers
     try:
         if rate is not None and not rate > 0:
             raise ValueError(f"a rate is above 0 per second, not {rate}")
@@ -141,7 +142,7 @@ def _publish(
         if shuffle:
             found = shuffled(found, settings.seed)
     except Exception as error:
-        raise stopped(error, servers) from error
+        raise stopped(error, *expected()) from error
     stopped_by = None
     time.sleep(delay)
     with publishing(limit) as on_progress, interruptible() as interruption:
@@ -150,28 +151,11 @@ def _publish(
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__
         except Exception as error:
-            raise stopped(error, servers) from error
+            raise stopped(error, *expected()) from error
     print_report(report, as_json)
     if stopped_by is not None:
-        raise stopped(stopped_by, servers)
+        raise stopped(stopped_by, *expected())
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate:
         raise typer.Exit(1)
-
-
-def _stop(error: Exception) -> Exception:
-    """What to raise: an error of the surroundings becomes one line that names the fix, a bug stays what it is."""
-    from confluent_kafka import KafkaException
-    from elasticsearch import ApiError
-
-    if isinstance(error, KafkaException):
-        hint = "is the broker of INFLIGHT_KAFKA_BOOTSTRAP_SERVERS up? `inflight status` tells"
-    elif isinstance(error, ApiError):
-        hint = "may INFLIGHT_ELASTICSEARCH_API_KEY put templates there?"
-    elif isinstance(error, OSError):
-        hint = "is the port of INFLIGHT_JOINER_METRICS_PORT free? 0 takes any"
-    else:
-        return error
-    typer.echo(f"error: {error}; {hint}", err=True)
-    return typer.Exit(1)

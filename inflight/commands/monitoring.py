@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
-    from monitoring.audit import Audit
+    from monitoring.auditing.audit import Audit
 
 
 def register(app: typer.Typer) -> None:
@@ -34,28 +36,28 @@ def indexer() -> None:
     """Run one indexer."""
     from machine_learning_engineering import service_log
     from machine_learning_engineering.settings import load_settings
-    from monitoring import indexer as room
+    from monitoring.indexing import indexer as room
 
     settings = load_settings()
     service_log.start("indexer", settings)
     try:
         room.run(settings)
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, port="INFLIGHT_INDEXER_METRICS_PORT") from error
 
 
 def exporter() -> None:
     """Run one exporter."""
     from machine_learning_engineering import service_log
     from machine_learning_engineering.settings import load_settings
-    from monitoring import exporter as room
+    from monitoring.exporting import exporter as room
 
     settings = load_settings()
     service_log.start("exporter", settings)
     try:
         room.run(settings)
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, port="INFLIGHT_EXPORTER_METRICS_PORT") from error
 
 
 def audit(
@@ -68,7 +70,7 @@ def audit(
     from rich.console import Console
 
     from machine_learning_engineering.settings import load_settings
-    from monitoring.evidence import take_audit
+    from monitoring.auditing.evidence import take_audit
 
     # A spinner where standard error is a terminal, nothing elsewhere.
     with Console(stderr=True).status("Reading") as status:
@@ -77,7 +79,7 @@ def audit(
                 load_settings(), prefix, index=index, progress=lambda reading: status.update(f"Reading {reading}")
             )
         except Exception as error:
-            raise _stop(error) from error
+            raise stopped(error) from error
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
@@ -92,20 +94,3 @@ def _print(found: "Audit") -> None:
         typer.echo(f"{name:<19}{'-' if value is None else f'{value:,}':>14}")
     verdict = "kept: one outcome each" if found.kept else f"BROKEN: {found.lost:,} lost, {found.duplicates:,} twice"
     typer.echo(f"{'promise':<19}{verdict}")
-
-
-def _stop(error: Exception) -> Exception:
-    """What to raise: an error of the surroundings becomes one line that names the fix, a bug stays what it is."""
-    from confluent_kafka import KafkaException
-    from elasticsearch import ApiError, TransportError
-
-    if isinstance(error, KafkaException | TimeoutError):
-        hint = "is the broker of INFLIGHT_KAFKA_BOOTSTRAP_SERVERS up? `inflight status` tells"
-    elif isinstance(error, ApiError | TransportError):
-        hint = "is the search node of INFLIGHT_ELASTICSEARCH_URL up? `inflight status` tells"
-    elif isinstance(error, OSError):
-        hint = "is the port of INFLIGHT_INDEXER_METRICS_PORT or INFLIGHT_EXPORTER_METRICS_PORT free? 0 takes any"
-    else:
-        return error
-    typer.echo(f"error: {error}; {hint}", err=True)
-    return typer.Exit(1)

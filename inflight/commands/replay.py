@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
     from producers.replay import Progress as Replayed
     from producers.replay import ReplayReport
     from producers.sources import BadLines, Request
 
 _EPILOG = (
-    "Examples: [bold]inflight replay diamonds --rate 500[/bold]; "
+    "Examples: [bold]inflight replay diamonds --shuffle --rate 500[/bold]; "
     "[bold]inflight replay new.csv --model titanic --text ticket[/bold]; "
     "[bold]cat requests.jsonl | inflight replay - --model diamonds[/bold]; "
     "[bold]inflight replay diamonds --shift carat=1.5 --limit 5000[/bold]"
@@ -43,6 +45,12 @@ def replay(
             metavar="FIELD=CHANGE", help="Distort a feature: carat=1.5 (factor), depth=+2 or depth=-2. Repeatable."
         ),
     ] = None,
+    shuffle: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle", help="Read it all first, and publish in another order, the same at every run. Ids stay."
+        ),
+    ] = False,
     text: Annotated[
         list[str] | None, typer.Option(metavar="FIELD", help="A CSV column that stays text, whatever it looks like.")
     ] = None,
@@ -58,12 +66,13 @@ def replay(
 
     Accepted: the broker acknowledged it with acks=all. Failed: the broker refused it. Indeterminate: a send timed out
     and the request may or may not be on the topic; publish it again with the same id. Ends with code 1 if any request
-    failed, is indeterminate or was malformed. Ctrl-C stops publishing, waits for what is under way and reports.
+    failed, is indeterminate or was malformed. Datasets are in an order of their own, which drift detection sees: with
+    --shuffle, --limit takes a sample. Ctrl-C stops publishing, waits for what is under way and reports.
     """
     import logging
 
-    from machine_learning_engineering.kafka import create_topics
     from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.stream.kafka import create_topics
     from producers.interruption import interruptible
     from producers.replay import ReplayStopped
     from producers.replay import replay as publish
@@ -81,7 +90,7 @@ def replay(
             raise ValueError(f"a rate is above 0 per second, not {rate}")
         create_topics(settings, timeout=10)
     except Exception as error:
-        raise stopped(error, settings.kafka_bootstrap_servers) from error
+        raise stopped(error, *expected()) from error
     stopped_by = None
     with publishing(limit) as on_progress, interruptible() as interruption:
         try:
@@ -93,6 +102,7 @@ def replay(
                 limit=limit,
                 shift=shifts,
                 id_prefix=id_prefix,
+                shuffle=settings.seed if shuffle else None,
                 trace=trace,
                 on_progress=on_progress,
                 interruption=interruption,
@@ -100,10 +110,10 @@ def replay(
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__
         except Exception as error:
-            raise stopped(error, settings.kafka_bootstrap_servers) from error
+            raise stopped(error, *expected()) from error
     print_report(report, as_json, malformed=bad.count)
     if stopped_by is not None:
-        raise stopped(stopped_by, settings.kafka_bootstrap_servers)
+        raise stopped(stopped_by, *expected())
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate or bad.count:
@@ -209,23 +219,10 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
         typer.echo("  Indeterminate requests may be on the topic: publish them again with the same ids.", err=True)
 
 
-def stopped(error: BaseException, servers: str) -> typer.Exit:
-    """Print what went wrong; the exit to raise."""
+def expected() -> tuple[type[BaseException], ...]:
+    """Errors of publishing whose messages name the fix."""
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.feature_store import FeatureStoreError
     from producers.client import MissingTopic
 
-    message = str(error)
-    if type(error).__name__ in ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError"):
-        message = no_answer(error, servers)
-    elif not isinstance(error, ValueError | OSError | MissingTopic | DatasetUnavailable | FeatureStoreError):
-        raise error
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(2)
-
-
-def no_answer(error: BaseException, servers: str) -> str:
-    """What to say where a Kafka client gave up: its reason in words, and what to do."""
-    reason = error.args[0] if error.args else error
-    words = reason.str() if hasattr(reason, "str") else str(error)
-    return f"no answer from Kafka at {servers} ({words}): `inflight up` starts one"
+    return ValueError, MissingTopic, DatasetUnavailable, FeatureStoreError

@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
-    from machine_learning_engineering.events import Result
+    from machine_learning_engineering.stream.events import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -31,11 +33,10 @@ def results(
 
     import msgspec
 
-    from inflight.commands.replay import stopped
-    from machine_learning_engineering.events import decode_result
-    from machine_learning_engineering.kafka import end_offsets, read_to_end
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.topics import RESULTS
+    from machine_learning_engineering.stream.events import decode_result
+    from machine_learning_engineering.stream.kafka import end_offsets, read_to_end
+    from machine_learning_engineering.stream.topics import RESULTS
 
     settings = load_settings()
     wanted = set(request_id or ())
@@ -63,7 +64,7 @@ def results(
         end_offsets(settings, RESULTS, timeout=10)
         newest = [found for _, found in heapq.nlargest(limit, matching(), key=lambda one: one[0])][::-1]
     except Exception as error:
-        raise stopped(error, settings.kafka_bootstrap_servers) from error
+        raise stopped(error) from error
     if as_json:
         typer.echo(msgspec.json.encode({"results": newest}).decode())
     else:
@@ -81,7 +82,7 @@ def _print(found: "list[Result]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from machine_learning_engineering.events import PredictionCompleted
+    from machine_learning_engineering.stream.events import PredictionCompleted
     from producers.rendering import render_line
 
     if not found:

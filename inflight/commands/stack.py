@@ -41,8 +41,8 @@ def up(
 
     from inflight.stack import StackState, start_stack
     from inflight.stack.status import with_endpoints
-    from machine_learning_engineering.kafka import create_topics
     from machine_learning_engineering.settings import load_settings
+    from machine_learning_engineering.stream.kafka import create_topics
 
     settings = load_settings()
     with _errors_named():

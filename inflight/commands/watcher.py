@@ -4,8 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 if TYPE_CHECKING:
-    from machine_learning_engineering.events import DriftMeasured
+    from machine_learning_engineering.stream.events import DriftMeasured
 
 drift = typer.Typer(no_args_is_help=True, help="Look at the drift that the watcher has measured.")
 
@@ -33,7 +35,7 @@ def watcher() -> None:
     try:
         room.run(settings)
     except Exception as error:
-        raise _stop(error) from error
+        raise stopped(error, port="INFLIGHT_WATCHER_METRICS_PORT") from error
 
 
 @drift.command(epilog="Examples: [bold]inflight drift show diamonds[/bold], [bold]... --last 1 --json[/bold]")
@@ -57,7 +59,7 @@ def show(
         try:
             windows = last_windows(load_settings(), model, last)
         except Exception as error:
-            raise _stop(error) from error
+            raise stopped(error) from error
     if as_json:
         typer.echo(msgspec.json.encode({"model": model, "windows": windows}).decode())
     elif windows:
@@ -94,17 +96,3 @@ def _print(windows: "list[DriftMeasured]") -> None:
                 "DRIFTED" if field.drifted else "",
             )
         Console(width=None if Console().is_terminal else 120).print(table)
-
-
-def _stop(error: Exception) -> Exception:
-    """What to raise: an error of the surroundings becomes one line that names the fix, a bug stays what it is."""
-    from confluent_kafka import KafkaException
-
-    if isinstance(error, KafkaException | TimeoutError):
-        hint = "is the broker of INFLIGHT_KAFKA_BOOTSTRAP_SERVERS up? `inflight status` tells"
-    elif isinstance(error, OSError):
-        hint = "is the port of INFLIGHT_WATCHER_METRICS_PORT free? 0 takes any"
-    else:
-        return error
-    typer.echo(f"error: {error}; {hint}", err=True)
-    return typer.Exit(1)

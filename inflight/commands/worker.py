@@ -2,6 +2,8 @@
 
 import typer
 
+from inflight.commands.surroundings import stopped
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
@@ -15,15 +17,9 @@ def register(app: typer.Typer) -> None:
 
 def worker() -> None:
     """Run one worker."""
-    import errno
-
     from stream_app.worker import main
 
     try:
         main()
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        hint = "set INFLIGHT_WORKER_METRICS_PORT to another one for a second worker; 0 takes any"
-        typer.echo(f"error: the port of the metrics is in use: {hint}", err=True)
-        raise typer.Exit(1) from error
+        raise stopped(error, port="INFLIGHT_WORKER_METRICS_PORT") from error

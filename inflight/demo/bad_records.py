@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from machine_learning_engineering.topics import MEBIBYTE
+from machine_learning_engineering.stream.topics import MEBIBYTE
 
 DIAMOND = {
     "carat": 0.23,

@@ -11,16 +11,17 @@ from inflight.demo.processes import Process, product
 from inflight.stack.process import Node, StackError
 from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
-from machine_learning_engineering.kafka import create_topics
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LOGS, REQUESTS
+from machine_learning_engineering.stream.kafka import create_topics
+from machine_learning_engineering.stream.topics import LOGS, REQUESTS
 from machine_learning_engineering.training import train
 from model import available
-from monitoring.audit import Audit
-from monitoring.evidence import take_audit
-from monitoring.groups import INDEXER, WORKER
-from monitoring.lag import LagReader
-from producers.replay import Progress, Record, ReplayReport, replay
+from monitoring.auditing.audit import Audit
+from monitoring.auditing.evidence import take_audit
+from monitoring.exporting.lag import LagReader
+from monitoring.runtime.groups import INDEXER, WORKER
+from producers.compose import Record
+from producers.replay import Progress, ReplayReport, replay
 from producers.sources import Request
 
 MODELS = ("diamonds", "titanic")

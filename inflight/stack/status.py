@@ -4,9 +4,9 @@ from typing import Any
 
 from inflight.stack import probes
 from inflight.stack.stack import Endpoints, StackState
-from machine_learning_engineering.kafka import end_offsets, topic_name
 from machine_learning_engineering.settings import Settings, shown
-from machine_learning_engineering.topics import TOPICS
+from machine_learning_engineering.stream.kafka import end_offsets, topic_name
+from machine_learning_engineering.stream.topics import TOPICS
 
 
 def with_endpoints(settings: Settings, endpoints: Endpoints) -> Settings:

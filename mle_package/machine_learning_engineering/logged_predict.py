@@ -20,10 +20,10 @@ from msgspec import UNSET, Raw, Struct
 
 from machine_learning_engineering import durable
 from machine_learning_engineering.error_text import raised
-from machine_learning_engineering.events import Error
 from machine_learning_engineering.features import InvalidFeatures, malformed
 from machine_learning_engineering.model import MLEModel, NotWritten
 from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLog
+from machine_learning_engineering.stream.events import Error
 
 logger = logging.getLogger(__name__)
 

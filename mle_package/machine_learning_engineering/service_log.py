@@ -22,8 +22,8 @@ import msgspec
 
 from machine_learning_engineering import __version__
 from machine_learning_engineering.error_text import is_plain, stack_trace, type_name, words
-from machine_learning_engineering.headers import trace_ids
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.headers import trace_ids
 
 ECS_VERSION = "8.11.0"
 OURS = ("machine_learning_engineering", "inflight", "model", "monitoring", "producers", "stream_app")

@@ -11,7 +11,6 @@ import pytest
 from msgspec import Raw
 
 from machine_learning_engineering import prediction_log
-from machine_learning_engineering.events import Error
 from machine_learning_engineering.prediction_log import (
     LoggedPrediction,
     NotLogged,
@@ -26,6 +25,7 @@ from machine_learning_engineering.prediction_log.checks import (
     check_log_law,
     check_prediction_log,
 )
+from machine_learning_engineering.stream.events import Error
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

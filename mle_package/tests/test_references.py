@@ -6,7 +6,7 @@ from sklearn.linear_model import LinearRegression
 
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.references import RETRY_SECONDS, References
+from machine_learning_engineering.profile.references import RETRY_SECONDS, References
 from machine_learning_engineering.registry import Registry
 
 

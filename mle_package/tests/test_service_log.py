@@ -136,7 +136,7 @@ def test_exceptions_of_machines_speak_for_themselves(log: Log) -> None:
     try:
         raise ConnectionRefusedError(111, "Connection refused")
     except OSError:
-        logging.getLogger("monitoring.indexer").warning("no answer", exc_info=True)
+        logging.getLogger("monitoring.indexing.indexer").warning("no answer", exc_info=True)
     assert log.line()["error.message"] == "[Errno 111] Connection refused"
 
 

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering import headers
+from machine_learning_engineering.stream import headers
 
 ECS = Raw(b'{"version":"8.11.0"}')
 SERVICE = Raw(b'{"name":"inflight"}')

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.headers import TRACEPARENT, read_origin
+from machine_learning_engineering.stream.headers import TRACEPARENT, read_origin
 from monitoring.documents.common import ECS, MODULE, SERVICE, ErrorFields, Id, daily_index, digest, trace_ids
 
 FAMILY = "dead-letters"

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.events import DriftMeasured
+from machine_learning_engineering.stream.events import DriftMeasured
 from monitoring.documents.common import ECS, SERVICE, ModelFields, ModelInference, PlainEvent, daily_index, digest
 
 FAMILY = "drift"

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.events import PredictionLogged
+from machine_learning_engineering.stream.events import PredictionLogged
 from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, daily_index, trace_ids
 
 FAMILY = "logs"

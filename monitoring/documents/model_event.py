@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.events import DriftDetected, ModelEvent, ModelPromoted
+from machine_learning_engineering.stream.events import DriftDetected, ModelEvent, ModelPromoted
 from monitoring.documents.common import ECS, SERVICE, ModelFields, ModelInference, PlainEvent, daily_index, digest
 
 FAMILY = "model-events"

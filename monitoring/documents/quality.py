@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.events import QualityMeasured
+from machine_learning_engineering.stream.events import QualityMeasured
 from monitoring.documents.common import (
     ECS,
     SERVICE,

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from machine_learning_engineering.drift import drift, rates
-from machine_learning_engineering.events import DriftDetected, DriftMeasured, FieldDrift
+from machine_learning_engineering.stream.events import DriftDetected, DriftMeasured, FieldDrift
 from monitoring.drift.windows import Closed
 
 

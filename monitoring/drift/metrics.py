@@ -6,7 +6,7 @@ from datetime import datetime
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
-from machine_learning_engineering.events import DriftMeasured
+from machine_learning_engineering.stream.events import DriftMeasured
 from monitoring.drift.batch import Version
 from monitoring.metrics import register_process
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from machine_learning_engineering.events import DriftMeasured
+from machine_learning_engineering.stream.events import DriftMeasured
 from monitoring.drift.batch import Version
 
 

@@ -14,21 +14,21 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, Producer, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.events import DriftMeasured, encode
-from machine_learning_engineering.kafka import Fetch, client_options, consumer_options, create_topics, topic_name
-from machine_learning_engineering.references import References
+from machine_learning_engineering.profile.references import References
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
-from monitoring.consuming import records
+from machine_learning_engineering.stream.events import DriftMeasured, encode
+from machine_learning_engineering.stream.kafka import Fetch, client_options, consumer_options, create_topics, topic_name
+from machine_learning_engineering.stream.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
 from monitoring.drift.batch import read_batch
 from monitoring.drift.insisting import Insistence
 from monitoring.drift.measurement import detected, measure
 from monitoring.drift.metrics import Shown, WatcherMetrics
 from monitoring.drift.state import PATIENCE, StateReader, deadline, state_key
 from monitoring.drift.windows import Closed, Limits, State, Windows
-from monitoring.groups import WATCHER
-from monitoring.outages import TOPIC_SECONDS, prepare
-from monitoring.process import say, serve_metrics, until_signalled
+from monitoring.runtime.consuming import records
+from monitoring.runtime.groups import WATCHER
+from monitoring.runtime.outages import TOPIC_SECONDS, prepare
+from monitoring.runtime.process import say, serve_metrics, until_signalled
 
 BATCH = 4_000
 LINGER = 0.5

@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from machine_learning_engineering.events import DriftMeasured
-from machine_learning_engineering.packed_counts import Packed, pack, unpack
 from machine_learning_engineering.profile import Profile, merge, observe
-from machine_learning_engineering.references import Reference
+from machine_learning_engineering.profile.packed_counts import Packed, pack, unpack
+from machine_learning_engineering.profile.references import Reference
+from machine_learning_engineering.stream.events import DriftMeasured
 from monitoring.drift.batch import Batch, Row, Version, objects
 from monitoring.drift.budget import Budget, within
 from monitoring.drift.streaks import Streak, Streaks
@@ -94,7 +94,7 @@ class Closed(NamedTuple):
 
 
 class HasReferences(Protocol):
-    """`machine_learning_engineering.references.References`, or a stand-in."""
+    """`machine_learning_engineering.profile.references.References`, or a stand-in."""
 
     def get(self, model: str, version: str) -> Reference | None:
         """The reference of a version; None if there is none."""

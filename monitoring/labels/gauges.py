@@ -7,8 +7,8 @@ from confluent_kafka import Consumer, KafkaException
 
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.labels.waiting import WaitingLabels
-from monitoring.outages import FAILURES
-from monitoring.process import say
+from monitoring.runtime.outages import FAILURES
+from monitoring.runtime.process import say
 
 EVERY_SECONDS = 2.0
 

@@ -9,13 +9,11 @@ import threading
 from confluent_kafka import Consumer, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.kafka import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.settings import Settings, shown
-from machine_learning_engineering.topics import LABELS
+from machine_learning_engineering.stream.kafka import Fetch, consumer_options, create_topics, topic_name
+from machine_learning_engineering.stream.topics import LABELS
 from monitoring import search
-from monitoring.consuming import commit, records
 from monitoring.dead_letters import DeadLetterWriter
-from monitoring.groups import JOINER
 from monitoring.labels.gauges import Gauges
 from monitoring.labels.join import Interrupted, Join
 from monitoring.labels.metrics import JoinerMetrics
@@ -25,8 +23,10 @@ from monitoring.labels.settling import Settling
 from monitoring.labels.store import LabelStore
 from monitoring.labels.waiting import WaitingLabels
 from monitoring.metrics import Children
-from monitoring.outages import TOPIC_SECONDS, prepare, wait_before
-from monitoring.process import say, serve_metrics, until_signalled
+from monitoring.runtime.consuming import commit, records
+from monitoring.runtime.groups import JOINER
+from monitoring.runtime.outages import TOPIC_SECONDS, prepare, wait_before
+from monitoring.runtime.process import say, serve_metrics, until_signalled
 
 LINGER = 0.25
 """Seconds that a batch waits for further labels."""

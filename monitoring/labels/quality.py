@@ -9,14 +9,14 @@ from typing import NamedTuple, Protocol
 
 from confluent_kafka import KafkaException, Producer
 
-from machine_learning_engineering.events import LiveMetric, QualityMeasured, encode
-from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MEASUREMENTS
+from machine_learning_engineering.stream.events import LiveMetric, QualityMeasured, encode
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import MEASUREMENTS
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.labels.store import Version
-from monitoring.outages import FAILURES, cause_of
-from monitoring.process import say
+from monitoring.runtime.outages import FAILURES, cause_of
+from monitoring.runtime.process import say
 
 MAX_VERSIONS = 50
 """Of so many versions the metrics are exposed, the ones that were measured last."""

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from machine_learning_engineering.events import decode_label
 from machine_learning_engineering.features import unquoted
+from machine_learning_engineering.stream.events import decode_label
 from monitoring.dead_letters import DeadLetter
 from monitoring.documents import canonical
 

@@ -111,4 +111,6 @@ class Overview(msgspec.Struct, frozen=True):
     drift: list[Drift]
     quality: list[Quality]
     alerts: list[Alert]
+    lag_age_seconds: float | None = None
+    """Since the broker could last be asked for the lags; None where no exporter answers."""
     problems: list[str] = []

@@ -6,6 +6,8 @@ SLOW_SECONDS = 1.0
 """The objective of `docs/metrics.md`: 99 % of the predictions within this."""
 FAILED_RATIO = 0.01
 STUCK_SECONDS = 30.0
+SILENT_SECONDS = 15.0
+"""The exporter asks the broker every 3 s."""
 BEHIND_RECORDS = 10_000
 
 
@@ -16,6 +18,8 @@ def problems(found: Overview) -> list[str]:
     if not any(one.kind == "worker" and not one.problem for one in found.processes):
         told.append("no worker runs: nothing is answered")
     told += [f"{one.kind} at {one.url}: {one.problem}" for one in down if one.problem != "not running"]
+    if (found.lag_age_seconds or 0.0) > SILENT_SECONDS:
+        told.append(f"the broker did not answer for {found.lag_age_seconds:.0f} s: is it away?")
     if found.worker is not None:
         if found.worker.oldest_slice_seconds > STUCK_SECONDS:
             told.append(f"the oldest requests in a worker wait for {found.worker.oldest_slice_seconds:.0f} s")

@@ -55,6 +55,9 @@ class Watch:
             drift=_drift(self._windows["watcher"]),
             quality=_quality(self._windows["joiner"]),
             alerts=alerts if isinstance(alerts, list) else [],
+            lag_age_seconds=(
+                self._windows["exporter"].smallest("inflight_consumer_lag_age_seconds") if up.get("exporter") else None
+            ),
         )
         told = [f"alerts can't be read: {alerts}"] if isinstance(alerts, str) else []
         return msgspec.structs.replace(found, problems=problems(found) + told)

@@ -78,6 +78,10 @@ class Window:
         """The largest present sample of this name, or None without any."""
         return max((value for _, value in self.values(name)), default=None)
 
+    def smallest(self, name: str) -> float | None:
+        """The smallest present sample of this name, or None without any."""
+        return min((value for _, value in self.values(name)), default=None)
+
     def rates(self, name: str, *by: str) -> dict[tuple[str, ...], float]:
         """Increases per second by these labels, where there are two scrapes to compare; the others are summed."""
         found: dict[tuple[str, ...], float] = {}

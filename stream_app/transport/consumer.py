@@ -290,7 +290,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         return partition
 
     async def create_topic(self, *args: Any, **kwargs: Any) -> None:
-        """Topics are made by `machine_learning_engineering.kafka.create_topics`, with their own configuration."""
+        """Does nothing: topics come from `machine_learning_engineering.stream.kafka.create_topics`, with settings."""
 
     def _new_topicpartition(self, topic: str, partition: int) -> TP:
         return TP(topic, partition)

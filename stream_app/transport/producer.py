@@ -58,7 +58,7 @@ class Producer(base.Producer):  # type: ignore[misc]
         """Nothing: a slice is finished only after its outputs were acknowledged."""
 
     async def create_topic(self, *args: Any, **kwargs: Any) -> None:
-        """Topics are made by `machine_learning_engineering.kafka.create_topics`."""
+        """Topics are made by `machine_learning_engineering.stream.kafka.create_topics`."""
 
     def supports_headers(self) -> bool:
         """Kafka has had record headers since 0.11."""

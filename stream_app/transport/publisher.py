@@ -42,7 +42,7 @@ class Publisher:
     waiting: librdkafka's idempotent producer sends no more for a partition while five *records* of it are
     unacknowledged; and if records wait in its own queue longer than `linger.ms`, it spins at the full cost of a core.
 
-    Options are librdkafka's; see `machine_learning_engineering.kafka.producer_options`.
+    Options are librdkafka's; see `machine_learning_engineering.stream.kafka.producer_options`.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:

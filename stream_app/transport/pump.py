@@ -17,8 +17,8 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
-from machine_learning_engineering.kafka import Fetch
 from machine_learning_engineering.service_log import MAY_REPEAT
+from machine_learning_engineering.stream.kafka import Fetch
 from stream_app.transport.slices import Slice, cut
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from elasticsearch import Elasticsearch
 
-from machine_learning_engineering.events import (
+from machine_learning_engineering.stream.events import (
     DriftDetected,
     DriftMeasured,
     Error,
@@ -21,7 +21,7 @@ from machine_learning_engineering.events import (
     PredictionLogged,
     QualityMeasured,
 )
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
 from monitoring.documents import document_id, index_name, to_document
 from monitoring.documents.dead_letter import dead_letter_document
 from monitoring.documents.drift import drift_documents

@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaConsumer
 
-from machine_learning_engineering.kafka import create_topics, end_offsets, producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import REQUESTS, RESULTS
+from machine_learning_engineering.stream.kafka import create_topics, end_offsets, producer_options, topic_name
+from machine_learning_engineering.stream.topics import REQUESTS, RESULTS
 from tests.contract.broker_clients import ALL, SESSION_TIMEOUT_MS, Member, Send, confluent_sender
 
 

@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from machine_learning_engineering.kafka import (
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.kafka import (
     client_options,
     create_topics,
     end_offsets,
@@ -15,8 +16,7 @@ from machine_learning_engineering.kafka import (
     read_to_end,
     topic_name,
 )
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MEBIBYTE, REQUESTS, RESULTS
+from machine_learning_engineering.stream.topics import MEBIBYTE, REQUESTS, RESULTS
 from tests.contract.broker_clients import ALL, Send
 
 

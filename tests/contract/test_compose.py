@@ -13,7 +13,7 @@ import yaml
 
 from inflight.cli import app
 from machine_learning_engineering.settings import Settings
-from monitoring.indexer import DRAIN_SECONDS
+from monitoring.indexing.indexer import DRAIN_SECONDS
 from monitoring.labels.joiner import MEASURE_SECONDS
 from monitoring.search import STOP_SECONDS
 

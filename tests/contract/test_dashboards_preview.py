@@ -102,7 +102,7 @@ def test_wrong_arguments_are_named(
     """With what to write instead."""
     code, _, errors = preview(*arguments, "--out", str(tmp_path))
 
-    assert code == 1
+    assert code == 2
     assert expected in errors
 
 
@@ -123,5 +123,5 @@ def test_a_missing_extra_is_named(
 
     code, _, errors = preview("--out", str(tmp_path))
 
-    assert code == 1
+    assert code == 2
     assert "pip install 'inflight[preview]'" in errors

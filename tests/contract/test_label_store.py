@@ -11,9 +11,9 @@ import pytest
 from elasticsearch import Elasticsearch
 from msgspec import Raw
 
-from machine_learning_engineering.events import LabelReported, encode
 from machine_learning_engineering.prediction_log.examples import START, example, failed, fresh
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import LabelReported, encode
 from monitoring import search
 from monitoring.labels.reports import NEVER, Rank, Report, read
 from monitoring.labels.store import LabelStore, Logged, Version

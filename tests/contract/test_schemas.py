@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering import events, schemas
-from machine_learning_engineering.events import (
+from machine_learning_engineering.stream import events, schemas
+from machine_learning_engineering.stream.events import (
     DriftDetected,
     DriftMeasured,
     Error,
@@ -29,8 +29,8 @@ from machine_learning_engineering.events import (
     PredictionRequested,
     QualityMeasured,
 )
-from machine_learning_engineering.headers import carried
-from machine_learning_engineering.topics import TOPICS
+from machine_learning_engineering.stream.headers import carried
+from machine_learning_engineering.stream.topics import TOPICS
 
 GENERATED = Path(__file__).parents[2] / "docs" / "schemas"
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))

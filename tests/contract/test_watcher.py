@@ -13,19 +13,19 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.events import PredictionLogged, encode
-from machine_learning_engineering.kafka import consumer_options, producer_options, read_to_end, topic_name
 from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.references import Reference
+from machine_learning_engineering.profile.references import Reference
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DRIFT_STATE, LOGS
+from machine_learning_engineering.stream.events import PredictionLogged, encode
+from machine_learning_engineering.stream.kafka import consumer_options, producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DRIFT_STATE, LOGS
 from monitoring.drift import state as state_module
 from monitoring.drift.history import last_windows
 from monitoring.drift.metrics import WatcherMetrics
 from monitoring.drift.state import StateReader, deadline, state_key
 from monitoring.drift.watcher import Watcher
 from monitoring.drift.windows import State
-from monitoring.groups import WATCHER
+from monitoring.runtime.groups import WATCHER
 
 pytestmark = pytest.mark.usefixtures("each_broker")
 

@@ -12,17 +12,18 @@ from typing import Any, Self
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
-from machine_learning_engineering import events
-from machine_learning_engineering.events import PredictionCompleted
-from machine_learning_engineering.kafka import consumer_options, read_to_end, topic_name
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LOGS, REQUESTS, RESULTS
-from monitoring.audit import Audit
-from monitoring.evidence import take_audit
-from monitoring.groups import INDEXER, WORKER
-from monitoring.lag import LagReader
-from producers.replay import ReplayReport, Source
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.events import PredictionCompleted
+from machine_learning_engineering.stream.kafka import consumer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import LOGS, REQUESTS, RESULTS
+from monitoring.auditing.audit import Audit
+from monitoring.auditing.evidence import take_audit
+from monitoring.exporting.lag import LagReader
+from monitoring.runtime.groups import INDEXER, WORKER
+from producers.compose import Source
+from producers.replay import ReplayReport
 from tests.integration.load import Load
 from tests.integration.supervised import Supervised
 from tests.integration.waiting import told, until

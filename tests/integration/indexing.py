@@ -13,17 +13,17 @@ from confluent_kafka import KafkaException, Producer
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.events import PredictionLogged, encode
-from machine_learning_engineering.headers import DeadLetterOrigin, read_origin
-from machine_learning_engineering.kafka import producer_options, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS
+from machine_learning_engineering.stream.events import PredictionLogged, encode
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, read_origin
+from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS
 from monitoring import search
-from monitoring.delivery import Delivery
-from monitoring.groups import INDEXER
-from monitoring.indexer import Indexer
-from monitoring.lag import LagReader
+from monitoring.exporting.lag import LagReader
+from monitoring.indexing.delivery import Delivery
+from monitoring.indexing.indexer import Indexer
 from monitoring.metrics import IndexerMetrics
+from monitoring.runtime.groups import INDEXER
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 INDEX = "inference-logs-2026.03.01"

@@ -7,9 +7,9 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from machine_learning_engineering.topics import LABELS
+from machine_learning_engineering.stream.topics import LABELS
 from monitoring import search as search_node
-from monitoring.groups import JOINER
+from monitoring.runtime.groups import JOINER
 from producers.labels import TrueAnswer, publish_labels
 from tests.integration.deployment import Deployment
 from tests.integration.waiting import until

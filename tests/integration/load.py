@@ -4,8 +4,9 @@ import threading
 from collections.abc import Iterable
 
 from machine_learning_engineering.settings import Settings
+from producers.compose import Source
 from producers.interruption import Interruption
-from producers.replay import Progress, ReplayReport, Source, replay
+from producers.replay import Progress, ReplayReport, replay
 from tests.integration.waiting import until
 
 

@@ -12,20 +12,20 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
-from machine_learning_engineering.events import (
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import (
     Error,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
     encode,
 )
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.kafka import producer_options, topic_name
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from monitoring import search
+from monitoring.auditing.evidence import take_audit
 from monitoring.documents import document_id, index_name, to_document
-from monitoring.evidence import take_audit
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -191,5 +191,5 @@ def test_the_command_fails_where_the_promise_was_broken(deployment: Deployment, 
     assert "BROKEN: 1 lost, 0 twice" in broken.stdout
     nowhere = deployment.settings.model_copy(update={"elasticsearch_url": "http://127.0.0.1:9"})
     away = _audit_command(nowhere)
-    assert away.returncode == 1
+    assert away.returncode == 2
     assert "INFLIGHT_ELASTICSEARCH_URL" in away.stderr

@@ -13,12 +13,12 @@ from elasticsearch import Elasticsearch
 
 from inflight.demo.bad_records import bad_records
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.announce import announce_promotion
-from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.model import Example
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import REQUESTS
+from machine_learning_engineering.stream.announce import announce_promotion
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import REQUESTS
 from machine_learning_engineering.training import train
 from model import available
 from monitoring.dashboards.lint import queries, run

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from inflight.demo.processes import product
-from machine_learning_engineering.kafka import read_to_end
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import RESULTS
+from machine_learning_engineering.stream.kafka import read_to_end
+from machine_learning_engineering.stream.topics import RESULTS
 from monitoring.prediction_log import ElasticsearchPredictionLog
 from producers.replay import replay
 from tests.integration.waiting import until

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Message, Producer
 
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.kafka import producer_options, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS
 from producers.client import partition_of
 from producers.dead_letters import Address, DeadLetter, Selection, find, replay, select
 from producers.interruption import Interruption

@@ -10,17 +10,17 @@ from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
 
 from inflight.stack.embedded import EmbeddedNode
-from machine_learning_engineering.events import (
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import (
     DriftMeasured,
     Error,
     FieldDrift,
     LiveMetric,
     QualityMeasured,
 )
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.kafka import producer_options, topic_name
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, MEASUREMENTS
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, MEASUREMENTS
 from monitoring import search as elasticsearch
 from tests.integration.indexing import eventually, indexer, log, publish
 

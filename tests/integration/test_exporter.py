@@ -19,15 +19,15 @@ from msgspec import Raw
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from machine_learning_engineering.events import Error, PredictionLogged, encode
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.kafka import consumer_options, producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS
-from monitoring.exporter import Exporter, Observer
-from monitoring.groups import EXPORTER, INDEXER, READS
-from monitoring.lag import LagReader
+from machine_learning_engineering.stream.events import Error, PredictionLogged, encode
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.kafka import consumer_options, producer_options, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS
+from monitoring.exporting.exporter import Exporter, Observer
+from monitoring.exporting.lag import LagReader
 from monitoring.metrics import ExporterMetrics
+from monitoring.runtime.groups import EXPORTER, INDEXER, READS
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from machine_learning_engineering.kafka import client_options, end_offsets, topic_name
-from machine_learning_engineering.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
-from producers.replay import Record, Source
+from machine_learning_engineering.stream.kafka import client_options, end_offsets, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
+from producers.compose import Record, Source
 from tests.integration.deployment import FULL, UNTIL_STOPPED, Deployment
 from tests.integration.supervised import Supervised
 from tests.integration.waiting import figures, until

@@ -11,7 +11,7 @@ import pytest
 from elasticsearch import ApiError, TransportError
 
 from inflight.stack.embedded import EmbeddedNode
-from machine_learning_engineering.topics import MEBIBYTE
+from machine_learning_engineering.stream.topics import MEBIBYTE
 from monitoring import search as elasticsearch
 from tests.integration.deployment import FULL, UNTIL_STOPPED, Deployment
 from tests.integration.waiting import figures, until

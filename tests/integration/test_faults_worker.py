@@ -9,12 +9,12 @@ from random import Random
 from threading import Semaphore
 
 from inflight.demo.bad_records import bad_records
-from machine_learning_engineering import events
-from machine_learning_engineering.events import PredictionFailed
-from machine_learning_engineering.headers import read_origin, without_origin
-from machine_learning_engineering.kafka import read_to_end
-from machine_learning_engineering.topics import DEAD_LETTERS, REQUESTS, RESULTS
-from producers.replay import Record, Source
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.events import PredictionFailed
+from machine_learning_engineering.stream.headers import read_origin, without_origin
+from machine_learning_engineering.stream.kafka import read_to_end
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, REQUESTS, RESULTS
+from producers.compose import Record, Source
 from producers.sources import Request
 from tests.integration.deployment import FULL, SESSION_TIMEOUT, UNTIL_STOPPED, Deployment
 from tests.integration.supervised import Supervised

@@ -15,10 +15,10 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
-from machine_learning_engineering.events import LabelReported, PredictionLogged, encode
-from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LABELS, LOGS
+from machine_learning_engineering.stream.events import LabelReported, PredictionLogged, encode
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import LABELS, LOGS
 from tests.integration.waiting import until
 
 ACCEPTED = datetime(2026, 1, 5, 12, tzinfo=UTC)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from machine_learning_engineering.events import (
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import (
     DriftDetected,
     DriftMeasured,
     FieldDrift,
@@ -15,12 +16,11 @@ from machine_learning_engineering.events import (
     ModelPromoted,
     QualityMeasured,
 )
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.kafka import producer_options, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
 from monitoring import search
-from monitoring.evidence import take_audit
+from monitoring.auditing.evidence import take_audit
 from tests.integration.indexing import eventually, indexer, lag, letters, log, publish
 
 START = datetime(2026, 3, 1, 23, 0, tzinfo=UTC)

@@ -5,10 +5,10 @@ from typing import Any
 
 from msgspec import Raw
 
-from machine_learning_engineering.events import Error, encode
-from machine_learning_engineering.kafka import topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LOGS, MEBIBYTE
+from machine_learning_engineering.stream.events import Error, encode
+from machine_learning_engineering.stream.kafka import topic_name
+from machine_learning_engineering.stream.topics import LOGS, MEBIBYTE
 from tests.integration.indexing import document, eventually, ids, indexer, lag, letters, log, publish
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-import monitoring.indexer
-from machine_learning_engineering.events import encode
+import monitoring.indexing.indexer
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS
-from monitoring import outages
+from machine_learning_engineering.stream.events import encode
+from machine_learning_engineering.stream.topics import DEAD_LETTERS
 from monitoring.documents import to_document
+from monitoring.runtime import outages
 from tests.integration.indexing import eventually, indexer, lag, letters, log, publish
 from tests.integration.wrong_server import Answer, WrongServer
 
@@ -176,8 +176,8 @@ def test_a_server_that_never_answers_does_not_keep_the_indexer_from_ending(
     settings: Settings, wrong: WrongServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up draining after a while, and what it has not committed is there for the next one."""
-    patience = monitoring.indexer.DRAIN_SECONDS
-    monkeypatch.setattr(monitoring.indexer, "DRAIN_SECONDS", 0.5)
+    patience = monitoring.indexing.indexer.DRAIN_SECONDS
+    monkeypatch.setattr(monitoring.indexing.indexer, "DRAIN_SECONDS", 0.5)
     wrong.fault = lambda _attempt, _ids, _size: (503, b"")
     publish(settings, *[log(settings, number) for number in range(10)])
     with indexer(_at(settings, wrong), templates=False):

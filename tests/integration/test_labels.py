@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering import events
-from machine_learning_engineering.events import PredictionCompleted, QualityMeasured
-from machine_learning_engineering.kafka import read_to_end
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.topics import MEASUREMENTS, RESULTS
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.events import PredictionCompleted, QualityMeasured
+from machine_learning_engineering.stream.kafka import read_to_end
+from machine_learning_engineering.stream.topics import MEASUREMENTS, RESULTS
 from monitoring import search as search_node
 from producers import dead_letters
 from producers.publisher import Outcome

@@ -11,10 +11,10 @@ from msgspec import Raw
 from inflight.demo.processes import Process
 from machine_learning_engineering.prediction_log.examples import example
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LABELS
-from monitoring.groups import JOINER
-from monitoring.lag import LagReader
+from machine_learning_engineering.stream.topics import LABELS
+from monitoring.exporting.lag import LagReader
 from monitoring.prediction_log import ElasticsearchPredictionLog
+from monitoring.runtime.groups import JOINER
 from producers import dead_letters
 from producers.labels import TrueAnswer, publish_labels
 from tests.integration.deployment import Deployment

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from machine_learning_engineering.kafka import producer_options, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, REQUESTS
+from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, REQUESTS
 
 from .programs.streaming import committed, count_of, ids_of, lost, publish, running, until
 

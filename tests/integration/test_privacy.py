@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from machine_learning_engineering import events
-from machine_learning_engineering.kafka import producer_options, read_to_end, topic_name
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.training import train
 from model import available
 from monitoring import search

@@ -19,10 +19,10 @@ import yaml
 
 from inflight.demo.bad_records import bad_records
 from inflight.stack.process import free_port
-from machine_learning_engineering.kafka import read_to_end
-from machine_learning_engineering.topics import REQUESTS
+from machine_learning_engineering.stream.kafka import read_to_end
+from machine_learning_engineering.stream.topics import REQUESTS
+from producers.compose import Record, Source
 from producers.labels import TrueAnswer, publish_labels
-from producers.replay import Record, Source
 from tests.integration.deployment import Deployment
 from tests.integration.supervised import Supervised
 from tests.integration.waiting import until

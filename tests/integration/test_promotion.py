@@ -13,14 +13,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from machine_learning_engineering import events
-from machine_learning_engineering.announce import NotAnnounced, announce_promotion
-from machine_learning_engineering.events import PredictionCompleted
-from machine_learning_engineering.kafka import read_to_end
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.registry import MODEL_FILE, Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MODEL_EVENTS, REQUESTS, RESULTS
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.announce import NotAnnounced, announce_promotion
+from machine_learning_engineering.stream.events import PredictionCompleted
+from machine_learning_engineering.stream.kafka import read_to_end
+from machine_learning_engineering.stream.topics import MODEL_EVENTS, REQUESTS, RESULTS
 from tests.integration.deployment import UNTIL_STOPPED, Deployment
 from tests.integration.waiting import figures, until
 

@@ -18,14 +18,15 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from inflight.stack.kafka import KafkaNode
-from machine_learning_engineering import events
-from machine_learning_engineering.headers import TRACEPARENT
-from machine_learning_engineering.kafka import client_options, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import MEBIBYTE, REQUESTS
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.headers import TRACEPARENT
+from machine_learning_engineering.stream.kafka import client_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import MEBIBYTE, REQUESTS
 from producers.client import MissingTopic, connect, disconnect
+from producers.compose import Record, request_id_of
 from producers.interruption import Interruption
-from producers.replay import Progress, Record, ReplayStopped, replay
+from producers.replay import Progress, ReplayStopped, replay
 from producers.shift import parse_shift
 from producers.sources import Request
 
@@ -178,6 +179,19 @@ def test_limit_shift_and_trace(settings: Settings) -> None:
     assert carats == [pytest.approx(1.23)] * 2
 
 
+def test_shuffled_is_another_order_in_which_each_request_keeps_its_number(settings: Settings) -> None:
+    """A limit takes a sample of all of it; the same at every run. Labels are found by those numbers."""
+    rows = [{"carat": float(number)} for number in range(200)]
+    for prefix in ("a", "b"):
+        assert replay(settings, rows, model="diamonds", id_prefix=prefix, shuffle=7, limit=50).accepted == 50
+    carats = {key: events.parse(request.features)["carat"] for key, request in _requests(settings).items()}
+    assert {key: request_id_of(key[0], int(carat)) for key, carat in carats.items()} == {key: key for key in carats}
+    first, second = ({carat for key, carat in carats.items() if key[0] == prefix} for prefix in "ab")
+    assert first == second
+    assert len(first) == 50
+    assert max(first) > 100
+
+
 def test_an_error_of_the_source_ends_the_replay_with_an_account_of_what_went_before(settings: Settings) -> None:
     """The second request names no model: the first is accepted and reported."""
     with pytest.raises(ReplayStopped) as stopped:
@@ -280,7 +294,7 @@ def test_the_command_repeats_a_csv_file_with_fresh_ids(settings: Settings, tmp_p
     """Twice two rows are four requests."""
     path = tmp_path / "rows.csv"
     path.write_text("carat,cut\n0.3,Ideal\n0.4,Good\n")
-    process = _command(settings, str(path), "--model", "diamonds", "--repeat", "2", "--shift", "carat=2")
+    process = _command(settings, str(path), "--model", "diamonds", "--repeat", "2", "--shift", "carat=2", "--shuffle")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert out.startswith("4 accepted, 0 failed, 0 indeterminate, 0 malformed")

@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
-from machine_learning_engineering.events import Error, PredictionCompleted, PredictionFailed, encode
-from machine_learning_engineering.kafka import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import RESULTS
+from machine_learning_engineering.stream.events import Error, PredictionCompleted, PredictionFailed, encode
+from machine_learning_engineering.stream.kafka import producer_options, topic_name
+from machine_learning_engineering.stream.topics import RESULTS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REASON = "feature `z` is missing\x1b[31m"

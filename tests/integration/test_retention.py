@@ -11,8 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.settings import Settings
 from monitoring import search
+from monitoring.indexing.retention import Retention, delete_expired
 from monitoring.metrics import IndexerMetrics
-from monitoring.retention import Retention, delete_expired
 from tests.integration.indexing import eventually
 
 LONG_AGO = date(1999, 12, 30)

@@ -83,9 +83,10 @@ def test_a_joiner_whose_search_node_hangs_ends_in_time(deployment: Deployment, h
     assert seconds < GRACE_SECONDS / 2
 
 
-def test_a_joiner_that_never_came_up_ends_in_time(deployment: Deployment, hose: Hose) -> None:
+@pytest.mark.parametrize("process", ["joiner", "indexer"])
+def test_what_never_came_up_ends_in_time(deployment: Deployment, hose: Hose, process: str) -> None:
     """It still waits for its first answer."""
     hose.squeeze()
-    joiner = deployment.joiner(elasticsearch_url=hose.url)
+    started = getattr(deployment, process)(elasticsearch_url=hose.url)
     until(lambda: hose.swallowed > 0, 300, "its first request hangs")
-    assert deployment.stop(joiner) < GRACE_SECONDS / 2
+    assert deployment.stop(started) < GRACE_SECONDS / 2

@@ -13,9 +13,9 @@ from confluent_kafka import Consumer, TopicPartition
 
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KafkaNode
-from machine_learning_engineering.kafka import consumer_options, end_offsets, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.stream.kafka import consumer_options, end_offsets, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 
 from .programs.streaming import NOTHING_AMISS, Program, answered, committed, count_of, publish, running, until
 

@@ -11,7 +11,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import Raw
 
-from machine_learning_engineering.events import (
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.profile.references import References
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import (
     DriftDetected,
     DriftMeasured,
     PredictionLogged,
@@ -19,15 +22,18 @@ from machine_learning_engineering.events import (
     decode_model_event,
     encode,
 )
-from machine_learning_engineering.kafka import consumer_options, end_offsets, producer_options, read_to_end, topic_name
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.references import References
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import DRIFT_STATE, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.stream.kafka import (
+    consumer_options,
+    end_offsets,
+    producer_options,
+    read_to_end,
+    topic_name,
+)
+from machine_learning_engineering.stream.topics import DRIFT_STATE, LOGS, MEASUREMENTS, MODEL_EVENTS
 from monitoring.drift.batch import read_batch
 from monitoring.drift.watcher import limits
 from monitoring.drift.windows import State, Windows
-from monitoring.groups import WATCHER
+from monitoring.runtime.groups import WATCHER
 from tests.integration.deployment import Deployment
 from tests.integration.supervised import Supervised
 from tests.integration.waiting import until

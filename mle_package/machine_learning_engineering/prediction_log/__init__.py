@@ -16,8 +16,8 @@ from typing import Any, Literal, Protocol, Self
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering.events import Error, ModelName, RequestId, Seconds, Timestamp
 from machine_learning_engineering.prediction_log.parquet import export_parquet
+from machine_learning_engineering.stream.events import Error, ModelName, RequestId, Seconds, Timestamp
 
 __all__ = [
     "LoggedPrediction",

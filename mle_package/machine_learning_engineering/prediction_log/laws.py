@@ -11,9 +11,9 @@ from datetime import datetime, timedelta, timezone
 import msgspec
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering.events import Error
 from machine_learning_engineering.prediction_log import LoggedPrediction, NotLogged, PredictionLog
 from machine_learning_engineering.prediction_log.examples import START, differs, example, failed, fresh, ids, plain
+from machine_learning_engineering.stream.events import Error
 
 OpenLog = Callable[[], AbstractContextManager[PredictionLog]]
 """Opens the log that is judged; called again it opens the same one anew."""

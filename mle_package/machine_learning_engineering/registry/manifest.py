@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from machine_learning_engineering.events import Timestamp
+from machine_learning_engineering.stream.events import Timestamp
 
 
 class RegistryError(RuntimeError):

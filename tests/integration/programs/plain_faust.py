@@ -12,9 +12,9 @@ from typing import Any
 
 import faust
 
-from machine_learning_engineering.kafka import topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import REQUESTS, RESULTS
+from machine_learning_engineering.stream.kafka import topic_name
+from machine_learning_engineering.stream.topics import REQUESTS, RESULTS
 
 STYLE = sys.argv[1]
 

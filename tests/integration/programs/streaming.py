@@ -16,9 +16,15 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from machine_learning_engineering.kafka import consumer_options, end_offsets, producer_options, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.topics import LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.stream.kafka import (
+    consumer_options,
+    end_offsets,
+    producer_options,
+    read_to_end,
+    topic_name,
+)
+from machine_learning_engineering.stream.topics import LOGS, REQUESTS, RESULTS
 
 PROGRAMS = Path(__file__).parent
 GROUP = "inflight-worker"

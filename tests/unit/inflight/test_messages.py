@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from confluent_kafka import KafkaError, KafkaException
+from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
+from elasticsearch import AuthenticationException, ConnectionTimeout
 from typer.testing import CliRunner
 
 from inflight.cli import app
 from inflight.commands.dashboards_preview import hint_at_esql
-from inflight.commands.replay import no_answer, print_report
-from machine_learning_engineering import kafka
+from inflight.commands.replay import print_report
+from inflight.commands.surroundings import stopped
 from machine_learning_engineering.settings import load_settings
+from machine_learning_engineering.stream import kafka
 from producers.replay import ReplayReport
 
 
@@ -29,12 +33,42 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(app, arguments)
 
 
-def test_a_broker_that_is_away_is_named_with_its_address_and_in_words() -> None:
+def test_a_broker_that_is_away_is_named_with_its_address_and_in_words(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Not with the inside of a client's error."""
-    told = no_answer(KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure")), "127.0.0.1:9")
-    assert told.startswith("no answer from Kafka at 127.0.0.1:9 (Broker transport failure)")
+    monkeypatch.setenv("INFLIGHT_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
+    error = stopped(KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure")))
+    assert isinstance(error, typer.Exit)
+    assert error.exit_code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: no answer from Kafka at 127.0.0.1:9 (Broker transport failure)")
     assert "`inflight up`" in told
-    assert "no brokers" in no_answer(TimeoutError("no brokers"), "127.0.0.1:9")
+
+
+def test_a_search_node_that_is_away_or_refuses_is_named_with_its_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And without the password in its address."""
+    monkeypatch.setenv("INFLIGHT_ELASTICSEARCH_URL", "http://ada:secret@127.0.0.1:9")
+    meta = ApiResponseMeta(401, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "127.0.0.1", 9))
+    for error, words in (
+        (ConnectionTimeout("timed out"), "timed out; is the search node of INFLIGHT_ELASTICSEARCH_URL"),
+        (AuthenticationException("no", meta, {}), "INFLIGHT_ELASTICSEARCH_API_KEY"),
+    ):
+        stop = stopped(error)
+        assert isinstance(stop, typer.Exit)
+        told = capsys.readouterr().err
+        assert words in told
+        assert "secret" not in told
+
+
+def test_a_bug_stays_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """With its traceback: a line would hide where it is."""
+    bug = ValueError("a bug, unless the command expects one")
+    assert stopped(bug) is bug
+    assert capsys.readouterr().err == ""
+    assert isinstance(stopped(bug, ValueError), typer.Exit)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +91,7 @@ def test_dead_letters_of_a_broker_that_is_away(command: list[str], monkeypatch: 
 def test_a_second_worker_on_the_port_of_the_first_is_told_which_setting_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Other errors of the operating system stay what they are."""
+    """Other errors of the operating system are told as they are."""
     import stream_app.worker
 
     def fails(code: int) -> None:
@@ -68,10 +102,10 @@ def test_a_second_worker_on_the_port_of_the_first_is_told_which_setting_it_needs
 
     fails(errno.EADDRINUSE)
     taken = run("worker")
-    assert taken.exit_code == 1
+    assert taken.exit_code == 2
     assert "INFLIGHT_WORKER_METRICS_PORT" in taken.stderr
     fails(errno.ENOSPC)
-    assert isinstance(run("worker").exception, OSError)
+    assert "INFLIGHT_WORKER_METRICS_PORT" not in run("worker").stderr
 
 
 def test_retraining_what_was_never_trained_names_the_training(home: Path) -> None:

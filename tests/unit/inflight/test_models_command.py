@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 import inflight.promotions
 import model as rooms
 from inflight.cli import app
-from machine_learning_engineering import announce
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.prediction_log import SqlitePredictionLog
 from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.settings import Settings, load_settings
+from machine_learning_engineering.stream import announce
 from machine_learning_engineering.training import train
 
 

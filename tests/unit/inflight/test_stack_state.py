@@ -19,7 +19,7 @@ from inflight.stack import Endpoints, StackError, StackState, maven, start_stack
 from inflight.stack.process import ProcessId, free_port
 from inflight.stack.stack import IDLE_PAUSE, NodeState
 from machine_learning_engineering import settings as settings_module
-from machine_learning_engineering.topics import TOPICS
+from machine_learning_engineering.stream.topics import TOPICS
 
 ENDED = ProcessId(os.getpid(), "long ago")
 ADDRESSES = {"kafka": "127.0.0.1:19092", "elasticsearch": "http://127.0.0.1:19200"}

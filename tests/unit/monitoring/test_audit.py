@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.audit import Audit, Letter, Log, Request, Result, audit
+from monitoring.auditing.audit import Audit, Letter, Log, Request, Result, audit
 from monitoring.dead_letters import STAGE
 
 TOPIC = "prediction-requests"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from machine_learning_engineering.events import Error, PredictionLogged
+from machine_learning_engineering.stream.events import Error, PredictionLogged
 from monitoring.documents import (
     canonical,
     document_id,

@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from machine_learning_engineering.events import Error, PredictionLogged, encode
-from machine_learning_engineering.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.events import Error, PredictionLogged, encode
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
 from monitoring.drift.metrics import WatcherMetrics
-from monitoring.exporter import Observer
-from monitoring.groups import READS, WORKER
+from monitoring.exporting.exporter import Observer
 from monitoring.labels.metrics import JoinerMetrics
 from monitoring.metrics import MAX_CHILDREN, ExporterMetrics, IndexerMetrics, declared
+from monitoring.runtime.groups import READS, WORKER
 from stream_app.metrics import WorkerMetrics
 
 METRICS_PAGE = Path(__file__).parents[3] / "docs/metrics.md"
@@ -130,7 +130,7 @@ def test_the_age_of_the_log_is_that_of_the_newest_completion(
 ) -> None:
     """An older one that comes later does not make it older."""
     newest = logged()
-    monkeypatch.setattr("monitoring.exporter.time", lambda: newest.completed_at.timestamp() + 90)
+    monkeypatch.setattr("monitoring.exporting.exporter.time", lambda: newest.completed_at.timestamp() + 90)
     assert registry.get_sample_value("inflight_log_age_seconds") != registry.get_sample_value(
         "inflight_log_age_seconds"
     )

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from machine_learning_engineering.headers import DeadLetterOrigin
+from machine_learning_engineering.stream.headers import DeadLetterOrigin
 from producers.dead_letters import Address, DeadLetter, Selection, parse_address, parse_time
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)

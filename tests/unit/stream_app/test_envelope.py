@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.events import PredictionRequested
+from machine_learning_engineering.stream.events import PredictionRequested
 from stream_app.envelope import NotARequest, read_request
 
 LIMIT = 1_000_000

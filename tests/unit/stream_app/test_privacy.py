@@ -16,11 +16,12 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from machine_learning_engineering import events, service_log
-from machine_learning_engineering.headers import read_origin
+from machine_learning_engineering import service_log
 from machine_learning_engineering.model import InvalidFeatures, MLEModel
 from machine_learning_engineering.redaction import redaction
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.headers import read_origin
 from stream_app.scoring import OutputTopics, Scored, Scorer
 
 from .records import record, slice_of

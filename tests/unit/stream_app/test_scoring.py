@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering import events
-from machine_learning_engineering.events import PredictionCompleted, PredictionFailed, PredictionLogged
-from machine_learning_engineering.headers import read_origin, without_origin
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.events import PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.stream.headers import read_origin, without_origin
 from stream_app.scoring import OutputTopics, Scored, Scorer
 
 from .records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of

@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from machine_learning_engineering.events import PredictionLogged, encode
 from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.references import Reference
+from machine_learning_engineering.profile.references import Reference
+from machine_learning_engineering.stream.events import PredictionLogged, encode
 from monitoring.drift.batch import read_batch
 from monitoring.drift.windows import Closed, Limits, State, Windows
 from tests.unit.monitoring.conftest import ACCEPTED, Record

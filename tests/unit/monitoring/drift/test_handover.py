@@ -92,7 +92,7 @@ def _parts(windows: Windows, partition: int) -> list[Any]:
 
 def _add(total: Profile, kept: Any) -> Profile:
     """A part that is too small to be closed."""
-    from machine_learning_engineering.packed_counts import unpack
+    from machine_learning_engineering.profile.packed_counts import unpack
 
     return merge(total, unpack(PROFILE, kept.counts))
 

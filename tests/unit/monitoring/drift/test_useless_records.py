@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering.events import encode
+from machine_learning_engineering.stream.events import encode
 from monitoring.drift.batch import objects
 from monitoring.drift.measurement import measure
 from monitoring.drift.windows import Windows

@@ -11,8 +11,8 @@ from elastic_transport import ConnectionError as NoConnection
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.events import LabelReported, encode
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import LabelReported, encode
 from monitoring.dead_letters import DeadLetter
 from monitoring.labels.join import Interrupted, Join
 from monitoring.labels.metrics import JoinerMetrics

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from machine_learning_engineering.events import Error
-from monitoring.exporter import Observed, Observer
+from machine_learning_engineering.stream.events import Error
+from monitoring.exporting.exporter import Observed, Observer
 from monitoring.metrics import ExporterMetrics
 from monitoring.watch.overview import Overview
 from monitoring.watch.reading import Watch
@@ -167,6 +167,21 @@ def test_nothing_runs() -> None:
     found = Watch(60).look({name: away() for name in ("worker", "exporter")}, "not running")
     assert found.problems == ["no worker runs: nothing is answered", "alerts can't be read: not running"]
     assert found.per_second is None
+
+
+def test_a_broker_that_does_not_answer_is_said() -> None:
+    """As any exporter has it whom it answers."""
+    seen, ages = Watch(60), [40.0, 31.0]
+    exporters = [Exporter(), Exporter()]
+    for exporter, age in zip(exporters, ages, strict=True):
+        exporter.metrics.lag_checked.set(age)
+    pages = [Answer(f"http://{n}/metrics", Scrape(0.0, parse(one.page()))) for n, one in enumerate(exporters)]
+    answers = {"worker": answer(WORKER % CALM, 0.0), "exporter": pages}
+    assert seen.look(answers, []).problems == ["the broker did not answer for 31 s: is it away?"]
+    exporters[1].metrics.lag_checked.set(2.0)
+    answers["exporter"][1] = Answer("http://1/metrics", Scrape(1.0, parse(exporters[1].page())))
+    assert seen.look(answers, []).problems == []
+    assert seen.look({**answers, "exporter": away()}, []).lag_age_seconds is None
 
 
 def test_a_lag_that_grows_is_a_problem_once_it_is_large() -> None:

@@ -1,0 +1,1 @@
+"""The promise, counted from topics and index alone: `inflight audit`."""

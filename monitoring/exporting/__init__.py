@@ -1,0 +1,1 @@
+"""From the topics to Prometheus: `inflight exporter`."""

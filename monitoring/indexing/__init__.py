@@ -1,0 +1,1 @@
+"""From the topics into Elasticsearch, without losing a record: `inflight indexer`."""

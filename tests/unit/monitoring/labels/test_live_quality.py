@@ -1,0 +1,176 @@
+"""When live quality is measured, of what, and what of it is shown."""
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+import pytest
+from elastic_transport import ConnectionError as NoConnection
+from msgspec import UNSET
+from prometheus_client import CollectorRegistry
+
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.events import LiveMetric, QualityMeasured
+from monitoring.labels import quality
+from monitoring.labels.metrics import JoinerMetrics
+from monitoring.labels.quality import Judged, Quality, Unmeasurable
+from monitoring.labels.store import Version
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+V1, V2 = Version("diamonds", "v1"), Version("diamonds", "v2")
+
+
+class Log:
+    """Labelled answers by version, and whether the search node is away."""
+
+    def __init__(self) -> None:
+        self.answers: dict[Version, int] = {}
+        self.away = False
+        self.odd: set[Version] = set()
+        self.asked: list[tuple[Version, int]] = []
+
+    def refresh(self) -> None:
+        if self.away:
+            raise NoConnection("away")
+
+    def versions(self, since: datetime) -> list[Version]:
+        self.refresh()
+        return list(self.answers)
+
+    def rows(self, version: Version, since: datetime, most: int) -> list[tuple[datetime, bytes, bytes]]:
+        self.refresh()
+        if version in self.odd:
+            raise KeyError("_source")
+        self.asked.append((version, most))
+        assert datetime.now(UTC) - since == pytest.approx(timedelta(days=30), abs=timedelta(minutes=5))
+        return [(NOW - timedelta(seconds=n), b"1", b"2") for n in range(min(most, self.answers.get(version, 0)))]
+
+
+class Judge:
+    def refusal(self, model: str, label: bytes) -> str | None:
+        return None
+
+    def judge(self, version: Version, answers: Sequence[tuple[bytes, bytes]]) -> Judged | None:
+        if version.version == "undefined":
+            raise Unmeasurable("one class only")
+        if version.model != "diamonds":
+            return None
+        metrics = [LiveMetric("r2", 0.9, 0.8, 0.95, 0.97), LiveMetric("mae", 300.0, 280.0, 310.0, UNSET)]
+        return Judged(metrics, "r2", len(answers), 0.95)
+
+
+class Running:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.log = Log()
+        self.published: list[QualityMeasured] = []
+        self.broker_is_away = False
+        self.quality = Quality(
+            Settings(_env_file=None, joiner_quality_rows=100),  # type: ignore[call-arg]
+            self.log,
+            Judge(),
+            self._publish,
+            JoinerMetrics(self.registry),
+            threading.Event(),
+        )
+
+    def _publish(self, event: QualityMeasured) -> None:
+        if self.broker_is_away:
+            raise TimeoutError
+        self.published.append(event)
+
+    def shown(self, name: str, version: Version = V1, metric: str = "r2", primary: str = "true") -> float | None:
+        labels = {"model": version.model, "model_version": version.version, "metric": metric, "primary": primary}
+        return self.registry.get_sample_value(f"inflight_live_quality{name}", labels)
+
+
+@pytest.fixture
+def running() -> Running:
+    return Running()
+
+
+def test_a_version_that_got_labels_is_measured_once(running: Running) -> None:
+    """By its newest answers; what got none is left alone."""
+    running.log.answers = {V1: 250, V2: 250}
+    running.quality.touch([V1])
+    running.quality.touch([V1])
+    running.quality.measure_touched()
+    running.quality.measure_touched()
+    assert running.log.asked == [(V1, 100)]
+    [event] = running.published
+    assert (event.model, event.model_version, event.rows, event.confidence) == ("diamonds", "v1", 100, 0.95)
+    assert event.window_start == NOW - timedelta(seconds=99)
+    assert event.window_end - NOW == timedelta(milliseconds=1)
+    assert [metric.name for metric in event.metrics] == ["r2", "mae"]
+    shown = (running.shown(""), running.shown("_lower"), running.shown("_upper"), running.shown("_reference"))
+    assert shown == (0.9, 0.8, 0.95, 0.97)
+    assert running.shown("", metric="mae", primary="false") == 300.0
+    assert running.shown("_reference", metric="mae", primary="false") is None
+
+
+def test_too_few_answers_are_not_measured(running: Running) -> None:
+    """Nor those that nobody here knows the model of, nor those that have no metric; the others still are."""
+    others = [Version("diamonds", "few"), Version("diamonds", "undefined"), Version("nobody", "v1")]
+    running.log.answers = dict.fromkeys([*others, V1], 50) | {others[0]: 29}
+    running.quality.touch([*others, V1])
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v1"]
+
+
+def test_what_could_not_be_measured_is_tried_again(running: Running) -> None:
+    """Whether the search node is away or the broker."""
+    running.log.answers = {V1: 50, V2: 50}
+    running.quality.touch([V1, V2])
+    running.log.away = True
+    running.quality.measure_touched()
+    running.log.away, running.broker_is_away = False, True
+    running.quality.measure_touched()
+    assert running.published == []
+    running.broker_is_away = False
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v1", "v2"]
+
+
+def test_what_was_labelled_before_the_start_is_measured_at_the_start(running: Running) -> None:
+    """The process before may have been killed before it could."""
+    running.log.answers = {V1: 50}
+    running.log.away = True
+    assert not running.quality._ask_for_versions()
+    running.log.away = False
+    assert running.quality._ask_for_versions()
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v1"]
+
+
+def test_the_metrics_of_old_versions_are_taken_back(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those measured too long ago, and of too many."""
+    running.log.answers = {V1: 50, V2: 50}
+    running.quality.touch([V1])
+    running.quality.measure_touched()
+    monkeypatch.setattr(quality, "MAX_VERSIONS", 1)
+    running.quality.touch([V2])
+    running.quality.measure_touched()
+    assert running.shown("") is None
+    assert running.shown("", V2) == 0.9
+    assert (
+        running.registry.get_sample_value("inflight_live_quality_rows", {"model": "diamonds", "model_version": "v1"})
+        is None
+    )
+    now = monotonic()
+    monkeypatch.setattr(quality, "monotonic", lambda: now + 31 * 86_400)
+    running.quality.measure_touched()
+    assert running.shown("", V2) is None
+
+
+def test_what_nobody_thought_of_does_not_end_the_measuring(running: Running) -> None:
+    """A document that is none of ours, or a registry that can't be read: the other versions are measured."""
+    running.log.answers = {V1: 50, V2: 50}
+    running.log.odd = {V1}
+    running.quality.touch([V1, V2])
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v2"]
+    running.log.odd = set()
+    running.quality.touch([V1])
+    running.quality.measure_touched()
+    assert [event.model_version for event in running.published] == ["v2", "v1"]
