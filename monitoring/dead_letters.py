@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter, headers_of
 from machine_learning_engineering.stream.kafka import producer_options, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, MEBIBYTE
+from machine_learning_engineering.stream.topics import DEAD_LETTERS
 from monitoring.runtime.process import say
 
 STAGE = "index"
@@ -85,29 +85,19 @@ class DeadLetterWriter:
     def _produce(self, letter: DeadLetter, on_delivery: Any) -> bool:
         """Hand a letter to the client; False while its queue is full."""
         record = letter.record
-        value = record.value()
-        explanation = letter.explanation[:_MAX_EXPLANATION]
-        while True:
-            origin = DeadLetterOrigin(
-                reason=letter.reason,
-                message=explanation,
-                stage=self._stage,
-                topic=record.topic(),
-                partition=record.partition(),
-                offset=record.offset(),
-                model=letter.model,
-                request_id=letter.request_id,
-            )
-            headers = dead_letter_headers(origin, record.headers())
-            try:
-                self._producer.produce(self._topic, value, record.key(), headers=headers, on_delivery=on_delivery)
-            except BufferError:
-                return False
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE or value is None or len(value) <= MEBIBYTE:
-                    raise
-                # The record itself fills a message to the brim, so that its origin has no room beside it.
-                explanation = f"cut from {len(value)} bytes, the whole is at its origin; {explanation}"
-                value = value[:MEBIBYTE]
-            else:
-                return True
+        origin = DeadLetterOrigin(
+            reason=letter.reason,
+            message=letter.explanation[:_MAX_EXPLANATION],
+            stage=self._stage,
+            topic=record.topic(),
+            partition=record.partition(),
+            offset=record.offset(),
+            model=letter.model,
+            request_id=letter.request_id,
+        )
+        key, value, headers = dead_letter(origin, record.key(), record.value(), headers_of(record))
+        try:
+            self._producer.produce(self._topic, value, key, headers=headers, on_delivery=on_delivery)
+        except BufferError:
+            return False
+        return True

@@ -1,7 +1,7 @@
 """`inflight features follow`: logged requests and reported labels into the feature store, as they come.
 
-Offsets are committed only after the store has the rows safely on disk. What is read again after a crash is found to be
-there already.
+Offsets are committed only after the store has the rows safely on disk, and the examples have them too. What is read
+again after a crash is found to be in the store already, and the examples are written all the same.
 """
 
 from collections.abc import Mapping
@@ -92,16 +92,18 @@ class Follower:
             self._consumer.close()
 
     def keep(self) -> None:
-        """Bring what was read into the store, commit it, and write the examples of models that have new rows."""
-        changed = [name for name, intake in self._intakes.items() if intake.keep()]
+        """Bring what was read into the store, write the examples of models that may lack some of it, and commit it."""
+        for name, intake in self._intakes.items():
+            intake.keep()
+            if intake.stale:
+                built = self._built[name] = intake.write_examples(self._folder / name)
+                say("features", "kept", **msgspec.structs.asdict(built))
+        # Only now: what is committed is not read again, and would stay out of the examples until something new comes.
         if self._offsets:
             # Where that fails, the records are read again by whoever owns the partition next, and found in the store.
             commit(self._consumer, self._offsets, "features")
             self._offsets.clear()
         self._records = 0
-        for name in changed:
-            built = self._built[name] = self._intakes[name].write_examples(self._folder / name)
-            say("features", "kept", **msgspec.structs.asdict(built))
 
     def report(self) -> Followed:
         """What was done until now."""

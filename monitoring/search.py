@@ -4,11 +4,11 @@ Calls go through the client's low-level transport: its helpers would decode and 
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from importlib import resources
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
@@ -26,6 +26,8 @@ _SETTINGS_TEMPLATE = "inflight-settings"
 _PAGE = 10_000
 STOP_SECONDS = 5.0
 """So long a process that is to end waits for the search node."""
+SHARD_SECONDS = 30.0
+"""So long an audit waits for a shard that is away."""
 _LOOK_SECONDS = 0.2
 
 
@@ -201,11 +203,26 @@ def create_first_indices(client: Elasticsearch, now: datetime) -> None:
                 raise
 
 
+def once_it_is_up(ask: Callable[[], Any]) -> Any:
+    """The answer, asked again for a while where a shard is away: an index that was just made has none for a moment."""
+    deadline = monotonic() + SHARD_SECONDS
+    while True:
+        try:
+            return ask()
+        except ApiError as error:
+            if error.meta.status != 503 or monotonic() > deadline:
+                raise
+        sleep(_LOOK_SECONDS)
+
+
 def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
     """The request id of every document in `inference-logs-*`, once for each document, after a refresh.
 
     Args:
         prefix: only ids that start with it.
+
+    Raises:
+        elasticsearch.ApiError: also where a shard is away: its documents would look as if they had never been indexed.
     """
     call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
     # Within one index the request id is unique, so it alone is a complete sort order, and no page can skip a document.
@@ -218,7 +235,8 @@ def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
             "query": {"prefix": {"inference.request_id": prefix}} if prefix else {"match_all": {}},
         }
         while True:
-            answer = call(client, "POST", f"/{index}/_search", search, filter_path="hits.hits.sort")
+            only = {"filter_path": "hits.hits.sort", "allow_partial_search_results": "false"}
+            answer = once_it_is_up(lambda: call(client, "POST", f"/{index}/_search", search, **only))  # noqa: B023
             hits = answer.get("hits", {}).get("hits", [])
             for hit in hits:
                 yield hit["sort"][0]

@@ -164,7 +164,7 @@ figures.candidates(
 # %% [markdown]
 # Both kinds of trees beat the linear model and are about equal to each other; for errors smaller is better. The rule
 # takes the simplest candidate within one standard error of the best (blue). The wide interval of the linear model is
-# the work of single stones: one with three unknown lengths is predicted 60,000 dollars too high. Trees don't run away
+# the work of single stones: one with three unknown lengths is predicted 100,000 dollars too high. Trees don't run away
 # like that.
 
 # %%
@@ -240,7 +240,7 @@ plt.show()
 # %% [markdown]
 # In dollars the error grows with the price; in per cent it is about the same everywhere, which is what the loss
 # function was chosen for. The dearest stones are predicted somewhat too low: the data end at 18,823 dollars, and no
-# tree predicts beyond what it has seen.
+# tree predicts far beyond what it has seen.
 
 # %% [markdown]
 # ## What it goes by
@@ -289,9 +289,9 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# The line of the best stones turns flat above 1 carat, where prices reach the upper end of the data at 18,823 dollars:
-# there the model must not be asked. The small ups and downs are those of trees, which know no law that heavier is
-# dearer.
+# The line of the best stones turns flat above 1.5 carat, where prices reach the upper end of the data at 18,823
+# dollars: there the model must not be asked. The small ups and downs are those of trees, which know no law that heavier
+# is dearer.
 #
 # The same model answers requests one by one, keeps every row in a log, and refuses what it does not understand with a
 # reason:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, read_origin, without_origin
+from machine_learning_engineering.stream.headers import DeadLetterOrigin, headers_of, read_origin, without_origin
 from machine_learning_engineering.stream.kafka import end_offsets, read_to_end, topic_name
 from machine_learning_engineering.stream.topics import DEAD_LETTERS, TOPICS
 from producers.client import connect, disconnect
@@ -122,7 +122,7 @@ def select(settings: Settings, selection: Selection | None = None) -> Iterator[D
     """
     selection = selection or Selection()
     for message in read_to_end(settings, DEAD_LETTERS):
-        headers = message.headers()
+        headers = headers_of(message)
         try:
             origin = read_origin(headers)
         except ValueError:

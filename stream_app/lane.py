@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import ceil
 from time import monotonic
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from stream_app.transport.publisher import Publisher
 logger = logging.getLogger(__name__)
 
 EXIT_BUG = 70
+# A round of a slow model takes about so long: so the slices in flight, eight by default, are done before a drain ends.
+ROUND_SECONDS = 2.0
 
 
 class SliceEvent(Protocol):
@@ -41,6 +44,9 @@ class ScoringLane:
 
     At low load a round holds one request; at high load rounds grow by themselves. While a round is scored, the outputs
     of earlier ones are on their way to the broker.
+
+    A round holds at most `records_now`. That begins at one and at most doubles with each full round, up to
+    `round_records` or what `ROUND_SECONDS` allow; a longer round takes it down. So slow models move on and commit, too.
     """
 
     def __init__(
@@ -57,7 +63,8 @@ class ScoringLane:
         self._publisher = publisher
         self._metrics = metrics
         self._round_records = round_records
-        self._on_bug = on_bug
+        self.records_now = 1
+        self.on_bug = on_bug
         self._slots = asyncio.Semaphore(slices_in_flight)
         self._waiting: list[SliceEvent] = []
         self._scoring: asyncio.Task[None] | None = None
@@ -78,31 +85,44 @@ class ScoringLane:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                await loop.run_in_executor(self._thread, self._round, self._next_round(), loop)
+                taken = self._next_round()
+                seconds = await loop.run_in_executor(self._thread, self._round, taken, loop)
+                self._pace(sum(len(event.value.records) for event in taken), seconds)
                 self.last_progress = monotonic()
         except Exception:
             logger.exception("scoring failed on what no request may cause")
-            self._on_bug("bug in the worker")
+            self.on_bug("bug in the worker")
 
     def _next_round(self) -> list[SliceEvent]:
-        """At least one slice; more for as long as they hold at most `round_records` together."""
+        """At least one slice; more for as long as they hold at most `records_now` together."""
         count, records = 0, 0
         for event in self._waiting:
             records += len(event.value.records)
-            if count and records > self._round_records:
+            if count and records > self.records_now:
                 break
             count += 1
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    def _round(self, taken: list[SliceEvent], loop: asyncio.AbstractEventLoop) -> None:
-        """Score and publish. (In the scoring thread.)"""
+    def _pace(self, records: int, seconds: float) -> None:
+        in_time = records * ROUND_SECONDS / max(seconds, 1e-9)
+        if seconds > ROUND_SECONDS:
+            self.records_now = max(1, int(in_time))
+        # What a round that was not full took says little of a full one.
+        elif 2 * records > self.records_now:
+            more = min(2 * self.records_now, ceil(in_time), self._round_records)
+            self.records_now = max(self.records_now, more)
+
+    def _round(self, taken: list[SliceEvent], loop: asyncio.AbstractEventLoop) -> float:
+        """Score and publish; returns the seconds that scoring took. (In the scoring thread.)"""
         started = monotonic()
         scored = self._scorer.score([event.value for event in taken])
         self._metrics.batch_records.observe(sum(len(event.value.records) for event in taken))
-        self._metrics.score_seconds.observe(monotonic() - started)
+        seconds = monotonic() - started
+        self._metrics.score_seconds.observe(seconds)
         for event, of_slice in zip(taken, scored, strict=True):
             self._publish(event, of_slice, loop)
+        return seconds
 
     def _publish(self, event: SliceEvent, scored: Scored, loop: asyncio.AbstractEventLoop) -> None:
         published = monotonic()
@@ -116,7 +136,7 @@ class ScoringLane:
 
     def _finished(self, event: SliceEvent, scored: Scored, published: float, error: KafkaError | None) -> None:
         if error is not None:
-            self._on_bug(f"an output was not accepted by the broker: {error}")
+            self.on_bug(f"an output was not accepted by the broker: {error}")
             return
         event.ack()
         self.in_flight -= 1

@@ -47,7 +47,9 @@ class WorkerMetrics:
             "inflight_worker_unacknowledged_records", "Outputs that the broker has not acknowledged.", registry=registry
         )
         self.oldest_slice_seconds = Gauge(
-            "inflight_worker_oldest_slice_seconds", "Age of the slice that waits longest.", registry=registry
+            "inflight_worker_oldest_slice_seconds",
+            "Time that the slice which is next to be finished has been the next one.",
+            registry=registry,
         )
         self.lag = Gauge(
             "inflight_worker_lag_records",

@@ -7,21 +7,26 @@ from datetime import UTC, datetime
 from time import time
 from typing import Any, Protocol
 
-import msgspec
 from msgspec import UNSET, Raw
 
 from machine_learning_engineering import service_log
 from machine_learning_engineering.error_text import raised
 from machine_learning_engineering.features import refusal
+from machine_learning_engineering.json_values import finite_json
 from machine_learning_engineering.redaction import ALL, WITHHELD, Redaction
 from machine_learning_engineering.stream import events
 from machine_learning_engineering.stream.events import Error, PredictionCompleted, PredictionFailed, PredictionLogged
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, carried, dead_letter_headers
+from machine_learning_engineering.stream.headers import RecordHeaders, headers_of, traceparent_of
+from machine_learning_engineering.stream.topics import MEBIBYTE
+from stream_app.answers import answer, letter
 from stream_app.envelope import NotARequest, read_request
 from stream_app.transport.publisher import Record
 from stream_app.transport.slices import Slice
 
 logger = logging.getLogger(__name__)
+
+MAX_PREDICTION_BYTES = MEBIBYTE
+"""With a request beside it, it has to fit into a record of the log topic: what can't be published would never end."""
 
 
 class Model(Protocol):
@@ -66,6 +71,7 @@ class _Row:
     request: events.PredictionRequested
     features: Any
     record: Any
+    headers: RecordHeaders
     scored: Scored
 
 
@@ -114,31 +120,34 @@ class Scorer:
         rows: dict[str, list[_Row]],
         started: float,
     ) -> None:
+        headers = headers_of(record)
         try:
             request = read_request(record.key(), record.value(), self._max_request_bytes)
         except NotARequest as error:
-            self._set_aside(record, scored, error)
+            self._set_aside(record, headers, scored, error)
             return
         model = models.get(request.model)
         if model is None:
             known = ", ".join(sorted(models)) or "none"
             message = f"model: no model is named {request.model!r}; this worker serves: {known}"
-            self._fail(_Row(request, None, record, scored), Error("unknown-model", message), None, started, 0.0, 1)
+            self._fail(
+                _Row(request, None, record, headers, scored), Error("unknown-model", message), None, started, 0.0, 1
+            )
             return
         try:
             features = model.decode(request.features)
         except ValueError as error:
             failure = Error("invalid-features", refusal(error))
-            self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
+            self._fail(_Row(request, None, record, headers, scored), failure, model, started, 0.0, 1)
             return
         except Exception as error:
             # A mistake in the model's code: this record would end every worker that it is given to.
             what = f"model {request.model}: decode raised {raised(error)}"
-            logger.warning(what, exc_info=True, extra=_about(request, record))
+            logger.warning(what, exc_info=True, extra=_about(request, headers))
             failure = Error("prediction-error", what)
-            self._fail(_Row(request, None, record, scored), failure, model, started, 0.0, 1)
+            self._fail(_Row(request, None, record, headers, scored), failure, model, started, 0.0, 1)
             return
-        rows.setdefault(request.model, []).append(_Row(request, features, record, scored))
+        rows.setdefault(request.model, []).append(_Row(request, features, record, headers, scored))
 
     def _predict(self, model: Model, rows: list[_Row], started: float) -> None:
         """Predict rows in one call. If that raises, halve and try again, until the rows at fault stand alone."""
@@ -148,12 +157,15 @@ class Scorer:
             if len(predictions) != len(rows):
                 raise ValueError(f"predict returned {len(predictions)} predictions for {len(rows)} rows")
             # Here, since what can't be encoded is the row's fault, too.
-            encoded = [Raw(events.encode(prediction)) for prediction in predictions]
+            texts = finite_json(predictions)
+            if len(largest := max(texts, key=len)) > MAX_PREDICTION_BYTES:
+                raise ValueError(f"a prediction has {len(largest):,} bytes; at most {MAX_PREDICTION_BYTES:,} are sent")
+            encoded = list(map(Raw, texts))
         except Exception as error:
             if len(rows) == 1:
                 # The type and the place, and no more: a model's message may quote what it was given.
                 what = f"model {rows[0].request.model}: predict raised {raised(error)}"
-                logger.warning(what, exc_info=True, extra=_about(rows[0].request, rows[0].record))
+                logger.warning(what, exc_info=True, extra=_about(rows[0].request, rows[0].headers))
                 elapsed = max(0.0, self._clock() - before)
                 self._fail(rows[0], Error("prediction-error", what), model, started, elapsed, 1)
                 return
@@ -181,7 +193,7 @@ class Scorer:
             if accepted_at is None:
                 accepted_at = times[milliseconds] = datetime.fromtimestamp(accepted, UTC)
             requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
-            headers = record.headers()
+            headers = row.headers
             key = record.key()
             result = PredictionCompleted(
                 request.request_id, request.model, version, encoded, requested_at, completed_at
@@ -203,12 +215,12 @@ class Scorer:
                 version,
                 encoded,
                 UNSET,
-                _traceparent(headers) if headers else UNSET,
+                (traceparent_of(headers) or UNSET) if headers else UNSET,
                 redacted,
             )
             outputs = row.scored.outputs
-            outputs[results].append(_answer(key, result, headers))
-            outputs[logs].append(_answer(key, log, headers))
+            outputs[results].append(answer(key, result, headers))
+            outputs[logs].append(answer(key, log, headers))
             row.scored.completed += 1
 
     def _fail(
@@ -219,11 +231,11 @@ class Scorer:
         accepted = record.timestamp()[1] / 1000.0
         accepted_at = datetime.fromtimestamp(accepted, UTC)
         requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
-        headers = record.headers()
+        headers = row.headers
         version = UNSET if model is None else model.version
         features, redacted = self._loggable(row, error)
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("failed: %s: %s", error.type, error.message, extra=_about(request, record))
+            logger.debug("failed: %s: %s", error.type, error.message, extra=_about(request, headers))
         result = PredictionFailed(request.request_id, request.model, error, requested_at, completed_at, version)
         log = PredictionLogged(
             request_id=request.request_id,
@@ -241,13 +253,13 @@ class Scorer:
             offset=record.offset(),
             model_version=version,
             error=error,
-            traceparent=_traceparent(headers) if headers else UNSET,
+            traceparent=(traceparent_of(headers) or UNSET) if headers else UNSET,
             redacted=redacted,
         )
         key = record.key()
         outputs = row.scored.outputs
-        outputs[self._topics.results].append(_answer(key, result, headers))
-        outputs[self._topics.logs].append(_answer(key, log, headers))
+        outputs[self._topics.results].append(answer(key, result, headers))
+        outputs[self._topics.logs].append(answer(key, log, headers))
         row.scored.failed += 1
 
     def _loggable(self, row: _Row, error: Error) -> tuple[Raw, Any]:
@@ -262,25 +274,11 @@ class Scorer:
             return WITHHELD, [ALL]
         return row.request.features, UNSET
 
-    def _set_aside(self, record: Any, scored: Scored, error: NotARequest) -> None:
-        origin = DeadLetterOrigin(
-            reason=error.reason,
-            message=str(error),
-            stage="decode",
-            topic=record.topic(),
-            partition=record.partition(),
-            offset=record.offset(),
-            model=error.model,
-            request_id=error.request_id,
-        )
-        headers = dead_letter_headers(origin, record.headers())
+    def _set_aside(self, record: Any, headers: RecordHeaders, scored: Scored, error: NotARequest) -> None:
         if logger.isEnabledFor(logging.DEBUG):
-            about_it = service_log.about(
-                error.request_id or "", error.model or "", _traceparent(record.headers() or ())
-            )
+            about_it = service_log.about(error.request_id or "", error.model or "", traceparent_of(headers) or UNSET)
             logger.debug("set aside: %s: %s", error.reason, error, extra=about_it)
-        letter = {"key": record.key(), "value": record.value(), "headers": headers}
-        scored.outputs[self._topics.dead_letters].append(letter)
+        scored.outputs[self._topics.dead_letters].append(letter(record, headers, error))
         scored.dead_letters += 1
 
 
@@ -288,22 +286,5 @@ def _now(seconds: float) -> tuple[datetime, float]:
     return datetime.fromtimestamp(seconds, UTC), seconds
 
 
-def _answer(key: bytes | None, event: msgspec.Struct, headers: Any) -> Record:
-    """An event as the record under the request's key, with what of the request's headers belongs to every answer."""
-    value = events.encode(event)
-    if not headers:
-        return {"key": key, "value": value}
-    tag = str(event.__struct_config__.tag)
-    event_id = f"{event.request_id}/{tag}"  # type: ignore[attr-defined]
-    return {"key": key, "value": value, "headers": carried(headers, event_type=tag, event_id=event_id)}
-
-
-def _about(request: events.PredictionRequested, record: Any) -> dict[str, Any]:
-    return service_log.about(request.request_id, request.model, _traceparent(record.headers() or ()))
-
-
-def _traceparent(headers: Any) -> Any:
-    for name, value in headers:
-        if name == "traceparent" and value is not None:
-            return value.decode(errors="replace")
-    return UNSET
+def _about(request: events.PredictionRequested, headers: Any) -> dict[str, Any]:
+    return service_log.about(request.request_id, request.model, traceparent_of(headers) or UNSET)

@@ -1,5 +1,7 @@
 """The topology: one agent over one topic. Everything a reader of Faust code expects, in slices."""
 
+from dataclasses import replace
+
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.stream.kafka import topic_name
 from machine_learning_engineering.stream.topics import REQUESTS
@@ -12,9 +14,13 @@ GROUP = "inflight-worker"
 
 def create_app(settings: Settings, lane: ScoringLane, options: TransportOptions) -> SliceApp:
     """The Faust app that hands every slice of requests to the scoring lane."""
+    # As many wait in front of the lane as are in it, so that it never waits for Faust.
+    handed_out = 2 * settings.worker_slices_in_flight
     app = SliceApp(
         topic_name(settings, GROUP),
-        options=options,
+        options=replace(
+            options, slices_handed_out=handed_out, records_now=lambda: lane.records_now, on_failed=lane.on_bug
+        ),
         broker="kafka://" + settings.kafka_bootstrap_servers.split(",")[0],
         broker_commit_interval=settings.worker_commit_interval,
         broker_commit_every=None,

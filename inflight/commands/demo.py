@@ -65,7 +65,7 @@ def summarize(running: "Running") -> dict[str, Any]:
     assert audit is not None
     names = (
         "accepted completed failed dead_letters results_seen indexed_distinct lost duplicates p50_ms p99_ms rate_per_s "
-        "index_dead_letters repeats conflicts orphans unindexed"
+        "index_dead_letters repeats other_versions conflicts orphans unindexed"
     )
     found = {name: getattr(audit, name) for name in names.split()}
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}

@@ -27,8 +27,10 @@ def register(app: typer.Typer) -> None:
     app.command(
         "audit",
         help="Count from the topics and the index whether every accepted request has exactly one visible outcome.",
-        epilog="Examples: [bold]inflight audit[/bold], [bold]inflight audit --json --prefix diamonds-[/bold]. "
-        "Exit code 1 if anything is lost or answered twice. Requests still under way count as lost: wait for them.",
+        epilog="Examples: [bold]inflight audit[/bold], [bold]inflight audit --json --prefix nightly-[/bold] "
+        "of what [bold]inflight replay --id-prefix nightly[/bold] published. "
+        "Exit code 1 if anything is lost or answered twice, or if there is no request at all. "
+        "Requests still under way count as lost: wait for them.",
     )(audit)
 
 
@@ -84,7 +86,10 @@ def audit(
         typer.echo(msgspec.json.encode(found).decode())
     else:
         _print(found)
-    raise typer.Exit(0 if found.kept else 1)
+    if not found.accepted:
+        whose = f" whose id begins with {prefix}" if prefix else ""
+        typer.echo(f"error: there is no request{whose}: nothing was shown", err=True)
+    raise typer.Exit(0 if found.kept and found.accepted else 1)
 
 
 def _print(found: "Audit") -> None:

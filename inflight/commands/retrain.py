@@ -49,7 +49,7 @@ def retrain(
     ] = None,
     significance: Annotated[
         float, typer.Option(min=0.0001, max=0.5, help="The rate of false alarms; also that of the challenger's gate.")
-    ] = 0.01,
+    ] = 0.002,
     min_labelled: Annotated[
         int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested, and nothing trained.")
     ] = 200,
@@ -60,11 +60,13 @@ def retrain(
     """Retrain a model if its live metric is worse than its recorded one, or, without labels, if its inputs drifted.
 
     The challenger is promoted if it is better than the champion on fresh rows that neither was fitted on. Every
-    decision is kept with its evidence in HOME/retraining. Ends with 1 if something failed; the champion then stays.
+    decision is kept with its evidence in HOME/retraining. Ends with 1 if something failed, and with 2 if the log is
+    away; the champion then stays.
     """
     import msgspec
     from rich.console import Console
 
+    from inflight.commands.surroundings import stopped
     from inflight.known_models import known_models
     from inflight.logs import open_log
     from inflight.promotions import tell_workers
@@ -72,7 +74,7 @@ def retrain(
     from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
     from machine_learning_engineering.registry.model_uri import parse
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.training.sources import labels_of_file
+    from machine_learning_engineering.training.sources import LogUnreadable, labels_of_file
     from producers.dead_letters import parse_time
 
     settings = load_settings()
@@ -89,6 +91,8 @@ def retrain(
             open_log(log or str(settings.prediction_log), settings) as opened,
             console.status(name) if console.is_terminal else nullcontext() as status,
         ):
+            # As above: a log that is away would be a failed retraining.
+            next(opened.read(name, since=start), None)
             decision = model_class.trigger_retraining(
                 opened,
                 given,
@@ -101,7 +105,9 @@ def retrain(
                 dry_run=dry_run,
                 report=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
-    except (PredictionLogError, RegistryError, ValueError, OSError) as error:
+    except (PredictionLogError, LogUnreadable) as error:
+        raise stopped(error, PredictionLogError, LogUnreadable) from error
+    except (RegistryError, ValueError, OSError) as error:
         typer.secho(str(error), err=True, fg="red")
         raise typer.Exit(1) from error
     if decision.outcome == "promoted" and decision.challenger is not None:

@@ -24,8 +24,8 @@ def register(app: typer.Typer) -> None:
 
 
 def up(
-    stack: Literal["embedded", "real"] = typer.Option(
-        "embedded", help="One small process, or Kafka and Elasticsearch."
+    stack: Literal["embedded", "real"] | None = typer.Option(
+        None, help="One small process, or Kafka and Elasticsearch; the one of last time by default, or embedded."
     ),
     kafka_port: int | None = typer.Option(None, min=1, max=65_535, help="That of the settings by default, or 9092."),
     elasticsearch_port: int | None = typer.Option(
@@ -47,6 +47,7 @@ def up(
     settings = load_settings()
     with _errors_named():
         running = StackState.load(settings.home)
+        stack = stack or (running.kind if running is not None else "embedded")
         if running is not None and not _is_usable(running, stack):
             # One of its nodes has ended: the rest is stopped and all start again on their data.
             running.stop()

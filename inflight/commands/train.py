@@ -95,17 +95,19 @@ def train(
 
     Candidates are compared by cross-validation on four fifths of the data. The chosen one is measured on the last
     fifth, goes to the registry, and becomes the champion if it is better than the one there is. HOME is INFLIGHT_HOME.
+    Ends with 1 if a model was not trained, and with 2 if the log to train on is away; the champion then stays.
     """
     import msgspec
     from rich.console import Console
 
+    from inflight.commands.surroundings import stopped
     from inflight.known_models import known_models
     from inflight.promotions import tell_workers
     from machine_learning_engineering.datasets import DatasetUnavailable
-    from machine_learning_engineering.prediction_log import PredictionLogError
     from machine_learning_engineering.registry import Registry, RegistryError
     from machine_learning_engineering.settings import load_settings
     from machine_learning_engineering.training.pipeline import FitFailed, run_training
+    from machine_learning_engineering.training.sources import LogUnreadable
 
     classes = known_models(names or ())
     given = {
@@ -120,6 +122,7 @@ def train(
     console = Console(stderr=True)
     entries: list[TrainingEntry] = []
     failed = False
+    away: LogUnreadable | None = None
     for name in names or sorted(classes):
         try:
             before = Registry(settings.sota_dir).champions().get(name)
@@ -127,9 +130,11 @@ def train(
                 continue
             with _logs(sources, settings) as logs, _progress(console) as report:
                 entry = run_training(classes[name], settings, sources=sources, logs=logs, report=report)
+        except LogUnreadable as error:  # All models are trained on it.
+            away = error
+            break
         except (
             DatasetUnavailable,
-            PredictionLogError,
             RegistryError,
             FitFailed,
             ValueError,
@@ -148,6 +153,8 @@ def train(
             _show(entry)
     if json:
         typer.echo(msgspec.json.encode(entries).decode())
+    if away is not None:
+        raise stopped(away, LogUnreadable) from away
     if failed:
         raise typer.Exit(1)
 

@@ -21,5 +21,5 @@ def worker() -> None:
 
     try:
         main()
-    except OSError as error:
+    except Exception as error:
         raise stopped(error, port="INFLIGHT_WORKER_METRICS_PORT") from error

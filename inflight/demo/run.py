@@ -21,6 +21,7 @@ from monitoring.auditing.evidence import take_audit
 from monitoring.exporting.lag import LagReader
 from monitoring.runtime.groups import INDEXER, WORKER
 from producers.compose import Record
+from producers.interruption import interruptible
 from producers.replay import Progress, ReplayReport, replay
 from producers.sources import Request
 
@@ -153,7 +154,20 @@ def _follow(running: Running, options: Options, report: Report, lag: "_Lag") -> 
     settings = running.settings
     prefix = f"demo-{time.time_ns() // 1_000_000:x}"
     source = requests(options, settings, prefix)
-    running.replayed = replay(settings, source, rate=options.rate, on_progress=lag.published, id_prefix=prefix)
+    with interruptible() as interruption:
+        running.replayed = replayed = replay(
+            settings,
+            source,
+            rate=options.rate,
+            on_progress=lag.published,
+            id_prefix=prefix,
+            interruption=interruption,
+        )
+    if replayed.interrupted:
+        raise KeyboardInterrupt
+    if replayed.failed or replayed.indeterminate:
+        causes = "; ".join(f"{seen.records:,} x {kind}: {seen.first}" for kind, seen in replayed.errors.items())
+        raise DemoFailed(f"{replayed.failed} requests were refused, {replayed.indeterminate} are in doubt: {causes}")
     waiting, moved = lag.look(), time.monotonic()
     while waiting != (0, 0):
         for process in running.processes:

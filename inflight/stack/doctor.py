@@ -16,6 +16,7 @@ from inflight.stack import probes
 from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import is_listening
 from inflight.stack.stack import StackState
+from inflight.stack.status import broker_answers, search_answers
 from machine_learning_engineering.settings import Settings, shown
 
 GIBIBYTE = 1024**3
@@ -142,8 +143,8 @@ def _nodes(settings: Settings) -> Iterator[Check]:
             if not node.process_id.is_alive():
                 yield Check(f"node {node.name}", "fail", f"was started and has ended, see {node.log}", "`inflight up`")
     answers = (
-        ("broker", settings.kafka_bootstrap_servers, probes.broker_answers(settings.kafka_bootstrap_servers)),
-        ("search", settings.elasticsearch_url, probes.search_answers(settings.elasticsearch_url)),
+        ("broker", settings.kafka_bootstrap_servers, broker_answers(settings)),
+        ("search", settings.elasticsearch_url, search_answers(settings)),
     )
     for name, address, answered in answers:
         if answered:
@@ -152,19 +153,17 @@ def _nodes(settings: Settings) -> Iterator[Check]:
             exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
             elsewhere = f"no answer at {shown(address)}, the stack listens elsewhere"
             yield Check(name, "fail", elsewhere, f"export {exports}")
-        elif name == "broker" and is_listening(*_address(address)):
-            yield Check(
-                name, "fail", f"something else listens at {address}", "stop it, or `inflight up --kafka-port N`"
+        elif name == "broker" and probes.anything_listens(address):
+            protocol = settings.kafka_options.get("security.protocol", "PLAINTEXT")
+            found = f"what listens at {address} does not answer as a broker does with {protocol}"
+            fix = (
+                "if it is your broker, see to INFLIGHT_KAFKA_OPTIONS and its log; if not, `inflight up --kafka-port N`"
             )
+            yield Check(name, "fail", found, fix)
         else:
             yield Check(
                 name, "warn", f"no answer at {shown(address)}", "`inflight up`, or `inflight demo`, which needs neither"
             )
-
-
-def _address(bootstrap_servers: str) -> tuple[int, str]:
-    host, _, port = bootstrap_servers.split(",")[0].rpartition(":")
-    return int(port), host
 
 
 def _metrics_ports(settings: Settings) -> Iterator[Check]:

@@ -3,23 +3,48 @@
 import http.client
 import json
 import urllib.request
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from inflight.stack.process import is_listening
 
+KAFKA_PORT = 9092
+"""That of librdkafka, where an address names none."""
 
-def broker_answers(bootstrap_servers: str, timeout: float = 2.0) -> bool:
-    """Whether the broker answers a metadata request, and each partition that it knows has a leader."""
+
+def addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
+    """Host and port of each server, as librdkafka reads them; what is none is left out."""
+    for server in bootstrap_servers.split(","):
+        try:
+            # Without the protocol, which may come before the host, and whose name is none of a URL's.
+            found = urlsplit("//" + server.strip().rpartition("://")[2])
+            if found.hostname:
+                yield found.hostname, found.port or KAFKA_PORT
+        except ValueError:
+            continue
+
+
+def anything_listens(bootstrap_servers: str) -> bool:
+    """Whether any of the servers accepts connections."""
+    return any(is_listening(port, host) for host, port in addresses(bootstrap_servers))
+
+
+def broker_answers(bootstrap_servers: str, timeout: float = 2.0, options: Mapping[str, str] | None = None) -> bool:
+    """Whether the broker answers a metadata request, and each partition that it knows has a leader.
+
+    Args:
+        options: further ones of librdkafka, such as those of its security.
+    """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    host, _, port = bootstrap_servers.split(",")[0].rpartition(":")
     # librdkafka complains about a closed port on stderr and waits before it tries again: look at the port first.
-    if not is_listening(int(port), host):
+    if not anything_listens(bootstrap_servers):
         return False
-    options = {"bootstrap.servers": bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
+    base = {"bootstrap.servers": bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
     try:
-        cluster = AdminClient(options).list_topics(timeout=timeout)
+        cluster = AdminClient({**base, **(options or {})}).list_topics(timeout=timeout)
     except KafkaException:
         return False
     partitions = (partition for topic in cluster.topics.values() for partition in topic.partitions.values())

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from elasticsearch import ApiError, TransportError
+
 from inflight.stack import probes
 from inflight.stack.stack import Endpoints, StackState
 from machine_learning_engineering.settings import Settings, shown
 from machine_learning_engineering.stream.kafka import end_offsets, topic_name
 from machine_learning_engineering.stream.topics import TOPICS
+from monitoring.search import connect
 
 
 def with_endpoints(settings: Settings, endpoints: Endpoints) -> Settings:
@@ -17,14 +20,14 @@ def with_endpoints(settings: Settings, endpoints: Endpoints) -> Settings:
 def read_status(settings: Settings) -> dict[str, Any]:
     """Nodes, whether they answer, records of each topic, and documents of each index.
 
-    Looks at the stack that `up` started; without one at the nodes that the settings name.
+    Looks at the stack that `up` started, as long as any of it runs; otherwise at the nodes that the settings name.
     What can't be reached is None.
     """
     state = StackState.load(settings.home)
-    if state is not None:
+    if state is not None and any(node.process_id.is_alive() for node in state.nodes):
         settings = with_endpoints(settings, state.endpoints)
     broker, url = settings.kafka_bootstrap_servers, settings.elasticsearch_url
-    broker_reachable, search_reachable = probes.broker_answers(broker), probes.search_answers(url)
+    broker_reachable, search_reachable = broker_answers(settings), search_answers(settings)
     return {
         "kind": state.kind if state else None,
         "nodes": [
@@ -40,8 +43,23 @@ def read_status(settings: Settings) -> dict[str, Any]:
         "broker": {"bootstrap_servers": broker, "reachable": broker_reachable},
         "search": {"url": shown(url), "reachable": search_reachable},
         "topics": _topics(settings) if broker_reachable else None,
-        "indices": _indices(url) if search_reachable else None,
+        "indices": _indices(settings) if search_reachable else None,
     }
+
+
+def broker_answers(settings: Settings) -> bool:
+    """Whether the broker of the settings answers, asked with their security."""
+    return probes.broker_answers(settings.kafka_bootstrap_servers, options=settings.kafka_options)
+
+
+def search_answers(settings: Settings) -> bool:
+    """Whether the search node of the settings serves reads and writes, asked with their key."""
+    try:
+        with connect(settings, timeout=2.0) as client:
+            return client.cluster.health()["status"] in ("yellow", "green")
+    except (ApiError, TransportError, ValueError, KeyError):
+        # The third one is of an address that is none.
+        return False
 
 
 def _topics(settings: Settings) -> dict[str, int | None]:
@@ -54,6 +72,7 @@ def _topics(settings: Settings) -> dict[str, int | None]:
     return counts
 
 
-def _indices(url: str) -> dict[str, int]:
-    rows = probes.get_json(f"{url}/_cat/indices?format=json&h=index,docs.count", timeout=5.0)
+def _indices(settings: Settings) -> dict[str, int]:
+    with connect(settings, timeout=5.0) as client:
+        rows: Any = client.cat.indices(format="json", h=["index", "docs.count"]).body
     return {row["index"]: int(row["docs.count"] or 0) for row in sorted(rows, key=lambda row: row["index"])}

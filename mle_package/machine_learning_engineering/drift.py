@@ -24,6 +24,9 @@ MODERATE = 0.1
 _EXPECTED = 5.0
 """A chi-square needs about so many expected rows in each bin; rarer bins are put together."""
 
+_TERMS = 32
+"""So many chances are added up one by one before the rest is bounded: all that matter of a rare event."""
+
 Statistic = Literal["distribution", "missing", "zeros", "unseen", "out of range", "length", "known words", "words"]
 
 
@@ -159,31 +162,33 @@ def chi_square(reference: Sequence[int], window: Sequence[int]) -> float:
 def shares_differ(
     reference: NDArray[np.int64], rows: int, window: NDArray[np.int64], window_rows: int
 ) -> NDArray[np.float64]:
-    """P-values, one an event, of events as frequent in a window's rows as in the reference's.
+    """P-values, one an event, of events as frequent in a window's rows as in the reference's: exact, or a little too
+    large.
 
-    A chi-square where the events are frequent enough. Else, given how often an event occurred in all, its occurrences
-    in the window are taken as binomial, which never gives too small a p-value.
+    Given how often an event occurred in all, its occurrences in the window are hypergeometric. The p-value is twice the
+    chance of as many as there were, or more; of an event that became rarer, of as many rows without it.
     """
-    from scipy.special import bdtr, bdtrc, chdtrc
+    from scipy.special import betaln
 
     one, other = reference.astype(np.float64), window.astype(np.float64)
     if not rows or not window_rows:
         return np.ones(len(one))
-    total, part = one + other, window_rows / (rows + window_rows)
-    share = total / (rows + window_rows)
-    # Of an event in nearly all rows the rows without it are the rare ones.
-    flipped = share > 0.5
-    total = np.where(flipped, rows + window_rows - total, total)
-    other = np.where(flipped, window_rows - other, other)
-    share = np.where(flipped, 1 - share, share)
-    trials = total.astype(np.int64)
-    at_most = bdtr(other, trials, part)
-    at_least = np.where(other > 0, bdtrc(np.maximum(other - 1, 0), trials, part), 1.0)
-    exact = np.minimum(1.0, 2 * np.minimum(at_most, at_least))
-    variance = total * part * (1 - part) * (1 - share)
-    distance = np.divide((other - total * part) ** 2, variance, out=np.zeros_like(variance), where=variance > 0)
-    frequent = share * min(rows, window_rows) >= _EXPECTED
-    p_values: NDArray[np.float64] = np.where(frequent, chdtrc(1, distance), exact)
+    rarer = other * rows < one * window_rows
+    one, other = np.where(rarer, rows - one, one), np.where(rarer, window_rows - other, other)
+    total, all_rows = one + other, rows + window_rows
+
+    def log_choose(of: Any, taken: Any) -> Any:
+        return -np.log1p(of) - betaln(of - taken + 1, taken + 1)
+
+    first = np.exp(log_choose(rows, one) + log_choose(window_rows, other) - log_choose(all_rows, total))
+    # From the chance of one number of occurrences to that of the next, by a factor below 1 that falls.
+    number = other[:, None] + np.arange(_TERMS)
+    left, room = np.maximum(total[:, None] - number, 0.0), np.maximum(window_rows - number, 0.0)
+    factors = left * room / ((number + 1) * (rows - left + 1))
+    chances = first[:, None] * factors.cumprod(axis=1)
+    # The chances behind the last one fall faster than a geometric series does.
+    rest = chances[:, -1] * factors[:, -1] / (1 - factors[:, -1])
+    p_values: NDArray[np.float64] = np.minimum(1.0, 2 * (first + chances.sum(axis=1) + rest))
     return p_values
 
 

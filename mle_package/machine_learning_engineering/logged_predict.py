@@ -21,6 +21,7 @@ from msgspec import UNSET, Raw, Struct
 from machine_learning_engineering import durable
 from machine_learning_engineering.error_text import raised
 from machine_learning_engineering.features import InvalidFeatures, malformed
+from machine_learning_engineering.json_values import finite_json
 from machine_learning_engineering.model import MLEModel, NotWritten
 from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLog
 from machine_learning_engineering.stream.events import Error
@@ -138,14 +139,15 @@ def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             records, damaged = [], []
-            for line in file.read().splitlines():
+            # Not splitlines(), which also breaks a line where white space between the tokens of a request is a "\r".
+            for line in filter(None, file.read().split(b"\n")):
                 try:
                     records.append(msgspec.json.decode(line, type=LoggedPrediction))
                 except (msgspec.MsgspecError, UnicodeDecodeError):
                     damaged.append(line)
             if records:
                 count += log.append(records)
-            if any(damaged):
+            if damaged:
                 aside = path.with_suffix(".damaged")
                 with aside.open("ab") as kept:
                     kept.write(b"\n".join(damaged) + b"\n")
@@ -177,7 +179,7 @@ def _predict(model: MLEModel, rows: Sequence[Any]) -> Iterator[_Outcome]:
         predictions = model.predict(rows)
         if len(predictions) != len(rows):
             raise ValueError(f"predict returned {len(predictions)} predictions for {len(rows)} rows")
-        encoded = [Raw(msgspec.json.encode(prediction)) for prediction in predictions]
+        encoded = list(map(Raw, finite_json(predictions)))
     except NotWritten:
         raise
     except Exception as error:
@@ -239,15 +241,6 @@ def _keep(log: PredictionLog, records: Sequence[LoggedPrediction], pause: float)
 
 def _spool(path: Path, records: Sequence[LoggedPrediction]) -> None:
     """Append lines to a file, through to the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        end = file.seek(0, os.SEEK_END)
-        if end:
-            file.seek(end - 1)
-            if file.read(1) != b"\n":  # a line that a crash cut off
-                file.write(b"\n")
-        file.write(b"".join(msgspec.json.encode(record) + b"\n" for record in records))
-        file.flush()
-        os.fsync(file.fileno())
-    durable.sync_folder(path.parent)
+    # A text in JSON holds no line break, so that any is white space between the tokens of raw features.
+    lines = (msgspec.json.encode(record).replace(b"\n", b" ") + b"\n" for record in records)
+    durable.append(path, b"".join(lines))

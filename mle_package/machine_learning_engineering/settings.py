@@ -50,8 +50,8 @@ class Settings(BaseSettings):
     """May end in a space: ``https://kibana:5601/s/ml``."""
     kibana_api_key: str | None = None
 
-    max_request_bytes: Bytes = 1_000_000
-    """A larger request is a dead letter."""
+    max_request_bytes: Annotated[int, Field(gt=0, le=4 * 1024 * 1024)] = 1_000_000
+    """A larger request is a dead letter. At most what the topic takes; the log repeats it, and has to fit too."""
 
     worker_slice_records: Annotated[int, Field(gt=0)] = 4_096
     """At most so many records of one partition are scored and acknowledged as one unit."""

@@ -158,14 +158,48 @@ def test_rare_bins_are_put_together_but_count():
     assert chi_square([970, 8, 8, 7, 7], [440, 15, 15, 15, 15]) < 1e-6
 
 
-def test_shares_agree_with_exact_and_asymptotic_tests():
+@pytest.mark.parametrize(
+    ("rows", "window_rows"),
+    [(20_000, 1_000), (2_000, 200), (700, 700), (500, 100_000), (1_000_000, 100_000), (50, 40), (3, 5)],
+)
+def test_p_values_of_shares_are_exact_whatever_their_size(rows, window_rows):
+    from scipy.stats import hypergeom
+
+    random = np.random.default_rng(11)
+    share = np.concatenate([random.random(300) ** 4, [0.0, 1.0]])
+    one = random.binomial(rows, share)
+    other = random.binomial(window_rows, np.clip(share * random.normal(1, 0.3, len(share)), 0, 1))
+    rarer = other * rows < one * window_rows
+    fixed = rows + window_rows, one + other, window_rows
+    exact = np.minimum(1, 2 * np.where(rarer, hypergeom.cdf(other, *fixed), hypergeom.sf(other - 1, *fixed)))
+    found = shares_differ(one, rows, other, window_rows)
+    assert (found >= exact * (1 - 1e-6)).all()
+    # What is left out of the sum is bounded, so large values of large windows are larger.
+    suspicious = exact < 0.001
+    assert found[suspicious] == pytest.approx(exact[suspicious], rel=0.05, abs=1e-300)
+    assert suspicious.any() or rows < 50
+
+
+def test_words_alone_give_no_more_false_alarms_than_stated():
+    # 200 words of a share of 0.6 %: about six of each in a window, where a normal approximation is wrong by far.
+    random, share, windows = np.random.default_rng(12), np.full(200, 0.006), 2_000
+    alarms = 0
+    for _ in range(windows):
+        p_values = shares_differ(random.binomial(10_000, share), 10_000, random.binomial(1_000, share), 1_000)
+        alarms += p_values.min() * len(share) < 0.01
+    assert alarms <= 35  # 20 are expected at most; more than 35 would be a chance of 1 in 1,000.
+
+
+def test_shares_agree_with_other_tests():
     from scipy.stats import chi2_contingency, fisher_exact
 
-    (frequent,) = shares_differ(np.array([300]), 1_000, np.array([180]), 500)
-    assert frequent == pytest.approx(chi2_contingency([[300, 700], [180, 320]], correction=False).pvalue, rel=1e-6)
+    (frequent,) = shares_differ(np.array([30_000]), 100_000, np.array([15_300]), 50_000)
+    assert frequent == pytest.approx(
+        chi2_contingency([[30_000, 70_000], [15_300, 34_700]], correction=False).pvalue, rel=0.1
+    )
     (rare,) = shares_differ(np.array([0]), 5_000, np.array([6]), 300)
-    # Binomial, given how many there are in all: a little larger than the hypergeometric.
-    assert fisher_exact([[0, 5_000], [6, 294]]).pvalue < rare < 1e-6
+    # Twice the one side that there is.
+    assert rare == pytest.approx(2 * fisher_exact([[0, 5_000], [6, 294]]).pvalue)
     (usual,) = shares_differ(np.array([5_000]), 5_000, np.array([294]), 300)
     assert usual == pytest.approx(rare)
     assert shares_differ(np.array([0, 3]), 0, np.array([1, 2]), 5).tolist() == [1, 1]

@@ -1,6 +1,7 @@
 """Logged requests and labels that came later become training data by themselves."""
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,15 @@ from msgspec import Raw
 
 from machine_learning_engineering.feature_store import FeatureStore, FeatureStoreError
 from machine_learning_engineering.feature_store import log as feature_store_log
-from machine_learning_engineering.feature_store.log import Label, build, label_view, read_labels, request_view
+from machine_learning_engineering.feature_store.log import (
+    EXAMPLES_FILE,
+    Intake,
+    Label,
+    build,
+    label_view,
+    read_labels,
+    request_view,
+)
 from machine_learning_engineering.prediction_log import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.examples import example
 
@@ -84,6 +93,63 @@ def test_any_number_of_rows_is_built_in_pages(run, log, monkeypatch):
     log.append([_asked(f"more{n}", n, b'{"number":1}') for n in range(7)])
     built = run(*(label(f"more{n}", 2.0) for n in range(7)))
     assert (built.new_requests, built.new_labels, built.examples) == (10, 7, 7)
+
+
+def taught(intake, *numbers):
+    """The intake, given requests and their labels."""
+    for number in numbers:
+        intake.add_request(f"r{number}", START, Raw(b'{"number":%d}' % number))
+        intake.add_label(f"r{number}", START + timedelta(hours=1), 2.0 * number)
+    return intake
+
+
+def test_what_was_kept_by_whoever_was_killed_makes_the_examples_stale(store, doubler_class, tmp_path):
+    """For its successor, and for one that has been running: nothing is new to the store, and no file has it."""
+    running = Intake(store, doubler_class)
+    assert running.write_examples(tmp_path).examples == 0
+    assert not running.stale
+    taught(Intake(store, doubler_class), 1, 2).keep()
+    taught(running, 1, 2).keep()
+    assert running.new_labels == 0
+    assert running.stale
+    assert Intake(store, doubler_class).stale
+    assert running.write_examples(tmp_path).examples == 2
+    running.keep()
+    assert not running.stale
+
+
+def test_a_full_page_makes_the_examples_stale(store, doubler_class, tmp_path, monkeypatch):
+    """It is kept in between, and leaves nothing for the one who calls `keep`."""
+    monkeypatch.setattr(feature_store_log, "_PAGE", 1)
+    intake = Intake(store, doubler_class)
+    intake.write_examples(tmp_path)
+    taught(intake, 1).keep()
+    assert intake.stale
+
+
+def test_of_two_that_write_examples_none_loses_what_the_other_has(store, doubler_class, tmp_path, monkeypatch):
+    """The one that began first is not the last to write, with less than the other."""
+    replace = feature_store_log.durable.replace
+    one, other = taught(Intake(store, doubler_class), 1), Intake(store, doubler_class)
+
+    def meanwhile():
+        taught(other, 2).keep()
+        other.write_examples(tmp_path)
+
+    second = threading.Thread(target=meanwhile)
+
+    def slowly(path, content):
+        if path.name == EXAMPLES_FILE and second.ident is None:
+            second.start()
+            # Where nothing keeps the second one waiting, it is done long before this.
+            second.join(1.0)
+        replace(path, content)
+
+    monkeypatch.setattr(feature_store_log.durable, "replace", slowly)
+    one.keep()
+    one.write_examples(tmp_path)
+    second.join()
+    assert (tmp_path / EXAMPLES_FILE).read_text().count("request_id") == 2
 
 
 def test_records_of_other_models_are_left_out(store, doubler_class, log, tmp_path):

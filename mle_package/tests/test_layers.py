@@ -96,6 +96,45 @@ def test_inputs_may_be_texts_or_sparse_and_have_names(doubler_class, records):
     assert sparse["input_values"].to_pylist() == [[1.0], [2.5], [3.0]]
 
 
+def test_a_feature_or_an_input_named_like_a_column_of_the_layer_takes_its_place(doubler_class, records):
+    """And comes back: what a layer would have there is in the bronze one too."""
+    features = [("number", float), ("group", str), ("record", int)]
+
+    class Named(doubler_class):
+        Features = msgspec.defstruct("NamedFeatures", features, frozen=True)
+        input_names = ("record",)
+
+    examples = [Example({"number": n, "group": f"g{n}", "record": 10 * n}, 2.0 * n, "pair") for n in range(1, 4)]
+    found = records(examples, Named)
+    accepted = layers.validate(Named(), found)
+    silver = layers.silver_table(Named(), accepted, found)
+    assert silver.to_pylist()[0] == {"record": 10, "group": "g1", "number": 1.0, "label": 2.0}
+    assert layers.rows_of(Named(), silver) == (accepted.rows, accepted.labels)
+    gold = layers.gold_table(Named(), accepted, held_out=[0])
+    assert gold.to_pylist()[0] == {"record": 1.0, "part": "held-out", "label": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"label_name": "number"}, "the label `number` of Named has the name of another column of the layers"),
+        ({"label_name": "part"}, "the label `part` of Named"),
+        ({"input_names": ("part",)}, "the input `part` of Named"),
+        ({"input_names": ("label",)}, "the input `label` of Named"),
+    ],
+)
+def test_a_name_that_would_hide_another_column_is_refused(doubler_class, records, given, message):
+    named = type("Named", (doubler_class,), given)
+    found = records(GOOD, named)
+    accepted = layers.validate(named(), found)
+
+    def tables():
+        return layers.silver_table(named(), accepted, found), layers.gold_table(named(), accepted, [])
+
+    with pytest.raises(ValueError, match=message):
+        tables()
+
+
 def test_names_that_are_not_as_many_as_inputs_are_an_error(doubler_class, records):
     class Misnamed(doubler_class):
         input_names = ("a", "b")

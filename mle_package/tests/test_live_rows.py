@@ -1,6 +1,7 @@
-"""What the prediction log tells of a version, where features are not there as they were sent."""
+"""What the prediction log tells of a version, where features are not there as they were sent, or labels are none."""
 
 from datetime import timedelta
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,10 +19,10 @@ DROPPED = msgspec.Raw(b'{"number": 5}')
 
 @pytest.fixture
 def read(doubler, tmp_path):
-    def read(*records):
+    def read(*records, labels=None):
         with SqlitePredictionLog(tmp_path / "log.sqlite") as log:
             log.append(records)
-            return live_rows.read(doubler, log, None, version="v1", most=10)
+            return live_rows.read(doubler, log, labels, version="v1", most=10)
 
     return read
 
@@ -43,6 +44,16 @@ def test_of_redacted_rows_answer_and_label_are_used_and_nothing_else(read, featu
     whole, hidden = found.labelled
     assert (whole.example.features, whole.label) == ({"number": 1.0}, 2.0)
     assert (hidden.example, hidden.prediction.double, hidden.label) == (None, 2.0, 2.0)
+
+
+@pytest.mark.parametrize("kind", [float, Any])
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), np.float64("nan"), None])
+def test_a_given_label_that_is_no_finite_number_is_skipped_and_counted(read, doubler_class, monkeypatch, kind, label):
+    """One of them would make every metric of all rows a NaN, or an error."""
+    monkeypatch.setattr(doubler_class, "Label", kind)
+    found = read(logged("a", 0), logged("b", 1), labels={"a": label, "b": 2.5})
+    assert found.skipped == {"bad label": 1}
+    assert ([one.label for one in found.labelled], len(found.rows)) == ([2.5], 2)
 
 
 def test_a_redacted_log_shows_that_retraining_is_due_but_is_not_trained_on(doubler_class, settings, monkeypatch):

@@ -1,6 +1,7 @@
 """`predict_with_logging`: every row is answered or failed by itself, and is never lost in silence."""
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -137,6 +138,35 @@ def test_a_predict_that_answers_nonsense_fails_its_rows(doubler, log, spool, mon
     assert [answer.error.type for answer in result.answers] == ["prediction-error"] * 3
 
 
+class Margin(msgspec.Struct, frozen=True):
+    double: float
+    margins: list[float | None]
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_an_answer_that_is_not_finite_fails_its_row_alone(doubler, log, spool, monkeypatch, wrong):
+    """JSON would hold null for it. A None in an answer is one: that is the model's own affair."""
+
+    def answers(self, rows):
+        return [Margin(2 * row.number, [None, wrong if row.number in (1, 6) else 0.5]) for row in rows]
+
+    monkeypatch.setattr(type(doubler), "predict", answers)
+    result = doubler.predict_with_logging([{"number": n} for n in range(8)], log, spool_dir=spool)
+    assert [n for n, one in enumerate(result.answers) if one.error is not None] == [1, 6]
+    assert {result.answers[n].error.type for n in (1, 6)} == {"prediction-error"}
+    assert [result.answers[n].prediction for n in (1, 6)] == [None, None]
+    logged = {json.loads(bytes(one.features))["number"]: one for one in log.read("doubler")}
+    assert (logged[1].outcome, logged[1].prediction) == ("failed", msgspec.UNSET)
+    assert json.loads(bytes(logged[2].prediction)) == {"double": 4.0, "margins": [None, 0.5]}
+
+
+def test_an_answer_may_hold_json_text_of_its_own_with_null_in_it(doubler, log, spool, monkeypatch):
+    text = msgspec.Raw(b'{"why":null}')
+    monkeypatch.setattr(type(doubler), "predict", lambda self, rows: [text for _ in rows])
+    (answer,) = doubler.predict_with_logging([{"number": 1}], log, spool_dir=spool).answers
+    assert answer == (answer.request_id, text, None)
+
+
 def test_a_predict_that_is_not_written_says_so(doubler, log, spool, monkeypatch):
     monkeypatch.delattr(type(doubler), "predict")
     with pytest.raises(NotWritten, match=r"predict\(\) is not written yet"):
@@ -171,6 +201,19 @@ def test_what_the_log_does_not_take_is_spooled_reported_and_replayed(doubler, lo
     assert replay_spool(log, spool) == 3
     assert {one.request_id for one in log.read("doubler")} == {"a", "b", "c"}
     assert replay_spool(log, spool) == 0
+
+
+@pytest.mark.parametrize("white", ["\n", "\r\n", "\r", "\n\n", "\t"], ids=repr)
+def test_a_request_of_several_lines_is_spooled_and_replayed(doubler, log, spool, white):
+    features = f'{{{white}"number": 1.50,{white}"note": "\\n\u2028"{white}}}'.encode()
+    with pytest.warns(PredictionsSpooled, match="were not logged"):
+        predict_with_logging(
+            doubler, [features, b"7"], Flaky(None, 99), request_ids=["a", "b"], spool_dir=spool, pause=0
+        )
+    assert replay_spool(log, spool) == 2
+    first, second = log.read("doubler")
+    assert (first.outcome, json.loads(bytes(first.features))) == ("completed", {"number": 1.5, "note": "\n\u2028"})
+    assert (second.request_id, second.outcome, bytes(second.features)) == ("b", "failed", b"7")
 
 
 def test_a_replay_that_fails_keeps_the_spool(doubler, log, spool):

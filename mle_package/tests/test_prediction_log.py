@@ -16,16 +16,13 @@ from machine_learning_engineering.prediction_log import (
     NotLogged,
     PredictionLogError,
     SqlitePredictionLog,
-    export_parquet,
 )
-from machine_learning_engineering.prediction_log import parquet as prediction_log_parquet
 from machine_learning_engineering.prediction_log.checks import (
     LOG_LAWS,
     LogLawBroken,
     check_log_law,
     check_prediction_log,
 )
-from machine_learning_engineering.stream.events import Error
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -250,26 +247,3 @@ def test_a_closed_log_says_so(log):
         log.append([record()])
     with pytest.raises(PredictionLogError, match="closed"):
         list(log.read("doubler"))
-
-
-# --- parquet --------------------------------------------------------------------------------------------------------
-
-
-def test_parquet_without_pyarrow_names_the_extra(log, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"machine-learning-engineering\[parquet\]"):
-        export_parquet(log.read("doubler"), tmp_path / "log.parquet")
-
-
-def test_parquet_holds_every_record(log, tmp_path, monkeypatch):
-    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
-    monkeypatch.setattr(prediction_log_parquet, "_PAGE", 2)
-    failed = record("r3", minute=3, outcome="failed", prediction=msgspec.UNSET, error=Error("prediction-error", "no"))
-    log.append([record("r1"), record("r2", minute=2), failed])
-    log.label("r1", 2)
-    assert export_parquet(log.read("doubler"), tmp_path / "log.parquet") == 3
-    rows = parquet.read_table(tmp_path / "log.parquet").to_pylist()
-    assert [row["request_id"] for row in rows] == ["r1", "r2", "r3"]
-    assert (rows[0]["label"], rows[0]["features"], rows[0]["created_at"]) == ("2", '{"number":1}', START)
-    assert (rows[2]["prediction"], rows[2]["error_type"]) == (None, "prediction-error")
-    assert [path.name for path in tmp_path.glob("*parquet*")] == ["log.parquet"]

@@ -137,13 +137,31 @@ def test_rollbacks_undo_promotions_like_a_stack(moves):
             history.append(AliasChange("champion", move, current, now, "ada"))
 
 
-def test_damaged_aliases_are_in_the_way_of_aliases_only(registry, doubler, doubler_class):
+DAMAGES = [b"bad", b'{"aliases": {"champion": "v\xff1"}, "history": []}', b'{"champion": "v\xff1"}']
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["no JSON", "no UTF-8", "no UTF-8 without a history"])
+def test_damaged_aliases_are_in_the_way_of_aliases_only(registry, doubler, doubler_class, damage):
     """A version that is named opens, and a promotion makes the aliases anew."""
     champions(registry, doubler, 2)
-    (registry.path / "doubler" / "aliases.json").write_text("bad")
+    (registry.path / "doubler" / "aliases.json").write_bytes(damage)
     with pytest.raises(CorruptModel, match="promote a version, such as doubler:v1, with inflight models promote"):
         registry.resolve("doubler")
     assert registry.open("doubler:v1", model_class=doubler_class).version == "v1"
     assert registry.resolve("doubler", "latest") == "v2"
     registry.promote("doubler", "v1")
     assert registry.champions() == {"doubler": "v1"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=["no JSON", "no UTF-8", "no UTF-8 without a history"])
+def test_damaged_aliases_are_not_taken_for_none(registry, doubler, damage):
+    """Only a promotion that somebody asks for replaces them: a champion may be named in them."""
+    champions(registry, doubler, 2)
+    path = registry.path / "doubler" / "aliases.json"
+    path.write_bytes(damage)
+    with pytest.raises(CorruptModel, match=r"the aliases of .* can't be read"), registry.promoting("doubler"):
+        pytest.fail("they were given to be changed")
+    with pytest.raises(CorruptModel):
+        registry.rollback("doubler")
+    assert path.read_bytes() == damage
+    assert save(registry, doubler) == "v3"

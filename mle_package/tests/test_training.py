@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from machine_learning_engineering.model import Example, InvalidFeatures
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry import CorruptModel, Registry, RegistryError
 from machine_learning_engineering.training import split, train
 
 
@@ -40,6 +40,24 @@ def test_a_champion_that_cannot_be_opened_is_replaced(doubler_class, settings):
     assert "v1 can't be opened" in run.reason
 
 
+def test_with_damaged_aliases_nothing_is_promoted(doubler_class, settings):
+    """A champion may be named in them that is better."""
+    train(doubler_class, settings)
+    aliases = settings.registry_dir / "doubler" / "aliases.json"
+    aliases.write_bytes(b"{")
+    with pytest.raises(CorruptModel, match="promote a version, such as doubler:v1, with inflight models promote"):
+        train(doubler_class, settings)
+    assert aliases.read_bytes() == b"{"
+    assert Registry(settings.registry_dir).versions("doubler") == ["v1", "v2"]
+
+
+def test_a_metric_that_is_no_finite_number_is_an_error_and_saves_nothing(doubler_class, settings, monkeypatch):
+    monkeypatch.setattr(doubler_class, "evaluate", lambda *arguments: {"r2": float("nan")})
+    with pytest.raises(RegistryError, match=r"a metric is no finite number: r2 \(nan\)"):
+        train(doubler_class, settings)
+    assert Registry(settings.registry_dir).models() == []
+
+
 def test_the_held_out_rows_are_not_trained_on(doubler_class, settings):
     seen = {}
 
@@ -53,7 +71,8 @@ def test_the_held_out_rows_are_not_trained_on(doubler_class, settings):
             return super().evaluate(predictions, labels)
 
     run = train(Spy, settings)
-    assert (run.rows_trained, run.rows_held_out) == (len(seen["fitted"]), len(seen["measured"])) == (40, 10)
+    assert (run.rows_trained, run.rows_held_out) == (len(seen["fitted"]), len(seen["measured"]))
+    assert run.rows_trained + run.rows_held_out == 50
     assert not seen["fitted"] & seen["measured"]
 
 
@@ -65,11 +84,11 @@ def test_a_bad_row_stops_training_and_saves_nothing(doubler_class, settings):
 
 def test_steps_are_reported(doubler_class, settings):
     steps: list[str] = []
-    train(doubler_class, settings, report=steps.append)
+    run = train(doubler_class, settings, report=steps.append)
     assert steps == [
         "doubler: reading the dataset",
-        "doubler: fitting 40 rows",
-        "doubler: measuring on 10 rows",
+        f"doubler: fitting {run.rows_trained} rows",
+        f"doubler: measuring on {run.rows_held_out} rows",
         "doubler: saving",
     ]
 

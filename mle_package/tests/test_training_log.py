@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from machine_learning_engineering import durable
 from machine_learning_engineering.training import log as training_log
 from machine_learning_engineering.training.log import LogUnreadable, TrainingEntry
 
@@ -75,6 +76,25 @@ def test_a_full_disk_leaves_the_log_as_it_was(tmp_path):
     assert "File too large" in writer.communicate(timeout=300)[1]
     assert writer.returncode == 1
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("torn", [b'{"run_id":"torn","outc', b"\0" * 40, b'{"run_id":"\xc3'], ids=repr)
+def test_a_line_that_a_power_loss_cut_off_spoils_no_other(tmp_path, torn):
+    path = tmp_path / "log.jsonl"
+    training_log.append(path, entry("a"))
+    with path.open("ab") as file:
+        file.write(torn)
+    training_log.append(path, entry("b"))
+    training_log.append(path, entry("c"))
+    with pytest.warns(UserWarning, match=r"line 2 of .*log.jsonl is damaged and left out"):
+        assert [one.run_id for one in training_log.read(path)] == ["a", "b", "c"]
+
+
+def test_the_name_of_a_new_log_is_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(durable, "sync_folder", synced.append)
+    training_log.append(tmp_path / "new" / "log.jsonl", entry("a"))
+    assert synced == [tmp_path / "new"]
 
 
 def test_a_line_that_is_no_entry_is_named(tmp_path):

@@ -48,6 +48,41 @@ def test_lines_of_json_are_flat_or_hold_their_features_apart(read, tmp_path):
     ]
 
 
+def test_a_group_may_be_a_whole_number_and_is_then_its_text(read, tmp_path):
+    """As in a CSV file, so that rows of one group in several files stay together."""
+    pa = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({"group": [7, None], "number": [1, 2], "label": [2, 4]}), tmp_path / "c.parquet")
+    write(tmp_path / "b.jsonl", '{"number": 1, "label": 2, "group": 7}\n{"features": {}, "label": 4, "group": null}\n')
+    write(tmp_path / "a.csv", "number,label,group\n1,2,7\n2,4,\n")
+    assert [group for _, _, _, group in read(tmp_path)] == ["7", None] * 3
+
+
+def test_a_feature_named_group_is_no_group(doubler_class, settings, tmp_path):
+    """In no kind of file: rows of one value may be split."""
+
+    class Grouped(doubler_class):
+        Features = msgspec.defstruct("GroupedFeatures", [("number", float), ("group", str)])
+
+    write(tmp_path / "a.csv", "number,group,label\n1,x,2\n")
+    write(tmp_path / "b.jsonl", '{"number": 1, "group": "x", "label": 2}\n')
+    for record in collect(Grouped, settings, [str(tmp_path)]).records:
+        assert msgspec.json.decode(record.features) == {"number": 1, "group": "x"}
+        assert record.group is None
+
+
+def test_a_column_without_a_name_is_named_as_what_it_is(read, doubler_class, tmp_path, monkeypatch):
+    """Except by a model that reads lines by itself."""
+    path = write(tmp_path / "new.csv", ",number,label\n0,1,2\n1,2,4\n")
+    with pytest.raises(
+        SourceUnreadable, match=r"line 2: a column has no name, .* leave it out, with to_csv\(index=False"
+    ):
+        read(path)
+    monkeypatch.setattr(doubler_class, "example_of_line", lambda line: Example({"number": int(line["number"])}, 2))
+    assert [features for _, features, _, _ in read(path)] == [{"number": 1}, {"number": 2}]
+
+
 def test_a_parquet_file_is_a_source_and_so_is_a_layer(read, tmp_path):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
@@ -100,6 +135,9 @@ def test_the_digest_is_that_of_the_records_wherever_they_come_from(doubler_class
         ("new.jsonl", '{"number": 1}\n', "line 1: there is no label in `label`"),
         ("new.jsonl", '{"number": 1, "label": 2}\n{"number"\n', "line 2: "),
         ("new.jsonl", "[1]\n", "line 1: Expected `object`"),
+        ("new.jsonl", '{"number": 1, "label": 2, "group": 1.5}\n', "line 1: `group` must be a text or a whole number"),
+        ("new.jsonl", '{"number": 1, "label": 2, "group": true}\n', "line 1: `group` must be a text or a whole number"),
+        ("new.csv", ",label\n1,2,3\n", "line 2: it has another number of cells than the header, which has 2"),
         ("new.parquet", "no parquet", "can't be read: it is no parquet file"),
         ("new.xlsx", "", "is none of .csv, .jsonl, .ndjson, .parquet"),
     ],

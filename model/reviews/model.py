@@ -50,7 +50,7 @@ class Reviews(MLEModel):
         return dataset.shifted_examples(data_dir)
 
     def new_estimator(self, seed: int) -> Any:
-        # The one that the pipeline chooses by cross-validation.
+        # The one with the best mean in cross-validation; the pipeline's rule may take the simpler one.
         return CANDIDATES[-1].estimator(None, seed)
 
     def candidates(self) -> Sequence[Candidate]:

@@ -27,12 +27,16 @@ class Request(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A record of the topic of results; `content` is the outcome without its times, `completed_at` is in seconds."""
+    """A record of the topic of results; `content` is the outcome without its times, `completed_at` is in seconds.
+
+    `version` is that of the model, empty where none answered.
+    """
 
     request_id: str
     completed: bool
     content: Hashable
     completed_at: float
+    version: str = ""
 
 
 class Letter(NamedTuple):
@@ -78,12 +82,16 @@ class Audit(Struct, frozen=True, kw_only=True):
     lost: int
     """Accepted requests with neither result nor dead letter."""
     duplicates: int
-    """More than one visible outcome of a request: results that differ, a result for a request that was set aside, or
-    more documents in the index than there were requests."""
+    """More than one visible outcome of a request: results of one version that differ, a result for a request that was
+    set aside, or more documents in the index than there were requests."""
     repeats: int
     """Results that say again what another one for the same request says."""
+    other_versions: int
+    """Results by another version of the model than the first one's of the same request: after a crash, or where a
+    request was published again, with a promotion in between. The index keeps the first."""
     conflicts: int
-    """Request ids that were used again for another question; the index keeps the first."""
+    """Request ids that were used again for another question; the index keeps the first. Of such an id only the number
+    of answers is audited: whose answer each of them is, nothing tells."""
     orphans: int
     """Results whose id nobody requested."""
     unindexed: int
@@ -110,7 +118,15 @@ class _Answers:
         self.bodies: set[Hashable] = set()
         self.results = 0
         self.completed = 0
-        self.contents: set[Hashable] = set()
+        self.contents: set[tuple[str, Hashable]] = set()
+
+    def differing(self) -> tuple[int, int]:
+        """Contents beyond one a question and version; and contents beyond those, by further versions."""
+        if len(self.contents) <= len(self.bodies):
+            return 0, 0
+        versions = Counter(version for version, _ in self.contents)
+        doubled = sum(max(0, count - len(self.bodies)) for count in versions.values())
+        return doubled, max(0, len(self.contents) - doubled - len(self.bodies))
 
 
 def audit(
@@ -168,20 +184,21 @@ def audit(
         found = answers[result.request_id]
         found.results += 1
         found.completed += result.completed
-        found.contents.add(result.content)
+        found.contents.add((result.version, result.content))
         last_completed = max(last_completed, result.completed_at)
 
-    completed = failed = duplicates = repeats = conflicts = 0
+    completed = failed = duplicates = repeats = other_versions = conflicts = 0
     for found in answers.values():
         lost += max(0, found.requests - found.results)
         conflicts += max(0, len(found.bodies) - 1)
         visible = min(found.results, found.requests)
         completed += min(found.completed, visible)
         failed += visible - min(found.completed, visible)
-        # Each different question may have its own answer, and no question two.
-        differing = max(0, len(found.contents) - len(found.bodies))
+        # Each different question may have its own answer of each version, and no question two.
+        differing, by_others = found.differing()
         duplicates += differing
-        repeats += max(0, found.results - found.requests - differing)
+        other_versions += by_others
+        repeats += max(0, found.results - found.requests - differing - by_others)
 
     indexed_distinct, unindexed = None, 0
     if index_ids is not None:
@@ -209,6 +226,7 @@ def audit(
         lost=lost,
         duplicates=duplicates,
         repeats=repeats,
+        other_versions=other_versions,
         conflicts=conflicts,
         orphans=orphans,
         unindexed=unindexed,

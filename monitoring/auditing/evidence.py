@@ -1,5 +1,6 @@
 """Reads what the audit counts: the topics from their first record up to their present end, and the ids in the index."""
 
+import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar
@@ -8,7 +9,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.headers import read_origin
+from machine_learning_engineering.stream.headers import headers_of, read_origin
 from machine_learning_engineering.stream.kafka import read_to_end, topic_name
 from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from monitoring import search
@@ -74,8 +75,10 @@ def results(settings: Settings, prefix: str = "") -> Iterator[Result]:
                 yield Result("", False, None, 0.0)
             continue
         if view.request_id.startswith(prefix):
-            content = hash((view.type, view.model, view.model_version, bytes(view.prediction), bytes(view.error)))
-            yield Result(view.request_id, view.type == _COMPLETED, content, view.completed_at.timestamp())
+            content = hash((view.type, view.model, bytes(view.prediction), bytes(view.error)))
+            # Few versions, many results: each name is kept once.
+            version = sys.intern(view.model_version or "")
+            yield Result(view.request_id, view.type == _COMPLETED, content, view.completed_at.timestamp(), version)
 
 
 def dead_letters(settings: Settings) -> Iterator[Letter]:
@@ -83,7 +86,7 @@ def dead_letters(settings: Settings) -> Iterator[Letter]:
     logs = topic_name(settings, LOGS)
     for record in read_to_end(settings, DEAD_LETTERS):
         try:
-            origin = read_origin(record.headers())
+            origin = read_origin(headers_of(record))
         except ValueError:
             continue
         # Of what the indexer set aside only a log is the document of a request.

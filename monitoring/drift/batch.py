@@ -46,11 +46,13 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`left_out` counts records that hold no row, by reason; `next_offsets` are behind all records, by partition."""
+    """`left_out` counts records that hold no row, by reason. By partition: `next_offsets` are behind all records, and
+    `newest` is when the newest request among them was accepted, answered or not."""
 
     runs: dict[tuple[int, Version], list[Row]]
     left_out: Counter[str]
     next_offsets: dict[int, int]
+    newest: dict[int, datetime]
 
 
 _MAX_NESTING = 50
@@ -59,7 +61,7 @@ _decode = Decoder(LoggedRow).decode
 
 def read_batch(messages: Sequence[Message]) -> Batch:
     """The rows of records without errors."""
-    found = Batch({}, Counter(), {})
+    found = Batch({}, Counter(), {}, {})
     for message in messages:
         partition, offset = message.partition(), message.offset()
         assert partition is not None
@@ -71,6 +73,7 @@ def read_batch(messages: Sequence[Message]) -> Batch:
         except (ValueError, RecursionError, OverflowError):
             found.left_out["unreadable"] += 1
             continue
+        found.newest[partition] = max(accepted_at, found.newest.get(partition, accepted_at))
         if logged.outcome != "completed" or logged.model_version is UNSET or logged.prediction is UNSET:
             found.left_out["failed"] += 1
             continue

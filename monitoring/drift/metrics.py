@@ -4,14 +4,19 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.metrics import MetricWrapperBase
 
 from machine_learning_engineering.stream.events import DriftMeasured
 from monitoring.drift.batch import Version
+from monitoring.drift.streaks import Streak
+from monitoring.drift.windows import Open
 from monitoring.metrics import register_process
+from monitoring.runtime.process import say
 
-MOST_SERIES = 2_000
-"""Of a version, six a field. Versions without a reference profile have none, so nobody can send names."""
+MOST_FIELDS = 333
+"""Of a version that are shown, with six series each: drifted ones first. Versions without a reference profile have
+none, so nobody can send names."""
+_FIELD = 2
+"""Where the field is among the labels of a series that has one."""
 
 
 class WatcherMetrics:
@@ -101,50 +106,94 @@ class Shown:
     """Keeps the series of the versions that are under way, and takes away those of the others.
 
     Args:
-        seconds: so long after its last window a version is still shown.
+        seconds: so long after its last window, and the last row of its open one, a version is still shown.
     """
 
     def __init__(self, metrics: WatcherMetrics, seconds: float) -> None:
         self._metrics = metrics
         self._seconds = seconds
-        self._series: dict[Version, set[tuple[MetricWrapperBase, tuple[str, ...]]]] = {}
+        self._series: dict[Version, set[tuple[Gauge, tuple[str, ...]]]] = {}
         self._at: dict[Version, float] = {}
+        self._told: set[Version] = set()
 
     def measured(self, window: DriftMeasured, in_a_row: Mapping[str, int], now: float) -> None:
-        """Show a window that was published, and in how many in a row each of its fields has drifted."""
+        """Show a window that was published, and in how many in a row each of its fields has drifted.
+
+        What is no longer compared is no longer shown: nobody could say whether it still drifts.
+        """
         version = Version(window.model, window.model_version)
         result = "drifted" if any(field.drifted for field in window.fields) else "clean"
         self._metrics.windows.labels(*version, result).inc()
         self._at[version] = now
+        admitted = self._admit(version, {one.field: one.drifted for one in window.fields})
         for one in window.fields:
+            if one.field not in admitted:
+                continue
             self._set(version, self._metrics.psi, one.psi, one.field)
             self._set(version, self._metrics.p_value, one.p_adjusted, one.field)
             self._set(version, self._metrics.in_a_row, in_a_row.get(one.field, 0), one.field)
             for kind in ("missing", "unseen", "out_of_range"):
                 self._set(version, self._metrics.rate, getattr(one, f"{kind}_rate"), one.field, kind)
 
-    def restored(self, version: Version, in_a_row: Mapping[str, int], now: float) -> None:
-        """Show what was known of a version before its partitions came here."""
-        self._at[version] = now
-        for field, windows in in_a_row.items():
-            self._set(version, self._metrics.in_a_row, windows, field)
+    def restored(self, streaks: Mapping[Version, Streak], windows: Mapping[Version, Open], now: float) -> None:
+        """Show what was known of the versions before their partitions came here; nothing of those that are over."""
+        for version, streak in streaks.items():
+            self._alive(version, streak.window_end, now)
+            if version in windows:
+                self._alive(version, windows[version].end, now)
+            if self._is_over(version, now):
+                continue
+            fields = {field: field in streak.windows for field in self._fields(version) | streak.windows.keys()}
+            for field in self._admit(version, fields):
+                self._set(version, self._metrics.in_a_row, streak.windows.get(field, 0), field)
 
-    def open(self, windows: dict[Version, tuple[int, datetime]], now: float) -> None:
-        """Show the windows that are open, and forget what is long over."""
-        for version in [version for version, at in self._at.items() if now - at > self._seconds]:
-            self._forget(version)
+    def open(self, windows: Mapping[Version, Open], now: float) -> None:
+        """Show the windows that are open, and forget what is long over; where a window is open, only the fields."""
+        for version, window in windows.items():
+            self._alive(version, window.end, now)
+        for version in [version for version in self._at if self._is_over(version, now)]:
+            if version in windows:
+                self._admit(version, {})
+            else:
+                self._forget(version)
         for version in self._series.keys() | windows.keys():
-            rows, start = windows.get(version, (0, None))
+            rows, age = 0, 0.0
+            if version in windows:
+                rows, age = windows[version].rows, max(0.0, now - windows[version].start.timestamp())
             self._set(version, self._metrics.window_rows, rows)
-            self._set(version, self._metrics.window_age, 0.0 if start is None else max(0.0, now - start.timestamp()))
+            self._set(version, self._metrics.window_age, age)
             self._at.setdefault(version, now)
 
-    def _set(self, version: Version, metric: Gauge, value: float, *labels: str) -> None:
+    def _alive(self, version: Version, at: datetime, now: float) -> None:
+        # A clock that is far ahead would keep a version for ever.
+        if at.timestamp() - now <= self._seconds:
+            self._at[version] = max(self._at.get(version, 0.0), at.timestamp())
+
+    def _is_over(self, version: Version, now: float) -> bool:
+        return now - self._at.get(version, 0.0) > self._seconds
+
+    def _fields(self, version: Version) -> set[str]:
+        return {labels[_FIELD] for _, labels in self._series.get(version, set()) if len(labels) > _FIELD}
+
+    def _admit(self, version: Version, fields: Mapping[str, bool]) -> set[str]:
+        """The fields that are shown from now on, of these and whether they have drifted: those that have come first,
+        then those that were shown before. The series of all others are taken away."""
+        before = self._fields(version)
+        admitted = set(sorted(fields, key=lambda field: (not fields[field], field not in before))[:MOST_FIELDS])
         series = self._series.setdefault(version, set())
+        for one in [one for one in series if len(one[1]) > _FIELD and one[1][_FIELD] not in admitted]:
+            series.discard(one)
+            one[0].remove(*one[1])
+        if len(fields) > MOST_FIELDS and version not in self._told:
+            self._told.add(version)
+            cause = f"metrics have {MOST_FIELDS} fields of a version, drifted ones first; inflight drift show has all"
+            say("watcher", "fields-not-shown", cause=cause, model=version.model, version=version.number)
+        return admitted
+
+    def _set(self, version: Version, metric: Gauge, value: float, *labels: str) -> None:
         one = (metric, (*version, *labels))
-        if one in series or len(series) < MOST_SERIES:
-            series.add(one)
-            metric.labels(*one[1]).set(value)
+        self._series.setdefault(version, set()).add(one)
+        metric.labels(*one[1]).set(value)
 
     def _forget(self, version: Version) -> None:
         for metric, labels in self._series.pop(version, set()):

@@ -20,6 +20,7 @@ from machine_learning_engineering.stream.events import DriftMeasured, encode
 from machine_learning_engineering.stream.kafka import Fetch, client_options, consumer_options, create_topics, topic_name
 from machine_learning_engineering.stream.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
 from monitoring.drift.batch import read_batch
+from monitoring.drift.clock import EndsConsumer, is_end, stream_time
 from monitoring.drift.insisting import Insistence
 from monitoring.drift.measurement import detected, measure
 from monitoring.drift.metrics import Shown, WatcherMetrics
@@ -70,7 +71,7 @@ class Watcher:
             # Whoever starts it before the topics exist need not wait for the next full refresh.
             "topic.metadata.refresh.interval.ms": 5_000,
         }
-        self._consumer = Consumer(options)
+        self._consumer = EndsConsumer(options)
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
         self._states = StateReader(settings)
         self._producer = Producer(
@@ -86,6 +87,7 @@ class Watcher:
         self._stopping = stopping
         self._insist = Insistence(settings.worker_delivery_timeout, stopping)
         self._owned: set[int] = set()
+        self._newest: dict[int, datetime] = {}
         self._told: set[tuple[str, str]] = set()
         self._commit_due = self._show_due = 0.0
         self._refused_since: float | None = None
@@ -114,15 +116,12 @@ class Watcher:
             self._states.close()
 
     def _step(self) -> None:
-        messages = self._read(self._fetch.consume(BATCH, LINGER))
-        if messages:
-            batch = read_batch(messages)
-            closed = self._windows.add(batch)
-            newest = [run[-1].accepted_at for run in batch.runs.values()]
-            # While there is a backlog, it is the stream that says how late it is. A clock ahead of ours closes nothing.
-            closed += self._windows.overdue(min(max(newest), datetime.now(UTC))) if newest else []
-        else:
-            closed = self._windows.overdue(datetime.now(UTC))
+        batch = read_batch(self._read(self._fetch.consume(BATCH, LINGER)))
+        closed = self._windows.add(batch)
+        self._newest.update(batch.newest)
+        time_of_stream = stream_time(self._owned, self._windows.next_offsets, self._consumer.ends, self._newest)
+        if time_of_stream is not None:
+            closed += self._windows.overdue(time_of_stream)
         self._waiting += [self._measure(window) for window in closed]
         now = monotonic()
         if self._waiting or now >= self._commit_due:
@@ -137,7 +136,7 @@ class Watcher:
         that are fetched again after it."""
         return [
             message
-            for message in records(messages, "watcher")
+            for message in records([one for one in messages if not is_end(one)], "watcher")
             if (number := message.partition()) in self._owned
             and message.offset() >= self._windows.next_offsets.get(number, 0)
         ]
@@ -217,8 +216,7 @@ class Watcher:
             ]
         )
         self._owned = {p.partition for p in partitions}
-        for version, streak in self._windows.streaks().items():
-            self._shown.restored(version, streak.windows, time())
+        self._shown.restored(self._windows.streaks(), self._windows.open(), time())
         self._metrics.partitions.set(len(partitions))
 
     def _restore(self, partition: int, committed: int, until: float) -> None:
@@ -244,6 +242,8 @@ class Watcher:
         self._windows.forget()
         self._waiting.clear()
         self._owned.clear()
+        self._newest.clear()
+        self._consumer.ends.clear()
         self._metrics.partitions.set(0)
 
     # Metrics

@@ -19,6 +19,7 @@ from machine_learning_engineering.profile.references import Reference
 from machine_learning_engineering.stream.events import DriftMeasured
 from monitoring.drift.batch import Batch, Row, Version, objects
 from monitoring.drift.budget import Budget, within
+from monitoring.drift.redaction import without
 from monitoring.drift.streaks import Streak, Streaks
 
 DISCARDED_AFTER = 24
@@ -77,6 +78,14 @@ class State(Struct, frozen=True):
     parts: list[KeptPart]
     budgets: list[tuple[str, str, Budget]]
     streaks: list[tuple[str, str, Streak]] = []
+
+
+class Open(NamedTuple):
+    """How many rows an open window has, and when the first and the last of them were accepted."""
+
+    rows: int
+    start: datetime
+    end: datetime
 
 
 class Closed(NamedTuple):
@@ -173,13 +182,13 @@ class Windows:
         """The offset behind what was read, by partition."""
         return self._next_offsets
 
-    def open(self) -> dict[Version, tuple[int, datetime]]:
-        """Rows and first time of each open window."""
-        found: dict[Version, tuple[int, datetime]] = {}
+    def open(self) -> dict[Version, Open]:
+        """The open windows."""
+        found: dict[Version, Open] = {}
         for parts in self._parts.values():
             for version, part in parts.items():
-                rows, start = found.get(version, (0, part.start))
-                found[version] = (rows + part.rows, min(start, part.start))
+                rows, start, end = found.get(version, (0, part.start, part.end))
+                found[version] = Open(rows + part.rows, min(start, part.start), max(end, part.end))
         return found
 
     # Rows
@@ -197,7 +206,7 @@ class Windows:
     def overdue(self, now: datetime) -> list[Closed]:
         """The windows whose time is over."""
         closed = []
-        for version, (rows, start) in self.open().items():
+        for version, (rows, start, _) in self.open().items():
             if now - start < self._limits.period:
                 continue
             if rows >= self._limits.least:
@@ -240,7 +249,7 @@ class Windows:
 
     def _until_full(self, version: Version, times: Sequence[datetime]) -> tuple[int, Literal["count", "time"] | None]:
         """How many of the next rows still belong to the open window, and what closes it after them, if anything."""
-        rows, start = self.open().get(version, (0, times[0]))
+        rows, start, _ = self.open().get(version, (0, times[0], times[0]))
         room = max(0, self._limits.records - rows)
         # Not the row behind a full window: whether it has come already must not decide what closes it.
         for index, time in enumerate(times[:room]):
@@ -274,8 +283,8 @@ class Windows:
         identity: Any = (*version, start, first)
         return Closed(
             version=version,
-            reference=_without(reference.profile, redacted),
-            counts=_without(counts, redacted),
+            reference=without(reference.profile, redacted),
+            counts=without(counts, redacted),
             window_id=hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:24],
             start=start,
             end=max(part.end for part in parts.values()),
@@ -289,15 +298,3 @@ class Windows:
         taken = {number: parts.pop(version) for number, parts in self._parts.items() if version in parts}
         self.changed.update(taken)
         return taken
-
-
-def _without(profile: Profile, redacted: set[str]) -> Profile:
-    """A profile without these features and their members; ``*`` means all."""
-    if not redacted:
-        return profile
-    features = {
-        name: field
-        for name, field in profile.features.items()
-        if redacted.isdisjoint(("*", name, name.partition(".")[0]))
-    }
-    return msgspec.structs.replace(profile, features=features)

@@ -6,7 +6,7 @@ where the last commit was (counters start at zero again, as Prometheus expects),
 """
 
 import threading
-from datetime import datetime
+from collections.abc import Sequence
 from time import monotonic, time
 
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -15,8 +15,8 @@ from msgspec.json import Decoder
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import PredictionLogged
-from machine_learning_engineering.stream.headers import read_origin
+from machine_learning_engineering.stream.events import PredictionLogged, Timestamp
+from machine_learning_engineering.stream.headers import headers_of, read_origin
 from machine_learning_engineering.stream.kafka import Fetch, consumer_options, topic_name
 from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS
 from monitoring.documents import trace_ids
@@ -40,7 +40,7 @@ class Observed(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"
 
     model: str
     outcome: str
-    completed_at: datetime
+    completed_at: Timestamp
     queue_seconds: float
     score_seconds: float
     total_seconds: float
@@ -93,7 +93,7 @@ class Observer:
             return
         self.observe(event)
 
-    def observe_dead_letter_record(self, headers: list[tuple[str, bytes | None]] | None) -> None:
+    def observe_dead_letter_record(self, headers: Sequence[tuple[str, bytes | None]] | None) -> None:
         """Count one record of the topic of dead letters by its headers."""
         try:
             origin = read_origin(headers)
@@ -150,7 +150,7 @@ class Exporter:
             if topic == logs:
                 observer.observe_log_record(message.value())
             else:
-                observer.observe_dead_letter_record(message.headers())
+                observer.observe_dead_letter_record(headers_of(message))
             self._observed[topic, message.partition()] = message.offset() + 1
 
     def _commit(self) -> None:

@@ -10,6 +10,7 @@ import msgspec
 from confluent_kafka import Message
 
 from machine_learning_engineering.stream.events import DriftMeasured, decode_log, decode_measurement, decode_model_event
+from machine_learning_engineering.stream.headers import headers_of
 from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
 from monitoring.documents import document_id, encode, index_name, to_fields
 from monitoring.documents.dead_letter import dead_letter_document
@@ -97,7 +98,7 @@ def dead_letter_entries(record: Message) -> list[Entry]:
         record.offset(),
         record.timestamp()[1],
         len(record.value() or b""),
-        record.headers(),
+        headers_of(record),
     )
     return _entries(record, [found])
 

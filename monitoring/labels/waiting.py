@@ -15,6 +15,7 @@ import msgspec
 from elasticsearch import Elasticsearch
 
 from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.stream.headers import headers_of
 from monitoring import search
 from monitoring.labels.reports import Report, read
 from monitoring.labels.store import Written, bulk
@@ -185,7 +186,7 @@ def _identity(report: Report) -> str:
 
 def _document(report: Report, now: datetime) -> dict[str, Any]:
     record = report.record
-    headers = [(name, _text(value)) for name, value in record.headers() or ()]
+    headers = [(name, _text(value)) for name, value in headers_of(record)]
     return {
         "@timestamp": now,
         "inference": {"request_id": report.request_id, "model": {"name": report.model}},

@@ -22,7 +22,7 @@ def problems(found: Overview) -> list[str]:
         told.append(f"the broker did not answer for {found.lag_age_seconds:.0f} s: is it away?")
     if found.worker is not None:
         if found.worker.oldest_slice_seconds > STUCK_SECONDS:
-            told.append(f"the oldest requests in a worker wait for {found.worker.oldest_slice_seconds:.0f} s")
+            told.append(f"the requests next in turn in a worker wait for {found.worker.oldest_slice_seconds:.0f} s")
         if found.worker.models_refused:
             told.append("a promoted model could not be opened; the version before goes on")
         rates = found.worker.completed_per_second + found.worker.failed_per_second

@@ -42,7 +42,11 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         self._assigned: set[TP] = set()
         # Bytes of the slices that were taken from the pump and are not finished.
         self._taken: dict[TP, int] = {}
-        self._records_waiting = asyncio.Event()
+        self._slices_handed_out = options.slices_handed_out
+        self._records_now = options.records_now
+        self._on_failed = options.on_failed
+        # Set where `getmany` may have something new to hand out: records came, or a slice is finished.
+        self._hand_out = asyncio.Event()
         self._rebalance = asyncio.Lock()
         self._drained = asyncio.Event()
         self._committing: asyncio.Future[Any] | None = None
@@ -67,7 +71,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     def on_records(self) -> None:
         """Slices wait in the pump."""
-        self._home.call_soon_threadsafe(self._records_waiting.set)
+        self._home.call_soon_threadsafe(self._hand_out.set)
 
     def on_assigned(self, tps: set[TP]) -> None:
         """Tell Faust, without waiting for it: it asks the broker for offsets, which needs this thread to poll on."""
@@ -83,8 +87,8 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         self._soon(self._let_go(tps, lost=True)).result(DRAIN_SECONDS + BROKER_SECONDS)
 
     def on_failed(self, error: BaseException) -> None:
-        """The process can't go on without its consumer thread."""
-        self._soon(self.crash(error))
+        """The process can't go on without its consumer thread: nobody commits what would still be answered."""
+        self._on_failed(f"the consumer thread failed: {type(error).__name__}")
 
     async def _take_over(self, tps: set[TP]) -> None:
         async with self._rebalance:
@@ -105,6 +109,9 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             if lost:
                 self.tracker.revoke(tps)
             await self.on_partitions_revoked(tps)
+            if self.app.should_stop and not lost:
+                # Faust returns at once then, since its stop waits by itself; but what is finished later does not count.
+                await self.wait_empty()
             finished = {tp: offset for tp, offset in self.tracker.committable().items() if tp in tps}
             self.tracker.revoke(tps)
             self._assigned -= tps
@@ -116,15 +123,20 @@ class Consumer(base.Consumer):  # type: ignore[misc]
     # Messages
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:
-        """The waiting slices of the active partitions; returns after `timeout` seconds without any."""
+        """Waiting slices of the active partitions; returns after `timeout` seconds without any.
+
+        Few at a time, and cut as the scoring wants them now: what was handed out can't be cut any more, and a rebalance
+        or a stop waits for it or drops it.
+        """
         if not self.flow_active:
             await self.wait(self.can_resume_flow)
             return
-        self._records_waiting.clear()
-        taken = self.pump.take(self._active_partitions)
+        self._hand_out.clear()
+        room = self._slices_handed_out - self.tracker.unfinished()
+        taken = self.pump.take(self._active_partitions, room, self._records_now())
         if not taken:
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._records_waiting.wait(), timeout)
+                await asyncio.wait_for(self._hand_out.wait(), timeout)
             return
         # Begun all at once: from here on a slice that Faust loses holds the commit back for ever.
         for slice_ in taken:
@@ -169,6 +181,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             return False
         self._taken[slice_.tp] -= slice_.size
         self.pump.release(slice_.size)
+        self._hand_out.set()
         return True
 
     # Commit

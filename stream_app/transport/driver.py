@@ -1,5 +1,7 @@
 """The Faust transport: which consumer and producer an app uses."""
 
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,15 +13,25 @@ from stream_app.transport.consumer import Consumer
 from stream_app.transport.producer import Producer
 from stream_app.transport.publisher import Publisher
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TransportOptions:
-    """What the transport needs beside Faust's settings: librdkafka options, and bounds in records and bytes."""
+    """What the transport needs beside Faust's settings: librdkafka options, and bounds in records and bytes.
+
+    Faust holds at most `slices_handed_out` that are not finished; each has at most `records_now()` records, asked anew
+    each time, and never more than `slice_records`. `on_failed` is called, in the consumer's own thread, when that can't
+    go on; it has to end the process.
+    """
 
     consumer: dict[str, Any]
     publisher: Publisher
     slice_records: int
     buffer_bytes: int
+    slices_handed_out: int = 16
+    records_now: Callable[[], int] = lambda: sys.maxsize
+    on_failed: Callable[[str], None] = logger.critical
     idle_pause: float = 0.0
     on_statistics: Callable[[dict[str, Any]], None] | None = None
 

@@ -37,6 +37,8 @@ class OffsetTracker(Generic[P]):
 
     def __init__(self) -> None:
         self._partitions: dict[P, _Partition] = {}
+        # When the slice that was begun first was last another one.
+        self._advanced = monotonic()
 
     def assign(self, partitions: Iterable[P]) -> None:
         """Start afresh for newly assigned partitions."""
@@ -70,6 +72,8 @@ class OffsetTracker(Generic[P]):
         # A slice of an earlier assignment may come late, and begin where a longer one of this assignment does.
         if state is None or found is None or found.done or found.next_offset != next_offset:
             return False
+        if found is self._head()[2]:
+            self._advanced = monotonic()
         found.done = True
         while state.open:
             lowest = next(iter(state.open.values()))
@@ -99,14 +103,17 @@ class OffsetTracker(Generic[P]):
         return sum(not found.done for state in self._partitions.values() for found in state.open.values())
 
     def oldest(self) -> tuple[P, int, float] | None:
-        """Partition, first offset and age in seconds of the unfinished slice that waits longest; None if none does."""
-        waiting = [
-            (found.since, partition, first)
-            for partition, state in self._partitions.items()
-            for first, found in state.open.items()
-            if not found.done
-        ]
-        if not waiting:
+        """Of the unfinished slices the one that was begun first: partition, first offset, and seconds at the head.
+
+        It is at the head since the one before it was finished: what waits behind slices that get done is not stuck,
+        however long it waits. What is lost comes to the head, and stays there. None if no slice is unfinished.
+        """
+        if not any(state.open for state in self._partitions.values()):
             return None
-        since, partition, first = min(waiting, key=lambda item: item[0])
-        return partition, first, monotonic() - since
+        partition, first, head = self._head()
+        return partition, first, monotonic() - max(head.since, self._advanced)
+
+    def _head(self) -> tuple[P, int, _Slice]:
+        # The first open slice of a partition is never done.
+        lowest = [(p, *next(iter(state.open.items()))) for p, state in self._partitions.items() if state.open]
+        return min(lowest, key=lambda item: item[2].since)

@@ -4,12 +4,14 @@ It has to poll all the time because librdkafka reports assignments and revocatio
 polls only after an assignment. librdkafka itself takes out of the group who does not poll for `max.poll.interval.ms`.
 """
 
+import contextlib
 import logging
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
@@ -77,6 +79,7 @@ class Pump(threading.Thread):
         self._topics: list[str] = []
         self._subscription_changed = threading.Event()
         self._stopping = threading.Event()
+        self._ended = False
         self._paused = False
         self._given_back = False
         self._buffer: deque[Slice] = deque()
@@ -97,13 +100,22 @@ class Pump(threading.Thread):
         self._topics = list(topics)
         self._subscription_changed.set()
 
-    def take(self, active: set[TP]) -> list[Slice]:
-        """All buffered slices of the `active` partitions, in order; the others stay. For one thread, the event loop."""
+    def take(self, active: set[TP], slices: int = sys.maxsize, records: int = sys.maxsize) -> list[Slice]:
+        """Buffered slices of the `active` partitions, in order; the others stay. For one thread, the event loop.
+
+        At most so many `slices`, each of at most so many `records`: a larger one is split.
+        """
         taken: list[Slice] = []
         kept: list[Slice] = []
-        while self._buffer:
+        while self._buffer and len(taken) < slices:
             slice_ = self._buffer.popleft()
-            (taken if slice_.tp in active else kept).append(slice_)
+            if slice_.tp not in active:
+                kept.append(slice_)
+                continue
+            if len(slice_.records) > records:
+                slice_, rest = slice_.split(records)
+                self._buffer.appendleft(rest)
+            taken.append(slice_)
         self._buffer.extendleft(reversed(kept))
         return taken
 
@@ -121,10 +133,13 @@ class Pump(threading.Thread):
         """Run a function on the consumer, between two polls.
 
         Another thread may not call the consumer itself: confluent-kafka 2.16 makes it wait for the poll under way, and
-        for the next one, without end.
+        for the next one, without end. Once the thread has ended, the answer is a KafkaException.
         """
         answer: Future[T] = Future()
         self._calls.put((function, answer))
+        # Looked at after the call is in the queue: so either this thread refuses it, or the one that ends.
+        if self._ended:
+            self._refuse_calls()
         self._awake.set()
         return answer
 
@@ -148,6 +163,8 @@ class Pump(threading.Thread):
             logger.exception("the consumer thread failed")
             self._listener.on_failed(error)
         finally:
+            self._ended = True
+            self._refuse_calls()
             # Also leaves the group, so that others take over at once and not after the session time-out.
             self.consumer.close()
 
@@ -190,6 +207,13 @@ class Pump(threading.Thread):
                 answer.set_result(function(self.consumer))
             except Exception as error:
                 answer.set_exception(error)
+
+    def _refuse_calls(self) -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                _, answer = self._calls.get_nowait()
+                if answer.set_running_or_notify_cancel():
+                    answer.set_exception(KafkaException(KafkaError(KafkaError._DESTROY, "the consumer has ended")))
 
     def _bound_memory(self) -> None:
         size = self.buffered_bytes

@@ -23,6 +23,15 @@ class Slice(NamedTuple):
     records: list[Message]
     size: int
 
+    def split(self, records: int) -> tuple["Slice", "Slice"]:
+        """The first so many records, fewer than all, and the rest. Sizes are estimates, and add up to the whole."""
+        first, rest = self.records[:records], self.records[records:]
+        size = self.size * records // len(self.records)
+        return (
+            Slice(self.tp, self.first, first[-1].offset() + 1, first, size),
+            Slice(self.tp, rest[0].offset(), self.next_offset, rest, self.size - size),
+        )
+
 
 def cut(messages: Iterable[Message], max_bytes: int) -> list[Slice]:
     """Cut messages, each partition's in offset order, into slices of at most `max_bytes` (or one record)."""

@@ -75,7 +75,7 @@ def features_and_answer(model: str, chance: random.Random) -> tuple[dict[str, An
 
 
 def logged(count: int, until: datetime) -> Iterator[Document]:
-    """Requests of the hour: three models in turn, some failed, every third one labelled."""
+    """Requests of the hour: three models in turn, some failed, every third one labelled, whether it failed or not."""
     chance = random.Random(7)
     for number in range(count):
         model = ("diamonds", "titanic", "reviews")[number % 3]
@@ -103,8 +103,9 @@ def logged(count: int, until: datetime) -> Iterator[Document]:
             traceparent=TRACEPARENT if number % 2 else msgspec.UNSET,
         )
         document = to_document(event)
-        if number % 9 < 3 and not failure:
-            # What the joiner adds to a document once the truth is known.
+        if number % 9 < 3 and failure != "unknown-model":
+            # What the joiner adds to a document once the truth is known. It finds it by the request id, so a request
+            # that failed is labelled too.
             fields = msgspec.json.decode(document)
             observed_at = accepted_at + timedelta(minutes=30)
             fields["inference"] |= label_fields(msgspec.json.encode(label).decode(), observed_at)

@@ -19,6 +19,8 @@ from monitoring.search import STOP_SECONDS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
+ENDS = {"train", "dashboards", "producer"}
+"""Services of one command, which ends by itself."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,25 @@ def test_compose_accepts_the_file() -> None:
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
     """The stream, its log, its metrics, drift and labels, and what brings the dashboards."""
     processes = {"worker", "indexer", "exporter", "watcher", "joiner", "features"}
-    assert processes | {"train", "dashboards", "producer"} <= ours.keys()
+    assert processes | ENDS <= ours.keys()
+
+
+def test_what_ends_is_not_started_again_and_everything_else_is(ours: dict[str, Any]) -> None:
+    """Of two mappings that are merged the earlier one wins, which is easily forgotten."""
+    restarts = {name: service["restart"] for name, service in ours.items()}
+    assert restarts == {name: "no" if name in ENDS else "unless-stopped" for name in ours}
+
+
+def test_nobody_waits_for_the_end_of_what_goes_on(services: dict[str, Any]) -> None:
+    """It would never start."""
+    awaited = {
+        needed
+        for service in services.values()
+        for needed, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    assert awaited
+    assert awaited <= ENDS
 
 
 def test_one_profile_is_everything_and_each_part_has_what_it_depends_on(services: dict[str, Any]) -> None:

@@ -1,9 +1,11 @@
 """Every query of every dashboard runs on a real Elasticsearch, and its answer has what the panel shows."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from elasticsearch import Elasticsearch
 from typer.testing import CliRunner
@@ -95,6 +97,51 @@ def test_headline_numbers_are_right(answers: dict[tuple[str, str], Ran], end: da
     assert number(answers, "drift", "windows-drifted") == 4
     assert number(answers, "model-events", "promotions") == 3
     assert number(answers, "model-events", "alarms") == 4
+
+
+def rows(answers: dict[tuple[str, str], Ran], dashboard: str, panel: str, *columns: str) -> list[list[Any]]:
+    """Some columns of a table, in its order."""
+    answer = answers[f"inflight-{dashboard}", panel].answer
+    assert answer is not None
+    places = [answer.names.index(column) for column in columns]
+    return [[row[place] for place in places] for row in answer.rows]
+
+
+def judged(end: datetime, model: str) -> list[tuple[dict[str, Any], Any]]:
+    """Prediction and label of every answer of a model whose truth is known."""
+    logged = [msgspec.json.decode(one) for index, _, one in documents(end, REQUESTS) if "inference-logs" in index]
+    labelled = [one["inference"] for one in logged if one["inference"].get("labelled")]
+    labelled = [one for one in labelled if one["model"]["name"] == model]
+    # Else the tests of what is done with them could not fail.
+    assert any(one["outcome"] == "failed" for one in labelled)
+    return [(one["prediction"], json.loads(one["label"])) for one in labelled if one["outcome"] == "completed"]
+
+
+def test_the_greatest_misses_are_answers(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+    """Not requests that failed, though they have a label: those have no price to be wrong."""
+    misses = sorted((abs(said["price"] - paid) for said, paid in judged(end, "diamonds")), reverse=True)
+
+    told = [abs(error) for (error,) in rows(answers, "diamonds", "largest-misses", "error")]
+
+    assert told == pytest.approx(misses[:50], rel=1e-4)
+
+
+def test_only_answers_are_right_or_wrong(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+    """A request that failed is neither, though it has a label."""
+    right = [said["survived"] == truth for said, truth in judged(end, "titanic")]
+
+    assert number(answers, "titanic", "right") == pytest.approx(sum(right) / len(right))
+
+
+def test_surprises_are_wrong_answers(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+    """All of them, the most certain first, and no answer that was right."""
+    surprises = [abs(said["probability"] - truth) for said, truth in judged(end, "titanic")]
+    wrong = sorted((one for one in surprises if one > 0.5), reverse=True)
+
+    told = rows(answers, "titanic", "surprises", "inference.prediction.probability", "truth")
+
+    assert wrong
+    assert [abs(p - (truth == "survived")) for p, truth in told] == pytest.approx(wrong[:50], rel=1e-4)
 
 
 def test_a_wrong_query_is_told_from_a_right_one(client: Elasticsearch, end: datetime) -> None:

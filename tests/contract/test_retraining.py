@@ -11,7 +11,7 @@ import pytest
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.prediction_log import SqlitePredictionLog
 from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.retraining import Decision
+from machine_learning_engineering.retraining import SIGNIFICANCE, Decision
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training import train
 from model.diamonds import Diamonds
@@ -89,7 +89,7 @@ def windows(diamonds: list[Example]) -> Iterator[list[Example]]:
 @pytest.mark.parametrize("labelled", [True, False], ids=["by-metric", "by-drift"])
 def test_fifty_undisturbed_windows_trigger_nothing(serving: Serving, diamonds: list[Example], labelled: bool) -> None:
     decisions = [serving.look(window, labelled=labelled) for window in windows(diamonds)]
-    assert [(one.outcome, one.significance) for one in decisions] == [("kept", 0.01)] * WINDOWS
+    assert [(one.outcome, one.significance) for one in decisions] == [("kept", SIGNIFICANCE)] * WINDOWS
     assert all((one.evidence.metric is not None) == labelled for one in decisions)
     assert all(one.evidence.drift is not None and one.evidence.drift.rows == ROWS for one in decisions)
     assert serving.registry.versions("diamonds") == ["v1"]
@@ -149,13 +149,13 @@ def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     serving = Serving(QuickReviews, tmp_path)
     train(QuickReviews, serving.settings)
     films = list(Reviews.shifted_examples())
-    order = np.random.default_rng(1).permutation(len(films))[:800].tolist()
+    order = np.random.default_rng(1).permutation(len(films))[:1_600].tolist()
     shifted = [films[index] for index in order]
     unlabelled = serving.look(shifted, labelled=False)
     assert unlabelled.outcome == "due"
     assert unlabelled.evidence.drift is not None
     assert "features.text" in unlabelled.evidence.drift.drifted
-    decision = serving.look(shifted, significance=0.02)
+    decision = serving.look(shifted)
     assert (decision.outcome, decision.error) == ("promoted", "")
     assert decision.gate is not None
     assert decision.gate.observed > decision.gate.reference

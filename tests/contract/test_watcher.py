@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 import pytest
@@ -54,10 +55,10 @@ class Known:
 class Run:
     """A watcher in a thread of this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, kind: type[Watcher] = Watcher) -> None:
         self.registry = CollectorRegistry()
         self._stopping = threading.Event()
-        self._watcher = Watcher(settings, Known(), WatcherMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
+        self._watcher = kind(settings, Known(), WatcherMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -78,8 +79,8 @@ class Run:
 
 
 @contextmanager
-def running(settings: Settings) -> Iterator[Run]:
-    run = Run(settings)
+def running(settings: Settings, kind: type[Watcher] = Watcher) -> Iterator[Run]:
+    run = Run(settings, kind)
     try:
         yield run
     finally:
@@ -93,10 +94,39 @@ def small(settings: Settings) -> Settings:
     return settings.model_copy(update=changes)
 
 
-def publish(settings: Settings, count: int, *, factor: float = 1.0, version: str = "v1", rubbish: int = 0) -> None:
+class Waiting(Watcher):
+    """Its broker takes a while until it answers a fetch: what was assigned is read only after some idle steps."""
+
+    _idle = 3
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        super()._on_assign(consumer, partitions)
+        consumer.pause(partitions)
+
+    def _step(self) -> None:
+        super()._step()
+        if self._owned and self._idle:
+            self._idle -= 1
+            if not self._idle:
+                self._consumer.resume(self._consumer.assignment())
+
+
+def publish(
+    settings: Settings,
+    count: int,
+    *,
+    factor: float = 1.0,
+    version: str = "v1",
+    rubbish: int = 0,
+    transaction: bool = False,
+) -> None:
     """So many rows over two partitions, and records that are no logs."""
     at = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-    producer = Producer(producer_options(settings))
+    options = {"transactional.id": f"rows-{uuid4().hex}", "delivery.timeout.ms": 30_000} if transaction else {}
+    producer = Producer({**producer_options(settings), **options})
+    if transaction:
+        producer.init_transactions(120)
+        producer.begin_transaction()
     for number in range(count):
         value = float(number * 37 % 100) * factor
         event = PredictionLogged(
@@ -119,6 +149,8 @@ def publish(settings: Settings, count: int, *, factor: float = 1.0, version: str
         producer.produce(topic_name(settings, LOGS), encode(event), partition=number % 2)
     for _ in range(rubbish):
         producer.produce(topic_name(settings, LOGS), b"rubbish", partition=0)
+    if transaction:
+        producer.commit_transaction(120)
     assert producer.flush(120) == 0
 
 
@@ -211,3 +243,45 @@ def test_a_log_that_began_anew_is_read_from_its_start(small: Settings) -> None:
     publish(small, 200)
     with running(small):
         eventually(lambda: len(last_windows(small, "numbers", 9)) == 2)
+
+
+IN_A_ROW = {"model": "numbers", "model_version": "v1", "field": "features.number"}
+
+
+def test_a_version_that_is_over_drifts_no_more_after_a_restart(small: Settings) -> None:
+    """It was replaced months ago. Of one that is under way the next process knows."""
+    publish(small, 200, factor=50.0)
+    in_a_row = "inflight_drift_drifted_windows"
+    with running(small) as first:
+        eventually(lambda: first.registry.get_sample_value(in_a_row, IN_A_ROW) == 2)
+    owned = "inflight_watcher_assigned_partitions"
+    with running(small) as heir:
+        eventually(lambda: bool(heir.registry.get_sample_value(owned)))
+        assert heir.registry.get_sample_value(in_a_row, IN_A_ROW) == 2
+    with running(small.model_copy(update={"watcher_window_seconds": 3_600.0})) as late:
+        eventually(lambda: bool(late.registry.get_sample_value(owned)))
+        assert late.registry.get_sample_value(in_a_row, IN_A_ROW) is None
+
+
+@pytest.mark.parametrize("idle_pause", [0.0, 0.2])
+def test_a_window_is_not_over_while_rows_of_its_time_wait(small: Settings, idle_pause: float) -> None:
+    """However long the watcher was stopped: the backlog gives the window that the stream would have given."""
+    publish(small, 60)
+    with running(small):
+        eventually(lambda: open_rows(small) == 60)
+    publish(small, 40)
+    changes = {"watcher_window_seconds": 3_600.0, "watcher_window_min_records": 50, "kafka_idle_pause": idle_pause}
+    with running(small.model_copy(update=changes), Waiting):
+        eventually(lambda: len(last_windows(small, "numbers", 5)) == 1)
+    (window,) = last_windows(small, "numbers", 5)
+    assert (window.rows, window.closed_by) == (100, "count")
+
+
+def test_a_window_is_over_at_the_end_of_a_log_that_ends_with_a_transaction(small: Settings) -> None:
+    """Nobody can read its marker, and nobody waits for that."""
+    publish(small, 60, transaction=True)
+    settings = small.model_copy(update={"watcher_window_seconds": 3_600.0, "watcher_window_min_records": 50})
+    with running(settings):
+        eventually(lambda: len(last_windows(small, "numbers", 5)) == 1)
+    (window,) = last_windows(small, "numbers", 5)
+    assert (window.rows, window.closed_by) == (60, "time")

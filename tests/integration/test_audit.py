@@ -189,6 +189,11 @@ def test_the_command_fails_where_the_promise_was_broken(deployment: Deployment, 
     broken = _audit_command(deployment.settings, "--no-index")
     assert broken.returncode == 1
     assert "BROKEN: 1 lost, 0 twice" in broken.stdout
+    none = _audit_command(deployment.settings, "--no-index", "--prefix", "nobody-")
+    assert (none.returncode, none.stderr) == (
+        1,
+        "error: there is no request whose id begins with nobody-: nothing was shown\n",
+    )
     nowhere = deployment.settings.model_copy(update={"elasticsearch_url": "http://127.0.0.1:9"})
     away = _audit_command(nowhere)
     assert away.returncode == 2

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,13 +16,18 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
+from machine_learning_engineering.feature_store import FeatureStore
+from machine_learning_engineering.feature_store import log as feature_store_log
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.stream.events import LabelReported, PredictionLogged, encode
 from machine_learning_engineering.stream.kafka import producer_options, topic_name
 from machine_learning_engineering.stream.topics import LABELS, LOGS
+from model import available
+from monitoring.features import Follower
 from tests.integration.waiting import until
 
 ACCEPTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
+KILLED = Path(__file__).with_name("programs") / "killed_features.py"
 STONE = {"carat": 0.5, "cut": "Ideal", "color": "E", "clarity": "SI1", "depth": 61.5, "table": 55.0, "x": 5.1, "y": 5.1}
 
 
@@ -103,3 +109,41 @@ def test_labelled_requests_become_training_data_by_themselves(
     (built,) = followed["models"]
     assert built["unmatched"] == 1
     assert built["refused_labels"] == 1
+
+
+def test_what_was_kept_before_a_kill_becomes_training_data(
+    settings: Settings, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Killed after the store has the rows and before the examples are written; nothing new comes afterwards."""
+    read = examples(tmp_path)
+    publish(settings, LOGS, [encode(logged(number)) for number in range(50)])
+    publish(settings, LABELS, [encode(label(number, 1_000.0 + number)) for number in range(50)])
+    killed = subprocess.run([sys.executable, KILLED, "50"], env=environment, timeout=300, stdout=subprocess.DEVNULL)
+    assert killed.returncode == -signal.SIGKILL
+    with FeatureStore(tmp_path / "home/features") as store:
+        assert {one.view: one.rows for one in store.summaries()} == {"diamonds": 50, "diamonds.labels": 50}
+    assert len(read()) < 50
+    with following(environment):
+        until(lambda: len(read()) == 50, 300, "the successor writes what the store knows")
+
+
+def test_a_backlog_that_is_kept_in_pages_becomes_training_data(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each record fills a page here, so that there is never anything left to keep; not even when it stops."""
+    monkeypatch.setattr(feature_store_log, "_PAGE", 1)
+    read = examples(tmp_path)
+    stopping = threading.Event()
+    with FeatureStore(tmp_path / "home/features") as store:
+        follower = Follower(settings, store, {"diamonds": available()["diamonds"]}, store.path / "examples", every=0.2)
+        running = threading.Thread(target=follower.run, args=[stopping])
+        running.start()
+        try:
+            # The second time the process has written its first examples already.
+            for known in (10, 20):
+                publish(settings, LOGS, [encode(logged(number)) for number in range(known - 10, known)])
+                publish(settings, LABELS, [encode(label(number, 1.0)) for number in range(known - 10, known)])
+                until(lambda known=known: len(read()) == known, 120, f"{known} labelled requests are examples")  # type: ignore[misc]
+        finally:
+            stopping.set()
+            running.join()

@@ -1,6 +1,7 @@
 """What is redacted is nowhere: a canary goes through real processes, and everything that they wrote is searched."""
 
 import json
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,8 @@ RUN = f"{TRACE[:8]}-"
 RULES = {"titanic": {"name": "hash", "ticket": "drop", "cabin": "drop"}, "*": {"*": "drop"}}
 PASSENGER = {"pclass": 3, "sex": "male", "sibsp": 1, "parch": 0, "fare": 7.25}
 NAME = f"{CANARY}, Mr. Owen"
+STRANGER = "titanik"
+"""A model that is not there."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,7 @@ def requests() -> Iterator[tuple[str, bytes]]:
         ]
     ):
         yield request(f"refused-{number}", features={**PASSENGER, "name": NAME, **odd})
-    yield request("unknown", model="titanik", features={"name": NAME})
+    yield request("unknown", model=STRANGER, features={"name": NAME})
     yield request("list", features=[CANARY])
     yield f"key of {CANARY}", request("wrong-key", features={"name": NAME})[1]
     yield request("typo", features={"name": NAME}, **{f"{CANARY} field": 1})
@@ -123,6 +126,12 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
         written += [msgspec.json.encode(hit["_source"]) for hit in search.hits(client, index, query)]
     client.close()
     for process in (worker, indexer, exporter):
+        with urllib.request.urlopen(process.metrics_url, timeout=20) as answer:
+            metrics = answer.read()
+        assert b"inflight_" in metrics
+        # An unknown model's name is an identifier, and so in logs; in metrics it would be a series for each name.
+        assert STRANGER.encode() not in metrics
+        written.append(metrics)
         deployment.stop(process)
         assert {line["service.name"] for line in lines_of(process)} == {f"inflight-{process.name.split('-')[0]}"}
         written.append(process.log_path.read_bytes())

@@ -68,7 +68,7 @@ def test_what_is_printed_for_people_tells_candidates_intervals_and_the_reason(sh
     assert "* logistic-regression (1 configuration," in done.stdout
     assert "  gradient-boosting (1 configuration," in done.stdout
     assert "rows/s: " in done.stdout
-    assert "on 178 held-out rows: accuracy 0." in done.stdout
+    assert "on 183 held-out rows: accuracy 0." in done.stdout
     assert "(in brackets: 95 % confidence intervals)" in done.stdout
     assert "titanic v1: champion: the first version" in done.stdout
     assert done.stderr == ""

@@ -21,15 +21,34 @@ def test_bad_data_is_named_by_line_and_field(shell, tmp_path, champion):
     assert shell.log()[-1]["outcome"] == "failed"
 
 
-@pytest.mark.parametrize("source", ["nowhere", "empty", "log", "log:nowhere.csv"])
+@pytest.mark.parametrize("source", ["nowhere", "empty", "elasticsearch:nowhere.csv"])
 def test_a_source_that_can_not_be_read_is_named(shell, tmp_path, champion, source):
     (tmp_path / "empty").mkdir()
     done = shell.train("titanic", "-ds", source)
     assert done.returncode == 1
     assert "titanic was not trained" in done.stderr
     assert "Traceback" not in done.stderr
-    assert source.partition(":")[0] in done.stderr
+    assert source.rpartition(":")[2] in done.stderr
     assert shell.champion() == champion
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("log", "error: there is no prediction log at "),
+        ("elasticsearch", "error: the prediction log http://127.0.0.1:1 can't be read: "),
+    ],
+)
+def test_a_log_that_is_away_is_told_once_and_ends_with_2(shell, champion, source, message):
+    """Every model would be trained on it. The code is that of all commands whose surroundings are away."""
+    shell.environment["INFLIGHT_ELASTICSEARCH_URL"] = "http://127.0.0.1:1"
+    done = shell.train("titanic", "diamonds", "-ds", source, "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (2, [])
+    assert done.stderr.startswith(message)
+    assert len(done.stderr.splitlines()) == 1
+    assert ("is the search node up? `inflight status` tells" in done.stderr) == (source == "elasticsearch")
+    assert shell.champion() == champion
+    assert shell.log()[-1]["error"].startswith("LogUnreadable: ")
 
 
 def files_are_limited_to(size: int):

@@ -1,6 +1,7 @@
 """The worker on a broker: every request has one outcome, whatever happens to the worker."""
 
 import random
+import signal
 import threading
 import time
 from functools import partial
@@ -110,6 +111,43 @@ def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
     assert answered(settings, requests) == NOTHING_AMISS
 
 
+@pytest.mark.timeout(2_400)
+def test_sigterm_to_several_workers_at_once(settings: Settings) -> None:
+    """One leaves while the other still works, which answers and commits what it has begun before it gives it back."""
+    start = partial(worker, settings, worker_slice_records=5)
+    requests = some("r", 1_200, sleep=0.2)
+    publish(settings, requests.items())
+    for _ in range(3):
+        # A second for a slice: one worker is through with its own when the other has most of them before it.
+        with start(worker_slices_in_flight=1) as quick, start(worker_slices_in_flight=8) as slow:
+            for program in (quick, slow):
+                until(lambda program=program: program.completed(), 300, "both are at work")
+            until(lambda slow=slow: slow.metrics()["inflight_worker_slices_in_flight"] == 8, 300, "slices wait")
+            for program in (quick, slow):
+                program.process.send_signal(signal.SIGTERM)
+            assert (quick.wait(60), slow.wait(60)) == (0, 0), slow.log
+        assert sum(committed(settings).values()) == count_of(settings), "what was answered is committed"
+    found = answered(settings, requests)
+    assert found["repeated"] == NOTHING_AMISS["repeated"]
+    assert found["lost"][RESULTS] > 0, "the workers were in the middle of their work"
+
+
+def test_a_slow_model_with_a_backlog_moves_on(settings: Settings) -> None:
+    """Five requests a second, and many more wait than it answers before it would count as stuck."""
+    requests = some("slow", 200, sleep=0.2)
+    publish(settings, requests.items())
+    start = partial(worker, settings, worker_stuck_after=8)
+    with start() as program:
+        # Twelve seconds of work, and the rest still waits.
+        until(lambda: sum(committed(settings).values()) >= 60 or program.process.poll() is not None, 300, "commits")
+        assert program.terminate() == 0, program.log
+    assert 0 < sum(committed(settings).values()) == count_of(settings) < len(requests)
+    with start() as program:
+        until(lambda: all_committed(settings) or program.process.poll() is not None, 300, "all are answered")
+        assert program.terminate() == 0, program.log
+    assert answered(settings, requests) == NOTHING_AMISS
+
+
 def test_workers_join_and_leave(settings: Settings) -> None:
     """A worker that joins or leaves cleanly repeats and loses nothing, while requests keep coming."""
     requests: dict[str, dict[str, Any]] = {}
@@ -198,6 +236,15 @@ def test_sigterm_is_obeyed_even_by_a_stuck_model(settings: Settings) -> None:
         until(lambda: program.metrics().get("inflight_worker_slices_in_flight"), 300, "the model is at work")
         assert program.terminate() == 70
         assert "1 slices were unfinished" in program.log
+    assert sum(committed(settings).values()) == 0
+
+
+def test_a_consumer_thread_that_fails_ends_the_process(settings: Settings) -> None:
+    """Nobody could commit any more what the worker answers: the next one scores it."""
+    publish(settings, some("fatal", 1, fatal=True).items())
+    with worker(settings) as program:
+        assert program.wait(300) == 70, program.log
+        assert "the consumer thread failed" in program.log
     assert sum(committed(settings).values()) == 0
 
 

@@ -1,21 +1,27 @@
 """Waiting for a condition with a deadline, while brokers may be away; and what was measured."""
 
-import contextlib
 import time
 from collections.abc import Callable
 
 from confluent_kafka import KafkaException
+from elasticsearch import ApiError
 
 AWAY = (KafkaException, TimeoutError, OSError)
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Poll until `condition` is true; a broker that is away counts as no. Returns how long that took, in seconds."""
+    """Poll until `condition` is true; a node that is away counts as no. Returns how long that took, in seconds."""
     started = time.monotonic()
     while True:
-        with contextlib.suppress(*AWAY):
+        try:
             if condition():
                 return time.monotonic() - started
+        except AWAY:
+            pass
+        except ApiError as error:
+            # A shard is away: an index that was just made has none for a moment.
+            if error.meta.status != 503:
+                raise
         assert time.monotonic() - started < seconds, f"not within {seconds:.0f} s: {what}"
         time.sleep(0.1)
 

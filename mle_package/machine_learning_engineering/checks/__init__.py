@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from machine_learning_engineering.checks.laws import LAWS, SEED, Law, Subject
+from machine_learning_engineering.checks.laws import LAWS
+from machine_learning_engineering.checks.subject import SEED, Law, Subject
 from machine_learning_engineering.model import Example, InvalidFeatures, MLEModel, NotWritten
 
 __all__ = ["LAWS", "Law", "LawBroken", "Subject", "check_law", "check_model", "parametrize_with_checks", "prepare"]

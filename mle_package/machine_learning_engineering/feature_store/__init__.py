@@ -100,7 +100,7 @@ class FeatureStore:
             if stored.key not in latest or latest[stored.key][0] <= stored.at:
                 latest[stored.key] = stored.at, stored.record
         new = 0
-        with self._writing(view):
+        with self.exclusively(view):
             for day, found in sorted(days.items()):
                 new += parquet.add(self._offline / view.name / day, view.Features, found)
             # After the files, which can always make it anew.
@@ -144,7 +144,7 @@ class FeatureStore:
 
     def refresh_online(self, view: FeatureView[Any]) -> int:
         """Make the online values of a view anew from the files; how many keys there are."""
-        with self._writing(view):
+        with self.exclusively(view):
             latest: dict[str, tuple[int, bytes]] = {}
             for row in self.history(view):
                 stored = _stored(row)
@@ -152,6 +152,15 @@ class FeatureStore:
             self._online.drop(view.name)
             self._online.put(view.name, latest)
         return len(latest)
+
+    @contextmanager
+    def exclusively(self, view: FeatureView[Any]) -> Iterator[None]:
+        """Let nobody else write a view meanwhile. The block must not write it either: it would wait for itself."""
+        folder = self._offline / view.name
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def summaries(self) -> list[ViewSummary]:
         """What there is, by view."""
@@ -180,14 +189,6 @@ class FeatureStore:
         """The files of a view by day, those of a day in the order of writing."""
         folders = sorted((self._offline / view.name).glob("*/"))
         return [file for day in folders if until is None or day.name <= until for file in sorted(day.glob("*.parquet"))]
-
-    @contextmanager
-    def _writing(self, view: FeatureView[Any]) -> Iterator[None]:
-        folder = self._offline / view.name
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _stored(row: FeatureRow[Any]) -> parquet.StoredRow:

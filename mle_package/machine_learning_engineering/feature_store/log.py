@@ -94,6 +94,10 @@ def read_labels(path: Path) -> Iterator[Label]:
 class Intake:
     """Brings requests and labels of one model into a store, some at a time. `keep` has to be called in the end.
 
+    `stale` is whether the examples may lack something that the store has. They do so at first, for what another process
+    kept before it was killed; and whenever rows were kept, also such as the store had already: whoever kept those may
+    have been killed before it wrote the examples.
+
     Args:
         store: in which the views `request_view` and `label_view` of the model are filled.
     """
@@ -101,6 +105,7 @@ class Intake:
     def __init__(self, store: FeatureStore, model_class: type[MLEModel]) -> None:
         self.requests = self.new_requests = self.refused = self.redacted = 0
         self.labels = self.new_labels = self.refused_labels = 0
+        self.stale = True
         self._store = store
         self._model = model_class
         self._request_view, self._label_view = request_view(model_class), label_view(model_class)
@@ -138,19 +143,17 @@ class Intake:
         self._labels.append(row)
         self._keep_page()
 
-    def keep(self) -> int:
-        """Write what was added; when this returns it is safe on disk. How many rows were new.
+    def keep(self) -> None:
+        """Write what was added; when this returns it is safe on disk. It is also called whenever a page is full.
 
         Raises:
             FeatureStoreError: the store can't be written; what was added stays, to be kept with the next call.
         """
-        requests = self._store.write(self._request_view, self._requests)
+        self.stale = self.stale or bool(self._requests or self._labels)
+        self.new_requests += self._store.write(self._request_view, self._requests)
         self._requests.clear()
-        self.new_requests += requests
-        labels = self._store.write(self._label_view, self._labels)
+        self.new_labels += self._store.write(self._label_view, self._labels)
         self._labels.clear()
-        self.new_labels += labels
-        return requests + labels
 
     def write_examples(self, folder: Path) -> Built:
         """Write every labelled request that the store knows to `folder`, and tell what was done until now.
@@ -158,11 +161,14 @@ class Intake:
         Raises:
             FeatureStoreError: the store can't be read.
         """
-        found, unmatched = _examples(self._store, self._request_view, self._label_view)
         path = folder / EXAMPLES_FILE
-        if found:
-            folder.mkdir(parents=True, exist_ok=True)
-            durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
+        # Of two that write, the one that read the store first must not be the last to replace the file.
+        with self._store.exclusively(self._label_view):
+            found, unmatched = _examples(self._store, self._request_view, self._label_view)
+            if found:
+                folder.mkdir(parents=True, exist_ok=True)
+                durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
+        self.stale = False
         return Built(
             model=self._model.name,
             requests=self.requests,

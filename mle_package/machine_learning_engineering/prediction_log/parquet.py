@@ -35,18 +35,11 @@ def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
         + [(name, pa.string()) for name in last]
         + [("redacted", pa.list_(pa.string()))]
     )
-    partial = path.with_name(f".partial-{path.name}")
     remaining, count = iter(records), 0
-    try:
-        with pq.ParquetWriter(partial, schema) as writer:
-            while page := [_flat(record) for record in islice(remaining, _PAGE)]:
-                writer.write_table(pa.Table.from_pylist(page, schema=schema))
-                count += len(page)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    durable.sync_folder(path.parent)
+    with durable.replacing(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+        while page := [_flat(record) for record in islice(remaining, _PAGE)]:
+            writer.write_table(pa.Table.from_pylist(page, schema=schema))
+            count += len(page)
     return count
 
 

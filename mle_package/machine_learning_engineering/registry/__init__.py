@@ -26,6 +26,7 @@ from machine_learning_engineering.registry.manifest import (
     Manifest,
     ModelNotFound,
     RegistryError,
+    finite,
     same_requests,
 )
 from machine_learning_engineering.registry.model_uri import CHALLENGER, CHAMPION, LATEST, NAME, check_alias, parse
@@ -78,12 +79,13 @@ class Registry:
             lineage: where the model comes from; a parent that is not given is the champion of this moment.
 
         Raises:
-            RegistryError: the model is not fitted, or its file would not be opened again.
+            RegistryError: the model is not fitted, a metric is no finite number, or its file would not be opened again.
         """
         import sklearn
 
         if model.estimator is None:
             raise RegistryError(f"model `{model.name}` is not fitted: call fit() before it is saved")
+        metrics = finite(metrics, model.name)
         contents = {MODEL_FILE: skops_file.dumps(model)}
         if profile is not None:
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
@@ -95,7 +97,7 @@ class Registry:
             version="",
             created_at=datetime.now(UTC),
             files={},
-            metrics=dict(metrics),
+            metrics=metrics,
             primary_metric=model.primary_metric,
             params=dict(params or {}),
             features_schema=model.schema(),
@@ -112,7 +114,7 @@ class Registry:
 
         Raises:
             ModelNotFound: no such model, version or alias.
-            CorruptModel: a file is not what the manifest says, or holds types that are not trusted; it was not opened.
+            CorruptModel: a file is not what the manifest says, or can't be opened with the trusted types and code here.
             IncompatibleModel: it was made for another schema or scikit-learn.
         """
         import sklearn
@@ -245,12 +247,14 @@ class Registry:
     def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
         """Make a version the champion, or let another alias point to it. A challenger that wins loses its alias.
 
+        Aliases that can't be read are made anew, with this one alone.
+
         Raises:
             ModelNotFound: no such version.
             CorruptModel: a file of it is not as it was saved.
         """
         check_alias(alias)
-        with self.promoting(name, reason) as aliases:
+        with alias_file.changing(self._folder(name), reason, anew=True) as aliases:
             self.verify(name, version)
             aliases[alias] = version
 
@@ -278,6 +282,9 @@ class Registry:
         """The aliases of a model to be changed in place, while nobody else changes them; written at the end.
 
         What changed goes to the history with the `reason`, which may also be set on what is yielded.
+
+        Raises:
+            CorruptModel: they can't be read; `promote` makes them anew.
         """
         with alias_file.changing(self._folder(name), reason) as aliases:
             yield aliases

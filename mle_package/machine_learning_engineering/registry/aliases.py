@@ -43,11 +43,11 @@ def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
         return {}, []
     try:
         stored = msgspec.json.decode(content, type=_Stored)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         try:
             # Before there was a history, the file held the aliases alone.
             return msgspec.json.decode(content, type=dict[str, str]), []
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             raise CorruptModel(
                 f"the aliases of model `{folder.name}` can't be read ({error}): restore {path}, or promote a version, "
                 f"such as {folder.name}:v1, with inflight models promote"
@@ -56,14 +56,23 @@ def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
 
 
 @contextmanager
-def changing(folder: Path, reason: str = "") -> Iterator[Aliases]:
-    """The aliases to be changed while nobody else changes them; written at the end, unless the block raises."""
+def changing(folder: Path, reason: str = "", *, anew: bool = False) -> Iterator[Aliases]:
+    """The aliases to be changed while nobody else changes them; written at the end, unless the block raises.
+
+    Args:
+        anew: begin with none if they can't be read, which loses the history.
+
+    Raises:
+        CorruptModel: they can't be read. Damage must not be taken for a model without a champion.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             before, history = read(folder)
         except CorruptModel:
+            if not anew:
+                raise
             before, history = {}, []
         after = Aliases(before)
         after.reason = reason

@@ -1,5 +1,7 @@
 """What the registry knows of a version, and what can be wrong with one."""
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +19,7 @@ class ModelNotFound(RegistryError):
 
 
 class CorruptModel(RegistryError):
-    """What is stored is not what was saved, or holds types that are not trusted; it was not opened."""
+    """What is stored is not what was saved, holds types that are not trusted, or can't be built from the code here."""
 
 
 class IncompatibleModel(RegistryError):
@@ -69,6 +71,18 @@ class Manifest(msgspec.Struct, frozen=True):
     seed: int
     scikit_learn_version: str
     lineage: Lineage = Lineage()
+
+
+def finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:
+    """The metrics of a new version as plain numbers.
+
+    Raises:
+        RegistryError: one is no finite number. JSON has none such: the manifest could not be read again.
+    """
+    found = {metric: float(value) for metric, value in metrics.items()}
+    if bad := ", ".join(f"{metric} ({value})" for metric, value in found.items() if not math.isfinite(value)):
+        raise RegistryError(f"model `{model}` was not saved, a metric is no finite number: {bad}; see its evaluate()")
+    return found
 
 
 def same_requests(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -29,11 +29,20 @@ def loads(content: bytes, model_class: type[MLEModel], what: str) -> Any:
     """The estimator in a file.
 
     Raises:
-        CorruptModel: it is no such file, or holds types that are not trusted; it was not opened.
+        CorruptModel: it is no such file, holds types that are not trusted, or can't be built with the code that is
+            installed.
     """
     import skops.io
 
-    return skops.io.loads(content, trusted=check_types(content, model_class, what))
+    types = check_types(content, model_class, what)
+    try:
+        return skops.io.loads(content, trusted=types)
+    except Exception as error:  # Whatever a type that has changed or is gone raises while it is built.
+        raise CorruptModel(
+            f"{MODEL_FILE} of {what} can't be opened ({type(error).__name__}: {error}): the code of its classes or the "
+            "installed versions of the libraries may differ from those that it was saved with; install those, or run "
+            f"inflight train {model_class.name}"
+        ) from error
 
 
 def check_types(content: bytes, model_class: type[MLEModel], what: str) -> list[str]:

@@ -34,7 +34,8 @@ from machine_learning_engineering.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-SIGNIFICANCE = 0.01
+SIGNIFICANCE = 0.002
+"""One false alarm in five hundred calls: a scheduled look comes again and again."""
 MIN_LABELLED = 200
 MIN_ROWS = 500
 MOST_ROWS = 10_000

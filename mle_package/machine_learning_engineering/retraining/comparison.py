@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from machine_learning_engineering.model import MLEModel
 
-_ENOUGH = 10
-"""After so many deals as extreme as what was observed the test stops: it is not going to be significant."""
+_ENOUGH = 4
+"""After so many deals as extreme as what was observed the test stops: it is not going to be significant. The test is
+valid with any number; a larger one finds a little more, and takes as many times as long where something has changed."""
 
 
 class MetricTest(Struct, frozen=True):

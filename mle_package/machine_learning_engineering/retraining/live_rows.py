@@ -1,5 +1,6 @@
 """What a prediction log tells of a version: its newest rows and answers, and those whose true label is known."""
 
+import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import datetime
@@ -26,9 +27,8 @@ class LiveRows(NamedTuple):
     """Decoded rows and their answers, oldest first, and the labelled ones.
 
     `skipped` counts what could not be used: failed predictions, rows that no longer fit the model's schema, and labels
-    that are none. Rows with redacted features are counted there too: of those the answer and the label alone are used.
-    `unmatched` is the number of given labels whose request is not among the
-    rows read.
+    that are none, such as NaN. Rows with redacted features are counted there too: of those the answer and the label
+    alone are used. `unmatched` is the number of given labels whose request is not among the rows read.
     """
 
     rows: list[Any]
@@ -100,8 +100,11 @@ def read(
 
 def _label(model: MLEModel, record: LoggedPrediction, labels: Mapping[str, Any]) -> Any:
     label = labels.get(record.request_id, record.label)
-    if label is None or label == Raw(b"null"):
+    if label is UNSET:
+        return UNSET
+    found = (
+        msgspec.json.decode(label, type=model.Label) if isinstance(label, Raw) else msgspec.convert(label, model.Label)
+    )
+    if found is None or (isinstance(found, float) and not math.isfinite(found)):
         raise msgspec.ValidationError("a label is missing")
-    if isinstance(label, Raw):
-        return msgspec.json.decode(label, type=model.Label)
-    return label if label is UNSET else msgspec.convert(label, model.Label)
+    return found

@@ -5,7 +5,7 @@ The model's `new_estimator` is fitted as it is. `training.pipeline` compares can
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,12 +15,19 @@ from machine_learning_engineering.profile import reference_profile
 from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
 from machine_learning_engineering.registry.manifest import Lineage, Manifest
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training.evaluation import HELD_OUT, group_of, split
+from machine_learning_engineering.training.evaluation import HELD_OUT, group_of, place, split
 from machine_learning_engineering.training.sources import digest_of
 
 __all__ = ["HELD_OUT", "TrainingRun", "promote_if_better", "split", "train"]
 
 Report = Callable[[str], None]
+
+
+class Compared(NamedTuple):
+    """A champion's primary metric, and what has to be said of it right after its name."""
+
+    metric: float
+    remark: str = ""
 
 
 class TrainingRun(msgspec.Struct, frozen=True):
@@ -49,7 +56,7 @@ def train(
     params: Mapping[str, Any] | None = None,
     training_run: str = "",
 ) -> TrainingRun:
-    """Fit a model on four fifths of its dataset, measure it on the rest, save it, promote it if it is better.
+    """Fit a model on about four fifths of its dataset, measure it on the rest, save it, promote it if it is better.
 
     The same data, settings and versions of the libraries give the same model and the same metrics.
 
@@ -64,6 +71,8 @@ def train(
         DatasetUnavailable: the dataset can't be had.
         InvalidFeatures: a row does not fit the model's schema.
         ValueError: there are too few rows to hold some out.
+        RegistryError: the version can't be kept, such as one with a metric that is no finite number; or who is the
+            champion can't be read, and the version is kept, but not promoted.
     """
     started = time.monotonic()
     model = model_class()
@@ -94,6 +103,7 @@ def train(
             **({} if candidate is None else {"candidate": candidate.name, "params": dict(params or {})}),
             "rows_trained": len(fitting),
             "rows_held_out": len(held_out),
+            "fitted_from": place(groups[fitting[0]], settings.seed),
             "dataset_sha256": model.dataset_sha256,
         },
         profile=reference_profile(model, fitted, answers, true_answers),
@@ -124,17 +134,21 @@ def promote_if_better(
     model_class: type[MLEModel],
     version: str,
     *,
-    measured: Callable[[MLEModel, Manifest], float] | None = None,
+    measured: Callable[[MLEModel, Manifest], Compared] | None = None,
     decided: Callable[[bool, str], None] = lambda promoted, reason: None,
 ) -> tuple[bool, str]:
-    """Make a version the champion if there is none, if it can't be opened, or if its metric is lower.
+    """Make a version the champion if there is none, or if the one there is can't be opened or has a lower metric.
 
     Args:
-        measured: the primary metric of the champion; the one in its manifest by default.
+        measured: the primary metric of the champion, and what the reason should say of it; the one in its manifest by
+            default.
         decided: told the decision before it takes effect; if it raises, the champion stays.
 
     Returns:
         Whether it was promoted, and why.
+
+    Raises:
+        CorruptModel: who is the champion can't be read.
     """
     with registry.promoting(model_class.name) as aliases:
         champion = aliases.get(CHAMPION)
@@ -151,7 +165,7 @@ def _is_better(
     model_class: type[MLEModel],
     version: str,
     champion: str | None,
-    measured: Callable[[MLEModel, Manifest], float] | None,
+    measured: Callable[[MLEModel, Manifest], Compared] | None,
 ) -> tuple[bool, str]:
     name, metric = model_class.name, model_class.primary_metric
     if champion is None:
@@ -159,10 +173,10 @@ def _is_better(
     try:
         model = registry.open(name, champion, model_class=model_class)
         manifest = registry.manifest(name, champion)
-        best = manifest.metrics[metric] if measured is None else measured(model, manifest)
+        best, remark = Compared(manifest.metrics[metric]) if measured is None else measured(model, manifest)
     except (RegistryError, KeyError) as error:
         return True, f"the champion {champion} can't be opened or compared: {error}"
     reached = registry.manifest(name, version).metrics[metric]
     if reached > best:
-        return True, f"{metric} {reached:.5g} is better than {best:.5g} of {champion}"
-    return False, f"{metric} {reached:.5g} is not better than {best:.5g} of {champion}"
+        return True, f"{metric} {reached:.5g} is better than {best:.5g} of {champion}{remark}"
+    return False, f"{metric} {reached:.5g} is not better than {best:.5g} of {champion}{remark}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training import layers
-from machine_learning_engineering.training.evaluation import split
+from machine_learning_engineering.training.evaluation import place, split
 from machine_learning_engineering.training.sources import collect
 
 if TYPE_CHECKING:
@@ -15,13 +15,21 @@ if TYPE_CHECKING:
 
 
 class Parts(NamedTuple):
-    """The rows to fit on, with their labels and groups, and the rows and labels that are held out."""
+    """The rows to fit on, with their labels and groups, and the rows and labels that are held out by `seed`.
+
+    `fitted_from` is the lowest place of a row to fit on, `held_out_to` the highest of one that is held out; see
+    `training.evaluation.place`.
+    """
 
     rows: list[Any]
     labels: list[Any]
     groups: list[bytes]
     held_out: list[Any]
     held_out_labels: list[Any]
+    fitted_from: float
+    held_out_to: float
+    seed: int
+    training_data_sha256: str
 
 
 def prepare(
@@ -72,4 +80,8 @@ def prepare(
         [accepted.groups[index] for index in fitting],
         [rows[index] for index in held_out],
         [labels[index] for index in held_out],
+        place(accepted.groups[fitting[0]], settings.seed),
+        place(accepted.groups[held_out[-1]], settings.seed),
+        settings.seed,
+        found.sha256,
     )

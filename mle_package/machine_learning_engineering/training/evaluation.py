@@ -1,10 +1,11 @@
 """How good a model is: parts and folds of rows, cross-validation, confidence intervals, and speed."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from machine_learning_engineering.model import MLEModel
 
 HELD_OUT = 0.2
-"""The share of the rows that metrics are measured on and that no model ever sees."""
+"""About this share of the rows is held out: metrics are measured on it, and no model ever sees it."""
 FOLDS = 5
 FEW_ROWS = 5_000
 """With fewer rows, cross-validation is repeated on other folds, because its result depends on them."""
@@ -23,6 +24,7 @@ BATCHES = (1, 32, 1_024)
 
 Fold = tuple[list[int], list[int]]
 """The indices of the rows to fit on and of those to measure on."""
+_Group = TypeVar("_Group", bound=Hashable)
 
 
 class FitFailed(RuntimeError):
@@ -51,27 +53,37 @@ class Estimate(msgspec.Struct, frozen=True):
     standard_error: float
 
 
-def split(count: int, seed: int, groups: Sequence[Hashable] | None = None) -> tuple[list[int], list[int]]:
-    """The indices of the rows to fit on and of those held out, shuffled by `seed`; rows of one group stay together.
+def place(group: bytes, seed: int) -> float:
+    """Where a group falls between 0 and 1: by chance, but whatever it is beside, and on every machine the same."""
+    return int.from_bytes(hashlib.blake2b(group, key=str(seed).encode(), digest_size=6).digest()) / 2**48
 
-    A fifth of the rows is held out, or less if groups don't add up to it, or the smallest group if all are larger.
+
+def split(count: int, seed: int, groups: Sequence[bytes] | None = None) -> tuple[list[int], list[int]]:
+    """The indices of the rows to fit on and of those held out, both in the order of their places.
+
+    Held out is whose place is below `HELD_OUT`, so that a row stays on its side when others are added. Only where that
+    is less than half of the share, as it may be among few rows, the next ones are held out too until it is the share.
+
+    Args:
+        groups: of each row, what it is never split from; without it a row is known by its number.
 
     Raises:
         ValueError: there are too few rows.
     """
-    members = _members(range(count) if groups is None else groups)
-    held_out = round(count * HELD_OUT)
-    if not 0 < held_out < count or len(members) < 3:
+    members = _members([b"%d" % row for row in range(count)] if groups is None else groups)
+    if len(members) < 3:
         raise ValueError(f"{count} rows are too few to train on: at least 3 that differ are needed")
-    shuffled = [members[index] for index in np.random.default_rng(seed).permutation(len(members)).tolist()]
-    kept: list[int] = []
-    rest: list[int] = []
-    for group in shuffled:
-        (kept if len(kept) + len(group) <= held_out else rest).extend(group)
-    if kept:
-        return rest, kept
-    smallest = min(shuffled, key=len)
-    return [row for group in shuffled if group is not smallest for row in group], list(smallest)
+    places = {group: place(group, seed) for group in members}
+    ordered = sorted(places, key=places.__getitem__)
+    few = sum(len(members[group]) for group in ordered if places[group] < HELD_OUT) < count * HELD_OUT / 2
+    held_out: list[int] = []
+    taken = 0
+    for group in ordered[:-1]:
+        if len(held_out) >= count * HELD_OUT if few else places[group] >= HELD_OUT:
+            break
+        held_out.extend(members[group])
+        taken += 1
+    return [row for group in ordered[taken:] for row in members[group]], held_out
 
 
 def folds(groups: Sequence[Hashable], count: int, seed: int) -> list[Fold]:
@@ -80,7 +92,7 @@ def folds(groups: Sequence[Hashable], count: int, seed: int) -> list[Fold]:
     Raises:
         ValueError: there are fewer groups than parts.
     """
-    members = _members(groups)
+    members = list(_members(groups).values())
     if len(members) < count:
         raise ValueError(f"{len(members)} different rows are too few for {count} folds")
     parts: list[list[int]] = [[] for _ in range(count)]
@@ -175,16 +187,16 @@ def rows_per_second(model: MLEModel, rows: Sequence[Any], seconds: float = 0.1) 
 
 
 def group_of(group: str | None, row: Any) -> bytes:
-    """What a row must not be split from: its group, or else the rows that equal it."""
-    return msgspec.json.encode(row) if group is None else b"group " + group.encode()
+    """What a row must not be split from: its group, or else the rows that equal it, wherever they were found."""
+    return msgspec.json.encode(row, order="sorted") if group is None else b"group " + group.encode()
 
 
-def _members(groups: Sequence[Hashable]) -> list[list[int]]:
+def _members(groups: Sequence[_Group]) -> dict[_Group, list[int]]:
     """The rows of each group, groups in the order in which they are first seen."""
-    found: dict[Hashable, list[int]] = {}
+    found: dict[_Group, list[int]] = {}
     for index, group in enumerate(groups):
         found.setdefault(group, []).append(index)
-    return list(found.values())
+    return found
 
 
 def _checked(model: MLEModel, metrics: Mapping[str, float]) -> dict[str, float]:

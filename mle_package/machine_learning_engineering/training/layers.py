@@ -4,6 +4,9 @@
 - silver: the records that the model's schema accepts, one typed column a field, and the label.
 - gold: what an estimator takes, one column an input, with the label and the part that a row is used for.
 
+Beside these silver has `record` and `group` of its own, and gold has `record`. Where the model has a field or an input
+of that name, the column is the model's.
+
 A file appears whole or not at all. Its schema's metadata says what it is (`Layer`, under the key ``inflight.layer``).
 """
 
@@ -112,45 +115,65 @@ def bronze_table(records: Sequence[Record]) -> "pa.Table":
     """One line a record, as it was found."""
     import pyarrow as pa
 
-    columns: list[list[Any]] = [
-        [record.source for record in records],
-        [record.number for record in records],
-        [record.group for record in records],
-        [record.features.decode() for record in records],
-        [record.label.decode() for record in records],
-    ]
-    names = (("source", pa.string()), ("number", pa.int64()), ("group", pa.string()))
-    return _table(pa.schema([*names, ("features", pa.string()), ("label", pa.string())]), columns)
+    return pa.table(
+        {
+            "source": pa.array([record.source for record in records], pa.string()),
+            "number": pa.array([record.number for record in records], pa.int64()),
+            "group": pa.array([record.group for record in records], pa.string()),
+            "features": pa.array([record.features.decode() for record in records], pa.string()),
+            "label": pa.array([record.label.decode() for record in records], pa.string()),
+        }
+    )
 
 
 def silver_table(model: MLEModel, found: Rows, records: Sequence[Record]) -> "pa.Table":
-    """One line an accepted record: `record` counts from 0 and is its place in the bronze layer."""
+    """One line an accepted record: `record` counts from 0 and is its place in the bronze layer.
+
+    Raises:
+        ValueError: the label has the name of a feature, or of a column that every layer has.
+    """
     import pyarrow as pa
 
+    columns = {
+        "record": pa.array(range(len(records)), pa.int64()),
+        "group": pa.array([record.group for record in records], pa.string()),
+    }
     fields = msgspec.structs.fields(model.Features)
-    typed = [(field.encode_name, _arrow(inspect.type_info(field.type))) for field in fields]
-    columns: list[list[Any]] = [list(range(len(records))), [record.group for record in records]]
-    for field, (_, kind) in zip(fields, typed, strict=True):
+    _refuse(model, "label", {model.label_name} & {"record", "group", "part", *model.Features.__struct_encode_fields__})
+    for field in fields:
+        kind = _arrow(inspect.type_info(field.type))
         values = msgspec.to_builtins([getattr(row, field.name) for row in found.rows])
-        columns.append([_text(value) for value in values] if kind is None else values)
-    label = _arrow_of_labels(model, found.labels)
-    columns.append(found.labels)
-    names = [("record", pa.int64()), ("group", pa.string()), *((name, kind or pa.string()) for name, kind in typed)]
-    return _table(pa.schema([*names, (model.label_name, label)]), columns)
+        columns[field.encode_name] = (
+            pa.array(map(_text, values), pa.string()) if kind is None else pa.array(values, kind)
+        )
+    columns[model.label_name] = pa.array(found.labels, _arrow_of_labels(model, found.labels))
+    return pa.table(columns)
 
 
 def gold_table(model: MLEModel, found: Rows, held_out: Sequence[int]) -> "pa.Table":
-    """One line a row of the silver layer, in its order."""
+    """One line a row of the silver layer, in its order.
+
+    Raises:
+        ValueError: the inputs have other names than it takes, or one has the name `part` or that of the label.
+    """
     import pyarrow as pa
 
-    inputs = model.columns(found.rows)
+    inputs = _inputs(model, model.columns(found.rows))
+    _refuse(model, "input", {"part", model.label_name} & inputs.keys())
     parts = [FIT] * len(found.rows)
     for index in held_out:
         parts[index] = HELD_OUT
-    names = {"record": pa.array(range(len(found.rows)), pa.int64()), "part": pa.array(parts, pa.string())}
-    names |= _inputs(model, inputs)
-    names[model.label_name] = pa.array(found.labels, _arrow_of_labels(model, found.labels))
-    return pa.table(names)
+    columns = {"record": pa.array(range(len(found.rows)), pa.int64()), "part": pa.array(parts, pa.string()), **inputs}
+    columns[model.label_name] = pa.array(found.labels, _arrow_of_labels(model, found.labels))
+    return pa.table(columns)
+
+
+def _refuse(model: MLEModel, what: str, taken: set[str]) -> None:
+    if taken:
+        raise ValueError(
+            f"the {what} `{min(taken)}` of {type(model).__name__} has the name of another column of the layers: "
+            "give it another one"
+        )
 
 
 def _inputs(model: MLEModel, inputs: Any) -> "dict[str, pa.Array]":
@@ -196,14 +219,6 @@ def _arrow_of_labels(model: MLEModel, labels: Sequence[Any]) -> Any:
     if declared is not None or not labels:
         return declared or pa.string()
     return pa.float64() if {type(label) for label in labels} == {int, float} else pa.array(labels[:1]).type
-
-
-def _table(schema: Any, columns: Sequence[Sequence[Any]]) -> "pa.Table":
-    import pyarrow as pa
-
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
 
 
 def _text(value: Any) -> str | None:

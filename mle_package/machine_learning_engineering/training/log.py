@@ -4,8 +4,7 @@ A line ties what belongs together by ids: the run, its data layers, every model 
 put into the registry.
 """
 
-import fcntl
-import os
+import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from machine_learning_engineering import durable
 from machine_learning_engineering.training.evaluation import Estimate
 from machine_learning_engineering.training.layers import Layer
 from machine_learning_engineering.training.sources import Source
@@ -51,7 +51,7 @@ class TrainingEntry(Struct, frozen=True, kw_only=True):
     """One training. What a failed one did not reach is empty; `error` says why it failed.
 
     `metrics` and `held_out` are of the chosen model on the rows that no model was fitted on; `selection` says why it
-    was chosen, `reason` why its version was promoted or not.
+    was chosen, `reason` why its version was promoted or not. Of several entries of one run id the last counts.
     """
 
     run_id: str
@@ -87,23 +87,11 @@ def append(path: Path, entry: TrainingEntry) -> None:
     Raises:
         OSError: it can't be written; then the log is as it was before.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = memoryview(msgspec.json.encode(entry) + b"\n")
-    # Unbuffered: nothing is left over to be written when the file is closed.
-    with path.open("ab", buffering=0) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        end = os.fstat(file.fileno()).st_size
-        try:
-            while line:
-                line = line[file.write(line) or 0 :]
-            os.fsync(file.fileno())
-        except OSError:
-            os.truncate(file.fileno(), end)
-            raise
+    durable.append(path, msgspec.json.encode(entry) + b"\n")
 
 
 def read(path: Path) -> Iterator[TrainingEntry]:
-    """All entries, oldest first; none if there is no log.
+    """All entries, oldest first; none if there is no log. A line that a crash cut off is left out, with a warning.
 
     Raises:
         LogUnreadable: a line is no entry.
@@ -114,8 +102,10 @@ def read(path: Path) -> Iterator[TrainingEntry]:
         for number, line in enumerate(file, start=1):
             try:
                 yield msgspec.json.decode(line, type=TrainingEntry)
-            except msgspec.MsgspecError as error:
+            except msgspec.ValidationError as error:
                 raise LogUnreadable(f"line {number} of {path} is no entry of a training: {error}") from error
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                warnings.warn(f"line {number} of {path} is damaged and left out", stacklevel=2)
 
 
 def libraries() -> dict[str, str]:

@@ -19,23 +19,23 @@ from machine_learning_engineering.features import InvalidFeatures
 from machine_learning_engineering.json_values import kinds, value_of_cell
 from machine_learning_engineering.model import MLEModel
 from machine_learning_engineering.redaction import ALL, holds_tokens
-from machine_learning_engineering.training.records import Record, SourceUnreadable
+from machine_learning_engineering.training.records import LogUnreadable, Record, SourceUnreadable
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLog
 
 
 def of_log_file(model_class: type[MLEModel], path: Path, source: str, set_aside: Counter[str]) -> Iterator[Record]:
-    """See `of_log`; the log is a SQLite file."""
+    """See `of_log`; the log is a SQLite file, and LogUnreadable if there is none."""
     from machine_learning_engineering.prediction_log import PredictionLogError, SqlitePredictionLog
 
     if not path.exists():
-        raise SourceUnreadable(f"there is no prediction log at {path}")
+        raise LogUnreadable(f"there is no prediction log at {path}")
     try:
         with SqlitePredictionLog(path) as log:
             yield from of_log(model_class, log, source, set_aside)
     except PredictionLogError as error:
-        raise SourceUnreadable(str(error)) from error
+        raise LogUnreadable(str(error)) from error
 
 
 def of_log(model_class: type[MLEModel], log: "PredictionLog", source: str, set_aside: Counter[str]) -> Iterator[Record]:
@@ -47,7 +47,8 @@ def of_log(model_class: type[MLEModel], log: "PredictionLog", source: str, set_a
             (features that the model's schema refuses), "bad label", and "label of no request".
 
     Raises:
-        SourceUnreadable: the log or the labels can't be read, features are redacted by rule, or there is no example.
+        LogUnreadable: the log can't be read.
+        SourceUnreadable: the labels can't be read, features are redacted by rule, or there is no example.
     """
     from machine_learning_engineering.prediction_log import PredictionLogError
 
@@ -73,7 +74,7 @@ def of_log(model_class: type[MLEModel], log: "PredictionLog", source: str, set_a
                 number += 1
                 yield Record(source, number, bytes(logged.features), bytes(label), None)
     except PredictionLogError as error:
-        raise SourceUnreadable(str(error)) from error
+        raise LogUnreadable(str(error)) from error
     if redacted:
         raise SourceUnreadable(_why_not_redacted(model_class, redacted, labelled))
     if unmatched:

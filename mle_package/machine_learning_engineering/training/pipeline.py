@@ -14,39 +14,25 @@ import msgspec
 
 from machine_learning_engineering.model import Example, MLEModel
 from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.registry.manifest import Lineage, Manifest
+from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
+from machine_learning_engineering.registry.manifest import Lineage
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.threads import cap_numeric_threads
 from machine_learning_engineering.training import log as training_log
 from machine_learning_engineering.training import promote_if_better
 from machine_learning_engineering.training.data import prepare
-from machine_learning_engineering.training.evaluation import (
-    FEW_ROWS,
-    Estimate,
-    FitFailed,
-    Fold,
-    cross_validation,
-    folds,
-    measure,
-    naming,
-    of_folds,
-    of_held_out,
-    rows_per_second,
-    score,
-)
+from machine_learning_engineering.training.evaluation import Estimate, FitFailed, of_held_out
+from machine_learning_engineering.training.fits import Fits
+from machine_learning_engineering.training.gate import champion_on
 from machine_learning_engineering.training.layers import BadData
 from machine_learning_engineering.training.log import TrainedModel, TrainingEntry
-from machine_learning_engineering.training.selection import Plan, best, choose, plan, search
+from machine_learning_engineering.training.selection import Plan, best, choose, plan
 from machine_learning_engineering.training.sources import SourceUnreadable
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import PredictionLog
 
 __all__ = ["BadData", "FitFailed", "Report", "SourceUnreadable", "run_training"]
-
-_SEARCH_FOLDS = 4
-
 
 Report = Callable[[str, int, int], None]
 """Told of each step as it begins, with how many fits are done, of how many (0 of 0 while there are none to count)."""
@@ -103,7 +89,7 @@ def run_training(
             training.publish()
     except BaseException as error:
         try:
-            training.finish(outcome="failed", error=f"{type(error).__name__}: {error}")
+            training.fail(error)
         except OSError as unlogged:
             error.add_note(f"The training log could not be written either: {unlogged}")
         raise
@@ -129,7 +115,7 @@ class _Training:
         self._settings = settings
         self._started = started
         self._report = report
-        self._done = self._total = 0
+        self._fits: Fits | None = None
         self._fitted: list[MLEModel] = []
 
     def prepare(
@@ -147,41 +133,22 @@ class _Training:
 
     def compare(self) -> None:
         """Search, cross-validate and fit each candidate, keep it in the history, and choose one."""
-        groups, seed = self._parts.groups, self._settings.seed
         plans = plan(self._model_class().candidates(), self._settings.train_n_models)
-        compared = cross_validation(groups, seed)
-        # Other folds than the candidates are compared on. One will do where there are many rows.
-        searched = folds(groups, _SEARCH_FOLDS, seed + 1_000)[: _SEARCH_FOLDS if len(groups) < FEW_ROWS else 1]
-        self._total = sum(
-            len(compared) + 1 + (one.configurations * len(searched) if _is_searched(one) else 0) for one in plans
-        )
+        self._fits = fits = Fits(self._model_class, self._parts, plans, self._tell)
         for planned in plans:
-            self._grow(models=[*self.entry.models, self._candidate(planned, compared, searched)])
+            self._grow(models=[*self.entry.models, self._candidate(planned, fits)])
         metric = self._model_class.primary_metric
         estimates = [(model.candidate, model.cross_validation[metric]) for model in self.entry.models]
         chosen, why = choose(metric, estimates)
         self._chosen = self._fitted[chosen]
         self._grow(chosen=self.entry.models[chosen].id, selection=why)
 
-    def _candidate(self, planned: Plan, compared: Sequence[Fold], searched: Sequence[Fold]) -> TrainedModel:
+    def _candidate(self, planned: Plan, fits: Fits) -> TrainedModel:
         candidate, started = planned.candidate, time.monotonic()
-        primary = self._model_class.primary_metric
-
-        def scored(params: Mapping[str, Any]) -> float:
-            self._tell(f"searching {candidate.name}")
-            scores = [self._score(planned, params, fold) for fold in searched]
-            return sum(one[primary] for one in scores) / len(scores)
-
-        trials = search(planned, scored, self._settings.seed) if _is_searched(planned) else []
+        trials = fits.search(planned)
         params = best(trials).params if trials else {}
-        self._tell(f"cross-validating {candidate.name}")
-        estimates = of_folds([self._score(planned, params, fold) for fold in compared])
-        self._tell(f"fitting {candidate.name}")
-        model = self._model_class()
-        with naming(planned.candidate.name):
-            self._fit(planned, params, model, self._parts.rows, self._parts.labels)
-            speed = rows_per_second(model, self._parts.rows)
-        self._advance()
+        estimates = fits.cross_validate(planned, params)
+        model, speed = fits.fit(planned, params)
         self._fitted.append(model)
         model_id = f"{model.name}-{self.entry.run_id.removeprefix('training-')}-{candidate.name}"
         used = msgspec.to_builtins({**candidate.defaults, **params}, enc_hook=repr)
@@ -201,23 +168,6 @@ class _Training:
             seconds=round(time.monotonic() - started, 3),
             trials=trials,
         )
-
-    def _score(self, planned: Plan, params: Mapping[str, Any], fold: Fold) -> dict[str, float]:
-        with naming(planned.candidate.name):
-            found = score(
-                self._model_class,
-                self._parts.rows,
-                self._parts.labels,
-                fold,
-                lambda model, rows, labels: self._fit(planned, params, model, rows, labels),
-            )
-        self._advance()
-        return found
-
-    def _fit(
-        self, planned: Plan, params: Mapping[str, Any], model: MLEModel, rows: list[Any], labels: list[Any]
-    ) -> None:
-        model.fit(rows, labels, seed=self._settings.seed, candidate=planned.candidate, params=params)
 
     # --- the registry and the log ------------------------------------------------------------------------------------
 
@@ -242,6 +192,7 @@ class _Training:
                 "metrics_of": "held-out rows",
                 "rows_trained": self.entry.rows_trained,
                 "rows_held_out": self.entry.rows_held_out,
+                "fitted_from": parts.fitted_from,
                 "dataset_sha256": model.dataset_sha256,
             },
             profile=reference_profile(model, parts.rows, predictions, parts.held_out_labels),
@@ -252,20 +203,9 @@ class _Training:
             registry,
             self._model_class,
             version,
-            measured=self._champion_metric,
+            measured=lambda champion, manifest: champion_on(parts, champion, manifest),
             decided=lambda promoted, reason: self.finish(promoted=promoted, reason=reason),
         )
-
-    def _champion_metric(self, champion: MLEModel, manifest: Manifest) -> float:
-        """Both must be measured on the same rows: if its own held-out rows were others, the champion answers these."""
-        metric = champion.primary_metric
-        same_rows = (manifest.training_data_sha256, manifest.seed) == (
-            self.entry.training_data_sha256,
-            self.entry.seed,
-        )
-        if same_rows and metric in manifest.metrics:
-            return manifest.metrics[metric]
-        return measure(champion, self._parts.held_out, self._parts.held_out_labels)[metric]
 
     def _save(
         self, registry: Registry, model: MLEModel, metrics: Mapping[str, float], params: dict[str, Any], **more: Any
@@ -292,16 +232,24 @@ class _Training:
         self._grow(seconds=round(time.monotonic() - self._started, 3), **changes)
         training_log.append(self._settings.training_log, self.entry)
 
+    def fail(self, error: BaseException) -> None:
+        """Add a failure to the training log. A promotion that was logged ahead counts if the alias has been written.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        promoted = self.entry.promoted and self._is_champion()
+        self.finish(outcome="failed", promoted=promoted, error=f"{type(error).__name__}: {error}")
+
+    def _is_champion(self) -> bool:
+        try:
+            return Registry(self._settings.sota_dir).aliases(self.entry.model).get(CHAMPION) == self.entry.version
+        except (RegistryError, OSError):
+            return False
+
     def _grow(self, **changes: Any) -> None:
         self.entry = msgspec.structs.replace(self.entry, **changes)
 
     def _tell(self, step: str) -> None:
-        self._report(f"{self._model_class.name}: {step}", self._done, self._total)
-
-    def _advance(self) -> None:
-        self._done += 1
-
-
-def _is_searched(planned: Plan) -> bool:
-    """Whether there are params to choose among, or to be suggested."""
-    return planned.configurations > 1 or not planned.defaults
+        done, total = (self._fits.done, self._fits.total) if self._fits else (0, 0)
+        self._report(f"{self._model_class.name}: {step}", done, total)

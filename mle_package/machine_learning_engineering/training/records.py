@@ -9,6 +9,10 @@ class SourceUnreadable(ValueError):
     """A source holds no examples that can be read; the message names it and the fix."""
 
 
+class LogUnreadable(SourceUnreadable):
+    """A prediction log is missing or away, or can't be read: that is no fault of the data."""
+
+
 class Record(NamedTuple):
     """One example as it was found: `features` and `label` are JSON texts, `number` counts from 1 within `source`."""
 

@@ -26,7 +26,7 @@ from machine_learning_engineering.training.logged import (
     of_log_file,
     value_of_kind,
 )
-from machine_learning_engineering.training.records import Record, Source, SourceUnreadable
+from machine_learning_engineering.training.records import LogUnreadable, Record, Source, SourceUnreadable
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log import PredictionLog
@@ -35,6 +35,7 @@ __all__ = [
     "DATASET",
     "LOG",
     "Found",
+    "LogUnreadable",
     "Record",
     "Source",
     "SourceUnreadable",
@@ -75,7 +76,8 @@ def collect(
         logs: further prediction logs by their names, each a source like ``log``.
 
     Raises:
-        SourceUnreadable: a source is missing, empty, of an unknown kind, or a line of it is no example.
+        SourceUnreadable: a source is missing, empty, of an unknown kind, or a line of it is no example; LogUnreadable
+            if it is a prediction log that is missing or can't be read.
         DatasetUnavailable: the model's dataset can't be had.
         OSError: a file can't be read, or its copy can't be written.
     """
@@ -124,10 +126,15 @@ def example_of_line(model_class: type[MLEModel], line: Mapping[str, str]) -> Exa
     for name, cell in line.items():
         if name == model_class.label_name or (name in LAYER_FIELDS and name not in types) or cell == "":
             continue
+        if name == "":
+            raise SourceUnreadable(
+                "a column has no name, as that of the index that pandas writes: leave it out, with to_csv(index=False)"
+            )
         features[name] = value_of_kind(cell, kinds(inspect.type_info(types.get(name, Any))))
     if not (label := line.get(model_class.label_name, "")):
         raise SourceUnreadable(f"there is no label in the column `{model_class.label_name}`")
-    return Example(features, label_of_cell(model_class, label), line.get("group") or None)
+    group = None if "group" in types else line.get("group") or None
+    return Example(features, label_of_cell(model_class, label), group)
 
 
 def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[Record]) -> None:
@@ -181,10 +188,10 @@ Numbered = Iterator[tuple[int, Example]]
 
 
 def _csv(model_class: type[MLEModel], content: bytes) -> Numbered:
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), restkey="", strict=True)
+    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     try:
         for line in reader:
-            if "" in line or None in line.values():
+            if None in line or None in line.values():  # Cells beyond the header are under None, missing ones are None.
                 raise ValueError(
                     f"it has another number of cells than the header, which has {len(reader.fieldnames or ())}"
                 )
@@ -225,7 +232,7 @@ def _parquet(model_class: type[MLEModel], content: bytes) -> Numbered:
 def _example_of_object(model_class: type[MLEModel], found: dict[str, Any]) -> Example:
     """Of `{"features": {...}, "label": ...}`, or of one flat object with the label among its fields."""
     known = {field.encode_name for field in msgspec.structs.fields(model_class.Features)}
-    group = None if "group" in known else found.pop("group", None)
+    group = None if "group" in known else _group(found.pop("group", None))
     if isinstance(found.get("features"), dict) and "features" not in known:
         features, name = found["features"], "label"
     else:
@@ -234,6 +241,15 @@ def _example_of_object(model_class: type[MLEModel], found: dict[str, Any]) -> Ex
     if found.get(name) is None:
         raise ValueError(f"there is no label in `{name}`")
     return Example(features, found[name], group)
+
+
+def _group(found: Any) -> str | None:
+    """A group is a text; a whole number is the one that a CSV file would have in its place."""
+    if found is None or isinstance(found, str):
+        return found
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    raise ValueError("`group` must be a text or a whole number")
 
 
 _READERS: dict[str, Callable[[type[MLEModel], bytes], Numbered]] = {

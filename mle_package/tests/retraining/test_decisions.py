@@ -10,7 +10,7 @@ import pytest
 from machine_learning_engineering.candidates import Candidate
 from machine_learning_engineering.prediction_log import LoggedPrediction
 from machine_learning_engineering.registry import CHAMPION
-from machine_learning_engineering.retraining import Decision
+from machine_learning_engineering.retraining import SIGNIFICANCE, Decision
 from machine_learning_engineering.training import train
 
 
@@ -34,9 +34,9 @@ def test_a_worse_metric_leads_to_a_better_challenger_which_is_promoted(registry,
     decision = doubler_class.trigger_retraining(log, labels, settings=settings)
     assert (decision.outcome, decision.champion, decision.challenger) == ("promoted", "v1", "v2")
     assert decision.evidence.metric.observed < decision.evidence.metric.reference
-    assert decision.evidence.metric.p_value <= decision.significance == 0.01
+    assert decision.evidence.metric.p_value <= decision.significance == SIGNIFICANCE
     assert decision.gate.observed > decision.gate.reference
-    assert decision.gate.p_value <= 0.01
+    assert decision.gate.p_value <= SIGNIFICANCE
     assert state(registry) == ("v2", ["v1", "v2"])
     assert registry.aliases("doubler") == {"champion": "v2"}
     assert registry.manifest("doubler", "v2").lineage.parent == "v1"

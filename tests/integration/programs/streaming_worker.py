@@ -2,9 +2,11 @@
 
 Its settings come from the environment, as a real worker's do. Answers {"doubled": 2}. A request with {"bug": true} is a
 bug of the worker, one with {"hold": true} is never acknowledged by the broker; with the argument `healthy` neither is.
+With {"fatal": true} the consumer thread ends before the request is answered.
 """
 
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +18,7 @@ from machine_learning_engineering.settings import Settings
 from stream_app import lane
 from stream_app.scoring import Scored
 from stream_app.transport.publisher import Record
+from stream_app.transport.pump import Pump
 from stream_app.transport.slices import Slice
 from stream_app.worker import Worker
 
@@ -27,6 +30,7 @@ class Features(msgspec.Struct):
     padding: str = ""
     bug: bool = False
     hold: bool = False
+    fatal: bool = False
 
 
 class Answer(msgspec.Struct):
@@ -42,7 +46,16 @@ class Doubling:
 
     def predict(self, rows: Sequence[Features]) -> list[Answer]:
         time.sleep(sum(row.sleep for row in rows))
+        if any(row.fatal for row in rows):
+            Pump._poll = fail  # type: ignore[method-assign]
+            for thread in threading.enumerate():
+                if isinstance(thread, Pump):
+                    thread.join()
         return [Answer(2 * row.n) for row in rows]
+
+
+def fail(_: Pump) -> None:
+    raise RuntimeError("a fatal error of the client")
 
 
 def with_bug(score: Any) -> Any:

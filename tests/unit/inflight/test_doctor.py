@@ -1,9 +1,19 @@
-"""What `inflight doctor` finds."""
+"""What `inflight doctor` finds, and how `inflight status` asks."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from inflight.stack.doctor import examine
+from inflight.stack.probes import addresses
+from inflight.stack.status import broker_answers, search_answers
 from machine_learning_engineering.settings import Settings
+
+PLAINTEXT_REQUEST, TLS_HANDSHAKE = 0x00, 0x16
 
 
 @pytest.mark.parametrize(("no_cython", "status"), [(None, "ok"), ("1", "fail")])
@@ -18,3 +28,84 @@ def test_a_faust_without_its_compiled_iterator_is_a_failure(
 
     assert found["faust's iterator"].status == status
     assert ("NO_CYTHON" in found["faust's iterator"].fix) == (status == "fail")
+
+
+class Listener:
+    """Takes connections and answers nothing; keeps the first byte of each."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.first_bytes: list[int] = []
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def _listen(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    self.first_bytes += connection.recv(1)
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+
+
+@pytest.fixture
+def listener() -> Iterator[Listener]:
+    found = Listener()
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize(("protocol", "byte"), [("PLAINTEXT", PLAINTEXT_REQUEST), ("SSL", TLS_HANDSHAKE)])
+def test_a_broker_is_asked_with_the_security_of_the_settings(listener: Listener, protocol: str, byte: int) -> None:
+    """In plain text, a healthy one with TLS would look dead; and the finding tells nobody to stop it."""
+    options = {"security.protocol": protocol}
+    settings = Settings(kafka_bootstrap_servers=listener.address, kafka_options=options, _env_file=None)  # type: ignore[call-arg]
+    assert not broker_answers(settings)
+    assert byte in listener.first_bytes
+    (found,) = (check for check in examine(settings) if check.name == "broker")
+    assert found.status == "fail"
+    assert protocol in found.found
+    assert "INFLIGHT_KAFKA_OPTIONS" in found.fix
+
+
+def test_a_search_node_is_asked_with_the_key_of_the_settings() -> None:
+    """Without it, it would refuse, and look dead."""
+    keys = []
+
+    class Node(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            keys.append(self.headers["Authorization"])
+            self.send_response(200 if keys[-1] == "ApiKey secret" else 401)
+            self.send_header("X-Elastic-Product", "Elasticsearch")
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'{"status":"green"}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Node) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        answers = [
+            search_answers(Settings(elasticsearch_url=url, elasticsearch_api_key=key, _env_file=None))  # type: ignore[call-arg]
+            for key in ("secret", None)
+        ]
+        server.shutdown()
+    assert (answers, keys) == ([True, False], ["ApiKey secret", None])
+
+
+def test_addresses_are_read_as_librdkafka_does() -> None:
+    """A port that is left out is 9092, and one of several servers may be away."""
+    servers = "kafka, 10.0.0.1:19092,[::1]:9093,SASL_SSL://broker:9094,no:port,"
+    assert list(addresses(servers)) == [
+        ("kafka", 9092),
+        ("10.0.0.1", 19092),
+        ("::1", 9093),
+        ("broker", 9094),
+    ]

@@ -108,6 +108,22 @@ def test_a_second_worker_on_the_port_of_the_first_is_told_which_setting_it_needs
     assert "INFLIGHT_WORKER_METRICS_PORT" not in run("worker").stderr
 
 
+@pytest.mark.parametrize("away", [KafkaException(KafkaError(KafkaError._TRANSPORT, "gone")), TimeoutError("no leader")])
+def test_a_worker_without_a_broker_is_one_line(away: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug keeps its traceback."""
+    import stream_app.worker
+
+    def main() -> None:
+        raise away
+
+    monkeypatch.setattr(stream_app.worker, "main", main)
+    result = run("worker")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "`inflight status`" in result.stderr
+    away = ZeroDivisionError("a bug")
+    assert run("worker").exception is away
+
+
 def test_retraining_what_was_never_trained_names_the_training(home: Path) -> None:
     """No decision is kept, since there was none to make."""
     result = run("retrain", "titanic", "--log", str(home / "none.sqlite"), "--dry-run")

@@ -278,7 +278,6 @@ def test_without_labels_and_drift_the_champion_is_kept(registry, served, told):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["line", "--log", "nowhere.sqlite"], "there is no prediction log at nowhere.sqlite"),
         (["line", "--labels", "nowhere.csv"], "the labels in nowhere.csv can't be read"),
         (["line", "--since", "soon"], "'soon' is no time"),
         (["line", "-ds", "nowhere.csv"], "nowhere.csv is neither a file nor a folder"),
@@ -286,6 +285,24 @@ def test_without_labels_and_drift_the_champion_is_kept(registry, served, told):
 )
 def test_what_is_not_there_is_named(registry, served, arguments, message):
     assert message in run("retrain", *arguments, code=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--log", "nowhere.sqlite"], "error: there is no prediction log at nowhere.sqlite"),
+        (["-ds", "log"], "error: there is no prediction log at "),
+        (["--log", "elasticsearch"], "is the search node up? `inflight status` tells"),
+    ],
+)
+def test_a_log_that_is_away_ends_with_2_in_one_line(registry, settings, monkeypatch, arguments, message):
+    """And is no failed retraining, of which there would be a record."""
+    monkeypatch.setenv("INFLIGHT_ELASTICSEARCH_URL", "http://127.0.0.1:1")
+    load_settings.cache_clear()
+    told = run("retrain", "line", *arguments, code=2)
+    assert message in told
+    assert len(told.splitlines()) == 1
+    assert not (settings.home / "retraining").exists()
 
 
 def test_an_unknown_model_is_named(registry):

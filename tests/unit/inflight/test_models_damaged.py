@@ -69,10 +69,11 @@ def test_a_damaged_version_is_named_and_the_others_are_listed(registry: Registry
     assert f"restore {manifest}, or move its folder away" in done.stderr
 
 
+@pytest.mark.parametrize("damage", [b"bad", b'{"aliases": {"champion": "v\xff1"}, "history": []}'])
 def test_damaged_aliases_are_named_and_a_promotion_makes_them_anew(
-    registry: Registry, run: Callable[..., Result]
+    registry: Registry, run: Callable[..., Result], damage: bytes
 ) -> None:
-    (registry.path / "line" / "aliases.json").write_text("bad")
+    (registry.path / "line" / "aliases.json").write_bytes(damage)
     listed = run("list", "--json")
     assert (listed.exit_code, len(json.loads(listed.stdout))) == (1, 2)
     refused = run("promote", "line")

@@ -1,6 +1,7 @@
 """What `inflight up` says, and where it starts."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from typer.testing import CliRunner
 
 from inflight.cli import app
 from inflight.commands.stack import _local_port
-from inflight.stack.process import free_port
+from inflight.stack import StackState
+from inflight.stack.process import ProcessId, free_port
+from inflight.stack.stack import NodeState
 from machine_learning_engineering.settings import load_settings
+from machine_learning_engineering.stream import kafka
 
 
 @pytest.fixture
@@ -61,6 +65,36 @@ def test_the_stack_starts_where_the_settings_look_for_it(ports: tuple[int, int])
     assert status.exit_code == 0
     assert 'eval "$(inflight up)"' in status.stderr
     assert json.loads(run("status", "--json").stdout)["broker"]["reachable"]
+
+
+def test_without_a_kind_it_is_the_one_that_runs(ports: tuple[int, int], tmp_path: Path, monkeypatch: Any) -> None:
+    """So that `eval "$(inflight up)"`, which every hint names, fits either."""
+    me = ProcessId.of(os.getpid())
+    assert me is not None
+    addresses = {"kafka": f"127.0.0.1:{ports[0]}", "elasticsearch": f"http://127.0.0.1:{ports[1]}"}
+    StackState("real", (NodeState("kafka", me, addresses, "kafka.log"),)).save(tmp_path)
+    monkeypatch.setattr(kafka, "create_topics", lambda _settings: [])
+    result = run("up")
+    other = run("up", "--stack", "embedded")
+    (tmp_path / "stack" / "state.json").unlink()
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (
+        0,
+        f"export INFLIGHT_KAFKA_BOOTSTRAP_SERVERS={addresses['kafka']}",
+    )
+    assert other.exit_code == 1
+    assert "--stack real" in other.stderr
+
+
+def test_status_of_a_stack_that_has_ended_asks_the_nodes_of_the_settings(
+    ports: tuple[int, int], tmp_path: Path
+) -> None:
+    """As after a reboot, which leaves the file."""
+    ended = ProcessId(os.getpid(), "long ago")
+    addresses = {"kafka": "127.0.0.1:1", "elasticsearch": "http://127.0.0.1:1"}
+    StackState("embedded", (NodeState("embedded", ended, addresses, "embedded.log"),)).save(tmp_path)
+    found = json.loads(run("status", "--json").stdout)
+    assert found["broker"]["bootstrap_servers"] == f"127.0.0.1:{ports[0]}"
+    assert [node["alive"] for node in found["nodes"]] == [False]
 
 
 @pytest.mark.usefixtures("ports")

@@ -40,8 +40,10 @@ class Run:
         self.requests.append(Request(TOPIC, offset % 3, offset, request_id, body, 1_000.0 + offset))
         return self.requests[-1]
 
-    def answer(self, request_id: str, answer: object = "answer", *, completed: bool = True) -> None:
-        self.results.append(Result(request_id, completed, answer, 2_000.0))
+    def answer(
+        self, request_id: str, answer: object = "answer", *, completed: bool = True, version: str = "v1"
+    ) -> None:
+        self.results.append(Result(request_id, completed, answer, 2_000.0, version))
         self.logs.append(Log(request_id, 0.002))
 
     def set_aside(self, request: Request, stage: str = "decode") -> None:
@@ -53,7 +55,7 @@ class Run:
 
 def numbers(found: Audit, *names: str) -> dict[str, Any]:
     """The counts that tell of trouble, those that are zero left out."""
-    names = names or ("lost", "duplicates", "repeats", "conflicts", "orphans", "unindexed")
+    names = names or ("lost", "duplicates", "repeats", "other_versions", "conflicts", "orphans", "unindexed")
     return {name: getattr(found, name) for name in names if getattr(found, name)}
 
 
@@ -73,6 +75,19 @@ def test_nothing_at_all() -> None:
     """Empty topics have no quantiles and no rate."""
     found = Run().audit()
     assert (found.accepted, found.p50_ms, found.p99_ms, found.rate_per_s) == (0, None, None, None)
+
+
+def test_a_promotion_between_a_crash_and_the_second_answer_is_told_apart() -> None:
+    """Two versions may differ; each of them says the same each time."""
+    run = Run(2)
+    run.answer("r0", "another answer", version="v2")
+    found = run.audit()
+    assert (numbers(found), found.kept) == ({"other_versions": 1}, True)
+    run.answer("r0", "another answer", version="v2")
+    assert numbers(run.audit()) == {"other_versions": 1, "repeats": 1}
+    run.answer("r0", "a third one", version="v2")
+    found = run.audit()
+    assert (numbers(found), found.kept) == ({"other_versions": 1, "repeats": 1, "duplicates": 1}, False)
 
 
 def test_a_request_without_outcome_is_lost() -> None:

@@ -1,92 +1,14 @@
 """The consumer between Faust and the pump, without a broker: rebalances, late acknowledgements, memory."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
-from faust.types import TP
 
-from machine_learning_engineering.settings import Settings
-from stream_app.topology import create_app
 from stream_app.transport import consumer as consumer_module
-from stream_app.transport.consumer import Consumer
-from stream_app.transport.driver import TransportOptions
-from stream_app.transport.slices import Slice
 
-from .records import REQUESTS, requests
-
-A, B = TP(REQUESTS, 0), TP(REQUESTS, 1)
-DEADLINE = 20.0
-
-
-class Lane:
-    async def put(self, event: Any) -> None:
-        raise AssertionError("no stream runs here")
-
-
-class Bench:
-    """A consumer whose pump is never started: the test plays the broker."""
-
-    def __init__(self, home: Path) -> None:
-        options = TransportOptions(
-            consumer={"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0},
-            publisher=None,  # type: ignore[arg-type]
-            slice_records=10,
-            buffer_bytes=10_000,
-        )
-        self.app = create_app(Settings(_env_file=None, home=home), Lane(), options)  # type: ignore[arg-type]
-        self.revoked: Callable[[], Coroutine[Any, Any, None]] | None = None
-        self.consumer: Consumer = self.app.transport.create_consumer(
-            callback=self._nothing, on_partitions_revoked=self._revoked, on_partitions_assigned=self._nothing
-        )
-
-    async def _nothing(self, *_: Any) -> None:
-        pass
-
-    async def _revoked(self, _: Any) -> None:
-        if self.revoked is not None:
-            await self.revoked()
-
-    async def assign(self, *tps: TP) -> None:
-        await self.consumer._take_over(set(tps))
-        # Faust says so when it has handed the partitions to the agents.
-        self.app.on_rebalance_end()
-
-    async def revoke(self, *tps: TP, lost: bool = False) -> dict[TP, int]:
-        return await self.consumer._let_go(set(tps), lost=lost)
-
-    def fetched(self, *slices: Slice) -> None:
-        for slice_ in slices:
-            self.consumer.pump._bytes_in += slice_.size
-            self.consumer.pump._buffer.append(slice_)
-
-    async def taken(self) -> list[Any]:
-        return [message async for _, message in self.consumer.getmany(0.01)]
-
-    @property
-    def buffered(self) -> int:
-        return self.consumer.pump.buffered_bytes
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[[Callable[[Bench], Coroutine[Any, Any, None]]], None]:
-    """Run a scenario on an event loop of its own."""
-
-    def runner(scenario: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
-        async def main() -> None:
-            bench = Bench(tmp_path)
-            try:
-                async with asyncio.timeout(DEADLINE):
-                    await scenario(bench)
-            finally:
-                bench.consumer.pump.consumer.close()
-
-        asyncio.run(main())
-
-    return runner
+from .bench import A, B, Bench
+from .records import requests
 
 
 def test_a_slice_is_handed_out_once_and_frees_its_memory_when_acknowledged(run: Any) -> None:
@@ -237,87 +159,65 @@ def test_faust_does_not_drop_what_comes_again(run: Any) -> None:
     run(scenario)
 
 
-class Client:
-    """librdkafka's consumer, as the pump would call it."""
-
-    def __init__(self, error: int | None = None) -> None:
-        self.error = error
-        self.commits: list[dict[int, int]] = []
-
-    def commit(self, offsets: Any, asynchronous: bool) -> None:
-        assert not asynchronous
-        if self.error is not None:
-            raise KafkaException(KafkaError(self.error))
-        self.commits.append({found.partition: found.offset for found in offsets})
-
-
-async def finished_slice(bench: Bench) -> None:
-    await bench.assign(A)
-    bench.fetched(requests(1, 2, 3))
-    (message,) = await bench.taken()
-    bench.consumer.ack(message)
-
-
-def play(bench: Bench, client: Client) -> None:
-    """What the pump does between two polls."""
-    bench.consumer.pump.consumer, real = client, bench.consumer.pump.consumer
-    bench.consumer.pump._answer_call()
-    bench.consumer.pump.consumer = real
-
-
-def test_a_commit_is_made_once(run: Any) -> None:
-    """The same offsets are not sent again; there is nothing to say until another slice is finished."""
+def test_slices_are_handed_out_few_at_a_time_and_as_small_as_the_lane_wants_them(run: Any) -> None:
+    """What Faust has is cut for good; the rest stays in the pump, in order and in whole."""
 
     async def scenario(bench: Bench) -> None:
-        client = Client()
-        await finished_slice(bench)
-        committing = asyncio.ensure_future(bench.consumer.commit())
+        await bench.assign(A, B)
+        bench.lane.records_now = 2
+        bench.fetched(requests(*range(5)), requests(*range(20), first=5))
+        size = bench.buffered
+        handed_out = await bench.taken()
+        assert [(found.value.first, found.value.next_offset) for found in handed_out] == [
+            (0, 2),
+            (2, 4),
+            (4, 5),
+            (5, 7),
+            (7, 9),
+            (9, 11),
+            (11, 13),
+            (13, 15),
+        ]
+        taking = asyncio.ensure_future(bench.taken(timeout=60))
         await asyncio.sleep(0)
-        play(bench, client)
-        assert await committing is True
-        assert client.commits == [{0: 3}]
-        assert await bench.consumer.commit() is False
+        assert not taking.done()
+        bench.lane.records_now = 100
+        bench.consumer.ack(handed_out[0])
+        await taking
+        (rest,) = await bench.taken()
+        assert (rest.value.first, rest.value.next_offset, len(rest.value.records)) == (15, 25, 10)
+        assert bench.buffered == size - handed_out[0].value.size
+        for message in [*handed_out[1:], rest]:
+            bench.consumer.ack(message)
+        assert (bench.consumer.tracker.committable(), bench.buffered) == ({A: 25}, 0)
 
     run(scenario)
 
 
-def test_a_commit_that_failed_is_made_again(run: Any) -> None:
-    """Nothing is lost by it."""
+def test_a_worker_that_stops_finishes_its_slices_before_it_gives_partitions_back(run: Any) -> None:
+    """Another worker left first: the rebalance comes while this one drains, and Faust lets go at once."""
 
     async def scenario(bench: Bench) -> None:
-        await finished_slice(bench)
-        committing = asyncio.ensure_future(bench.consumer.commit())
-        await asyncio.sleep(0)
-        play(bench, Client(error=KafkaError._TIMED_OUT))
-        assert await committing is False
-        assert bench.consumer.tracker.committable() == {A: 3}
-
-    run(scenario)
-
-
-def test_a_commit_that_waited_through_a_rebalance_is_not_made(run: Any) -> None:
-    """It would set the offset back that was committed with the revocation, or by the next owner."""
-
-    async def scenario(bench: Bench) -> None:
-        client = Client()
-        await finished_slice(bench)
-        committing = asyncio.ensure_future(bench.consumer.commit())
-        await asyncio.sleep(0)
-        assert await bench.revoke(A) == {A: 3}
         await bench.assign(A)
-        play(bench, client)
-        assert await committing is False
-        assert client.commits == []
+        bench.fetched(requests(1, 2))
+        (message,) = await bench.taken()
+        bench.consumer.track_message(message)
+        bench.stop()
+        asyncio.get_running_loop().call_later(0.2, bench.consumer.ack, message)
+        assert await bench.revoke(A) == {A: 2}
 
     run(scenario)
 
 
-def test_nothing_is_committed_while_partitions_are_given_back(run: Any) -> None:
-    """The pump is in librdkafka's callback then, and commits by itself at its end."""
+def test_a_worker_that_stops_does_not_wait_for_what_it_has_lost(run: Any) -> None:
+    """Somebody else scores it already."""
 
     async def scenario(bench: Bench) -> None:
-        await finished_slice(bench)
-        bench.app.on_rebalance_start()
-        assert await bench.consumer.commit() is False
+        await bench.assign(A)
+        bench.fetched(requests(1, 2))
+        (message,) = await bench.taken()
+        bench.consumer.track_message(message)
+        bench.stop()
+        assert await bench.revoke(A, lost=True) == {}
 
     run(scenario)

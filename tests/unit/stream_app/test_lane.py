@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
+from stream_app import lane
 from stream_app.lane import ScoringLane
 from stream_app.metrics import WorkerMetrics
 from stream_app.scoring import OutputTopics, Scored, Scorer
@@ -66,6 +67,10 @@ class GatedScorer(Scorer):
         return super().score(slices)
 
 
+def _records(slices: Sequence[Slice]) -> int:
+    return sum(len(slice_.records) for slice_ in slices)
+
+
 class Bench:
     """A lane between fakes."""
 
@@ -80,10 +85,30 @@ class Bench:
             round_records=round_records,
             on_bug=self.bugs.append,
         )
+        # Warm: fast rounds went before.
+        self.lane.records_now = round_records
 
     async def put(self, *events: FakeEvent) -> None:
         for event in events:
             await self.lane.put(event)
+
+    def takes(self, seconds_per_record: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Scoring takes so long, by the lane's clock."""
+        rounds = self.scorer.rounds
+        monkeypatch.setattr(lane, "monotonic", lambda: sum(map(_records, rounds)) * seconds_per_record)
+
+    async def all_in_one_go(self, count: int) -> None:
+        """So many requests, in slices of one, which wait all together."""
+        self.scorer.gate.clear()
+        await self.put(*(FakeEvent(requests(number, first=number)) for number in range(count)))
+        await until(lambda: self.scorer.rounds)
+        self.scorer.gate.set()
+        await until(lambda: len(self.publisher.published) == count)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Records of each round."""
+        return [_records(found) for found in self.scorer.rounds]
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -207,6 +232,39 @@ def test_a_round_is_bounded_in_records() -> None:
         assert [[len(slice_.records) for slice_ in found] for found in bench.scorer.rounds] == [[1], [3, 3], [9], [1]]
 
     run(scenario, round_records=6, slices_in_flight=8)
+
+
+@pytest.mark.parametrize(
+    ("seconds_per_record", "rounds"),
+    [
+        (0.001, [1, 2, 4, 8, 16, 32, 64, 64, 9]),
+        (0.25, [1, 2, 4, 8, 8, 8, 8, 8]),
+        (30.0, [1, 1, 1, 1, 1]),
+    ],
+)
+def test_rounds_grow_for_as_long_as_they_are_fast(
+    seconds_per_record: float, rounds: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round of a slow model takes seconds, so that it is answered and committed; one of a fast model is full."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.takes(seconds_per_record, monkeypatch)
+        bench.lane.records_now = 1
+        await bench.all_in_one_go(sum(rounds))
+        assert bench.sizes == rounds
+
+    run(scenario, round_records=64, slices_in_flight=1_000)
+
+
+def test_a_model_that_becomes_slow_gets_smaller_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the next one on."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.takes(0.5, monkeypatch)
+        await bench.all_in_one_go(64 + 4 + 4)
+        assert bench.sizes == [64, 4, 4]
+
+    run(scenario, round_records=64, slices_in_flight=1_000)
 
 
 def test_acknowledgements_may_come_in_any_order() -> None:

@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from stream_app.transport import offsets
 from stream_app.transport.offsets import OffsetTracker
 
 EXAMPLES, STEPS = 600, 60
@@ -257,3 +258,55 @@ def test_what_comes_late_for_a_revoked_partition_does_nothing(act: Callable[[Off
     assert not act(tracker)
     assert tracker.committable() == {}
     assert tracker.oldest() is None
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1_000.0]
+    monkeypatch.setattr(offsets, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_slice_that_waits_behind_others_is_not_old(clock: list[float]) -> None:
+    """Slices are begun long before their turn comes: as long as they get done one after the other, all is well."""
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign("ab")
+    begun = [(partition, first, first + 10) for partition in "ab" for first in range(0, 100, 10)]
+    for slice_ in begun:
+        tracker.begin(*slice_)
+        clock[0] += 0.001
+    for partition, first, next_offset in begun:
+        clock[0] += 10
+        oldest = tracker.oldest()
+        assert oldest is not None
+        assert oldest[:2] == (partition, first)
+        assert oldest[2] == pytest.approx(10, abs=0.1)
+        tracker.finish(partition, first, next_offset)
+    assert tracker.oldest() is None
+
+
+def test_a_lost_slice_grows_old_whatever_is_finished_behind_it(clock: list[float]) -> None:
+    """Also where its partition goes on, and others do."""
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign("ab")
+    for slice_ in [("b", 0, 1), ("a", 0, 1), ("a", 1, 2)]:
+        tracker.begin(*slice_)
+        clock[0] += 1
+    tracker.finish("b", 0, 1)
+    for number in range(2, 10):
+        clock[0] += 10
+        tracker.begin("a", number, number + 1)
+        tracker.begin("b", number, number + 1)
+        tracker.finish("a", number - 1, number)
+        tracker.finish("b", number, number + 1)
+    assert tracker.oldest() == ("a", 0, 80.0)
+
+
+def test_what_begins_after_a_pause_is_young(clock: list[float]) -> None:
+    """Nothing advanced meanwhile, because there was nothing."""
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign("a")
+    clock[0] += 3_600
+    tracker.begin("a", 0, 1)
+    clock[0] += 2
+    assert tracker.oldest() == ("a", 0, 2.0)

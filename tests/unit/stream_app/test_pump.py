@@ -26,13 +26,18 @@ class Nobody:
         raise AssertionError("there are no partitions")
 
     def on_failed(self, error: BaseException) -> None:
-        raise error
+        self.failed = error
 
 
 @pytest.fixture
-def pump() -> Any:
+def nobody() -> Nobody:
+    return Nobody()
+
+
+@pytest.fixture
+def pump(nobody: Nobody) -> Any:
     options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
-    pump = Pump(options, Nobody(), max_records=10, max_bytes=10_000)
+    pump = Pump(options, nobody, max_records=10, max_bytes=10_000)
     yield pump
     pump.stop()
 
@@ -51,3 +56,27 @@ def test_a_call_that_fails_does_not_end_it(pump: Pump) -> None:
     with pytest.raises((KafkaException, TypeError)):
         failing.result(60)
     assert pump.call(lambda _: "alive").result(60) == "alive"
+
+
+def test_it_refuses_all_calls_when_it_has_failed(pump: Pump, nobody: Nobody) -> None:
+    """Those that wait, and those that come: nobody would ever answer them."""
+
+    def fail() -> None:
+        raise RuntimeError("fatal")
+
+    pump._poll = fail  # type: ignore[method-assign]
+    waiting = [pump.call(lambda _: "alive") for _ in range(3)]
+    pump.start()
+    for answer in [*waiting, pump.call(lambda _: "alive")]:
+        assert isinstance(answer.exception(60), KafkaException)
+    pump.join(60)
+    assert str(nobody.failed) == "fatal"
+    with pytest.raises(KafkaException, match="has ended"):
+        pump.call(lambda _: "alive").result(0)
+
+
+def test_it_refuses_calls_when_it_was_stopped(pump: Pump) -> None:
+    """A look at the offsets may come late."""
+    pump.start()
+    pump.stop()
+    assert isinstance(pump.call(lambda _: "alive").exception(0), KafkaException)

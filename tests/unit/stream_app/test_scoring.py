@@ -4,70 +4,19 @@ import math
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.events import PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.stream.events import PredictionCompleted, PredictionFailed
 from machine_learning_engineering.stream.headers import read_origin, without_origin
-from stream_app.scoring import OutputTopics, Scored, Scorer
 
+from .outputs import TRACE, Clock, logs, on, only, outputs_of, results, scorer
 from .records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of
-
-TOPICS = OutputTopics("results", "logs", "dead-letters")
-NOW = 1_010.0
-TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-class Clock:
-    """A clock that shows the given times, then the last one for ever."""
-
-    def __init__(self, *times: float) -> None:
-        self.times = list(times)
-
-    def __call__(self) -> float:
-        return self.times.pop(0) if len(self.times) > 1 else self.times[0]
-
-
-def scorer(*models: Any, clock: Any = None, limit: int = 10_000) -> Scorer:
-    named = {"doubling": models[0]} if models else {}
-    return Scorer(named, TOPICS, max_request_bytes=limit, clock=clock or Clock(NOW))
-
-
-class Output(NamedTuple):
-    topic: str
-    key: bytes | None
-    value: bytes
-    headers: list[tuple[str, bytes]] | None
-
-
-def outputs_of(scored: Scored) -> list[Output]:
-    return [
-        Output(topic, record["key"], record["value"], record.get("headers"))
-        for topic, records in scored.outputs.items()
-        for record in records
-    ]
-
-
-def on(scored: Scored, topic: str) -> list[Output]:
-    return [output for output in outputs_of(scored) if output.topic == topic]
-
-
-def results(scored: Scored) -> list[events.Result]:
-    return [events.decode_result(output.value) for output in on(scored, "results")]
-
-
-def logs(scored: Scored) -> list[PredictionLogged]:
-    return [events.decode_log(output.value) for output in on(scored, "logs")]
-
-
-def only(scored: list[Scored]) -> Scored:
-    assert len(scored) == 1
-    return scored[0]
-
 
 ROWS = st.lists(st.integers(0, 1_000), min_size=1, max_size=80, unique=True)
 
@@ -204,56 +153,6 @@ def test_a_dead_letter_may_have_no_key() -> None:
     assert (origin.reason, origin.model, origin.request_id) == ("wrong-key", "doubling", "r1")
 
 
-def test_trace_context_and_cloudevents_reach_every_output() -> None:
-    """With the answer's own type and id, and everything else of the producer's attributes."""
-    headers = [
-        ("traceparent", TRACE),
-        ("tracestate", b"vendor=1"),
-        ("ce_specversion", b"1.0"),
-        ("ce_id", b"r1"),
-        ("ce_source", b"/shop"),
-        ("ce_type", b"prediction.requested.v1"),
-        ("ce_tenant", b"7"),
-        ("authorization", b"secret"),
-    ]
-    good = record(request("r1"), b"r1", headers=headers)
-    failing = record(request("r2", model="unknown"), b"r2", headers=headers, offset=1)
-    scored = only(scorer(Doubling()).score([slice_of(good, failing)]))
-    assert len(outputs_of(scored)) == 4
-    for output in outputs_of(scored):
-        assert output.headers is not None
-        found = dict(output.headers)
-        assert len(found) == len(output.headers), "no header twice"
-        decode: Any = events.decode_log if output.topic == "logs" else events.decode_result
-        event = decode(output.value)
-        tag = event.__struct_config__.tag
-        assert found == {
-            "traceparent": TRACE,
-            "tracestate": b"vendor=1",
-            "ce_specversion": b"1.0",
-            "ce_source": b"/shop",
-            "ce_tenant": b"7",
-            "ce_type": tag.encode(),
-            "ce_id": f"{event.request_id}/{tag}".encode(),
-        }
-    assert {log.traceparent for log in logs(scored)} == {TRACE.decode()}
-
-
-def test_a_producer_without_headers_gets_none() -> None:
-    """Nothing is added for those who don't ask."""
-    scored = only(scorer(Doubling()).score([requests(1)]))
-    assert all(not output.headers for output in outputs_of(scored))
-
-
-def test_a_header_that_is_not_utf8_stops_nobody() -> None:
-    """A stranger's bytes in `traceparent` are carried as they are, and shown as well as can be."""
-    scored = only(
-        scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))])
-    )
-    assert scored.completed == 1
-    assert all(output.headers == [("traceparent", b"\xff")] for output in outputs_of(scored))
-
-
 def test_times() -> None:
     """Accepted is the broker's time, requested the producer's, and durations run from the one to the other."""
     clock = Clock(1_010.0, 1_011.0, 1_013.0, 1_014.0)
@@ -301,6 +200,41 @@ def test_an_answer_that_cannot_be_written_fails_its_request_alone() -> None:
     """A model's mistake in one row may not stop the worker: the same record would stop each of its successors."""
     scored = only(scorer(Unwritable()).score([requests(1, 2, 3)]))
     assert (scored.completed, scored.failed) == (2, 1)
+
+
+class Measure(msgspec.Struct, frozen=True):
+    """An answer of which a part may be missing."""
+
+    doubled: float
+    margin: float | None = None
+
+
+class Overflowing(Doubling):
+    """Answers some rows with what is not finite."""
+
+    def __init__(self, wrong: dict[int, float]) -> None:
+        super().__init__()
+        self.wrong = wrong
+
+    def predict(self, rows: Sequence[Features]) -> list[Any]:
+        return [Measure(self.wrong.get(row.n, 2.0 * row.n)) for row in rows]
+
+
+def test_an_answer_that_is_not_finite_fails_its_request_alone() -> None:
+    """JSON has no word for it, and null is none. A part of an answer that is missing is no reason to fail."""
+    model = Overflowing({2: math.inf, 3: math.nan, 5: -math.inf})
+    scored = only(scorer(model).score([requests(1, 2, 3, 4, 5, 6)]))
+    assert (scored.completed, scored.failed) == (3, 3)
+    outcomes = [
+        events.parse(result.prediction) if isinstance(result, PredictionCompleted) else result.error.type
+        for result in results(scored)
+    ]
+    failed = "prediction-error"
+    one, four, six = ({"doubled": 2.0 * n, "margin": None} for n in (1, 4, 6))
+    assert outcomes == [one, failed, failed, four, failed, six]
+    assert [log.outcome for log in logs(scored)] == [
+        "completed" if isinstance(outcome, dict) else "failed" for outcome in outcomes
+    ]
 
 
 class Raising(Doubling):

@@ -56,6 +56,20 @@ def test_a_slice_is_cut_only_where_it_has_to_be() -> None:
     assert [len(slice_.records) for slice_ in cut(messages, 3 * (100 + RECORD_OVERHEAD_BYTES))] == [3, 3, 3, 1]
 
 
+@given(st.integers(2, 50), st.data())
+def test_a_split_slice_is_the_same_in_two_parts(count: int, data: st.DataObject) -> None:
+    """Also over offsets that the log no longer holds."""
+    tp = TP("requests", 0)
+    (whole,) = cut([record(tp, 3 * number, number) for number in range(count)], 1_000_000)
+    records = data.draw(st.integers(1, count - 1))
+    first, rest = whole.split(records)
+    assert (first.tp, first.first, rest.tp, rest.next_offset) == (tp, whole.first, tp, whole.next_offset)
+    assert (len(first.records), first.records + rest.records) == (records, whole.records)
+    assert first.next_offset == first.records[-1].offset() + 1 <= rest.first == rest.records[0].offset()
+    assert first.size + rest.size == whole.size
+    assert min(first.size, rest.size) > 0
+
+
 def test_faust_hands_a_slice_on_as_it_is() -> None:
     """No decoding before our code: Faust acknowledges what it can't decode."""
     slice_ = cut([record(TP("requests", 0), 5, 1)], 1_000)[0]

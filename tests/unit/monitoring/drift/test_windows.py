@@ -26,7 +26,7 @@ def test_a_window_closes_with_its_last_row() -> None:
     (closed,) = add(windows, [row(n, seconds=n) for n in range(5, 9)], first=5)
     assert (closed.version, closed.rows, closed.closed_by) == (Version("m", "1"), 6, "count")
     assert (closed.start, closed.end) == (ACCEPTED, ACCEPTED + timedelta(seconds=5))
-    assert windows.open() == {Version("m", "1"): (3, ACCEPTED + timedelta(seconds=6))}
+    assert windows.open() == {Version("m", "1"): (3, ACCEPTED + timedelta(seconds=6), ACCEPTED + timedelta(seconds=8))}
     assert closed.counts == observe(PROFILE, [{"carat": n / 10} for n in range(6)], [{"price": 5.0}] * 6)
 
 
@@ -44,7 +44,7 @@ def test_a_row_that_comes_too_late_is_the_first_of_the_next_window() -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     closed = add(windows, [row(0), row(1, seconds=10), row(2, seconds=3_600), row(3, seconds=3_700)])
     assert [(window.rows, window.closed_by) for window in closed] == [(2, "time")]
-    assert windows.open() == {Version("m", "1"): (2, ACCEPTED + HOUR)}
+    assert windows.open() == {Version("m", "1"): (2, ACCEPTED + HOUR, ACCEPTED + timedelta(seconds=3_700))}
 
 
 def test_a_full_window_closes_by_count_whatever_comes_behind_it() -> None:
@@ -88,7 +88,7 @@ def test_partitions_fill_a_window_together() -> None:
     assert add(windows, [row(n, version="2") for n in range(4)], first=4, partition=0) == []
     (closed,) = add(windows, [row(n) for n in range(4, 7)], partition=3)
     assert closed.rows == rows_of(closed.counts) == 6
-    assert {version.number: rows for version, (rows, _) in windows.open().items()} == {"1": 1, "2": 4}
+    assert {version.number: rows for version, (rows, _, _) in windows.open().items()} == {"1": 1, "2": 4}
 
 
 def test_a_drifted_window_is_an_event_with_the_fields_that_drifted() -> None:

@@ -1,0 +1,72 @@
+"""Records that a broker takes and that could end every worker that reads them, for ever: each has its outcome."""
+
+import json
+from typing import Any
+
+import msgspec
+from confluent_kafka import Producer
+from kafka import KafkaProducer
+
+from machine_learning_engineering.stream import events
+from machine_learning_engineering.stream.headers import headers_of, read_origin
+from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
+from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, MEBIBYTE, REQUESTS, RESULTS
+from tests.integration.deployment import Deployment
+from tests.integration.waiting import until
+
+
+class Latin(str):
+    """A header's name as a client writes it that knows no UTF-8."""
+
+    def encode(self, *_: Any) -> bytes:
+        return b"caf\xe9"
+
+
+def request(deployment: Deployment, name: str) -> tuple[bytes, bytes]:
+    (features,) = deployment.diamonds(1)
+    return name.encode(), msgspec.json.encode({"request_id": name, "model": "diamonds", "features": features})
+
+
+def test_each_has_one_outcome_and_no_worker_ends(deployment: Deployment, search: Any) -> None:
+    """Large when it is unpacked, with headers as large as a record, and with a name that the client can't read.
+
+    The dead letter of the first one goes through the indexer and the exporter, which read its headers.
+    """
+    settings, prefix = deployment.settings, deployment.settings.topic_prefix
+    topic = topic_name(settings, REQUESTS)
+    worker, indexer, exporter = deployment.worker(), deployment.indexer(), deployment.exporter()
+    unpacked = json.dumps({"request_id": f"{prefix}large", "padding": "x" * 12 * MEBIBYTE}).encode()
+    producer = Producer({**producer_options(settings), "message.max.bytes": 32 * MEBIBYTE, "compression.type": "gzip"})
+    producer.produce(topic, unpacked, f"{prefix}large")
+    key, value = request(deployment, f"{prefix}headers")
+    trace = ("traceparent", b"\x01" * (MEBIBYTE + MEBIBYTE // 4))
+    producer.produce(topic, value, key, headers=[trace, ("ce_specversion", b"1.0"), ("ce_note", b"y" * 3 * MEBIBYTE)])
+    assert producer.flush(60) == 0
+    foreign = KafkaProducer(bootstrap_servers=settings.kafka_bootstrap_servers, acks="all")
+    key, value = request(deployment, f"{prefix}latin")
+    foreign.send(topic, value, key, headers=[(Latin("x"), b"1"), ("traceparent", b"2")]).get(60)
+    foreign.send(topic, b"no request", f"{prefix}text".encode(), headers=[(Latin("x"), b"1")]).get(60)
+    foreign.close()
+    key, value = request(deployment, f"{prefix}good")
+    producer.produce(topic, value, key)
+    assert producer.flush(60) == 0
+
+    until(lambda: deployment.results() == 3, 300, "three of them are answered")
+    deployment.settles(index=True)
+    letters = list(read_to_end(settings, DEAD_LETTERS))
+    until(lambda: exporter.metric("inflight_dead_letters_total") == 2, 300, "the exporter has counted both letters")
+    assert [process.exit_codes for process in (worker, indexer, exporter)] == [[], [], []]
+
+    results = [events.decode_result(record.value()) for record in read_to_end(settings, RESULTS)]
+    assert {result.request_id.removeprefix(prefix) for result in results} == {"headers", "latin", "good"}
+    assert not [result for result in results if hasattr(result, "error")]
+    for record in [*read_to_end(settings, RESULTS), *read_to_end(settings, LOGS)]:
+        carried = {name for name, _ in headers_of(record)}
+        wanted = {"ce_specversion", "ce_type", "ce_id"} if b"headers" in (record.key() or b"") else set()
+        assert carried == wanted
+    by_reason = {read_origin(headers_of(letter)).reason: letter for letter in letters}
+    assert by_reason.keys() == {"too-large", "not-json"}
+    large = by_reason["too-large"]
+    assert large.value() == unpacked[:MEBIBYTE]
+    assert f"cut from {len(unpacked)}"[:12] in read_origin(headers_of(large)).message
+    assert by_reason["not-json"].value() == b"no request"

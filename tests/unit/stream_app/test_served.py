@@ -1,0 +1,104 @@
+"""The look into the registry while requests flow: whatever is wrong there, the models that are served go on."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.registry import Registry
+from stream_app.metrics import WorkerMetrics
+from stream_app.served import ModelWatch, ServedModels
+
+
+class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: float
+
+
+class Line(MLEModel):
+    name = "line"
+    Features = Number
+    Prediction = Number
+    primary_metric = "r2"
+    trusted_types = frozenset({"steps_of_the_line.Own"})
+
+
+def save(registry: Registry, estimator: Any) -> str:
+    model = Line()
+    model.estimator = estimator.fit([[1.0], [2.0]], [2.0, 4.0])
+    return registry.save(model, metrics={"r2": 0.9}, training_data_sha256="", seed=1)
+
+
+class Worker:
+    """What of a worker looks into the registry. `promoted` are the versions that took over meanwhile."""
+
+    def __init__(self, registry: Registry) -> None:
+        self.served = ServedModels(registry, {"line": Line})
+        self.metrics = WorkerMetrics()
+        self.promoted: list[str] = []
+        self.served.open_all()
+        self._watch = ModelWatch(None, self.served, self._serve, self.metrics)
+
+    def look(self) -> None:
+        asyncio.run(self._watch.look())
+
+    def _serve(self, models: Mapping[str, Any]) -> None:
+        self.promoted += [model.version for model in models.values()]
+
+    def refused(self) -> float:
+        return float(self.metrics.registry.get_sample_value("inflight_worker_models_refused_total") or 0)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    """With v1, the champion, and v2."""
+    found = Registry(tmp_path)
+    for _ in range(2):
+        save(found, LinearRegression())
+    found.promote("line", "v1")
+    return found
+
+
+def test_a_promoted_version_takes_over(registry: Registry) -> None:
+    worker = Worker(registry)
+    registry.promote("line", "v2")
+    worker.look()
+    assert (worker.promoted, worker.served.models["line"].version) == (["v2"], "v2")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"aliases": {"champion', b'{"aliases": {"champion": "v\xff1"}, "history": []}']
+)
+def test_aliases_that_can_not_be_read_leave_the_models_as_they_are(
+    registry: Registry, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And what is promoted once they are repaired takes over."""
+    worker = Worker(registry)
+    (registry.path / "line" / "aliases.json").write_bytes(damage)
+    worker.look()
+    assert (worker.promoted, worker.served.models["line"].version) == ([], "v1")
+    assert "the registry can't be read, the models stay as they are: the aliases of model `line`" in caplog.text
+    registry.promote("line", "v2")
+    worker.look()
+    assert worker.promoted == ["v2"]
+
+
+def test_a_version_whose_class_is_not_in_the_code_here_is_refused(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where the worker's code is older than that of the training."""
+    steps: Any = ModuleType("steps_of_the_line")
+    steps.Own = type("Own", (LinearRegression,), {"__module__": steps.__name__})
+    monkeypatch.setitem(sys.modules, steps.__name__, steps)
+    worker = Worker(registry)
+    registry.promote("line", save(registry, steps.Own()))
+    del steps.Own
+    worker.look()
+    assert (worker.promoted, worker.served.models["line"].version, worker.refused()) == ([], "v1", 1.0)
+    assert "line v3 was promoted but can't be opened; v1 goes on: model.skops of model `line` v3" in caplog.text
