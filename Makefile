@@ -7,7 +7,7 @@ BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
 ARGS ?=
 # Most tests wait for nodes and processes: two at a time fit on two cores. Each side has a broker of its own.
-PARALLEL ?= --numprocesses 2 --dist loadfile
+PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Two cores are what a small machine has: numeric libraries get one thread each, processes give the parallelism.
 export OMP_NUM_THREADS ?= 1
