@@ -4,15 +4,12 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
-from msgspec import Raw
 
 from machine_learning_engineering import prediction_log
 from machine_learning_engineering.prediction_log import (
-    LoggedPrediction,
     NotLogged,
     PredictionLogError,
     SqlitePredictionLog,
@@ -24,22 +21,7 @@ from machine_learning_engineering.prediction_log.checks import (
     check_prediction_log,
 )
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def record(request_id="r1", *, model="doubler", version="v1", minute=0, features=b'{"number":1}', **changes):
-    given = {
-        "request_id": request_id,
-        "model": model,
-        "model_version": version,
-        "outcome": "completed",
-        "features": Raw(features),
-        "created_at": START + timedelta(minutes=minute),
-        "score_seconds": 0.25,
-        "batch_size": 1,
-        "prediction": Raw(b'{"double":2.0}'),
-    }
-    return LoggedPrediction(**(given | changes))
+from .logged import record
 
 
 @pytest.fixture
