@@ -12,14 +12,16 @@ from stream_app.metrics import WorkerMetrics
 from stream_app.transport.publisher import Publisher
 
 TICK_SECONDS = 1.0
+REBALANCE_SECONDS = 300.0
+"""Beyond the limit, so long a rebalance may take: it waits for a drain, and for a broker that is away."""
 
 
 class Watch:
     """Looks every second, keeps the gauges, and exits where nothing moved for `stuck_after` seconds although it should.
 
-    Three ways to be stuck, each seen in Faust or librdkafka: a slice that nobody finishes, a consumer thread that does
-    not poll, and partitions that are assigned but not fetched. While outputs wait for a broker that is away, the
-    producer's own time-out decides.
+    Ways to be stuck: a slice that nobody finishes, a consumer thread that does not poll, partitions that are assigned
+    but not fetched or not handed out, and a rebalance that does not end. While outputs wait for a broker that is away,
+    the producer's own time-out decides.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Watch:
         self._limit = stuck_after
         self._exit_with = exit_with
         self._behind_since: float | None = None
+        self._rebalancing_since: float | None = None
         self._asked_at = monotonic()
 
     async def run(self) -> None:
@@ -59,14 +62,21 @@ class Watch:
         metrics.oldest_slice_seconds.set(oldest[2] if oldest is not None else 0)
         if oldest is not None and oldest[2] > self._limit and not self._publisher.unacknowledged():
             self._exit_with(f"{oldest[0]} is stuck at offset {oldest[1]} for {oldest[2]:.0f} s")
-        if monotonic() - consumer.pump.last_poll > self._limit and not self._app.rebalancing:
-            self._exit_with(f"the consumer thread has not polled for {self._limit:.0f} s")
+        if not self._app.rebalancing:
+            self._rebalancing_since = None
+            if monotonic() - consumer.pump.last_poll > self._limit:
+                self._exit_with(f"the consumer thread has not polled for {self._limit:.0f} s")
+            return
+        self._rebalancing_since = self._rebalancing_since or monotonic()
+        if monotonic() - self._rebalancing_since > self._limit + REBALANCE_SECONDS:
+            self._exit_with(f"a rebalance has not ended for {monotonic() - self._rebalancing_since:.0f} s")
 
     async def _ask(self) -> None:
         """Ask the broker whether records wait that nobody fetches."""
         consumer = self._app.consumer
-        idle = not self._lane.in_flight and not consumer.pump.buffered_bytes and not self._app.rebalancing
+        idle = not self._lane.in_flight and not self._app.rebalancing
         try:
+            # What is fetched and not handed out waits as well as what is not fetched.
             behind = await consumer.behind() if idle else 0
         except KafkaException:
             behind = 0

@@ -96,3 +96,11 @@ def test_a_worker_that_waits_for_good_reason_is_left_alone(
 ) -> None:
     """No requests, work under way, a rebalance, or a broker that is away."""
     assert reasons(monkeypatch, **well) == []
+
+
+def test_a_rebalance_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is scored during one, and no other sign of it is left."""
+    assert reasons(monkeypatch, rebalancing=True) == []
+    monkeypatch.setattr(watch, "REBALANCE_SECONDS", 0.0)
+    (reason,) = reasons(monkeypatch, rebalancing=True)
+    assert reason.startswith("a rebalance has not ended for ")
