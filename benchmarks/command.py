@@ -22,7 +22,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object, alone on the last line.")] = False,
 ) -> None:
     """Measure the worker against bare loops and peers: same broker, same model, same requests, one core each."""
-    from benchmarks.deployment import Unmeasurable
+    from benchmarks.deployment import EvaluationError
     from benchmarks.report import print_report, to_json
     from benchmarks.run import Options, run
 
@@ -40,7 +40,7 @@ def bench(
     )
     try:
         found = run(options, report=lambda line: typer.echo(line, err=True))
-    except Unmeasurable as error:
+    except EvaluationError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     if as_json:

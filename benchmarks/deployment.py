@@ -20,19 +20,19 @@ from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from inflight.stack.process import StackError
 from machine_learning_engineering.datasets import DatasetUnavailable
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import client_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import client_options, create_topics, producer_options, topic_name
-from machine_learning_engineering.stream.topics import MAX_MESSAGE_BYTES, REQUESTS, RESULTS
-from machine_learning_engineering.training import train
-from model.diamonds import Diamonds
+from machine_learning_engineering.training.quick import train
+from model.diamonds.model import Diamonds
 
 # Numeric libraries would start a thread for each core of the machine, on the one core that a case has.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 FORGET_SECONDS = 60.0
 
 
-class Unmeasurable(RuntimeError):
+class EvaluationError(RuntimeError):
     """The run is not possible here; the message names the fix."""
 
 
@@ -70,10 +70,10 @@ def deploy(stack: Literal["real", "embedded"]) -> Iterator[Deployment]:
     """A broker and a trained model; all of it is gone at the end.
 
     Raises:
-        Unmeasurable: Java or Maven is missing, the broker does not start, or the dataset can't be had.
+        EvaluationError: Java or Maven is missing, the broker does not start, or the dataset can't be had.
     """
     if stack == "real" and (missing := missing_tools()):
-        raise Unmeasurable(
+        raise EvaluationError(
             f"a benchmark needs real Apache Kafka, and {' and '.join(missing)} is not on PATH: install Java 17 and "
             "Maven, or measure the embedded broker with --stack embedded (figures of another broker)"
         )
@@ -95,7 +95,7 @@ def deploy(stack: Literal["real", "embedded"]) -> Iterator[Deployment]:
             broker = f"Apache Kafka {KAFKA_VERSION}" if stack == "real" else "embedded noida-db, not Apache Kafka"
             yield Deployment(settings, broker, model, cores)
         except (StackError, DatasetUnavailable) as error:
-            raise Unmeasurable(str(error)) from error
+            raise EvaluationError(str(error)) from error
         finally:
             node.stop()
             pin(before)
@@ -127,7 +127,7 @@ def fill(deployment: Deployment, count: int) -> dict[bytes, float]:
     """Publish `count` requests; returns the price that the model gives for each, by key.
 
     Raises:
-        Unmeasurable: a request could not be published.
+        EvaluationError: a request could not be published.
     """
     topic = topic_name(deployment.settings, REQUESTS)
     failed: list[object] = []
@@ -150,7 +150,7 @@ def fill(deployment: Deployment, count: int) -> dict[bytes, float]:
         producer.poll(0)
     missing = producer.flush(60)
     if failed or missing:
-        raise Unmeasurable(f"{len(failed) + missing} of {count} requests were not published: {failed[:1]}")
+        raise EvaluationError(f"{len(failed) + missing} of {count} requests were not published: {failed[:1]}")
     return dict(zip(keys, (prediction.price for prediction in model.predict(features)), strict=True))
 
 

@@ -18,8 +18,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.drift_data import MIN_PSI, SIGNIFICANCE, Data, Features, Served, amazon, diamonds, watch
-from machine_learning_engineering.stream.events import DriftMeasured, PredictionLogged
-from model.reviews import Reviews
+from machine_learning_engineering.events.schemas import DriftMeasured, PredictionLogged
+from model.reviews.model import Reviews
 
 Disturb = Callable[[int, Features], Features]
 """From a row's number and features to other features."""

@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
-from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.profile.references import References
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.events.schemas import DriftMeasured, PredictionLogged, encode
+from machine_learning_engineering.registry.profiles import References
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import DriftMeasured, PredictionLogged, encode
-from machine_learning_engineering.training import train
-from model.diamonds import Diamonds
-from model.reviews import Reviews
+from machine_learning_engineering.training.quick import train
+from model.diamonds.model import Diamonds
 from model.reviews.dataset import sentences, stars
-from model.reviews.model import CANDIDATES
+from model.reviews.model import CANDIDATES, Reviews
 from monitoring.drift.batch import read_batch
 from monitoring.drift.measurement import measure
 from monitoring.drift.windows import Limits, Windows

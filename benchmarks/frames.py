@@ -14,7 +14,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.sdk import MLEModel
 from model.diamonds import features as diamonds
 from model.reviews.text import marked_terms, split_sentences
 from model.titanic import features as titanic

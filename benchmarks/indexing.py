@@ -67,12 +67,12 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
     """Run a case over the whole backlog into an empty index.
 
     Raises:
-        Unmeasurable: the case ends by itself, or stops before the end.
+        EvaluationError: the case ends by itself, or stops before the end.
     """
-    from benchmarks.deployment import Unmeasurable, forget_group
+    from benchmarks.deployment import EvaluationError, forget_group
     from benchmarks.subject import running
-    from machine_learning_engineering.stream.kafka import topic_name
-    from monitoring import search
+    from machine_learning_engineering.kafka.client import topic_name
+    from monitoring.elastic import client as search
     from monitoring.runtime.groups import INDEXER
 
     group = topic_name(stack.settings, INDEXER)
@@ -85,13 +85,13 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
             while seen < expected:
                 time.sleep(POLL_SECONDS)
                 subject.check()
-                count, now = _written(client), time.monotonic()
+                count, now = written(client), time.monotonic()
                 if count > seen:
                     moved, seen = now, count
                     if first is None and count >= WARM_UP * expected:
                         first = (now, count, subject.cpu_seconds())
                 elif now - moved > STALLED_SECONDS:
-                    raise Unmeasurable(f"{name} stopped after {seen} of {expected} documents")
+                    raise EvaluationError(f"{name} stopped after {seen} of {expected} documents")
             assert first is not None
             cpu, memory = subject.cpu_seconds() - first[2], subject.peak_rss_bytes()
         forget_group(stack.settings, group)
@@ -102,9 +102,9 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
     return Indexed(name, number, documents, expected, rate, cpu / max(1, behind), memory)
 
 
-def _written(client: Any) -> int:
+def written(client: Any) -> int:
     """Documents so far, by the node's own counter, which needs no refresh."""
-    from monitoring import search
+    from monitoring.elastic import client as search
 
     path = "_all.primaries.indexing.index_total"
     answer = search.call(client, "GET", "/inference-logs-*/_stats/indexing", filter_path=path)
@@ -116,7 +116,7 @@ def measure(messages: int, rounds: int, cases: list[str], report: Callable[[str]
     """Measure; `report` is told each step.
 
     Raises:
-        Unmeasurable: nothing can be measured here.
+        EvaluationError: nothing can be measured here.
     """
     from benchmarks.indexing_stack import deploy, fill
 
@@ -179,14 +179,14 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object, alone on the last line.")] = False,
 ) -> None:
     """Measure the indexer against bare bulk loops: same broker, same search node, same documents, one core each."""
-    from benchmarks.deployment import Unmeasurable
+    from benchmarks.deployment import EvaluationError
 
     if unknown := set(only or ()) - set(CASES):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: there are {', '.join(CASES)}", param_hint="--only")
     cases = [name for name in CASES if not only or name in only]
     try:
         found = measure(messages, rounds, cases, report=lambda line: typer.echo(line, err=True))
-    except Unmeasurable as error:
+    except EvaluationError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     if as_json:

@@ -12,18 +12,19 @@ from pathlib import Path
 from confluent_kafka import Producer
 from msgspec import Raw
 
-from benchmarks.deployment import Unmeasurable
+from benchmarks.deployment import EvaluationError
 from benchmarks.machine import Cores, pin, share_cores
 from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from inflight.stack.process import StackError
+from machine_learning_engineering.events.schemas import PredictionLogged, encode
+from machine_learning_engineering.events.topics import LOGS
+from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import PredictionLogged, encode
-from machine_learning_engineering.stream.kafka import create_topics, producer_options, topic_name
-from machine_learning_engineering.stream.topics import LOGS
-from model.diamonds import Diamonds
-from monitoring import search
+from model.diamonds.model import Diamonds
+from monitoring.elastic import client as search
+from monitoring.elastic import templates
 
 _ACCEPTED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -55,11 +56,11 @@ def deploy() -> Iterator[Stack]:
     """Kafka and Elasticsearch with topics and templates; all of it is gone at the end.
 
     Raises:
-        Unmeasurable: Java or Maven is missing, or a node does not start.
+        EvaluationError: Java or Maven is missing, or a node does not start.
     """
 
     if missing := missing_tools():
-        raise Unmeasurable(f"{' and '.join(missing)} is not on PATH: install Java 17 and Maven")
+        raise EvaluationError(f"{' and '.join(missing)} is not on PATH: install Java 17 and Maven")
     cores = share_cores()
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
     with tempfile.TemporaryDirectory(prefix="inflight-bench-", ignore_cleanup_errors=True) as folder:
@@ -80,10 +81,10 @@ def deploy() -> Iterator[Stack]:
             )
             create_topics(settings)
             with search.connect(settings) as client:
-                search.put_templates(client, settings)
+                templates.put_templates(client, settings)
             yield Stack(settings, cores, f"Apache Kafka {KAFKA_VERSION}, Elasticsearch {ELASTICSEARCH_VERSION}")
         except StackError as error:
-            raise Unmeasurable(str(error)) from error
+            raise EvaluationError(str(error)) from error
         finally:
             node.stop()
             broker.stop()
@@ -94,7 +95,7 @@ def fill(stack: Stack, count: int) -> float:
     """Publish so many logs, as a worker writes them; the mean of their bytes.
 
     Raises:
-        Unmeasurable: a log could not be published.
+        EvaluationError: a log could not be published.
     """
 
     producer = Producer({**producer_options(stack.settings), "linger.ms": 20})
@@ -129,5 +130,5 @@ def fill(stack: Stack, count: int) -> float:
                 producer.poll(0.1)
         producer.poll(0)
     if missing := producer.flush(60):
-        raise Unmeasurable(f"{missing} of {count} logs were not published")
+        raise EvaluationError(f"{missing} of {count} logs were not published")
     return written / count

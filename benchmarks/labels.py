@@ -15,7 +15,8 @@ import msgspec
 import typer
 
 from benchmarks.cases import Case
-from benchmarks.indexing import POLL_SECONDS, STALLED_SECONDS, WARM_UP, Stack, _deploy, _written
+from benchmarks.indexing import POLL_SECONDS, STALLED_SECONDS, WARM_UP, written
+from benchmarks.indexing_stack import Stack, deploy
 
 CASES = {
     "joiner": Case("benchmarks.cases.joiner", "inflight joiner"),
@@ -41,15 +42,15 @@ def _publish(stack: Stack, count: int) -> None:
     """The labels, as anyone reports them.
 
     Raises:
-        Unmeasurable: one could not be published.
+        EvaluationError: one could not be published.
     """
     from confluent_kafka import Producer
     from msgspec import Raw
 
-    from benchmarks.deployment import Unmeasurable
-    from machine_learning_engineering.stream.events import LabelReported, encode
-    from machine_learning_engineering.stream.kafka import producer_options, topic_name
-    from machine_learning_engineering.stream.topics import LABELS
+    from benchmarks.deployment import EvaluationError
+    from machine_learning_engineering.events.schemas import LabelReported, encode
+    from machine_learning_engineering.events.topics import LABELS
+    from machine_learning_engineering.kafka.client import producer_options, topic_name
 
     producer = Producer({**producer_options(stack.settings), "linger.ms": 20})
     topic = topic_name(stack.settings, LABELS)
@@ -59,18 +60,18 @@ def _publish(stack: Stack, count: int) -> None:
         if number % 1_000 == 0:
             producer.poll(0)
     if missing := producer.flush(60):
-        raise Unmeasurable(f"{missing} of {count} labels were not published")
+        raise EvaluationError(f"{missing} of {count} labels were not published")
 
 
 def _fill(stack: Stack, client: Any, count: int) -> None:
     """The documents, as the indexer writes them, without any label."""
     from msgspec import Raw
 
-    from machine_learning_engineering.prediction_log.examples import example
-    from machine_learning_engineering.stream.events import encode
-    from model.diamonds import Diamonds
-    from monitoring import search
-    from monitoring.prediction_log import ElasticsearchPredictionLog
+    from machine_learning_engineering.events.schemas import encode
+    from machine_learning_engineering.testing.log_store_examples import example
+    from model.diamonds.model import Diamonds
+    from monitoring.elastic import client as search
+    from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 
     for index in search.index_names(client, "inference-*"):
         search.call(client, "DELETE", f"/{index}")
@@ -90,31 +91,31 @@ def _measure(name: str, number: int, stack: Stack, expected: int) -> Joined:
     """Run a case over the whole backlog.
 
     Raises:
-        Unmeasurable: the case ends by itself, or stops before the end.
+        EvaluationError: the case ends by itself, or stops before the end.
     """
-    from benchmarks.deployment import Unmeasurable, forget_group
+    from benchmarks.deployment import EvaluationError, forget_group
     from benchmarks.subject import running
-    from machine_learning_engineering.stream.kafka import topic_name
-    from monitoring import search
+    from machine_learning_engineering.kafka.client import topic_name
+    from monitoring.elastic import client as search
     from monitoring.runtime.groups import JOINER
 
     group = topic_name(stack.settings, JOINER)
     with search.connect(stack.settings) as client:
         _fill(stack, client, expected)
-        before = _written(client)
+        before = written(client)
         first: tuple[float, int, float] | None = None
         moved, seen = time.monotonic(), 0
         with running(CASES[name], stack, group) as subject:
             while seen < expected:
                 time.sleep(POLL_SECONDS)
                 subject.check()
-                count, now = _written(client) - before, time.monotonic()
+                count, now = written(client) - before, time.monotonic()
                 if count > seen:
                     moved, seen = now, count
                     if first is None and count >= WARM_UP * expected:
                         first = (now, count, subject.cpu_seconds())
                 elif now - moved > STALLED_SECONDS:
-                    raise Unmeasurable(f"{name} stopped after {seen} of {expected} labels")
+                    raise EvaluationError(f"{name} stopped after {seen} of {expected} labels")
             assert first is not None
             cpu = subject.cpu_seconds() - first[2]
         forget_group(stack.settings, group)
@@ -126,7 +127,8 @@ def _measure(name: str, number: int, stack: Stack, expected: int) -> Joined:
 
 def _right(client: Any) -> int:
     """Documents that have the label that was reported of them."""
-    from monitoring import search
+    from monitoring.elastic import client as search
+    from monitoring.elastic import scan
 
     search.call(client, "POST", "/inference-logs-*/_refresh")
     body: dict[str, Any] = {
@@ -136,7 +138,7 @@ def _right(client: Any) -> int:
         "query": {"term": {"inference.labelled": True}},
     }
     right = 0
-    while hits := search.hits(client, "inference-logs-*", body):
+    while hits := scan.hits(client, "inference-logs-*", body):
         for hit in hits:
             inference = hit["_source"]["inference"]
             right += inference["label"] == f"{int(inference['request_id'].rpartition('-')[2])}.5"
@@ -148,14 +150,14 @@ def measure(labels: int, rounds: int, report: Callable[[str], None]) -> list[Joi
     """Measure; `report` is told each step.
 
     Raises:
-        Unmeasurable: nothing can be measured here.
+        EvaluationError: nothing can be measured here.
     """
-    from monitoring import search
+    from monitoring.elastic import client as search
     from monitoring.labels.store import LabelStore
 
     report("starting Kafka and Elasticsearch")
     found: list[Joined] = []
-    with _deploy() as stack:
+    with deploy() as stack:
         with search.connect(stack.settings) as client:
             LabelStore(client, stack.settings).prepare()
         report(f"publishing {labels:,} labels")
@@ -181,11 +183,11 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object, alone on the last line.")] = False,
 ) -> None:
     """Measure the joiner against a bare loop: same broker, same search node, same documents, one core each."""
-    from benchmarks.deployment import Unmeasurable
+    from benchmarks.deployment import EvaluationError
 
     try:
         found = measure(labels, rounds, report=lambda line: typer.echo(line, err=True))
-    except Unmeasurable as error:
+    except EvaluationError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
     reference = {one.round: one.rate for one in found if one.case == REFERENCE}

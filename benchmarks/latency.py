@@ -9,11 +9,11 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from benchmarks.cases import Case
-from benchmarks.deployment import Deployment, Unmeasurable, request_bodies
+from benchmarks.deployment import Deployment, EvaluationError, request_bodies
 from benchmarks.subject import Subject, running
-from machine_learning_engineering.stream.kafka import consumer_options, producer_options, topic_name
-from machine_learning_engineering.stream.topics import REQUESTS, RESULTS
-from producers.pace import Pace
+from machine_learning_engineering.events.topics import REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
+from producers.rate_limiter import RateLimiter
 
 WARM_UP_REQUESTS = 1_000
 START_SECONDS = 60.0
@@ -67,7 +67,7 @@ def measure(name: str, case: Case, base: Deployment, *, rate: float, requests: i
     """The latency of a case that has nothing else to do.
 
     Raises:
-        Unmeasurable: the case does not answer at all.
+        EvaluationError: the case does not answer at all.
     """
     deployment = base.with_prefix(f"latency-{name}-{uuid.uuid4().hex[:6]}-")
     topic = topic_name(deployment.settings, REQUESTS)
@@ -80,7 +80,7 @@ def measure(name: str, case: Case, base: Deployment, *, rate: float, requests: i
     try:
         with running(case, deployment, f"{deployment.settings.topic_prefix}bench") as subject:
             _wait_until_it_answers(subject, producer, topic, arrivals)
-            pace = Pace(rate)
+            pace = RateLimiter(rate)
             for key, value in bodies:
                 pace.wait()
                 sent[key] = time.monotonic()
@@ -127,5 +127,5 @@ def _wait_until_it_answers(subject: Subject, producer: Producer, topic: str, arr
     while not all(key in arrivals.at for key in keys):
         subject.check()
         if time.monotonic() > deadline:
-            raise Unmeasurable(f"no answer within {START_SECONDS:.0f} s of the start")
+            raise EvaluationError(f"no answer within {START_SECONDS:.0f} s of the start")
         time.sleep(0.05)

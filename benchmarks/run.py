@@ -9,7 +9,7 @@ import msgspec
 
 from benchmarks import latency, scoring, throughput
 from benchmarks.cases import CASES, LATENCY_CASES
-from benchmarks.deployment import Unmeasurable, deploy, fill
+from benchmarks.deployment import EvaluationError, deploy, fill
 from benchmarks.latency import Latency
 from benchmarks.machine import Machine, describe
 from benchmarks.scoring import Scoring
@@ -47,7 +47,7 @@ def run(options: Options, report: Callable[[str], None]) -> Found:
     """Measure; `report` is told each step as it begins.
 
     Raises:
-        Unmeasurable: nothing can be measured here.
+        EvaluationError: nothing can be measured here.
     """
     report(f"starting the {options.stack} broker and training diamonds")
     with deploy(options.stack) as deployment:
@@ -63,7 +63,7 @@ def run(options: Options, report: Callable[[str], None]) -> Found:
                         continue
                     try:
                         done = throughput.measure(name, CASES[name], number, deployment, expected)
-                    except Unmeasurable as error:
+                    except EvaluationError as error:
                         found.unmeasured[name] = str(error)
                         report(f"round {number} {name}: {error}")
                         continue

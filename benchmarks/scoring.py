@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from benchmarks.deployment import Deployment, Unmeasurable
-from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.threads import cap_numeric_threads
-from model import available
+from benchmarks.deployment import Deployment, EvaluationError
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.threads import cap_numeric_threads
+from machine_learning_engineering.sdk import MLEModel
+from model.catalog import available
 
 if TYPE_CHECKING:
     from benchmarks.frames import Predict
@@ -41,7 +42,7 @@ def measure(deployment: Deployment, seconds: float = SECONDS) -> list[Scoring]:
     """Each model and size of batch for at least `seconds`.
 
     Raises:
-        Unmeasurable: the two ways don't give the same predictions.
+        EvaluationError: the two ways don't give the same predictions.
     """
     # Pandas comes with the group `bench` alone.
     from benchmarks.frames import PIPELINES
@@ -68,7 +69,7 @@ def _measure_model(
     ours = model.predict([model.decode(raw) for raw in encoded])
     theirs = frames([json.loads(raw) for raw in encoded])
     if not np.allclose([_number(prediction) for prediction in ours], theirs, rtol=1e-4):
-        raise Unmeasurable(f"{name}: the pipeline on DataFrames predicts something else")
+        raise EvaluationError(f"{name}: the pipeline on DataFrames predicts something else")
     return [_measure(model, frames, encoded, size, seconds) for size in BATCHES]
 
 

@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.cases import Case
 from benchmarks.cases.task import GROUP_VARIABLE
-from benchmarks.deployment import Unmeasurable
+from benchmarks.deployment import EvaluationError
 from benchmarks.machine import Cores, pin
 from machine_learning_engineering.settings import Settings
 
@@ -44,11 +44,11 @@ class Subject:
     def check(self) -> None:
         """
         Raises:
-            Unmeasurable: the process has ended; with the end of its log.
+            EvaluationError: the process has ended; with the end of its log.
         """
         if self._process.poll() is not None:
             lines = self._log.read_text(errors="replace").splitlines()[-15:]
-            raise Unmeasurable("the case ended by itself:\n" + "\n".join(lines))
+            raise EvaluationError("the case ended by itself:\n" + "\n".join(lines))
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""

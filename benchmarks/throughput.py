@@ -10,13 +10,13 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from benchmarks.cases import Case
-from benchmarks.deployment import Deployment, Unmeasurable, forget_group
+from benchmarks.deployment import Deployment, EvaluationError, forget_group
 from benchmarks.subject import Subject, running
-from machine_learning_engineering.stream.events import PredictionCompleted, decode_result
-from machine_learning_engineering.stream.kafka import client_options, consumer_options, topic_name
-from machine_learning_engineering.stream.topics import RESULTS
+from machine_learning_engineering.events.schemas import PredictionCompleted, decode_result
+from machine_learning_engineering.events.topics import RESULTS
+from machine_learning_engineering.kafka.client import client_options, consumer_options, topic_name
 from model.diamonds.features import DiamondPrediction
-from stream_app.topology import GROUP
+from stream_app.faust_adapter.app import GROUP
 
 WARM_UP = 0.1
 """The share of the answers that comes before the clock starts: fetching, batching and caches get going."""
@@ -73,7 +73,7 @@ def measure(name: str, case: Case, number: int, deployment: Deployment, expected
     """Run a case over the whole backlog from a fresh consumer group.
 
     Raises:
-        Unmeasurable: the case does not start, or ends by itself.
+        EvaluationError: the case does not start, or ends by itself.
     """
     settings = deployment.settings
     # The name that the worker has anyway, for all cases; it is forgotten after each.
@@ -140,7 +140,7 @@ def _watch(subject: Subject, admin: AdminClient, topic: str, begin: Sequence[int
         if count >= wanted or cut_off or now - moved > (START_SECONDS if first is None else STALLED_SECONDS):
             break
     if first is None:
-        raise Unmeasurable(f"no answer within {now - started:.0f} s of the start")
+        raise EvaluationError(f"no answer within {now - started:.0f} s of the start")
     return _Usage(
         cut_off=cut_off and count < wanted,
         cpu_seconds_per_record=(cpu - first[2]) / max(1, count - first[1]),

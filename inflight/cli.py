@@ -12,17 +12,25 @@ from inflight.commands import (
     features,
     labels,
     models,
-    monitoring,
     redact,
     replay,
     results,
     retrain,
     schemas,
-    stack,
     train,
-    watch,
-    watcher,
     worker,
+)
+from inflight.commands import (
+    drift as watcher,
+)
+from inflight.commands import (
+    nodes as stack,
+)
+from inflight.commands import (
+    processes as monitoring,
+)
+from inflight.commands import (
+    top as watch,
 )
 
 app = typer.Typer(

@@ -2,7 +2,7 @@
 
 import sys
 
-from machine_learning_engineering import service_log
+from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.settings import load_settings
 
 
@@ -10,16 +10,16 @@ def main(arguments: list[str]) -> int:
     """Run the process that is named; the exit code."""
     match arguments:
         case ["indexer"]:
-            from monitoring.indexing.indexer import run
+            from monitoring.indexer.process import run
         case ["exporter"]:
-            from monitoring.exporting.exporter import run
+            from monitoring.exporter.process import run
         case ["watcher"]:
-            from monitoring.drift.watcher import run
+            from monitoring.drift.process import run
         case _:
             sys.stderr.write("usage: python -m monitoring indexer | exporter | watcher\n")
             return 2
     settings = load_settings()
-    service_log.start(arguments[0], settings)
+    service_log.configure_logging(arguments[0], settings)
     run(settings)
     return 0
 

@@ -28,14 +28,14 @@ import matplotlib.pyplot as plt
 import msgspec
 import numpy as np
 
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import load_settings
-from machine_learning_engineering.stream import events
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.pipeline import run_training
-from model.diamonds import Diamonds
 from model.diamonds.features import Clarity, Color
+from model.diamonds.model import Diamonds
 from notebooks import figures
 from notebooks.figures import BLUE, GREEN, GREY, ORANGE
 

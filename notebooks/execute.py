@@ -19,7 +19,7 @@ def execute(name: str, *, seconds: int = 600) -> Any:
         nbclient.exceptions.CellTimeoutError: a cell took longer than `seconds`.
     """
     import jupytext  # type: ignore[import-untyped]
-    import matplotlib.font_manager  # noqa: F401  # makes its cache of fonts here: in a notebook it would say so
+    import matplotlib.font_manager  # noqa: F401  # makes its cache of fonts here: in a notebook it would log_event so
     from nbclient import NotebookClient
     from traitlets.config import Config
 

@@ -9,9 +9,9 @@ from IPython.display import Markdown
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.training.evaluation import Estimate
-from machine_learning_engineering.training.log import TrainingEntry
+from machine_learning_engineering.evaluation.estimates import Estimate
+from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering.training.run_log import TrainingEntry
 
 # Okabe and Ito's colours, which colour-blind people can tell apart too.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"

@@ -10,8 +10,8 @@ from zlib import crc32
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
+from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.topics import MAX_MESSAGE_BYTES
 
 # librdkafka's name of an option, as the settings have it, and kafka-python's name for the same.
 _SAME_OPTION = {

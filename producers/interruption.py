@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Any
 
 
-class Interruption:
+class StopSignal:
     """A wish to stop, as Ctrl-C expresses it.
 
     The first one is only noted, so that no half-written record is left in a buffer, unless we wait for input
@@ -30,9 +30,9 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
+def interruptible() -> Iterator[StopSignal]:
     """Within, SIGINT and SIGTERM become an interruption. Only for the main thread."""
-    interruption = Interruption()
+    interruption = StopSignal()
     before: dict[int, Any] = {
         number: signal.signal(number, interruption.request) for number in (signal.SIGINT, signal.SIGTERM)
     }

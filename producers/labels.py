@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.schemas import LabelReported
+from machine_learning_engineering.events.topics import LABELS, REQUESTS
+from machine_learning_engineering.kafka.client import read_to_end
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.events import LabelReported
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import LABELS, REQUESTS
-from producers.compose import Record, number_of, request_id_of
-from producers.interruption import Interruption
+from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayReport, publish
+from producers.request_builder import Record, number_of, request_id_of
 
 
 class TrueAnswer(NamedTuple):
@@ -51,7 +51,7 @@ def publish_labels(
     rate: float | None = None,
     limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    interruption: Interruption | None = None,
+    interruption: StopSignal | None = None,
 ) -> ReplayReport:
     """Publish labels to their topic, and wait for the outcome of each. Keyed by request id, as the requests are.
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from msgspec import Struct
 
-from machine_learning_engineering.stream.topics import MEBIBYTE
+from machine_learning_engineering.events.topics import MEBIBYTE
 from producers.client import is_refusal, is_timeout
 
 Outcome = Literal["accepted", "failed", "indeterminate"]

@@ -10,14 +10,14 @@ from typing import NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
+from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
+from machine_learning_engineering.kafka.client import end_offsets, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import end_offsets, topic_name
-from machine_learning_engineering.stream.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
 from producers.client import MissingTopic, connect, disconnect, partition_of
-from producers.compose import Composer, Record, Source, with_trace
-from producers.interruption import Interruption
-from producers.pace import Pace
+from producers.interruption import StopSignal
 from producers.publisher import Errors, Outcome, Publisher, ignore
+from producers.rate_limiter import RateLimiter
+from producers.request_builder import Record, RequestBuilder, Source, with_trace
 from producers.shift import Shift
 
 _REPORT_EVERY = 0.1
@@ -76,7 +76,7 @@ def replay(
     trace: bool = False,
     keep_ids: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-    interruption: Interruption | None = None,
+    interruption: StopSignal | None = None,
 ) -> ReplayReport:
     """Publish `requests` to the topic of prediction requests, and wait for the outcome of each.
 
@@ -100,7 +100,7 @@ def replay(
             shift doesn't fit. What was started before is waited for.
         kafka.errors.KafkaTimeoutError: no broker answers.
     """
-    composer = Composer(model, shift, id_prefix)
+    composer = RequestBuilder(model, shift, id_prefix)
 
     def compose(numbered: tuple[int, Source]) -> tuple[str, Record]:
         request_id, record = composer.compose(numbered[1], numbered[0])
@@ -135,7 +135,7 @@ def publish(
     max_bytes: int = MAX_MESSAGE_BYTES,
     keep_ids: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-    interruption: Interruption | None = None,
+    interruption: StopSignal | None = None,
 ) -> ReplayReport:
     """Publish a record for each item, and wait for the outcome of each.
 
@@ -150,8 +150,8 @@ def publish(
     partitions = len(end_offsets(settings, topic))
     if not partitions:
         raise MissingTopic(f"topic {name} does not exist: `inflight up` creates it")
-    interruption = interruption or Interruption()
-    pace = Pace(rate) if rate is not None else None
+    interruption = interruption or StopSignal()
+    pace = RateLimiter(rate) if rate is not None else None
     ids: dict[Outcome, list[str]] = {"accepted": [], "failed": [], "indeterminate": []}
     stopped_by: Exception | None = None
     publisher = Publisher(
@@ -214,7 +214,7 @@ def _shuffled(requests: Iterable[_Item], seed: int) -> Iterator[tuple[int, _Item
     yield from numbered
 
 
-def _interruptible(items: Iterable[_Item], interruption: Interruption) -> Iterator[_Item]:
+def _interruptible(items: Iterable[_Item], interruption: StopSignal) -> Iterator[_Item]:
     iterator = iter(items)
     while not interruption.requested:
         interruption.reading = True

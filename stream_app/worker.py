@@ -11,21 +11,22 @@ import faust
 from faust import streams
 from prometheus_client import start_http_server
 
-from machine_learning_engineering import service_log
-from machine_learning_engineering.redaction import WrongRules, redaction
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, RESULTS
+from machine_learning_engineering.kafka.client import consumer_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.observability import logging as service_log
+from machine_learning_engineering.observability.redaction import WrongRules, redaction
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import Settings, load_settings
-from machine_learning_engineering.stream.kafka import consumer_options, create_topics, producer_options, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, RESULTS
-from model import available
-from stream_app.lane import ScoringLane, exit_process
-from stream_app.metrics import WorkerMetrics
-from stream_app.scoring import Model, OutputTopics, Scorer
-from stream_app.served import ModelWatch, ServedModels
-from stream_app.topology import GROUP, create_app
-from stream_app.transport.driver import SliceApp, TransportOptions
-from stream_app.transport.publisher import Publisher
-from stream_app.watch import Watch
+from model.catalog import available
+from stream_app.faust_adapter.app import GROUP, create_app
+from stream_app.faust_adapter.driver import BatchApp, TransportOptions
+from stream_app.kafka.publisher import Publisher
+from stream_app.runtime.metrics import WorkerMetrics
+from stream_app.runtime.models import LoadedModels
+from stream_app.runtime.reload import ModelReloader
+from stream_app.runtime.scheduler import BatchScheduler, exit_process
+from stream_app.runtime.watchdog import Watch
+from stream_app.serving.scorer import Model, OutputTopics, Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Worker:
         self,
         settings: Settings,
         models: Mapping[str, Model],
-        served: ServedModels | None = None,
+        served: LoadedModels | None = None,
         classes: Mapping[str, type] | None = None,
     ) -> None:
         """`classes` are those of all models that may come to be served; by default those of `models`.
@@ -81,17 +82,17 @@ class Worker:
         for name in rules.unmatched:
             logger.warning("INFLIGHT_LOG_REDACT has rules for %s, and there is no such model", name)
         scorer = Scorer(models, self.topics, max_request_bytes=settings.max_request_bytes, redaction=rules)
-        self.lane = ScoringLane(
+        self.lane = BatchScheduler(
             scorer,
             self.publisher,
             self.metrics,
-            slices_in_flight=settings.worker_slices_in_flight,
-            round_records=settings.worker_slice_records,
+            slices_in_flight=settings.worker_max_in_flight_batches,
+            round_records=settings.worker_max_batch_records,
         )
         self.app = create_app(settings, self.lane, self._options())
         self.app.task(self._watch)
         if served is not None:
-            self._model_watch = ModelWatch(self.app, served, scorer.serve, self.metrics)
+            self._model_watch = ModelReloader(self.app, served, scorer.serve, self.metrics)
             self.app.task(self._watch_models)
 
     def _options(self) -> TransportOptions:
@@ -109,16 +110,16 @@ class Worker:
                 "fetch.error.backoff.ms": 50,
             },
             publisher=self.publisher,
-            slice_records=settings.worker_slice_records,
+            slice_records=settings.worker_max_batch_records,
             buffer_bytes=settings.worker_buffer_bytes,
             idle_pause=settings.kafka_idle_pause,
             on_statistics=self.metrics.on_statistics,
         )
 
-    async def _watch(self, app: SliceApp) -> None:
-        await Watch(app, self.lane, self.publisher, self.metrics, self.settings.worker_stuck_after).run()
+    async def _watch(self, app: BatchApp) -> None:
+        await Watch(app, self.lane, self.publisher, self.metrics, self.settings.worker_stall_timeout).run()
 
-    async def _watch_models(self, app: SliceApp) -> None:
+    async def _watch_models(self, app: BatchApp) -> None:
         await self._model_watch.run(self.settings)
 
     def run(self) -> None:
@@ -156,9 +157,9 @@ class Worker:
 def main() -> None:
     """Run one worker with the settings of the environment, until SIGTERM."""
     settings = load_settings()
-    service_log.start("worker", settings)
+    service_log.configure_logging("worker", settings)
     classes = available()
-    served = ServedModels(Registry(settings.registry_dir), classes)
+    served = LoadedModels(Registry(settings.registry_dir), classes)
     models = served.open_all()
     try:
         worker = Worker(settings, models, served, classes)

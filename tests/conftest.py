@@ -18,8 +18,8 @@ from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNod
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
+from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import create_topics
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
 # takes is the machine's affair.
@@ -166,8 +166,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         worker_metrics_port=0,
         indexer_metrics_port=0,
         exporter_metrics_port=0,
-        watcher_metrics_port=0,
-        joiner_metrics_port=0,
+        drift_monitor_metrics_port=0,
+        label_joiner_metrics_port=0,
         **search_url,
     )
     create_topics(settings)

@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaException, Message, Producer
 
 from benchmarks.cases.task import BATCH, Task, until_sigterm
-from machine_learning_engineering.stream.kafka import client_options, producer_options
+from machine_learning_engineering.kafka.client import client_options, producer_options
 
 COMMIT_SECONDS = 0.5
 

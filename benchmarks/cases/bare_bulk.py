@@ -11,11 +11,11 @@ from confluent_kafka import Consumer, KafkaException
 from elasticsearch import Elasticsearch
 
 from benchmarks.cases.task import GROUP_VARIABLE, until_sigterm
+from machine_learning_engineering.events.schemas import decode_log
+from machine_learning_engineering.events.topics import LOGS
+from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from machine_learning_engineering.settings import Settings, load_settings
-from machine_learning_engineering.stream.events import decode_log
-from machine_learning_engineering.stream.kafka import consumer_options, topic_name
-from machine_learning_engineering.stream.topics import LOGS
-from monitoring.documents import document_id, index_name, to_document
+from monitoring.documents.log import document_id, index_name, to_document
 
 SECONDS = 0.25
 """So long a batch waits for its last record: no longer than the indexer's first one."""

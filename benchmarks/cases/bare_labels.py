@@ -13,10 +13,10 @@ from elasticsearch import Elasticsearch
 
 from benchmarks.cases.bare_bulk import next_values
 from benchmarks.cases.task import GROUP_VARIABLE, until_sigterm
+from machine_learning_engineering.events.schemas import decode_label
+from machine_learning_engineering.events.topics import LABELS
+from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from machine_learning_engineering.settings import load_settings
-from machine_learning_engineering.stream.events import decode_label
-from machine_learning_engineering.stream.kafka import consumer_options, topic_name
-from machine_learning_engineering.stream.topics import LABELS
 
 INDEX = b"inference-logs-2026.01.01"
 _HEADERS = {
@@ -34,7 +34,7 @@ def main() -> None:
     consumer.subscribe([topic_name(settings, LABELS)])
     client = Elasticsearch(settings.elasticsearch_url)
     while not stop:
-        values = next_values(consumer, settings.joiner_batch_records)
+        values = next_values(consumer, settings.label_joiner_batch_records)
         if not values:
             continue
         parts: list[bytes] = []

@@ -7,9 +7,9 @@ from confluent_kafka import Message
 
 from benchmarks.cases.bare import loop
 from benchmarks.cases.task import Task
-from machine_learning_engineering.stream.events import PredictionLogged, decode_request, encode
-from machine_learning_engineering.stream.kafka import topic_name
-from machine_learning_engineering.stream.topics import LOGS
+from machine_learning_engineering.events.schemas import PredictionLogged, decode_request, encode
+from machine_learning_engineering.events.topics import LOGS
+from machine_learning_engineering.kafka.client import topic_name
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ from elasticsearch.helpers import bulk
 
 from benchmarks.cases.bare_bulk import bare_consumer, next_values
 from benchmarks.cases.task import until_sigterm
+from machine_learning_engineering.events.schemas import decode_log
 from machine_learning_engineering.settings import load_settings
-from machine_learning_engineering.stream.events import decode_log
-from monitoring.documents import document_id, index_name, to_document
+from monitoring.documents.log import document_id, index_name, to_document
 
 
 def main() -> None:

@@ -30,17 +30,17 @@ from inflight.demo.bad_records import bad_records
 from inflight.demo.processes import Process
 from inflight.stack.stack import start_stack
 from inflight.stack.status import with_endpoints
+from machine_learning_engineering.evaluation.splits import split
+from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.settings import Settings, load_settings
-from machine_learning_engineering.stream.kafka import create_topics
-from machine_learning_engineering.training.evaluation import split
 from machine_learning_engineering.training.layers import validate
 from machine_learning_engineering.training.sources import collect
-from model import available
-from monitoring.exporting.lag import LagReader
+from model.catalog import available
+from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER
-from producers.compose import Record
 from producers.labels import Example, of_prefix, publish_labels
 from producers.replay import replay
+from producers.request_builder import Record
 from producers.shift import Shift
 from producers.sources import Request
 
@@ -191,7 +191,7 @@ def misfortunes(settings: Settings, environment: dict[str, str], began: datetime
 @contextlib.contextmanager
 def processes(settings: Settings, environment: dict[str, str]) -> Iterator[None]:
     """A worker, an indexer, a watcher and a joiner, ready; stopped at the end."""
-    windows = {"INFLIGHT_WATCHER_WINDOW_RECORDS": "500", "INFLIGHT_JOINER_MEASURE_SECONDS": "10"}
+    windows = {"INFLIGHT_DRIFT_WINDOW_ROWS": "500", "INFLIGHT_QUALITY_INTERVAL": "10"}
     owns = r"inflight_worker_assigned_partitions [1-9]"
     with contextlib.ExitStack() as cleanup:
         started = []

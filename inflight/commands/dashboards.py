@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.commands import dashboards_preview
-from inflight.commands.surroundings import stopped
+from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, Ran
@@ -42,7 +43,7 @@ def lint(
     from monitoring.dashboards import lint as room
     from monitoring.dashboards.fields import mapped_fields
 
-    dashboards = _load(folder)
+    dashboards = load_dashboards(folder)
     problems = room.lint(dashboards, mapped_fields())
     ran = _run(dashboards) if elasticsearch and not problems else []
     problems += [problem for one in ran for problem in one.problems]
@@ -77,7 +78,7 @@ def compile(
     from monitoring.dashboards.source import shipped
 
     target = out or default_file(folder or shipped())
-    objects = compiled(_load(folder))
+    objects = compiled(load_dashboards(folder))
     if not check:
         try:
             target.write_bytes(objects)
@@ -116,7 +117,7 @@ def apply(
 
     settings = load_settings()
     url = kibana_url or settings.kibana_url
-    objects = compiled(_load(folder))
+    objects = compiled(load_dashboards(folder))
     names = [f"{saved['type']} {saved['id']}" for saved in map(msgspec.json.decode, objects.splitlines())]
     told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "refused": [], "dry_run": dry_run}
     if not dry_run:
@@ -140,21 +141,6 @@ def apply(
     raise typer.Exit(1 if told["refused"] else 0)
 
 
-def _load(folder: Path | None) -> "list[Dashboard]":
-    """The dashboards; an error in a source ends the command with the file and the panel."""
-    from monitoring.dashboards.source import InvalidDashboard, load_all
-
-    try:
-        dashboards = load_all(folder)
-    except (InvalidDashboard, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
-    if not dashboards:
-        typer.echo(f"error: no .toml file in {folder}", err=True)
-        raise typer.Exit(1)
-    return dashboards
-
-
 def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
     from datetime import UTC, datetime
 
@@ -162,7 +148,7 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
 
     from machine_learning_engineering.settings import load_settings
     from monitoring.dashboards.lint import queries, run
-    from monitoring.search import connect
+    from monitoring.elastic.client import connect
 
     settings = load_settings()
     try:
@@ -181,8 +167,6 @@ def _stderr() -> Any:
 
 
 def _print(problems: "list[Problem]", empty: list[str]) -> None:
-    from inflight.commands.dashboards_preview import hint_at_esql
-
     for problem in problems:
         typer.echo(str(problem), err=True)
     hint_at_esql(map(str, problems))

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from monitoring.dashboards.source import Dashboard
 
 INSTALL = "pip install 'inflight[preview]'"
@@ -52,7 +51,7 @@ def preview(
     from rich.progress import track
 
     from machine_learning_engineering.settings import load_settings
-    from monitoring.search import connect
+    from monitoring.elastic.client import connect
 
     try:
         from monitoring.dashboards.preview.draw import fetch, picture
@@ -96,19 +95,8 @@ def preview(
     raise typer.Exit(1 if any(one["failed"] or (strict and one["without_results"]) for one in told) else 0)
 
 
-def hint_at_esql(reasons: "Iterable[str]") -> None:
-    """Say what to do where queries were refused because the search node knows no ES|QL, as the embedded one."""
-    if any("no handler found for uri" in reason for reason in reasons):
-        hint = (
-            "this search node has no ES|QL, as the embedded one has not: `inflight up --stack real` starts one that has"
-        )
-        typer.echo(f"error: {hint}", err=True)
-
-
 def _chosen(boards: list[str], folder: Path | None) -> "list[Dashboard]":
-    from inflight.commands.dashboards import _load
-
-    known = {one.id: one for one in _load(folder)}
+    known = {one.id: one for one in load_dashboards(folder)}
     found = []
     for name in boards or list(known):
         one = known.get(name) or known.get(f"inflight-{name}")

@@ -34,7 +34,8 @@ def demo(
 
     from rich.console import Console
 
-    from inflight.demo.run import DemoFailed, Options, StackError, run_demo
+    from inflight.demo.run import DemoFailed, Options, run_demo
+    from inflight.stack.process import StackError
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.settings import load_settings
 

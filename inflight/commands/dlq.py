@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
-    from producers.dead_letters import DeadLetter, Selection
+    from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
 
 dlq = typer.Typer(no_args_is_help=True, help="Look at dead letters and publish them again.")
 
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dlq, name="dlq")
 
 
-@dlq.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason not-json[/bold]")
+@dlq.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason not_json[/bold]")
 def list_letters(
     reason: Reason = None,
     model: Model = None,
@@ -39,14 +39,14 @@ def list_letters(
     import heapq
     import json
 
+    from machine_learning_engineering.dead_letters import reader
     from machine_learning_engineering.settings import load_settings
-    from producers import dead_letters
 
     count = 0
 
     def counted() -> "Any":
         nonlocal count
-        for letter in dead_letters.select(load_settings(), selection):
+        for letter in reader.select(load_settings(), selection):
             count += 1
             yield letter
 
@@ -77,14 +77,14 @@ def show(
     import json
     import sys
 
+    from machine_learning_engineering.dead_letters import reader
     from machine_learning_engineering.settings import load_settings
-    from producers import dead_letters
     from producers.rendering import render, render_line
 
     try:
-        place = dead_letters.parse_address(address)
+        place = reader.parse_address(address)
         _require_broker()
-        letter = dead_letters.find(load_settings(), place)
+        letter = reader.find(load_settings(), place)
     except Exception as error:
         raise stopped(error, *_expected()) from error
     if raw:
@@ -133,8 +133,9 @@ def replay(
 
     import msgspec
 
+    from machine_learning_engineering.dead_letters import reader
     from machine_learning_engineering.settings import load_settings
-    from producers import dead_letters
+    from producers import dead_letter_replay as dead_letters
     from producers.interruption import interruptible
 
     # What kafka-python would print about each failed attempt is in our report, once it is final.
@@ -147,13 +148,13 @@ def replay(
 
     try:
         selection = _selection(reason, model, stage, since, until, addresses or [])
-        if not everything and selection == dead_letters.Selection():
+        if not everything and selection == reader.Selection():
             raise ValueError("say which dead letters: PARTITION:OFFSET, a filter such as --reason, or --all")
         _require_broker()
         with interruptible() as interruption:
             report = dead_letters.replay(
                 settings,
-                dead_letters.select(settings, selection),
+                reader.select(settings, selection),
                 again=again,
                 dry_run=dry_run,
                 limit=limit,
@@ -186,7 +187,8 @@ def _selection(
     until: str | None,
     addresses: list[str] | None = None,
 ) -> "Selection":
-    from producers.dead_letters import Selection, parse_address, parse_time
+    from machine_learning_engineering.core.timestamps import parse_time
+    from machine_learning_engineering.dead_letters.reader import Selection, parse_address
 
     return Selection(
         reason=reason,
@@ -200,9 +202,9 @@ def _selection(
 
 def _require_broker() -> None:
     """Raise now what the reader would raise after its longer patience with a broker that is slow."""
+    from machine_learning_engineering.events.topics import DEAD_LETTERS
+    from machine_learning_engineering.kafka.client import end_offsets
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.stream.kafka import end_offsets
-    from machine_learning_engineering.stream.topics import DEAD_LETTERS
 
     end_offsets(load_settings(), DEAD_LETTERS, timeout=10)
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.feature_store import FeatureStore
-    from machine_learning_engineering.feature_store.log import Built
+    from machine_learning_engineering.feature_store.examples import Built
+    from machine_learning_engineering.feature_store.store import FeatureStore
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -48,12 +48,12 @@ def build(
     import msgspec
     from rich.console import Console
 
-    from inflight.known_models import known_models
-    from inflight.logs import open_log
-    from machine_learning_engineering.feature_store.log import build as build_examples
-    from machine_learning_engineering.feature_store.log import read_labels
+    from inflight.adapters.logs import open_log
+    from inflight.adapters.models import known_models
+    from machine_learning_engineering.core.timestamps import parse_time
+    from machine_learning_engineering.feature_store.examples import build as build_examples
+    from machine_learning_engineering.feature_store.examples import read_labels
     from machine_learning_engineering.settings import load_settings
-    from producers.dead_letters import parse_time
 
     classes = known_models(names or ())
     try:
@@ -97,9 +97,9 @@ def follow(
     """
     import msgspec
 
-    from inflight.known_models import known_models
+    from inflight.adapters.models import known_models
     from machine_learning_engineering.settings import load_settings
-    from monitoring import features as room
+    from monitoring.feature_ingest import process as room
 
     classes = known_models(names or ())
     chosen = {name: classes[name] for name in names or sorted(classes)}
@@ -156,7 +156,7 @@ def show(
 
 
 def _store() -> "FeatureStore":
-    from machine_learning_engineering.feature_store import FeatureStore
+    from machine_learning_engineering.feature_store.store import FeatureStore
     from machine_learning_engineering.settings import load_settings
 
     return FeatureStore(load_settings().home / "features")
@@ -177,7 +177,7 @@ def _print(one: "Built") -> None:
 
 def _expected() -> tuple[type[BaseException], ...]:
     """Errors whose messages name the fix."""
-    from machine_learning_engineering.feature_store import FeatureStoreError
-    from machine_learning_engineering.prediction_log import PredictionLogError
+    from machine_learning_engineering.feature_store.offline import FeatureStoreError
+    from machine_learning_engineering.prediction_log.store import PredictionLogError
 
     return FeatureStoreError, PredictionLogError, ImportError

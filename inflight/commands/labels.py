@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
     from machine_learning_engineering.settings import Settings
@@ -34,17 +34,17 @@ def register(app: typer.Typer) -> None:
 
 def joiner() -> None:
     """Run one joiner."""
-    from inflight.live_quality import RegistryJudge
-    from machine_learning_engineering import service_log
+    from inflight.adapters.evaluator import RegistryEvaluator
+    from machine_learning_engineering.observability import logging as service_log
     from machine_learning_engineering.settings import load_settings
-    from monitoring.labels.joiner import run
+    from monitoring.labels.process import run
 
     settings = load_settings()
-    service_log.start("joiner", settings)
+    service_log.configure_logging("joiner", settings)
     try:
-        run(settings, RegistryJudge(settings))
+        run(settings, RegistryEvaluator(settings))
     except Exception as error:
-        raise stopped(error, port="INFLIGHT_JOINER_METRICS_PORT") from error
+        raise stopped(error, port="INFLIGHT_LABEL_JOINER_METRICS_PORT") from error
 
 
 @labels.command(
@@ -73,7 +73,7 @@ def replay(
     With --limit and --shuffle, the first so many labels are published in another order. Ends with code 1 if any label
     failed or is indeterminate.
     """
-    from inflight.known_models import known_models
+    from inflight.adapters.models import known_models
     from producers.labels import Example, of_prefix, of_requests
 
     def answers(settings: "Settings") -> "Iterable[TrueAnswer]":
@@ -102,7 +102,7 @@ def publish(
 
     Ends with code 1 if any label failed or is indeterminate, and with 2 at the first line that is no label.
     """
-    from machine_learning_engineering.feature_store.log import read_labels
+    from machine_learning_engineering.feature_store.examples import read_labels
     from producers.labels import TrueAnswer
 
     def answers(_settings: "Settings") -> "Iterable[TrueAnswer]":
@@ -125,8 +125,8 @@ def _publish(
     from itertools import islice
 
     from inflight.commands.replay import expected, print_report, publishing
+    from machine_learning_engineering.kafka.client import create_topics
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.stream.kafka import create_topics
     from producers.interruption import interruptible
     from producers.labels import publish_labels, shuffled
     from producers.replay import ReplayStopped

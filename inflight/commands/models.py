@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.registry import Registry
+    from machine_learning_engineering.registry.diff import VersionComparison
     from machine_learning_engineering.registry.manifest import Manifest
-    from machine_learning_engineering.registry.version_comparison import VersionComparison
+    from machine_learning_engineering.registry.registry import Registry
 
 models = typer.Typer(no_args_is_help=True, help="The models in the registry: list, show, promote, rollback, compare.")
 
@@ -38,7 +38,7 @@ def list_(json: _JSON = False) -> None:
 
 def _readable(registry: "Registry") -> "tuple[list[tuple[Manifest, dict[str, str]]], list[str]]":
     """The versions with the aliases of their models, and what is wrong with those that can't be read."""
-    from machine_learning_engineering.registry import CorruptModel
+    from machine_learning_engineering.registry.manifest import CorruptModel
 
     found: list[tuple[Manifest, dict[str, str]]] = []
     damaged = []
@@ -148,7 +148,7 @@ def compare(
     json: _JSON = False,
 ) -> None:
     """Compare two versions: metrics, params, data, requests."""
-    from machine_learning_engineering.registry.version_comparison import compare as compare_versions
+    from machine_learning_engineering.registry.diff import compare as compare_versions
 
     with _registry() as registry:
         found = compare_versions(registry.verify(*registry.locate(one)), registry.verify(*registry.locate(other)))
@@ -185,7 +185,8 @@ def export(
 @contextmanager
 def _registry() -> "Iterator[Registry]":
     """The registry of the settings; its errors end the command with their message."""
-    from machine_learning_engineering.registry import Registry, RegistryError
+    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.registry import Registry
     from machine_learning_engineering.settings import load_settings
 
     try:
@@ -197,7 +198,7 @@ def _registry() -> "Iterator[Registry]":
 
 def _alias(registry: "Registry", name: str, alias: str) -> str | None:
     """What an alias points to; None if there is none, or if the aliases are damaged: promoting makes them anew."""
-    from machine_learning_engineering.registry import CorruptModel
+    from machine_learning_engineering.registry.manifest import CorruptModel
 
     try:
         return registry.aliases(name).get(alias)
@@ -207,7 +208,7 @@ def _alias(registry: "Registry", name: str, alias: str) -> str | None:
 
 def _openable(registry: "Registry", name: str, version: str) -> None:
     """Refuse what a worker could not open: another schema, another scikit-learn, types that are not trusted."""
-    from model import available
+    from model.catalog import available
 
     # A model whose code is not installed here has its files verified only.
     if (model_class := available().get(name)) is not None:
@@ -226,7 +227,7 @@ def _entry(manifest: "Manifest", aliases: dict[str, str]) -> dict[str, Any]:
 def _changed(name: str, alias: str, before: str | None, after: str, reason: str, json: bool) -> None:
     """Say what a command did, and tell workers of a new champion."""
     if alias == "champion" and before != after:
-        from inflight.promotions import tell_workers
+        from inflight.adapters.promotions import tell_workers
         from machine_learning_engineering.settings import load_settings
 
         tell_workers(load_settings(), name, after, reason=reason, previous=before)

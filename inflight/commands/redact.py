@@ -25,10 +25,10 @@ def redact(
     """Show for each model which features the log keeps, hashes or drops. Workers with these settings do the same."""
     import json
 
-    from machine_learning_engineering.json_values import value_of_cell
-    from machine_learning_engineering.redaction import WrongRules, redaction, tokens
+    from machine_learning_engineering.core.json_values import value_of_cell
+    from machine_learning_engineering.observability.redaction import WrongRules, redaction, tokens
     from machine_learning_engineering.settings import load_settings
-    from model import available
+    from model.catalog import available
 
     settings = load_settings()
     if value is not None:

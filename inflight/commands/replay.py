@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
     from producers.replay import Progress as Replayed
@@ -71,8 +71,8 @@ def replay(
     """
     import logging
 
+    from machine_learning_engineering.kafka.client import create_topics
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.stream.kafka import create_topics
     from producers.interruption import interruptible
     from producers.replay import ReplayStopped
     from producers.replay import replay as publish
@@ -142,7 +142,7 @@ def _open(
         path.open("rb").close()
         return lambda: sources.read_path(path, bad, text_fields=text_fields), None
 
-    from model import available
+    from model.catalog import available
 
     models = available()
     if source not in models:
@@ -222,7 +222,7 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
 def expected() -> tuple[type[BaseException], ...]:
     """Errors of publishing whose messages name the fix."""
     from machine_learning_engineering.datasets import DatasetUnavailable
-    from machine_learning_engineering.feature_store import FeatureStoreError
+    from machine_learning_engineering.feature_store.offline import FeatureStoreError
     from producers.client import MissingTopic
 
     return ValueError, MissingTopic, DatasetUnavailable, FeatureStoreError

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.stream.events import Result
+    from machine_learning_engineering.events.schemas import Result
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +33,10 @@ def results(
 
     import msgspec
 
+    from machine_learning_engineering.events.schemas import decode_result
+    from machine_learning_engineering.events.topics import RESULTS
+    from machine_learning_engineering.kafka.client import end_offsets, read_to_end
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.stream.events import decode_result
-    from machine_learning_engineering.stream.kafka import end_offsets, read_to_end
-    from machine_learning_engineering.stream.topics import RESULTS
 
     settings = load_settings()
     wanted = set(request_id or ())
@@ -82,7 +82,7 @@ def _print(found: "list[Result]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from machine_learning_engineering.stream.events import PredictionCompleted
+    from machine_learning_engineering.events.schemas import PredictionCompleted
     from producers.rendering import render_line
 
     if not found:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.model import Example, MLEModel
-    from machine_learning_engineering.retraining import Decision
+    from machine_learning_engineering.core.example import Example
+    from machine_learning_engineering.retraining.trigger import Decision
+    from machine_learning_engineering.sdk import MLEModel
     from machine_learning_engineering.settings import Settings
 
 _EPILOG = (
@@ -66,16 +67,18 @@ def retrain(
     import msgspec
     from rich.console import Console
 
-    from inflight.commands.surroundings import stopped
-    from inflight.known_models import known_models
-    from inflight.logs import open_log
-    from inflight.promotions import tell_workers
-    from machine_learning_engineering.prediction_log import PredictionLogError
-    from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
-    from machine_learning_engineering.registry.model_uri import parse
+    from inflight.adapters.logs import open_log
+    from inflight.adapters.models import known_models
+    from inflight.adapters.promotions import tell_workers
+    from inflight.errors import stopped
+    from machine_learning_engineering.core.timestamps import parse_time
+    from machine_learning_engineering.prediction_log.store import PredictionLogError
+    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.registry import Registry
+    from machine_learning_engineering.registry.uri import CHAMPION, parse
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.training.sources import LogUnreadable, labels_of_file
-    from producers.dead_letters import parse_time
+    from machine_learning_engineering.training.log_source import labels_of_file
+    from machine_learning_engineering.training.records import LogUnreadable
 
     settings = load_settings()
     try:
@@ -123,7 +126,7 @@ def retrain(
 def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list[str]) -> "list[Example]":
     import msgspec
 
-    from machine_learning_engineering.model import Example
+    from machine_learning_engineering.core.example import Example
     from machine_learning_engineering.training.sources import collect
 
     decode = msgspec.json.decode

@@ -22,7 +22,7 @@ def schemas(
     ] = False,
 ) -> None:
     """Write the JSON Schema of each event and an AsyncAPI document of all topics, for producers in any language."""
-    from machine_learning_engineering.stream.schemas import stale, write
+    from machine_learning_engineering.events.json_schema import stale, write
 
     if not check:
         for path in write(out):

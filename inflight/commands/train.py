@@ -10,10 +10,10 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from machine_learning_engineering.prediction_log import PredictionLog
+    from machine_learning_engineering.evaluation.estimates import Estimate
+    from machine_learning_engineering.prediction_log.store import PredictionLog
     from machine_learning_engineering.settings import Settings
-    from machine_learning_engineering.training.evaluation import Estimate
-    from machine_learning_engineering.training.log import TrainingEntry
+    from machine_learning_engineering.training.run_log import TrainingEntry
 
 _EPILOG = (
     "Examples: inflight train titanic | inflight train diamonds -ds dataset -ds new-diamonds/ -n 10 | "
@@ -100,14 +100,16 @@ def train(
     import msgspec
     from rich.console import Console
 
-    from inflight.commands.surroundings import stopped
-    from inflight.known_models import known_models
-    from inflight.promotions import tell_workers
+    from inflight.adapters.models import known_models
+    from inflight.adapters.promotions import tell_workers
+    from inflight.errors import stopped
     from machine_learning_engineering.datasets import DatasetUnavailable
-    from machine_learning_engineering.registry import Registry, RegistryError
+    from machine_learning_engineering.evaluation.estimates import FitFailed
+    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.registry import Registry
     from machine_learning_engineering.settings import load_settings
-    from machine_learning_engineering.training.pipeline import FitFailed, run_training
-    from machine_learning_engineering.training.sources import LogUnreadable
+    from machine_learning_engineering.training.pipeline import run_training
+    from machine_learning_engineering.training.records import LogUnreadable
 
     classes = known_models(names or ())
     given = {
@@ -162,7 +164,7 @@ def train(
 @contextmanager
 def _logs(sources: "Sequence[str]", settings: "Settings") -> "Iterator[dict[str, PredictionLog]]":
     """The deployment's log by its name, if it is among the sources."""
-    from inflight.logs import DEPLOYMENT, open_log
+    from inflight.adapters.logs import DEPLOYMENT, open_log
 
     if not any(source.partition(":")[0] == DEPLOYMENT for source in sources):
         yield {}

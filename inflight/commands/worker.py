@@ -2,7 +2,7 @@
 
 import typer
 
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
 
 
 def register(app: typer.Typer) -> None:

@@ -8,21 +8,20 @@ from typing import Any, Literal, Protocol
 
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.processes import Process, product
-from inflight.stack.process import Node, StackError
 from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
+from machine_learning_engineering.events.topics import LOGS, REQUESTS
+from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import create_topics
-from machine_learning_engineering.stream.topics import LOGS, REQUESTS
-from machine_learning_engineering.training import train
-from model import available
-from monitoring.auditing.audit import Audit
-from monitoring.auditing.evidence import take_audit
-from monitoring.exporting.lag import LagReader
+from machine_learning_engineering.training.quick import train
+from model.catalog import available
+from monitoring.audit.audit import Audit
+from monitoring.audit.readers import take_audit
+from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER, WORKER
-from producers.compose import Record
 from producers.interruption import interruptible
 from producers.replay import Progress, ReplayReport, replay
+from producers.request_builder import Record
 from producers.sources import Request
 
 MODELS = ("diamonds", "titanic")
@@ -212,4 +211,4 @@ def _metrics(metrics: Any) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
-__all__ = ["Count", "DemoFailed", "Node", "Options", "Report", "Running", "StackError", "run_demo"]
+__all__ = ["Count", "DemoFailed", "Options", "Report", "Running", "run_demo"]

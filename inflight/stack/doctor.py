@@ -17,7 +17,7 @@ from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_answers, search_answers
-from machine_learning_engineering.settings import Settings, shown
+from machine_learning_engineering.settings import Settings, redact_url
 
 GIBIBYTE = 1024**3
 PINNED = (
@@ -148,10 +148,10 @@ def _nodes(settings: Settings) -> Iterator[Check]:
     )
     for name, address, answered in answers:
         if answered:
-            yield Check(name, "ok", f"answers at {shown(address)}")
+            yield Check(name, "ok", f"answers at {redact_url(address)}")
         elif state is not None and state.is_alive() and address not in state.endpoints:
             exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
-            elsewhere = f"no answer at {shown(address)}, the stack listens elsewhere"
+            elsewhere = f"no answer at {redact_url(address)}, the stack listens elsewhere"
             yield Check(name, "fail", elsewhere, f"export {exports}")
         elif name == "broker" and probes.anything_listens(address):
             protocol = settings.kafka_options.get("security.protocol", "PLAINTEXT")
@@ -162,7 +162,10 @@ def _nodes(settings: Settings) -> Iterator[Check]:
             yield Check(name, "fail", found, fix)
         else:
             yield Check(
-                name, "warn", f"no answer at {shown(address)}", "`inflight up`, or `inflight demo`, which needs neither"
+                name,
+                "warn",
+                f"no answer at {redact_url(address)}",
+                "`inflight up`, or `inflight demo`, which needs neither",
             )
 
 

@@ -6,10 +6,10 @@ from elasticsearch import ApiError, TransportError
 
 from inflight.stack import probes
 from inflight.stack.stack import Endpoints, StackState
-from machine_learning_engineering.settings import Settings, shown
-from machine_learning_engineering.stream.kafka import end_offsets, topic_name
-from machine_learning_engineering.stream.topics import TOPICS
-from monitoring.search import connect
+from machine_learning_engineering.events.topics import TOPICS
+from machine_learning_engineering.kafka.client import end_offsets, topic_name
+from machine_learning_engineering.settings import Settings, redact_url
+from monitoring.elastic.client import connect
 
 
 def with_endpoints(settings: Settings, endpoints: Endpoints) -> Settings:
@@ -41,7 +41,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
             for node in (state.nodes if state else ())
         ],
         "broker": {"bootstrap_servers": broker, "reachable": broker_reachable},
-        "search": {"url": shown(url), "reachable": search_reachable},
+        "search": {"url": redact_url(url), "reachable": search_reachable},
         "topics": _topics(settings) if broker_reachable else None,
         "indices": _indices(settings) if search_reachable else None,
     }

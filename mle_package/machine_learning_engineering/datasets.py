@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from machine_learning_engineering import durable
+from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.settings import load_settings
 
 

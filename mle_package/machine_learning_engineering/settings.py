@@ -8,10 +8,11 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from machine_learning_engineering.core.model import RedactAction
+
 PositiveSeconds = Annotated[float, Field(gt=0)]
 Bytes = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
-Redact = Literal["keep", "hash", "drop"]
 
 
 class Settings(BaseSettings):
@@ -53,9 +54,9 @@ class Settings(BaseSettings):
     max_request_bytes: Annotated[int, Field(gt=0, le=4 * 1024 * 1024)] = 1_000_000
     """A larger request is a dead letter. At most what the topic takes; the log repeats it, and has to fit too."""
 
-    worker_slice_records: Annotated[int, Field(gt=0)] = 4_096
+    worker_max_batch_records: Annotated[int, Field(gt=0)] = 4_096
     """At most so many records of one partition are scored and acknowledged as one unit."""
-    worker_slices_in_flight: Annotated[int, Field(gt=0)] = 8
+    worker_max_in_flight_batches: Annotated[int, Field(gt=0)] = 8
     worker_buffer_bytes: Bytes = 64 * 1024 * 1024
     """Fetching pauses when requests that are not answered yet take so much memory; what librdkafka had fetched ahead by
     then, up to 24 MiB, comes on top."""
@@ -65,9 +66,9 @@ class Settings(BaseSettings):
     """So long worker, indexer and replay wait for a broker that is away, before they give up."""
     producer_delivery_timeout: PositiveSeconds = 60.0
     """A request that is not acknowledged for so long counts as indeterminate in a replay."""
-    worker_stuck_after: PositiveSeconds = 120.0
+    worker_stall_timeout: PositiveSeconds = 120.0
     """The worker exits when a partition with waiting records makes no progress for so long."""
-    worker_model_poll: PositiveSeconds = 10.0
+    worker_model_poll_interval: PositiveSeconds = 10.0
     """A worker looks for new champions in the registry so often; the stream tells it earlier, as a rule."""
     worker_metrics_port: Port = 9_101
 
@@ -76,32 +77,32 @@ class Settings(BaseSettings):
     indexer_metrics_port: Port = 9_102
     exporter_metrics_port: Port = 9_103
 
-    watcher_window_records: Annotated[int, Field(gt=0)] = 1_000
+    drift_window_rows: Annotated[int, Field(gt=0)] = 1_000
     """A window of a model's requests is compared with the reference profile when it has so many,"""
-    watcher_window_seconds: PositiveSeconds = 3_600.0
-    """or when its first one was accepted so long ago, if it has `watcher_window_min_records` by then."""
-    watcher_window_min_records: Annotated[int, Field(gt=0)] = 200
-    watcher_significance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    drift_window_seconds: PositiveSeconds = 3_600.0
+    """or when its first one was accepted so long ago, if it has `drift_window_min_rows` by then."""
+    drift_window_min_rows: Annotated[int, Field(gt=0)] = 200
+    drift_significance: Annotated[float, Field(gt=0, lt=1)] = 0.01
     """The chance at most that anything is found drifted in a window that differs from the reference by chance alone."""
-    watcher_min_psi: Annotated[float, Field(ge=0)] = 0.1
+    drift_min_psi: Annotated[float, Field(ge=0)] = 0.1
     """A difference has to be at least so large, as a population stability index, to count as drift."""
-    watcher_records_per_second: Annotated[float, Field(gt=0)] = 200.0
+    drift_rows_per_second: Annotated[float, Field(gt=0)] = 200.0
     """Of each model version so many requests a second are looked at on average, and a minute's worth at once; of more,
     a sample. What is left out is counted in a metric."""
-    watcher_metrics_port: Port = 9_104
+    drift_monitor_metrics_port: Port = 9_104
 
-    joiner_batch_records: Annotated[int, Field(gt=0, le=10_000)] = 1_000
-    joiner_label_patience: PositiveSeconds = 7 * 86_400.0
+    label_joiner_batch_records: Annotated[int, Field(gt=0, le=10_000)] = 1_000
+    label_match_timeout: PositiveSeconds = 7 * 86_400.0
     """So long a label waits for its request to be in the log; then it is a dead letter."""
-    joiner_measure_seconds: PositiveSeconds = 30.0
+    quality_interval: PositiveSeconds = 30.0
     """Live quality is measured at most so often, and only of versions that got labels."""
-    joiner_quality_rows: Annotated[int, Field(gt=1, le=10_000)] = 2_000
+    quality_max_rows: Annotated[int, Field(gt=1, le=10_000)] = 2_000
     """Live quality is that of the newest labelled answers of a version, at most so many,"""
-    joiner_quality_age: PositiveSeconds = 30 * 86_400.0
+    quality_max_age: PositiveSeconds = 30 * 86_400.0
     """to requests that were accepted at most so long ago."""
-    joiner_quality_min_rows: Annotated[int, Field(gt=1)] = 30
+    quality_min_rows: Annotated[int, Field(gt=1)] = 30
     """With fewer nothing is measured."""
-    joiner_metrics_port: Port = 9_105
+    label_joiner_metrics_port: Port = 9_105
 
     metrics_host: str = "127.0.0.1"
 
@@ -110,7 +111,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_error_values: bool = False
     """Write the texts of all exceptions into the service log. They may quote values: for one's own machine."""
-    log_redact: dict[str, dict[str, Redact]] = {}
+    log_redact: dict[str, dict[str, RedactAction]] = {}
     """What the prediction log does not hold as it was sent, by model and feature, such as
     ``{"titanic": {"name": "hash", "ticket": "drop"}}``; ``*`` is every other model, or every other feature."""
     log_redact_key: SecretStr | None = None
@@ -180,7 +181,7 @@ class Settings(BaseSettings):
         return self
 
 
-def shown(url: str) -> str:
+def redact_url(url: str) -> str:
     """A URL as it may be logged: without the name and password that may be in it."""
     return re.sub(r"(?<=://)[^/]*@", "", url)
 

@@ -10,8 +10,9 @@ from typing import ClassVar
 import msgspec
 import numpy as np
 
-from machine_learning_engineering.metrics import regression_metrics
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.evaluation.metrics import regression_metrics
+from machine_learning_engineering.sdk import MLEModel
 
 
 class LengthFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,14 +44,14 @@ class Length(MLEModel):
 
         return LinearRegression()
 
-    def columns(self, rows):
+    def build_inputs(self, rows):
         return np.array([[row.metres] for row in rows], dtype=np.float64).reshape(len(rows), 1)
 
     def predict(self, rows):
         return [self.Prediction(feet) for feet in self.feet(rows)]
 
     def feet(self, rows):
-        return self.estimator.predict(self.columns(rows)).tolist() if rows else []
+        return self.estimator.predict(self.build_inputs(rows)).tolist() if rows else []
 
     def evaluate(self, predictions, labels):
         return regression_metrics([prediction.feet for prediction in predictions], labels)
@@ -147,7 +148,7 @@ class Telling(Length):
 
 class NeverEmpty(Length):
     def feet(self, rows):
-        return self.estimator.predict(self.columns(rows)).tolist()
+        return self.estimator.predict(self.build_inputs(rows)).tolist()
 
 
 class Centred(Length):

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.metrics import regression_metrics
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.evaluation.metrics import regression_metrics
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
 
 with suppress(ImportError):
@@ -48,13 +49,13 @@ class Doubler(MLEModel):
 
         return LinearRegression()
 
-    def columns(self, rows: Sequence[NumberFeatures]) -> Any:
+    def build_inputs(self, rows: Sequence[NumberFeatures]) -> Any:
         return np.array([[row.number] for row in rows], dtype=np.float64).reshape(len(rows), 1)
 
     def predict(self, rows: Sequence[NumberFeatures]) -> Sequence[NumberPrediction]:
         if not rows:
             return []
-        return [NumberPrediction(double) for double in self.estimator.predict(self.columns(rows)).tolist()]
+        return [NumberPrediction(double) for double in self.estimator.predict(self.build_inputs(rows)).tolist()]
 
     def evaluate(self, predictions: Sequence[NumberPrediction], labels: Sequence[float]) -> Mapping[str, float]:
         return regression_metrics([prediction.double for prediction in predictions], labels)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Raw
 
-from machine_learning_engineering.prediction_log import LoggedPrediction
+from machine_learning_engineering.prediction_log.store import PredictionRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -21,4 +21,4 @@ def record(request_id="r1", *, model="doubler", version="v1", minute=0, features
         "batch_size": 1,
         "prediction": Raw(b'{"double":2.0}'),
     }
-    return LoggedPrediction(**(given | changes))
+    return PredictionRecord(**(given | changes))

@@ -2,16 +2,18 @@
 
 import pytest
 
-from machine_learning_engineering.checks import (
-    LAWS,
-    LawBroken,
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import MethodNotImplemented
+from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering.testing import fresh_process as new_process
+from machine_learning_engineering.testing.check_model import (
+    CheckFailed,
     check_law,
     check_model,
-    new_process,
     parametrize_with_checks,
     prepare,
 )
-from machine_learning_engineering.model import Example, MLEModel, NotWritten
+from machine_learning_engineering.testing.checks import CHECKS
 
 from .broken_models import (
     BadlyNamed,
@@ -106,18 +108,18 @@ def test_a_broken_model_fails_the_law_that_it_breaks_and_no_other(broken):
     law, seen = BROKEN[broken]
     subject = prepare(broken)
     failing = {}
-    for each in LAWS:
+    for each in CHECKS:
         try:
             check_law(each, subject)
-        except LawBroken as error:
+        except CheckFailed as error:
             failing[error.law] = str(error)
     assert list(failing) == [law], failing
-    with pytest.raises(LawBroken, match=rf"^{broken.__name__} breaks the law `{law}`: .*{seen}"):
+    with pytest.raises(CheckFailed, match=rf"^{broken.__name__} breaks the law `{law}`: .*{seen}"):
         check_model(broken)
 
 
 def test_every_law_is_seen_failing():
-    assert {law for law, _ in BROKEN.values()} == {law.__name__ for law in LAWS}
+    assert {law for law, _ in BROKEN.values()} == {law.__name__ for law in CHECKS}
 
 
 def test_too_few_predictions_are_counted():
@@ -125,7 +127,7 @@ def test_too_few_predictions_are_counted():
         def feet(self, rows):
             return super().feet(rows)[:-1]
 
-    with pytest.raises(LawBroken, match="one_prediction_a_row_of_its_type`: 39 predictions for 40 rows"):
+    with pytest.raises(CheckFailed, match="one_prediction_a_row_of_its_type`: 39 predictions for 40 rows"):
         check_model(Short)
 
 
@@ -137,7 +139,7 @@ def test_a_refusal_must_name_its_field():
             except ValueError as error:
                 raise type(error)("bad request") from error
 
-    with pytest.raises(LawBroken, match="the message does not name `surprise`: bad request"):
+    with pytest.raises(CheckFailed, match="the message does not name `surprise`: bad request"):
         check_model(Vague)
 
 
@@ -145,13 +147,13 @@ def test_a_model_that_can_not_even_be_fitted_says_what_to_write():
     class Empty(Length):
         new_estimator = MLEModel.new_estimator
 
-    with pytest.raises(NotWritten, match=r"Empty\.new_estimator\(\) is not written yet"):
+    with pytest.raises(MethodNotImplemented, match=r"Empty\.new_estimator\(\) is not written yet"):
         check_model(Empty)
 
 
 def test_a_model_without_examples_is_told_so():
     with pytest.raises(
-        LawBroken, match="Length breaks the law `the_schema_accepts_the_examples`: there are no examples"
+        CheckFailed, match="Length breaks the law `the_schema_accepts_the_examples`: there are no examples"
     ):
         check_model(Length, examples=[])
 

@@ -8,8 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from machine_learning_engineering.checks import LawBroken, check_law, new_process, prepare
-from machine_learning_engineering.checks.answer_laws import a_saved_model_answers_the_same
+from machine_learning_engineering.testing import fresh_process as new_process
+from machine_learning_engineering.testing.check_model import CheckFailed, check_law, prepare
+from machine_learning_engineering.testing.prediction_checks import a_saved_model_answers_the_same
 
 
 @pytest.fixture
@@ -37,13 +38,13 @@ def test_a_model_that_its_estimator_is_all_of_answers_there_too(models, monkeypa
 def test_what_fitting_leaves_in_a_module_or_a_class_is_not_there(models, name, seen):
     """Even where it is the same for every fit, so that no other fit in this process would show it."""
     subject = prepare(getattr(models, name))
-    with pytest.raises(LawBroken, match=f"in a new process the saved model does not answer: {seen}"):
+    with pytest.raises(CheckFailed, match=f"in a new process the saved model does not answer: {seen}"):
         check_law(a_saved_model_answers_the_same, subject)
 
 
 def test_other_answers_there_are_seen(models):
     """A default takes the place of what is missing."""
-    with pytest.raises(LawBroken, match="before saving and in a new process, a row gets"):
+    with pytest.raises(CheckFailed, match="before saving and in a new process, a row gets"):
         check_law(a_saved_model_answers_the_same, prepare(models.Defaulting))
 
 

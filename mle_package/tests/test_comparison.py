@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from machine_learning_engineering.retraining.comparison import better, degraded
+from machine_learning_engineering.evaluation.permutation import better, degraded
 
 
 class Fraction:

@@ -4,8 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.drift import chi_square, drift, holm, psi, rates, shares_differ
-from machine_learning_engineering.profile import Numbers, observe, reference_profile
+from machine_learning_engineering.drift.binning import observe, reference_profile
+from machine_learning_engineering.drift.profile import Numbers
+from machine_learning_engineering.drift.report import drift, rates
+from machine_learning_engineering.drift.statistics import chi_square, holm, psi, shares_differ
 
 
 class Row(msgspec.Struct, frozen=True):

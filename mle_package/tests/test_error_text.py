@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from machine_learning_engineering import error_text
-from machine_learning_engineering.registry import RegistryError
+from machine_learning_engineering.core import error_text
+from machine_learning_engineering.registry.manifest import RegistryError
 
 CANARY = "CANARY7f3a"
 

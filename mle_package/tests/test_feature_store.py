@@ -10,8 +10,9 @@ import msgspec
 import pytest
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from machine_learning_engineering.feature_store import FeatureRow, FeatureStore, FeatureStoreError, FeatureView
-from machine_learning_engineering.feature_store import parquet as feature_store_parquet
+from machine_learning_engineering.feature_store import offline as feature_store_parquet
+from machine_learning_engineering.feature_store.offline import FeatureStoreError
+from machine_learning_engineering.feature_store.store import FeatureRow, FeatureStore, FeatureView
 
 pytest.importorskip("pyarrow", reason="needs the extra parquet")
 
@@ -259,7 +260,7 @@ def test_without_pyarrow_the_extra_is_named(store, monkeypatch):
 
 
 def test_importing_the_store_loads_no_pyarrow():
-    code = "import sys, machine_learning_engineering.feature_store.log; sys.exit('pyarrow' in sys.modules)"
+    code = "import sys, machine_learning_engineering.feature_store.examples; sys.exit('pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from msgspec import Struct
 
-from machine_learning_engineering.feature_store import FeatureRow, FeatureStore, FeatureView
-from machine_learning_engineering.feature_store.join import as_of
+from machine_learning_engineering.feature_store.point_in_time import as_of
+from machine_learning_engineering.feature_store.store import FeatureRow, FeatureStore, FeatureView
 
 hypothesis = pytest.importorskip("hypothesis", reason="a development tool")
 st = hypothesis.strategies

@@ -10,9 +10,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering.feature_store import FeatureStore, FeatureStoreError
-from machine_learning_engineering.feature_store import log as feature_store_log
-from machine_learning_engineering.feature_store.log import (
+from machine_learning_engineering.feature_store import examples as feature_store_log
+from machine_learning_engineering.feature_store.examples import (
     EXAMPLES_FILE,
     Intake,
     Label,
@@ -21,8 +20,10 @@ from machine_learning_engineering.feature_store.log import (
     read_labels,
     request_view,
 )
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.prediction_log.examples import example
+from machine_learning_engineering.feature_store.offline import FeatureStoreError
+from machine_learning_engineering.feature_store.store import FeatureStore
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.testing.log_store_examples import example
 
 pytest.importorskip("pyarrow", reason="needs the extra parquet")
 
@@ -191,11 +192,11 @@ def test_nothing_is_written_without_an_example(run):
 
 
 def test_labels_are_of_the_models_kind(store, doubler_class, log, tmp_path):
-    class Judge(doubler_class):
+    class Evaluator(doubler_class):
         Label = bool
 
     labels = [label("r0", 1), label("r1", "false"), label("r2", "perhaps")]
-    built = build(store, Judge, log.read("doubler"), labels, tmp_path / "examples")
+    built = build(store, Evaluator, log.read("doubler"), labels, tmp_path / "examples")
     assert [one["label"] for one in lines(built)] == [True, False]
     assert built.refused_labels == 1
 

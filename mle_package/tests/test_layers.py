@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.layers import BadData
-from machine_learning_engineering.training.sources import Source, collect
+from machine_learning_engineering.training.records import Source
+from machine_learning_engineering.training.sources import collect
 
 pa = pytest.importorskip("pyarrow")
 
@@ -80,13 +82,13 @@ def test_inputs_may_be_texts_or_sparse_and_have_names(doubler_class, records):
     from scipy.sparse import csr_matrix
 
     class Texts(doubler_class):
-        input_names = ("text",)
+        feature_names_in = ("text",)
 
-        def columns(self, rows):
+        def build_inputs(self, rows):
             return np.array([f"{row.number} {row.unit}" for row in rows], dtype=object)
 
     class Sparse(doubler_class):
-        def columns(self, rows):
+        def build_inputs(self, rows):
             return csr_matrix([[0.0, row.number] for row in rows])
 
     accepted = layers.validate(doubler_class(), records(GOOD))
@@ -102,7 +104,7 @@ def test_a_feature_or_an_input_named_like_a_column_of_the_layer_takes_its_place(
 
     class Named(doubler_class):
         Features = msgspec.defstruct("NamedFeatures", features, frozen=True)
-        input_names = ("record",)
+        feature_names_in = ("record",)
 
     examples = [Example({"number": n, "group": f"g{n}", "record": 10 * n}, 2.0 * n, "pair") for n in range(1, 4)]
     found = records(examples, Named)
@@ -119,8 +121,8 @@ def test_a_feature_or_an_input_named_like_a_column_of_the_layer_takes_its_place(
     [
         ({"label_name": "number"}, "the label `number` of Named has the name of another column of the layers"),
         ({"label_name": "part"}, "the label `part` of Named"),
-        ({"input_names": ("part",)}, "the input `part` of Named"),
-        ({"input_names": ("label",)}, "the input `label` of Named"),
+        ({"feature_names_in": ("part",)}, "the input `part` of Named"),
+        ({"feature_names_in": ("label",)}, "the input `label` of Named"),
     ],
 )
 def test_a_name_that_would_hide_another_column_is_refused(doubler_class, records, given, message):
@@ -137,9 +139,9 @@ def test_a_name_that_would_hide_another_column_is_refused(doubler_class, records
 
 def test_names_that_are_not_as_many_as_inputs_are_an_error(doubler_class, records):
     class Misnamed(doubler_class):
-        input_names = ("a", "b")
+        feature_names_in = ("a", "b")
 
-    with pytest.raises(ValueError, match=re.escape("Misnamed.input_names has 2 names for 1 columns")):
+    with pytest.raises(ValueError, match=re.escape("Misnamed.feature_names_in has 2 names for 1 columns")):
         layers.gold_table(Misnamed(), layers.validate(doubler_class(), records(GOOD)), [])
 
 
@@ -158,7 +160,7 @@ class Anything(MLEModel):
     Prediction = Everything
     primary_metric = "r2"
 
-    def columns(self, rows):
+    def build_inputs(self, rows):
         return np.zeros((len(rows), 1))
 
 

@@ -7,11 +7,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.prediction_log.examples import START, example
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.retraining import live_rows
-from machine_learning_engineering.training import train
+from machine_learning_engineering.testing.log_store_examples import START, example
+from machine_learning_engineering.training.quick import train
 
 HASHED = msgspec.Raw(b'{"number": 5, "note": "hash-%s"}' % (b"0a" * 16))
 DROPPED = msgspec.Raw(b'{"number": 5}')

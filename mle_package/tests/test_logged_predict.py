@@ -8,16 +8,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering import logged_predict
-from machine_learning_engineering.logged_predict import (
+from machine_learning_engineering.core.model import MethodNotImplemented
+from machine_learning_engineering.prediction_log import predict as logged_predict
+from machine_learning_engineering.prediction_log.predict import (
     ATTEMPTS,
     PredictionsNotLogged,
     PredictionsSpooled,
     predict_with_logging,
     replay_spool,
 )
-from machine_learning_engineering.model import NotWritten
-from machine_learning_engineering.prediction_log import PredictionLogError, SqlitePredictionLog
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import PredictionLogError
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_ids_that_do_not_fit_are_refused_before_anything_is_done(doubler, log, s
 def test_a_bad_row_fails_by_itself_and_is_logged_as_a_failure(doubler, log, spool, request_, message):
     result = doubler.predict_with_logging([{"number": 1}, request_, {"number": 3}], log, spool_dir=spool)
     assert doubles(result.answers) == [pytest.approx(2), None, pytest.approx(6)]
-    assert result.answers[1].error.type == "invalid-features"
+    assert result.answers[1].error.type == "invalid_features"
     assert re.search(message, result.answers[1].error.message)
     (failed,) = [one for one in log.read("doubler") if one.outcome == "failed"]
     assert (failed.error, failed.batch_size) == (result.answers[1].error, 0)
@@ -125,7 +126,7 @@ def test_rows_that_predict_raises_for_stand_alone(doubler, log, spool, monkeypat
     monkeypatch.setattr(type(doubler), "predict", fragile)
     result = doubler.predict_with_logging([{"number": n} for n in range(16)], log, spool_dir=spool)
     assert [n for n, one in enumerate(result.answers) if one.error is not None] == [3, 11]
-    assert result.answers[3].error.type == "prediction-error"
+    assert result.answers[3].error.type == "prediction_error"
     assert result.answers[3].error.message.startswith("model doubler: predict raised ZeroDivisionError at ")
     assert sum(one.outcome == "failed" for one in log.read("doubler")) == 2
     assert len([one for one in caplog.records if one.name == logged_predict.__name__]) == 2
@@ -135,7 +136,7 @@ def test_rows_that_predict_raises_for_stand_alone(doubler, log, spool, monkeypat
 def test_a_predict_that_answers_nonsense_fails_its_rows(doubler, log, spool, monkeypatch, wrong):
     monkeypatch.setattr(type(doubler), "predict", lambda self, rows: wrong(rows))
     result = doubler.predict_with_logging([{"number": 1}] * 3, log, spool_dir=spool)
-    assert [answer.error.type for answer in result.answers] == ["prediction-error"] * 3
+    assert [answer.error.type for answer in result.answers] == ["prediction_error"] * 3
 
 
 class Margin(msgspec.Struct, frozen=True):
@@ -153,7 +154,7 @@ def test_an_answer_that_is_not_finite_fails_its_row_alone(doubler, log, spool, m
     monkeypatch.setattr(type(doubler), "predict", answers)
     result = doubler.predict_with_logging([{"number": n} for n in range(8)], log, spool_dir=spool)
     assert [n for n, one in enumerate(result.answers) if one.error is not None] == [1, 6]
-    assert {result.answers[n].error.type for n in (1, 6)} == {"prediction-error"}
+    assert {result.answers[n].error.type for n in (1, 6)} == {"prediction_error"}
     assert [result.answers[n].prediction for n in (1, 6)] == [None, None]
     logged = {json.loads(bytes(one.features))["number"]: one for one in log.read("doubler")}
     assert (logged[1].outcome, logged[1].prediction) == ("failed", msgspec.UNSET)
@@ -169,7 +170,7 @@ def test_an_answer_may_hold_json_text_of_its_own_with_null_in_it(doubler, log, s
 
 def test_a_predict_that_is_not_written_says_so(doubler, log, spool, monkeypatch):
     monkeypatch.delattr(type(doubler), "predict")
-    with pytest.raises(NotWritten, match=r"predict\(\) is not written yet"):
+    with pytest.raises(MethodNotImplemented, match=r"predict\(\) is not written yet"):
         doubler.predict_with_logging([{"number": 1}], log, spool_dir=spool)
 
 

@@ -5,9 +5,9 @@ import warnings
 
 import pytest
 
-from machine_learning_engineering.registry import Registry
 from machine_learning_engineering.registry.manifest import CorruptModel, Lineage, RegistryError
-from machine_learning_engineering.training import train
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.training.quick import train
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

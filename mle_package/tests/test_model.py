@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.model import InvalidFeatures, MLEModel, NotWritten
+from machine_learning_engineering.core.model import MethodNotImplemented
+from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.sdk import MLEModel
 
 
 def encode_loosely(text: str) -> bytes:
@@ -29,7 +31,7 @@ class Unwritten(MLEModel):
     [
         (lambda model: model.examples(), "examples", "Example"),
         (lambda model: model.new_estimator(1), "new_estimator", "estimator"),
-        (lambda model: model.columns([]), "columns", "array"),
+        (lambda model: model.build_inputs([]), "build_inputs", "array"),
         (lambda model: model.predict([]), "predict", "Prediction"),
         (lambda model: model.evaluate([], []), "evaluate", "metric"),
         (lambda model: model.fit([], [], seed=1), "new_estimator", "estimator"),
@@ -37,7 +39,7 @@ class Unwritten(MLEModel):
     ],
 )
 def test_an_unwritten_method_names_the_class_itself_and_its_answer(call, method, answer):
-    with pytest.raises(NotWritten, match=rf"^Unwritten\.{method}\(\) is not written yet.*{answer}"):
+    with pytest.raises(MethodNotImplemented, match=rf"^Unwritten\.{method}\(\) is not written yet.*{answer}"):
         call(Unwritten())
 
 
@@ -46,7 +48,7 @@ def test_a_missing_attribute_is_named_when_the_model_is_made(attribute):
     given_ones = {
         key: getattr(Unwritten, key) for key in ("name", "Features", "Prediction", "primary_metric") if key != attribute
     }
-    with pytest.raises(NotWritten, match=rf"^Partial\.{attribute} is not set"):
+    with pytest.raises(MethodNotImplemented, match=rf"^Partial\.{attribute} is not set"):
         type("Partial", (MLEModel,), given_ones)()
 
 

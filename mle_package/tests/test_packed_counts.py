@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.profile import merge, observe, reference_profile
-from machine_learning_engineering.profile.packed_counts import pack, unpack
+from machine_learning_engineering.drift.binning import merge, observe, reference_profile
+from machine_learning_engineering.drift.serialization import pack, unpack
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -8,18 +8,11 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from machine_learning_engineering import prediction_log
-from machine_learning_engineering.prediction_log import (
-    NotLogged,
-    PredictionLogError,
-    SqlitePredictionLog,
-)
-from machine_learning_engineering.prediction_log.checks import (
-    LOG_LAWS,
-    LogLawBroken,
-    check_log_law,
-    check_prediction_log,
-)
+from machine_learning_engineering.prediction_log import sqlite as prediction_log
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import NotLogged, PredictionLogError
+from machine_learning_engineering.testing.log_store import StoreCheckFailed, check_log_law, check_prediction_log
+from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS
 
 from .logged import record
 
@@ -37,7 +30,7 @@ def ids(records):
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("law", LOG_LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", STORE_CHECKS, ids=lambda law: law.__name__)
 def test_the_law_of_all_logs_holds(law, tmp_path):
     check_log_law(law, lambda: SqlitePredictionLog(tmp_path / "log.sqlite"))
 
@@ -131,10 +124,10 @@ class Lax(SqlitePredictionLog):
 )
 def test_a_broken_log_breaks_just_the_laws_that_it_breaks(broken, laws, tmp_path):
     found = set()
-    for law in LOG_LAWS:
+    for law in STORE_CHECKS:
         try:
             check_log_law(law, lambda: broken(tmp_path / "log.sqlite"))
-        except LogLawBroken as error:
+        except StoreCheckFailed as error:
             found |= {name for name in [law.__name__] if f"the law `{name}`: " in str(error)}
     assert found == laws
 
@@ -144,7 +137,9 @@ def test_an_error_in_a_law_is_a_broken_law(tmp_path):
         def append(self, records):
             raise PredictionLogError("closed for today")
 
-    with pytest.raises(LogLawBroken, match="what_is_appended_is_read_again`: PredictionLogError was raised: closed"):
+    with pytest.raises(
+        StoreCheckFailed, match="what_is_appended_is_read_again`: PredictionLogError was raised: closed"
+    ):
         check_prediction_log(lambda: Closed(tmp_path / "log.sqlite"))
 
 
@@ -170,11 +165,12 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from msgspec import Raw
-from machine_learning_engineering.prediction_log import LoggedPrediction, SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import PredictionRecord
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 
 with SqlitePredictionLog(Path(sys.argv[1])) as log:
     for n in range(20):
-        log.append([LoggedPrediction(
+        log.append([PredictionRecord(
             request_id=f"{who}-{n}", model="doubler", model_version="v1", outcome="completed", features=Raw(b"{}"),
             created_at=datetime.now(UTC), score_seconds=0.0, batch_size=1) for who in (sys.argv[2], "all")])
 """

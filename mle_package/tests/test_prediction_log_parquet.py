@@ -7,13 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering.prediction_log import (
-    PredictionLogError,
-    SqlitePredictionLog,
-    export_parquet,
-)
+from machine_learning_engineering.events.schemas import Error
 from machine_learning_engineering.prediction_log import parquet as prediction_log_parquet
-from machine_learning_engineering.stream.events import Error
+from machine_learning_engineering.prediction_log.parquet import export_parquet
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import PredictionLogError
 
 from .logged import START, record
 
@@ -33,14 +31,14 @@ def test_parquet_without_pyarrow_names_the_extra(log, tmp_path, monkeypatch):
 def test_parquet_holds_every_record(log, tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
     monkeypatch.setattr(prediction_log_parquet, "_PAGE", 2)
-    failed = record("r3", minute=3, outcome="failed", prediction=msgspec.UNSET, error=Error("prediction-error", "no"))
+    failed = record("r3", minute=3, outcome="failed", prediction=msgspec.UNSET, error=Error("prediction_error", "no"))
     log.append([record("r1"), record("r2", minute=2), failed])
     log.label("r1", 2)
     assert export_parquet(log.read("doubler"), tmp_path / "log.parquet") == 3
     rows = parquet.read_table(tmp_path / "log.parquet").to_pylist()
     assert [row["request_id"] for row in rows] == ["r1", "r2", "r3"]
     assert (rows[0]["label"], rows[0]["features"], rows[0]["created_at"]) == ("2", '{"number":1}', START)
-    assert (rows[2]["prediction"], rows[2]["error_type"]) == (None, "prediction-error")
+    assert (rows[2]["prediction"], rows[2]["error_type"]) == (None, "prediction_error")
     assert [path.name for path in tmp_path.glob("*parquet*")] == ["log.parquet"]
 
 

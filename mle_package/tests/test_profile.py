@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machine_learning_engineering.drift import drift
-from machine_learning_engineering.profile import (
-    HELD_OUT_BYTES,
-    Categories,
-    Numbers,
-    Profile,
-    Text,
-    merge,
-    observe,
-    reference_profile,
-)
+from machine_learning_engineering.drift.binning import merge, observe, reference_profile
+from machine_learning_engineering.drift.profile import HELD_OUT_BYTES, Categories, Numbers, Profile, Text
+from machine_learning_engineering.drift.report import drift
 
 
 class Row(msgspec.Struct, frozen=True, rename="camel"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Raw
 from pydantic import ValidationError
 
-from machine_learning_engineering.redaction import ALL, WITHHELD, Redactor, WrongRules, redaction, tokens
+from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redactor, WrongRules, redaction, tokens
 from machine_learning_engineering.settings import Settings
 
 KEY = "a secret of the test, 32 letters"

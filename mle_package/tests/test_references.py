@@ -4,10 +4,10 @@ import msgspec
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.profile.references import RETRY_SECONDS, References
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.registry.profiles import RETRY_SECONDS, References
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

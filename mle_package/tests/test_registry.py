@@ -9,16 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.registry import (
-    CorruptModel,
-    Lineage,
-    ModelNotFound,
-    Registry,
-    RegistryError,
-    version_files,
-)
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.registry import artifacts as version_files
+from machine_learning_engineering.registry.manifest import CorruptModel, Lineage, ModelNotFound, RegistryError
+from machine_learning_engineering.registry.registry import Registry
 
 
 @pytest.fixture
@@ -151,7 +146,7 @@ def test_savers_in_threads_get_a_version_each(registry, doubler_class, doubler):
 PROMOTE_OFTEN = """
 import sys
 from pathlib import Path
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.registry import Registry
 for _ in range(20):
     with Registry(Path(sys.argv[1])).promoting("doubler") as aliases:
         aliases[sys.argv[2]] = "v1"

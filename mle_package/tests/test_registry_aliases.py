@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machine_learning_engineering.registry import AliasChange, CorruptModel, ModelNotFound, Registry, RegistryError
 from machine_learning_engineering.registry.aliases import champion_before
+from machine_learning_engineering.registry.manifest import AliasChange, CorruptModel, ModelNotFound, RegistryError
+from machine_learning_engineering.registry.registry import Registry
 
 
 @pytest.fixture

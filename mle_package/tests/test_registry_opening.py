@@ -9,7 +9,8 @@ import msgspec
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from machine_learning_engineering.registry import CorruptModel, IncompatibleModel, Registry
+from machine_learning_engineering.registry.manifest import CorruptModel, IncompatibleModel
+from machine_learning_engineering.registry.registry import Registry
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from machine_learning_engineering.rowwise import RowwiseLogisticRegression, RowwiseRidge
+from machine_learning_engineering.estimators.rowwise import RowwiseLogisticRegression, RowwiseRidge
 
 RANDOM = np.random.default_rng(1)
 INPUTS = RANDOM.normal(size=(1_500, 51))

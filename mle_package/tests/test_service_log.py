@@ -17,8 +17,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from machine_learning_engineering import service_log
-from machine_learning_engineering.service_log import EcsFormatter, SameComplaint, TextFormatter, about, say
+from machine_learning_engineering.observability import logging as service_log
+from machine_learning_engineering.observability.logging import EcsFormatter, TextFormatter, log_event, request_context
+from machine_learning_engineering.observability.rate_limit import SameComplaint
 from machine_learning_engineering.settings import Settings
 
 CANARY = "CANARY7f3a"
@@ -83,7 +84,7 @@ class Log:
 
     def __init__(self, **changes: Any) -> None:
         self.stream = io.StringIO()
-        service_log.start("worker", settings(**changes), self.stream)
+        service_log.configure_logging("worker", settings(**changes), self.stream)
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
@@ -121,7 +122,9 @@ def test_a_line_about_a_request_has_its_trace_and_no_text_of_an_exception(log: L
         except ValueError as error:
             raise FileNotFoundError(CANARY) from error
     except FileNotFoundError:
-        logging.getLogger("stream_app.scoring").warning("it failed", exc_info=True, extra=about("r1", "titanic", TRACE))
+        logging.getLogger("stream_app.serving.scorer").warning(
+            "it failed", exc_info=True, extra=request_context("r1", "titanic", TRACE)
+        )
     line = log.line()
     assert set(line) - ECS == {"inflight.request_id", "inflight.model"}
     assert (line["trace.id"], line["span.id"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
@@ -136,7 +139,7 @@ def test_exceptions_of_machines_speak_for_themselves(log: Log) -> None:
     try:
         raise ConnectionRefusedError(111, "Connection refused")
     except OSError:
-        logging.getLogger("monitoring.indexing.indexer").warning("no answer", exc_info=True)
+        logging.getLogger("monitoring.indexer.process").warning("no answer", exc_info=True)
     assert log.line()["error.message"] == "[Errno 111] Connection refused"
 
 
@@ -164,7 +167,7 @@ def test_warnings_are_told_by_category_and_place(log: Log) -> None:
     """Scikit-learn quotes the categories that it does not know."""
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        service_log.start("worker", settings(), log.stream)
+        service_log.configure_logging("worker", settings(), log.stream)
         warnings.warn(f"Found unknown categories ['{CANARY}']", UserWarning, stacklevel=1)
     assert log.line()["message"].startswith("UserWarning at test_service_log.py:")
     assert CANARY not in log.stream.getvalue()
@@ -221,7 +224,7 @@ def test_texts_of_exceptions_where_they_are_asked_for(restored: None) -> None:
     try:
         fail(CANARY)
     except ValueError as error:
-        logging.getLogger("stream_app").error("failed: %s", error, exc_info=True, extra=about("r", "m"))
+        logging.getLogger("stream_app").error("failed: %s", error, exc_info=True, extra=request_context("r", "m"))
     line = log.line()
     assert line["message"] == f"failed: {CANARY} is not a number"
     assert line["error.message"] == f"{CANARY} is not a number"
@@ -230,10 +233,10 @@ def test_texts_of_exceptions_where_they_are_asked_for(restored: None) -> None:
 
 def test_an_event_of_a_process(log: Log) -> None:
     """Its name is for programs, its fields are under a roof of their own."""
-    say("indexer", "commit-failed", error="broker away", records=7, traceparent=TRACE)
+    log_event("indexer", "commit_failed", error="broker away", records=7, traceparent=TRACE)
     line = log.line()
     assert (line["event.action"], line["message"], line["error.message"]) == (
-        "commit-failed",
+        "commit_failed",
         "commit failed",
         "broker away",
     )
@@ -245,10 +248,13 @@ def test_an_event_of_a_process(log: Log) -> None:
 def test_libraries_say_warnings_only_and_we_what_was_asked_for(restored: None) -> None:
     """At the level debug a library may well print what it was given."""
     log = Log(log_level="debug")
-    for name in ("stream_app.lane", "elastic_transport.transport", "faust"):
+    for name in ("stream_app.runtime.scheduler", "elastic_transport.transport", "faust"):
         logging.getLogger(name).debug("x")
         logging.getLogger(name).info("x")
-    assert [line["log.logger"] for line in log.lines()] == ["stream_app.lane", "stream_app.lane"]
+    assert [line["log.logger"] for line in log.lines()] == [
+        "stream_app.runtime.scheduler",
+        "stream_app.runtime.scheduler",
+    ]
 
 
 class Unprintable:
@@ -274,8 +280,8 @@ def test_on_a_terminal_lines_are_for_people(restored: None) -> None:
     """In colour, unless one asks for JSON."""
     for changes, is_json in (({}, False), ({"log_format": "ecs"}, True)):
         stream = Terminal()
-        service_log.start("worker", settings(**changes), stream)
-        say("indexer", "commit-failed", error="away")
+        service_log.configure_logging("worker", settings(**changes), stream)
+        log_event("indexer", "commit_failed", error="away")
         assert stream.getvalue().startswith("{") == is_json
         assert ("\033[33mWARNING" in stream.getvalue()) == (not is_json)
         assert "commit failed" in stream.getvalue()
@@ -284,18 +290,18 @@ def test_on_a_terminal_lines_are_for_people(restored: None) -> None:
 def test_of_many_complaints_that_are_alike_the_first_few_are_written(restored: None) -> None:
     """And the next one after a while says how many were not."""
     log = Log()
-    logger = logging.getLogger("stream_app.scoring")
+    logger = logging.getLogger("stream_app.serving.scorer")
     for number in range(100):
-        logger.warning("it failed", extra=about(str(number), "titanic"))
+        logger.warning("it failed", extra=request_context(str(number), "titanic"))
     assert len(log.lines()) == SameComplaint.MOST
-    logger.warning("another place", extra=about("x", "titanic"))
+    logger.warning("another place", extra=request_context("x", "titanic"))
     assert log.lines()[-1]["message"] == "another place"
     (kept,) = logging.getLogger().handlers
     (found,) = kept.filters
     assert isinstance(found, SameComplaint)
     found.SECONDS = -1.0
     for number in range(2):
-        logger.warning("no matter", extra=about(str(number), "diamonds"))
+        logger.warning("no matter", extra=request_context(str(number), "diamonds"))
     assert "inflight.lines_withheld" not in log.lines()[-1]
 
 
@@ -305,7 +311,7 @@ def test_the_number_of_withheld_lines_is_told() -> None:
 
     def record() -> logging.LogRecord:
         found = logging.LogRecord("x", logging.INFO, "x.py", 1, "x", (), None)
-        found.__dict__.update(about("r", "m"))
+        found.__dict__.update(request_context("r", "m"))
         return found
 
     assert [complaints.filter(record()) for _ in range(SameComplaint.MOST + 5)].count(False) == 5
@@ -317,12 +323,10 @@ def test_the_number_of_withheld_lines_is_told() -> None:
 
 def test_a_process_that_dies_of_a_bug_leaves_one_line_of_json() -> None:
     """Started without any preparation but the first word that it says."""
-    program = (
-        f"from machine_learning_engineering.service_log import say\nsay('watcher', 'started')\nfloat('{CANARY}')\n"
-    )
+    program = f"from machine_learning_engineering.observability.logging import log_event\nsay('watcher', 'started')\nfloat('{CANARY}')\n"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     first, last = map(json.loads, done.stderr.splitlines())
-    assert (first["service.name"], first["event.action"]) == ("inflight-watcher", "started")
+    assert (first["service.name"], first["event.action"]) == ("inflight-drift-monitor", "started")
     assert (last["log.level"], last["error.type"]) == ("critical", "ValueError")
     assert CANARY not in done.stderr.replace(f"float('{CANARY}')", "")

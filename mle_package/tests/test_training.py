@@ -3,9 +3,12 @@
 import msgspec
 import pytest
 
-from machine_learning_engineering.model import Example, InvalidFeatures
-from machine_learning_engineering.registry import CorruptModel, Registry, RegistryError
-from machine_learning_engineering.training import split, train
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.evaluation.splits import split
+from machine_learning_engineering.registry.manifest import CorruptModel, RegistryError
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.training.quick import train
 
 
 def test_the_same_data_and_seed_give_the_same_run_twice(doubler_class, settings):

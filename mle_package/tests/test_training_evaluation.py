@@ -8,20 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.training.evaluation import (
-    FEW_ROWS,
+from machine_learning_engineering.evaluation.estimates import (
     FitFailed,
-    cross_validation,
-    folds,
-    group_of,
     measure,
     naming,
     of_folds,
     of_held_out,
-    place,
     rows_per_second,
-    split,
 )
+from machine_learning_engineering.evaluation.splits import FEW_ROWS, cross_validation, folds, group_of, place, split
 
 GROUPS = st.lists(st.integers(0, 30).map(lambda number: b"%d" % number), min_size=3, max_size=120).filter(
     lambda groups: len(set(groups)) >= 5

@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.training import log as training_log
-from machine_learning_engineering.training import train
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.training import run_log as training_log
 from machine_learning_engineering.training.pipeline import run_training
+from machine_learning_engineering.training.quick import train
 
 pytest.importorskip("pyarrow")
 pytest.importorskip("optuna")

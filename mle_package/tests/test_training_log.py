@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.training import log as training_log
-from machine_learning_engineering.training.log import LogUnreadable, TrainingEntry
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.training import run_log as training_log
+from machine_learning_engineering.training.run_log import LogUnreadable, TrainingEntry
 
 
 def entry(run_id: str) -> TrainingEntry:
@@ -30,7 +30,7 @@ APPEND = """
 import resource, sys
 from pathlib import Path
 import msgspec
-from machine_learning_engineering.training import log as training_log
+from machine_learning_engineering.training import run_log as training_log
 
 path, first, many, room = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 if room:

@@ -7,9 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from machine_learning_engineering.prediction_log import LoggedPrediction, SqlitePredictionLog
-from machine_learning_engineering.prediction_log.examples import example
-from machine_learning_engineering.training.sources import SourceUnreadable, collect, labels_of_file
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import PredictionRecord
+from machine_learning_engineering.testing.log_store_examples import example
+from machine_learning_engineering.training.log_source import labels_of_file
+from machine_learning_engineering.training.records import SourceUnreadable
+from machine_learning_engineering.training.sources import collect
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def logged(request_id: str, number: int, **more: Any) -> LoggedPrediction:
+def logged(request_id: str, number: int, **more: Any) -> PredictionRecord:
     features = msgspec.Raw(b'{"number":%d}' % number)
     return example(request_id, "doubler", at=datetime(2026, 1, number, tzinfo=UTC), **({"features": features} | more))
 
@@ -108,7 +111,7 @@ def test_a_log_without_an_example_says_what_was_set_aside(read, log):
 def test_what_was_set_aside_is_in_the_training_log(doubler_class, settings, log):
     for extra in ("pyarrow", "optuna"):
         pytest.importorskip(extra, reason="needs the extra training")
-    from machine_learning_engineering.training import log as training_log
+    from machine_learning_engineering.training import run_log as training_log
     from machine_learning_engineering.training.pipeline import run_training
 
     log.append([logged(f"n{number}", number) for number in range(1, 29)])

@@ -7,13 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering.candidates import Candidate
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.datasets import DatasetUnavailable
-from machine_learning_engineering.model import Example, InvalidFeatures
-from machine_learning_engineering.registry import Registry, RegistryError
-from machine_learning_engineering.training import log as training_log
+from machine_learning_engineering.evaluation.estimates import FitFailed
+from machine_learning_engineering.registry.manifest import RegistryError
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.training import pipeline as training_pipeline
-from machine_learning_engineering.training.evaluation import FitFailed
+from machine_learning_engineering.training import run_log as training_log
 from machine_learning_engineering.training.pipeline import run_training
 
 pytest.importorskip("pyarrow")
@@ -147,7 +149,7 @@ def test_the_gold_layer_is_what_was_fitted_and_measured(doubler_class, settings)
 
     class Spy(doubler_class):
         def fit(self, rows, labels, **options):
-            seen["fitted"] = self.columns(rows)[:, 0].tolist()
+            seen["fitted"] = self.build_inputs(rows)[:, 0].tolist()
             super().fit(rows, labels, **options)
 
     entry = run_training(Spy, settings)

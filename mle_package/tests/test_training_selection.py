@@ -2,9 +2,9 @@
 
 import pytest
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.training.evaluation import Estimate
-from machine_learning_engineering.training.selection import best, choose, plan, search
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.evaluation.estimates import Estimate
+from machine_learning_engineering.training.search import best, choose, plan, search
 
 
 def make(params, seed):

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.training.sources import SourceUnreadable, collect
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.training.records import SourceUnreadable
+from machine_learning_engineering.training.sources import collect
 
 CSV = "number,unit,count,note,label\n1.5,km,3,,3\n2,m,,abc,4\n"
 JSONL = (
@@ -76,10 +77,10 @@ def test_a_column_without_a_name_is_named_as_what_it_is(read, doubler_class, tmp
     """Except by a model that reads lines by itself."""
     path = write(tmp_path / "new.csv", ",number,label\n0,1,2\n1,2,4\n")
     with pytest.raises(
-        SourceUnreadable, match=r"line 2: a column has no name, .* leave it out, with to_csv\(index=False"
+        SourceUnreadable, match=r"line 2: a column has no name, .* leave it out with to_csv\(index=False"
     ):
         read(path)
-    monkeypatch.setattr(doubler_class, "example_of_line", lambda line: Example({"number": int(line["number"])}, 2))
+    monkeypatch.setattr(doubler_class, "example_from_csv_row", lambda line: Example({"number": int(line["number"])}, 2))
     assert [features for _, features, _, _ in read(path)] == [{"number": 1}, {"number": 2}]
 
 

@@ -7,7 +7,7 @@ loss, which weighs errors relatively and whose log link keeps every predicted pr
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from machine_learning_engineering.candidates import Candidate
+from machine_learning_engineering.core.candidate import Candidate
 
 if TYPE_CHECKING:
     import optuna
@@ -18,7 +18,7 @@ def linear_regression(params: Mapping[str, Any], seed: int) -> Any:
     from sklearn.compose import TransformedTargetRegressor
     from sklearn.pipeline import make_pipeline
 
-    from machine_learning_engineering.rowwise import RowwiseRidge
+    from machine_learning_engineering.estimators.rowwise import RowwiseRidge
     from model.diamonds.preprocessing import LogTerms
 
     # Each grade has a column for every value, which sum up to 1: a trace of a penalty makes the solution unique.

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.datasets import WheelDataset
-from machine_learning_engineering.model import Example
 
 DATASET = WheelDataset(
     package="plotnine",

@@ -37,7 +37,7 @@ class DiamondPrediction(Struct, frozen=True):
 
 
 INPUTS = DiamondFeatures.__struct_fields__
-"""What `columns` gives, in its order."""
+"""What `build_inputs` gives, in its order."""
 GRADES = {"cut": len(get_args(Cut)), "color": len(get_args(Color)), "clarity": len(get_args(Clarity))}
 """How many ranks each grade has."""
 
@@ -48,7 +48,7 @@ _COLOR = {grade: float(rank) for rank, grade in enumerate(get_args(Color))}
 _CLARITY = {grade: float(rank) for rank, grade in enumerate(get_args(Clarity))}
 
 
-def columns(rows: Sequence[DiamondFeatures]) -> NDArray[np.float64]:
+def build_inputs(rows: Sequence[DiamondFeatures]) -> NDArray[np.float64]:
     """Shape (len(rows), 9), in the order of the fields; a grade is its rank, an unknown length is NaN."""
     cut, color, clarity = _CUT, _COLOR, _CLARITY
     numbers = [(r.carat, cut[r.cut], color[r.color], clarity[r.clarity], r.depth, r.table, r.x, r.y, r.z) for r in rows]

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.metrics import regression_metrics
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.evaluation.metrics import regression_metrics
+from machine_learning_engineering.sdk import MLEModel
 from model.diamonds import candidates, dataset, features
 from model.diamonds.features import DiamondFeatures, DiamondPrediction
 
@@ -24,12 +25,12 @@ class Diamonds(MLEModel):
     dataset_sha256 = dataset.DATASET.sha256
     Label = features.Price
     label_name = "price"
-    input_names = features.INPUTS
+    feature_names_in = features.INPUTS
     # Arrays and numbers of our own, and XGBoost's trees, which its own parser reads: docs/decisions/0004-training.md.
     trusted_types = frozenset(
         {
             "model.diamonds.preprocessing.LogTerms",
-            "machine_learning_engineering.rowwise.RowwiseRidge",
+            "machine_learning_engineering.estimators.rowwise.RowwiseRidge",
             "xgboost.core.Booster",
             "xgboost.sklearn.XGBRegressor",
         }
@@ -45,13 +46,13 @@ class Diamonds(MLEModel):
     def candidates(self) -> Sequence[Candidate]:
         return candidates.CANDIDATES
 
-    def columns(self, rows: Sequence[DiamondFeatures]) -> NDArray[np.float64]:
-        return features.columns(rows)
+    def build_inputs(self, rows: Sequence[DiamondFeatures]) -> NDArray[np.float64]:
+        return features.build_inputs(rows)
 
     def predict(self, rows: Sequence[DiamondFeatures]) -> Sequence[DiamondPrediction]:
         if not rows:
             return []
-        return [DiamondPrediction(price) for price in self.estimator.predict(features.columns(rows)).tolist()]
+        return [DiamondPrediction(price) for price in self.estimator.predict(features.build_inputs(rows)).tolist()]
 
     def evaluate(self, predictions: Sequence[DiamondPrediction], labels: Sequence[float]) -> Mapping[str, float]:
         return regression_metrics([prediction.price for prediction in predictions], labels)

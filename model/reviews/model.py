@@ -8,8 +8,9 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.sdk import MLEModel
 from model.reviews import dataset, features
 from model.reviews.features import LABELS, Probabilities, ReviewFeatures, ReviewPrediction, Stars
 
@@ -37,7 +38,7 @@ class Reviews(MLEModel):
     trusted_types = frozenset({"model.reviews.estimator.ReviewRegressor"})
     Label = Stars
     label_name = "stars"
-    input_names = ("sentences",)
+    feature_names_in = ("sentences",)
     dataset_sha256 = dataset.DATASET.sha256
 
     @classmethod
@@ -56,13 +57,13 @@ class Reviews(MLEModel):
     def candidates(self) -> Sequence[Candidate]:
         return CANDIDATES
 
-    def columns(self, rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
-        return features.columns(rows)
+    def build_inputs(self, rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
+        return features.build_inputs(rows)
 
     def predict(self, rows: Sequence[ReviewFeatures]) -> Sequence[ReviewPrediction]:
         if not rows:
             return []
-        scored = self.estimator.score_reviews(features.columns(rows))
+        scored = self.estimator.score_reviews(features.build_inputs(rows))
         return [
             ReviewPrediction(score, LABELS[features.third(score)], Probabilities(*classes), tuple(sentences.tolist()))
             for score, classes, sentences in zip(

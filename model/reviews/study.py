@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold
 from model.reviews import dataset
 from model.reviews.dataset import RatedSentence
 from model.reviews.estimator import ReviewRegressor
-from model.reviews.features import ReviewFeatures, columns, scaled, third
+from model.reviews.features import ReviewFeatures, build_inputs, scaled, third
 from model.reviews.text import marked_terms
 
 _FOLDS, _REPEATS, _RESAMPLES, _SEED = 5, 2, 1_000, 11
@@ -55,7 +55,7 @@ def load(data_dir: Path | None = None, source: Any = dataset.DATASET) -> Corpus:
     sentences = [list(group) for _, group in groupby(rated, key=lambda one: one.review)]
     stars = np.array([dataset.stars(float(np.mean([one.rating for one in review]))) for review in sentences])
     rows = [ReviewFeatures(text=" ".join(one.text for one in review)) for review in sentences]
-    return Corpus(sentences, columns(rows), stars, _classes(scaled(value) for value in stars))
+    return Corpus(sentences, build_inputs(rows), stars, _classes(scaled(value) for value in stars))
 
 
 def answer(model: ReviewRegressor, corpus: Corpus, reviews: Sequence[int] | Classes) -> Answers:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from machine_learning_engineering.candidates import Candidate
+from machine_learning_engineering.core.candidate import Candidate
 from model.titanic.features import INPUTS
 
 _CATEGORIES = ("pclass", "male", "embarked", "title", "title_and_class")
@@ -14,7 +14,7 @@ _NUMBERS = ("age", "sibsp", "parch", "relatives", "log_fare_each", "large_family
 def logistic_regression(params: Mapping[str, Any], seed: int) -> Any:
     from sklearn.pipeline import make_pipeline
 
-    from machine_learning_engineering.rowwise import RowwiseLogisticRegression
+    from machine_learning_engineering.estimators.rowwise import RowwiseLogisticRegression
     from model.titanic.preprocessing import Encoder
 
     encoder = Encoder([INPUTS.index(name) for name in _NUMBERS], [INPUTS.index(name) for name in _CATEGORIES])

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.datasets import WheelDataset
-from machine_learning_engineering.model import Example
 
 DATASET = WheelDataset(
     package="dataprep",

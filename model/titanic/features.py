@@ -62,12 +62,12 @@ INPUTS = (
     "deck_known",
     "title_and_class",
 )
-"""What `columns` gives, in its order."""
+"""What `build_inputs` gives, in its order."""
 # From so many relatives on, families were rarely saved together.
 _LARGE_FAMILY = 4
 
 
-def columns(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
+def build_inputs(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
     """Shape (len(rows), 14), NaN for what is missing; the order is that of `INPUTS`."""
     numbers = [
         (

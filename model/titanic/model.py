@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.metrics import classification_metrics
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.evaluation.metrics import classification_metrics
+from machine_learning_engineering.sdk import MLEModel
 from model.titanic import candidates, dataset, features
 from model.titanic.features import PassengerFeatures, SurvivalPrediction
 
@@ -24,12 +25,12 @@ class Titanic(MLEModel):
     dataset_sha256 = dataset.DATASET.sha256
     Label = bool
     label_name = "survived"
-    input_names = features.INPUTS
+    feature_names_in = features.INPUTS
     # Arrays and numbers only.
     trusted_types = frozenset(
         {
             "model.titanic.preprocessing.Encoder",
-            "machine_learning_engineering.rowwise.RowwiseLogisticRegression",
+            "machine_learning_engineering.estimators.rowwise.RowwiseLogisticRegression",
             "sklearn.tree._tree.Tree",
         }
     )
@@ -46,16 +47,16 @@ class Titanic(MLEModel):
         return candidates.CANDIDATES
 
     @classmethod
-    def example_of_line(cls, line: Mapping[str, str]) -> Example:
-        return dataset.example(line) if "Pclass" in line else super().example_of_line(line)
+    def example_from_csv_row(cls, line: Mapping[str, str]) -> Example:
+        return dataset.example(line) if "Pclass" in line else super().example_from_csv_row(line)
 
-    def columns(self, rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
-        return features.columns(rows)
+    def build_inputs(self, rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
+        return features.build_inputs(rows)
 
     def predict(self, rows: Sequence[PassengerFeatures]) -> Sequence[SurvivalPrediction]:
         if not rows:
             return []
-        probabilities = self.estimator.predict_proba(features.columns(rows))[:, 1].tolist()
+        probabilities = self.estimator.predict_proba(features.build_inputs(rows))[:, 1].tolist()
         return [SurvivalPrediction(probability >= 0.5, probability) for probability in probabilities]
 
     def evaluate(self, predictions: Sequence[SurvivalPrediction], labels: Sequence[bool]) -> Mapping[str, float]:

@@ -1,1 +1,1 @@
-"""Kibana dashboards as files: sources in `monitoring/kibana/*.toml`, from here checked, compiled and imported."""
+"""Kibana dashboards as files: sources in `monitoring/dashboards/kibana/*.toml`, from here checked, compiled and imported."""

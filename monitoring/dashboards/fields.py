@@ -46,7 +46,7 @@ class Fields:
 
 def mapped_fields() -> dict[str, Fields]:
     """The fields of every index pattern of the product."""
-    folder = resources.files("monitoring") / "elasticsearch"
+    folder = resources.files("monitoring.elastic") / "templates"
     templates = {file.name: msgspec.json.decode(file.read_bytes()) for file in folder.iterdir()}
     found: dict[str, Fields] = {}
     for name, template in templates.items():

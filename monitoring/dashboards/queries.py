@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from elasticsearch import ApiError, Elasticsearch
 
 from monitoring.dashboards.source import QueryPanel
-from monitoring.search import call
+from monitoring.elastic.client import call
 
 
 class Answer(NamedTuple):

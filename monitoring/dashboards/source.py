@@ -288,7 +288,7 @@ def load(path: Path) -> Dashboard:
 
 def shipped() -> Path:
     """The folder of the dashboards that come along."""
-    return Path(str(resources.files("monitoring"))) / "kibana"
+    return Path(str(resources.files("monitoring.dashboards"))) / "kibana"
 
 
 def sources(folder: Path | None = None) -> list[Path]:

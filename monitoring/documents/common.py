@@ -6,8 +6,9 @@ from hashlib import blake2b
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering.stream import headers
+from machine_learning_engineering.observability import trace
 
+FAMILIES = ("logs", "drift", "quality", "dead-letters", "model-events")
 ECS = Raw(b'{"version":"8.11.0"}')
 SERVICE = Raw(b'{"name":"inflight"}')
 MODULE = "inflight"
@@ -53,7 +54,7 @@ class Period(Struct, frozen=True):
 
 def trace_ids(traceparent: str | UnsetType) -> tuple[str, str] | None:
     """Trace id and span id of a W3C `traceparent`; None where there is none or it is malformed."""
-    return None if isinstance(traceparent, UnsetType) else headers.trace_ids(traceparent)
+    return None if isinstance(traceparent, UnsetType) else trace.trace_ids(traceparent)
 
 
 def daily_index(family: str, moment: datetime) -> str:

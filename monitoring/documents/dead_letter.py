@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.stream.headers import TRACEPARENT, read_origin
+from machine_learning_engineering.dead_letters.letter import read_origin
+from machine_learning_engineering.observability.trace import TRACEPARENT
 from monitoring.documents.common import ECS, MODULE, SERVICE, ErrorFields, Id, daily_index, digest, trace_ids
 
 FAMILY = "dead-letters"
@@ -18,7 +19,7 @@ class FailureEvent(Struct, frozen=True):
     """ECS `event.*`."""
 
     kind: str = "event"
-    action: str = "dead-letter"
+    action: str = "dead_letter"
     outcome: str = "failure"
     module: str = MODULE
     dataset: str = "inflight.dead-letters"

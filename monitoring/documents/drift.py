@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.stream.events import DriftMeasured
+from machine_learning_engineering.events.schemas import DriftMeasured
 from monitoring.documents.common import ECS, SERVICE, ModelFields, ModelInference, PlainEvent, daily_index, digest
 
 FAMILY = "drift"
@@ -47,7 +47,7 @@ class DriftDocument(Struct, frozen=True):
     timestamp: datetime = field(name="@timestamp")
     inference: ModelInference
     drift: DriftFields
-    event: PlainEvent = PlainEvent("metric", "drift-measured", "inflight.drift")
+    event: PlainEvent = PlainEvent("metric", "drift_measured", "inflight.drift")
     ecs: Raw = ECS
     service: Raw = SERVICE
 

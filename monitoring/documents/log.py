@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.stream.events import PredictionLogged
+from machine_learning_engineering.events.schemas import PredictionLogged
 from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, daily_index, trace_ids
 
 FAMILY = "logs"
@@ -148,7 +148,7 @@ def to_fields(event: PredictionLogged) -> Document:
     """
     error = event.error
     plain = canonical(event.features)
-    understood = error is UNSET or error.type == "prediction-error"
+    understood = error is UNSET or error.type == "prediction_error"
     searchable = plain is not None and understood and _fits_flattened(plain)
     trace = trace_ids(event.traceparent)
     return Document(

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.stream.events import DriftDetected, ModelEvent, ModelPromoted
+from machine_learning_engineering.events.schemas import DriftDetected, ModelEvent, ModelPromoted
 from monitoring.documents.common import ECS, SERVICE, ModelFields, ModelInference, PlainEvent, daily_index, digest
 
 FAMILY = "model-events"
@@ -37,11 +37,11 @@ def model_event_document(event: ModelEvent) -> tuple[str, str, ModelEventDocumen
     inference = ModelInference(ModelFields(event.model, event.model_version))
     match event:
         case ModelPromoted():
-            action, moment = "model-promoted", event.promoted_at
+            action, moment = "model_promoted", event.promoted_at
             about = ModelEventFields(previous_version=event.previous_version, reason=event.reason)
             identity = digest(action, event.model, event.model_version, moment.timestamp())
         case DriftDetected():
-            action, moment = "drift-detected", event.detected_at
+            action, moment = "drift_detected", event.detected_at
             names = tuple(found.field for found in event.fields)
             about = ModelEventFields(rows=event.rows, fields=names, window_id=event.window_id)
             identity = digest(action, event.model, event.model_version, event.window_id)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.stream.events import QualityMeasured
+from machine_learning_engineering.events.schemas import QualityMeasured
 from monitoring.documents.common import (
     ECS,
     SERVICE,
@@ -39,7 +39,7 @@ class QualityDocument(Struct, frozen=True):
     timestamp: datetime = field(name="@timestamp")
     inference: ModelInference
     quality: QualityFields
-    event: PlainEvent = PlainEvent("metric", "quality-measured", "inflight.quality")
+    event: PlainEvent = PlainEvent("metric", "quality_measured", "inflight.quality")
     ecs: Raw = ECS
     service: Raw = SERVICE
 

@@ -10,7 +10,7 @@ from confluent_kafka import Message
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
-from machine_learning_engineering.stream.events import Timestamp
+from machine_learning_engineering.events.schemas import Timestamp
 from monitoring.documents.log import depth
 
 

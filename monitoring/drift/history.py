@@ -4,10 +4,10 @@ from collections import deque
 
 import msgspec
 
+from machine_learning_engineering.events.schemas import DriftMeasured, decode_measurement
+from machine_learning_engineering.events.topics import MEASUREMENTS
+from machine_learning_engineering.kafka.client import read_to_end
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import DriftMeasured, decode_measurement
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import MEASUREMENTS
 
 
 def last_windows(settings: Settings, model: str, count: int) -> list[DriftMeasured]:

@@ -2,8 +2,8 @@
 
 from datetime import datetime
 
-from machine_learning_engineering.drift import drift, rates
-from machine_learning_engineering.stream.events import DriftDetected, DriftMeasured, FieldDrift
+from machine_learning_engineering.drift.report import drift, rates
+from machine_learning_engineering.events.schemas import DriftDetected, DriftMeasured, FieldDrift
 from monitoring.drift.windows import Closed
 
 

@@ -4,7 +4,7 @@ from collections.abc import Set
 
 import msgspec
 
-from machine_learning_engineering.profile import Profile
+from machine_learning_engineering.drift.profile import Profile
 
 
 def without(profile: Profile, redacted: Set[str]) -> Profile:

@@ -5,9 +5,9 @@ import time
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from machine_learning_engineering.events.topics import DRIFT_STATE
+from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import consumer_options, topic_name
-from machine_learning_engineering.stream.topics import DRIFT_STATE
 from monitoring.drift.windows import State
 
 PATIENCE = 30.0

@@ -13,14 +13,15 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from machine_learning_engineering.profile import Profile, merge, observe
-from machine_learning_engineering.profile.packed_counts import Packed, pack, unpack
-from machine_learning_engineering.profile.references import Reference
-from machine_learning_engineering.stream.events import DriftMeasured
+from machine_learning_engineering.drift.binning import merge, observe
+from machine_learning_engineering.drift.profile import Profile
+from machine_learning_engineering.drift.serialization import Packed, pack, unpack
+from machine_learning_engineering.events.schemas import DriftMeasured
+from machine_learning_engineering.registry.profiles import Reference
 from monitoring.drift.batch import Batch, Row, Version, objects
-from monitoring.drift.budget import Budget, within
+from monitoring.drift.consecutive import Streak, Streaks
 from monitoring.drift.redaction import without
-from monitoring.drift.streaks import Streak, Streaks
+from monitoring.drift.sampling import Budget, within
 
 DISCARDED_AFTER = 24
 """A window that has not enough rows after so many periods is given up."""
@@ -103,7 +104,7 @@ class Closed(NamedTuple):
 
 
 class HasReferences(Protocol):
-    """`machine_learning_engineering.profile.references.References`, or a stand-in."""
+    """`machine_learning_engineering.registry.profiles.References`, or a stand-in."""
 
     def get(self, model: str, version: str) -> Reference | None:
         """The reference of a version; None if there is none."""
@@ -228,11 +229,11 @@ class Windows:
     def _add(self, partition: int, version: Version, run: list[Row]) -> Iterator[Closed]:
         reference = self._references.get(*version)
         if reference is None:
-            self.tally["no-profile"] += len(run)
+            self.tally["no_profile"] += len(run)
             return
         budgets = self._budgets.setdefault(partition, {})
         rows, budgets[version] = within(budgets.get(version), run, self._limits.per_second)
-        self.tally["left-out"] += len(run) - len(rows)
+        self.tally["sampled_out"] += len(run) - len(rows)
         features = objects([row.features for row in rows])
         predictions = objects([row.prediction for row in rows])
         usable = [i for i, both in enumerate(zip(features, predictions, strict=True)) if None not in both]

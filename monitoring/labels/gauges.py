@@ -5,10 +5,10 @@ from typing import Protocol
 
 from confluent_kafka import Consumer, KafkaException
 
-from monitoring.labels.metrics import JoinerMetrics
-from monitoring.labels.waiting import WaitingLabels
-from monitoring.runtime.outages import FAILURES
-from monitoring.runtime.process import say
+from machine_learning_engineering.observability.logging import log_event
+from monitoring.labels.metrics import LabelJoinerMetrics
+from monitoring.labels.pending import PendingLabels
+from monitoring.runtime.retry import FAILURES
 
 EVERY_SECONDS = 2.0
 
@@ -26,7 +26,7 @@ class Reading(Protocol):
 class Gauges:
     """Sets the gauges, at most every two seconds."""
 
-    def __init__(self, waiting: WaitingLabels, metrics: JoinerMetrics) -> None:
+    def __init__(self, waiting: PendingLabels, metrics: LabelJoinerMetrics) -> None:
         self._waiting = waiting
         self._metrics = metrics
         self._due = 0.0
@@ -39,7 +39,7 @@ class Gauges:
         try:
             self._metrics.lag.set(_lag(reader))
         except KafkaException as error:
-            say("joiner", "lag-unknown", error=error.args[0].str())
+            log_event("joiner", "lag_unknown", error=error.args[0].str())
         try:
             partitions = reader.partitions
             self._metrics.waiting.set(self._waiting.count(partitions) if partitions else 0)

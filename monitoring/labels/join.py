@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, latest
 from monitoring.labels.store import Logged, Written
-from monitoring.runtime.outages import FAILURES, cause_of
+from monitoring.runtime.retry import FAILURES, cause_of
 
 EARLY = "early"
 # What is done to several documents of one request is told by the first of these that was done to any.

@@ -6,17 +6,17 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from machine_learning_engineering.features import unquoted
-from machine_learning_engineering.stream.events import decode_label
-from monitoring.dead_letters import DeadLetter
-from monitoring.documents import canonical
+from machine_learning_engineering.core.validation import unquoted
+from machine_learning_engineering.dead_letters.writer import DeadLetter
+from machine_learning_engineering.events.schemas import decode_label
+from monitoring.documents.log import canonical
 
 STAGE = "label"
-UNDECODABLE = "undecodable-label"
-INVALID = "invalid-label"
-WRONG_MODEL = "wrong-model-label"
-UNMATCHED = "unmatched-label"
-REJECTED = "rejected-label"
+UNDECODABLE = "undecodable_label"
+INVALID = "invalid_label"
+WRONG_MODEL = "wrong_model_label"
+UNMATCHED = "unmatched_label"
+REJECTED = "rejected_label"
 
 
 class Record(Protocol):

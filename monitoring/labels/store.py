@@ -13,8 +13,9 @@ import msgspec
 from elasticsearch import Elasticsearch, NotFoundError
 
 from machine_learning_engineering.settings import Settings
-from monitoring import search
-from monitoring.documents import INDEX_PATTERN
+from monitoring.documents.log import INDEX_PATTERN
+from monitoring.elastic import client as search
+from monitoring.elastic import scan, templates
 from monitoring.labels.reports import NEVER, Rank, Report
 
 _JSON = "application/vnd.elasticsearch+json; compatible-with=8"
@@ -64,7 +65,7 @@ class Written(NamedTuple):
 
 
 class LabelStore:
-    """Finds and labels documents. Each call raises what `search.bulk` raises, and tries nothing again."""
+    """Finds and labels documents. Each call raises what `bulk` raises, and tries nothing again."""
 
     def __init__(self, client: Elasticsearch, settings: Settings) -> None:
         self._client = client
@@ -72,7 +73,7 @@ class LabelStore:
 
     def prepare(self) -> None:
         """Put the templates, and the fields of labels into the indices that are there."""
-        search.put_templates(self._client, self._settings)
+        templates.put_templates(self._client, self._settings)
         with suppress(NotFoundError):  # there is no index yet
             search.call(self._client, "PUT", f"/{INDEX_PATTERN}/_mapping", {"properties": _NEW_FIELDS})
 
@@ -91,7 +92,7 @@ class LabelStore:
             "_source": _FIELDS,
             "query": {"bool": {"filter": [{"terms": {"inference.request_id": list(request_ids)}}]}},
         }
-        hits = search.hits(self._client, INDEX_PATTERN, body)
+        hits = scan.hits(self._client, INDEX_PATTERN, body)
         if len(hits) >= _ENOUGH_HITS and len(request_ids) > 1:
             middle = len(request_ids) // 2
             return self.find(request_ids[:middle]) + self.find(request_ids[middle:])
@@ -167,7 +168,7 @@ class LabelStore:
                 }
             },
         }
-        sources = [hit["_source"] for hit in search.hits(self._client, INDEX_PATTERN, body)]
+        sources = [hit["_source"] for hit in scan.hits(self._client, INDEX_PATTERN, body)]
         return [
             (
                 datetime.fromisoformat(source["@timestamp"]).astimezone(UTC),

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from machine_learning_engineering.service_log import say
-
-__all__ = ["say", "serve_metrics", "until_signalled"]
+__all__ = ["serve_metrics", "until_signalled"]
 
 
 @contextmanager

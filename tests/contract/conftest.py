@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training import TrainingRun, train
-from model import available
-from tests.contract.broker_clients import Member, Send, confluent_sender, kafka_python_sender
+from machine_learning_engineering.training.quick import TrainingRun, train
+from model.catalog import available
+from tests.support.broker_clients import Member, Send, confluent_sender, kafka_python_sender
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
+FOLDER = Path(__file__).parents[2] / "monitoring" / "deploy" / "alertmanager"
 BINARIES = ("prometheus-alertmanager", "alertmanager")
 """Debian's name, and its own."""
 

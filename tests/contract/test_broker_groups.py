@@ -14,10 +14,10 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaConsumer
 
+from machine_learning_engineering.events.topics import REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import create_topics, end_offsets, producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import create_topics, end_offsets, producer_options, topic_name
-from machine_learning_engineering.stream.topics import REQUESTS, RESULTS
-from tests.contract.broker_clients import ALL, SESSION_TIMEOUT_MS, Member, Send, confluent_sender
+from tests.support.broker_clients import ALL, SESSION_TIMEOUT_MS, Member, Send, confluent_sender
 
 
 @pytest.mark.usefixtures("each_broker")

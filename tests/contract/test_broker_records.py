@@ -7,8 +7,8 @@ import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import (
+from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import (
     client_options,
     create_topics,
     end_offsets,
@@ -16,8 +16,8 @@ from machine_learning_engineering.stream.kafka import (
     read_to_end,
     topic_name,
 )
-from machine_learning_engineering.stream.topics import MEBIBYTE, REQUESTS, RESULTS
-from tests.contract.broker_clients import ALL, Send
+from machine_learning_engineering.settings import Settings
+from tests.support.broker_clients import ALL, Send
 
 
 @pytest.mark.usefixtures("each_broker")

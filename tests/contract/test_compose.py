@@ -13,9 +13,9 @@ import yaml
 
 from inflight.cli import app
 from machine_learning_engineering.settings import Settings
-from monitoring.indexing.indexer import DRAIN_SECONDS
-from monitoring.labels.joiner import MEASURE_SECONDS
-from monitoring.search import STOP_SECONDS
+from monitoring.elastic.client import STOP_SECONDS
+from monitoring.indexer.process import DRAIN_SECONDS
+from monitoring.labels.process import MEASURE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -104,7 +104,7 @@ def test_a_process_that_is_stopped_has_time_to_drain(ours: dict[str, Any]) -> No
 
 def test_prometheus_scrapes_the_port_of_each_process(ours: dict[str, Any]) -> None:
     """Those that serve metrics, at the ports that they have by default."""
-    config = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())
+    config = yaml.safe_load((ROOT / "monitoring/deploy/prometheus/prometheus.yml").read_text())
     scraped = {
         job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"] for job in config["scrape_configs"]
     }

@@ -17,8 +17,9 @@ from monitoring.dashboards.fields import mapped_fields
 from monitoring.dashboards.lint import Ran, queries, run
 from monitoring.dashboards.queries import QueryFailed, ask
 from monitoring.dashboards.source import QueryPanel, load_all, parse
-from monitoring.search import call, connect, put_templates
-from tests.contract.dashboard_documents import documents, feed, forget
+from monitoring.elastic.client import call, connect
+from monitoring.elastic.templates import put_templates
+from tests.support.dashboard_documents import documents, feed, forget
 
 DASHBOARDS = load_all()
 PANELS = [(one.id, panel.id) for one in DASHBOARDS for panel in one.panels if isinstance(panel, QueryPanel)]

@@ -11,7 +11,7 @@ from machine_learning_engineering.settings import Settings
 from monitoring.dashboards.kibana import Kibana, KibanaError
 from monitoring.dashboards.saved_objects import compiled, default_file
 from monitoring.dashboards.source import load_all, shipped
-from tests.contract.kibana import running
+from tests.support.kibana import running
 
 OBJECTS = default_file(shipped()).read_bytes()
 

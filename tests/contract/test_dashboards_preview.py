@@ -15,8 +15,9 @@ from inflight.stack.maven import missing_tools
 from machine_learning_engineering.settings import Settings
 from monitoring.dashboards.preview.compose import size
 from monitoring.dashboards.source import load_all, shipped
-from monitoring.search import connect, put_templates
-from tests.contract.dashboard_documents import feed, forget
+from monitoring.elastic.client import connect
+from monitoring.elastic.templates import put_templates
+from tests.support.dashboard_documents import feed, forget
 
 
 @pytest.fixture(scope="module")

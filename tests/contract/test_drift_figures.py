@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import drift
-from benchmarks.drift import SHIFTS, Data, Power
+from benchmarks.drift import SHIFTS, Power
+from benchmarks.drift_data import Data
 
 
 @pytest.fixture(scope="module")

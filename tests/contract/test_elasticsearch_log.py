@@ -13,14 +13,15 @@ from elasticsearch import Elasticsearch
 from msgspec import UNSET, Raw
 
 from inflight.stack.process import free_port
-from machine_learning_engineering.prediction_log import PredictionLogError
-from machine_learning_engineering.prediction_log.examples import START, example, failed, fresh
+from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
+from machine_learning_engineering.prediction_log.store import PredictionLogError
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import Error, PredictionLogged, encode
-from monitoring import search
-from monitoring.indexing.batches import lines
-from monitoring.indexing.projections import log_entries
-from monitoring.prediction_log import ElasticsearchPredictionLog
+from machine_learning_engineering.testing.log_store_examples import START, example, failed, fresh
+from monitoring.elastic import bulk, scan, templates
+from monitoring.elastic import client as search
+from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
+from monitoring.indexer.batch import lines
+from monitoring.indexer.projections import log_entries
 
 ACCEPTED = datetime(2026, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
 
@@ -64,7 +65,7 @@ def model(client: Elasticsearch) -> Iterator[str]:
     name = fresh()
     yield name
     search.call(client, "POST", "/inference-logs-*/_refresh")
-    found = search.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
+    found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
     if found:
         search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
 
@@ -93,19 +94,19 @@ def logged(request_id: str, model: str, **fields: Any) -> PredictionLogged:
 
 def index(client: Elasticsearch, settings: Settings, *events: PredictionLogged) -> list[int]:
     """Send log records as the indexer does; the status of each."""
-    search.put_templates(client, settings)
+    templates.put_templates(client, settings)
     entries = [log_entries(Record(event))[0] for event in events]  # type: ignore[arg-type]
-    return [item["status"] for item in search.bulk(client, lines(entries))]
+    return [item["status"] for item in bulk.bulk(client, lines(entries))]
 
 
 def test_what_the_indexer_wrote_is_read(
     client: Elasticsearch, settings: Settings, log: ElasticsearchPredictionLog, model: str
 ) -> None:
     """Also failures, features that no model understood, and requests that met no model."""
-    broken = logged(f"{model}-2", model, features=Raw(b"[1, 2]"), error=Error("invalid-features", "not an object"))
+    broken = logged(f"{model}-2", model, features=Raw(b"[1, 2]"), error=Error("invalid_features", "not an object"))
     next_day = ACCEPTED + timedelta(milliseconds=1)
     unknown = logged(
-        f"{model}-3", model, accepted_at=next_day, error=Error("unknown-model", "none"), model_version=UNSET
+        f"{model}-3", model, accepted_at=next_day, error=Error("unknown_model", "none"), model_version=UNSET
     )
     long = logged(model + "€" * 200, model, accepted_at=next_day + timedelta(seconds=1))
     assert index(client, settings, logged(f"{model}-1", model), broken, unknown, long) == [201] * 4
@@ -142,7 +143,7 @@ def test_a_label_stays_when_the_topic_is_read_again(
     assert index(client, settings, event) == [409]
     (entry,) = log_entries(Record(event))  # type: ignore[arg-type]
     address = {"_index": entry.index_name, "_id": entry.id}
-    assert search.fingerprints(client, [address]) == [entry.fingerprint]
+    assert scan.fingerprints(client, [address]) == [entry.fingerprint]
     assert [one.label for one in log.read(model)] == [Raw(b"326.5")]
 
 
@@ -152,7 +153,7 @@ def test_a_label_can_be_searched_for(client: Elasticsearch, log: ElasticsearchPr
     log.label(f"{model}-1", True)
     search.call(client, "POST", "/inference-logs-*/_refresh")
     conditions = [{"term": {"inference.model.name": model}}, {"term": {"inference.label": "true"}}]
-    found = search.hits(client, "inference-logs-*", {"query": {"bool": {"filter": conditions}}})
+    found = scan.hits(client, "inference-logs-*", {"query": {"bool": {"filter": conditions}}})
     assert [hit["_id"] for hit in found] == [f"{model}-1"]
 
 
@@ -160,7 +161,7 @@ def test_what_is_appended_is_a_document_like_the_indexers(
     client: Elasticsearch, log: ElasticsearchPredictionLog, model: str
 ) -> None:
     """But for the place on a topic that it does not have."""
-    log.append([failed(f"{model}-1", model, error=Error("prediction-error", "no"))])
+    log.append([failed(f"{model}-1", model, error=Error("prediction_error", "no"))])
     [found] = search.call(
         client, "POST", "/_mget", {"docs": [{"_index": "inference-logs-2026.01.01", "_id": f"{model}-1"}]}
     )["docs"]
@@ -198,10 +199,10 @@ def test_a_document_of_somebody_else_is_named(
     client: Elasticsearch, settings: Settings, log: ElasticsearchPredictionLog, model: str
 ) -> None:
     """It is not skipped in silence."""
-    search.put_templates(client, settings)
+    templates.put_templates(client, settings)
     document_id = f"foreign-{uuid.uuid4().hex}"
     document = {"@timestamp": START.isoformat(), "inference": {"model": {"name": model}, "request_id": document_id}}
     action = {"create": {"_index": "inference-logs-2026.01.01", "_id": document_id}}
-    search.bulk(client, f"{json.dumps(action)}\n{json.dumps(document)}\n".encode())
+    bulk.bulk(client, f"{json.dumps(action)}\n{json.dumps(document)}\n".encode())
     with pytest.raises(PredictionLogError, match=rf"2026\.01\.01/{document_id} is not of this product: .*`outcome`"):
         list(log.read(model))

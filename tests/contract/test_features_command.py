@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.prediction_log.examples import START, example
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.testing.log_store_examples import START, example
 
 PASSENGER = b'{"pclass":3,"sex":"male","sibsp":1,"parch":0,"fare":7.25,"age":22.0}'
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

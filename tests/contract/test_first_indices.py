@@ -8,8 +8,9 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from machine_learning_engineering.settings import Settings
-from monitoring import search
-from monitoring.documents import FAMILIES
+from monitoring.documents.common import FAMILIES
+from monitoring.elastic import bulk, templates
+from monitoring.elastic import client as search
 
 NOW = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 
@@ -19,7 +20,7 @@ def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
     """A node without any index of ours, before and after."""
     with search.connect(settings) as connected:
         _clear(connected)
-        search.put_templates(connected, settings)
+        templates.put_templates(connected, settings)
         yield connected
         _clear(connected)
 
@@ -32,9 +33,9 @@ def _clear(client: Elasticsearch) -> None:
 def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: Elasticsearch) -> None:
     """And a second call changes nothing."""
     lines = b'{"create":{"_index":"inference-quality-2026.02.27","_id":"1"}}\n{"event":{"kind":"metric"}}\n'
-    assert search.bulk(client, lines)[0]["status"] == 201
-    search.create_first_indices(client, NOW)
-    search.create_first_indices(client, NOW)
+    assert bulk.bulk(client, lines)[0]["status"] == 201
+    templates.create_first_indices(client, NOW)
+    templates.create_first_indices(client, NOW)
     expected = {f"inference-{family}-2026.03.01" for family in FAMILIES} - {"inference-quality-2026.03.01"}
     assert set(search.index_names(client, "inference-*")) == expected | {"inference-quality-2026.02.27"}
     mapping = search.call(client, "GET", "/inference-drift-2026.03.01/_mapping")
@@ -49,5 +50,5 @@ def test_an_esql_query_finds_nothing_where_it_was_refused_before(client: Elastic
     query = {"query": "FROM inference-drift-* | STATS worst = MAX(drift.psi) | LIMIT 1"}
     with pytest.raises(Exception, match="Unknown index"):
         search.call(client, "POST", "/_query", query)
-    search.create_first_indices(client, NOW)
+    templates.create_first_indices(client, NOW)
     assert search.call(client, "POST", "/_query", query)["values"] == [[None]]

@@ -11,14 +11,15 @@ import pytest
 from elasticsearch import Elasticsearch
 from msgspec import Raw
 
-from machine_learning_engineering.prediction_log.examples import START, example, failed, fresh
+from machine_learning_engineering.events.schemas import LabelReported, encode
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import LabelReported, encode
-from monitoring import search
+from machine_learning_engineering.testing.log_store_examples import START, example, failed, fresh
+from monitoring.elastic import client as search
+from monitoring.elastic import scan
+from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
+from monitoring.labels.pending import INDEX, KeptRecord, PendingLabels, Waiting
 from monitoring.labels.reports import NEVER, Rank, Report, read
 from monitoring.labels.store import LabelStore, Logged, Version
-from monitoring.labels.waiting import INDEX, KeptRecord, Waiting, WaitingLabels
-from monitoring.prediction_log import ElasticsearchPredictionLog
 
 SEEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
@@ -57,14 +58,14 @@ def model(client: Elasticsearch, settings: Settings) -> Iterator[str]:
     search.call(client, "POST", "/inference-logs-*/_refresh")
     yield name
     search.call(client, "POST", "/inference-logs-*/_refresh")
-    found = search.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
+    found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
     search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
 
 
 @pytest.fixture
-def waiting(client: Elasticsearch, settings: Settings) -> WaitingLabels:
+def waiting(client: Elasticsearch, settings: Settings) -> PendingLabels:
     """Those of a topic of the test's own."""
-    found = WaitingLabels(client, settings, f"labels-{uuid.uuid4().hex}")
+    found = PendingLabels(client, settings, f"labels-{uuid.uuid4().hex}")
     found.prepare()
     return found
 
@@ -143,7 +144,7 @@ def test_the_newest_labelled_answers_are_measured(store: LabelStore, model: str)
     assert version not in store.versions(START + timedelta(days=1))
 
 
-def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: WaitingLabels) -> None:
+def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: PendingLabels) -> None:
     """Each once, however often it is read; found by partition and age, page by page."""
     now = datetime.now(UTC)
     topic = waiting._topic
@@ -177,7 +178,7 @@ def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: Wa
     waiting.remove(found)
 
 
-def test_waiting_before_there_is_anything_is_no_error(client: Elasticsearch, waiting: WaitingLabels) -> None:
+def test_waiting_before_there_is_anything_is_no_error(client: Elasticsearch, waiting: PendingLabels) -> None:
     """Nor after somebody deleted the index."""
     for name in search.index_names(client, f"{INDEX}*"):
         search.call(client, "DELETE", f"/{name}")

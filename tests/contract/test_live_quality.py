@@ -8,20 +8,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from inflight.live_quality import RegistryJudge
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import Registry
+from inflight.adapters.evaluator import RegistryEvaluator
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from model import available
-from monitoring.labels.quality import Unmeasurable
+from model.catalog import available
 from monitoring.labels.store import Version
+from monitoring.quality.evaluation import EvaluationError
 
 PRIMARY = {"diamonds": "r2", "titanic": "roc_auc", "reviews": "sentence_macro_f1"}
 
 
 @pytest.fixture(scope="session")
-def judge(trained_registry: Registry, training_settings: Settings) -> RegistryJudge:
-    return RegistryJudge(training_settings)
+def judge(trained_registry: Registry, training_settings: Settings) -> RegistryEvaluator:
+    return RegistryEvaluator(training_settings)
 
 
 @pytest.fixture(params=sorted(PRIMARY))
@@ -38,7 +38,7 @@ def answered(champion: MLEModel, settings: Settings, count: int) -> Iterator[tup
 
 
 def test_the_numbers_are_those_of_evaluate(
-    judge: RegistryJudge, champion: MLEModel, trained_registry: Registry, training_settings: Settings
+    judge: RegistryEvaluator, champion: MLEModel, trained_registry: Registry, training_settings: Settings
 ) -> None:
     """After a way through JSON; inside their intervals, beside what the registry recorded."""
     predictions, labels = zip(*answered(champion, training_settings, 200), strict=True)
@@ -55,7 +55,7 @@ def test_the_numbers_are_those_of_evaluate(
     assert (judged.primary, judged.rows, judged.confidence) == (PRIMARY[champion.name], 200, 0.95)
 
 
-def test_a_version_that_the_registry_does_not_have_is_measured_without_reference(judge: RegistryJudge) -> None:
+def test_a_version_that_the_registry_does_not_have_is_measured_without_reference(judge: RegistryEvaluator) -> None:
     """And answers that do not fit the model any more are left out."""
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % (price + price % 7)) for price in range(300, 340)]
     judged = judge.judge(Version("diamonds", "v999"), [*answers, (b'{"cost":1.0}', b"1.5"), (answers[0][0], b'"dear"')])
@@ -64,7 +64,7 @@ def test_a_version_that_the_registry_does_not_have_is_measured_without_reference
     assert {metric.reference for metric in judged.metrics} == {msgspec.UNSET}
 
 
-def test_what_the_models_do_not_know_is_not_judged(judge: RegistryJudge) -> None:
+def test_what_the_models_do_not_know_is_not_judged(judge: RegistryEvaluator) -> None:
     """Neither their labels nor their answers."""
     assert judge.refusal("nobody", b'"anything"') is None
     assert judge.judge(Version("nobody", "v1"), [(b"{}", b"1")] * 50) is None
@@ -81,23 +81,25 @@ def test_what_the_models_do_not_know_is_not_judged(judge: RegistryJudge) -> None
         ("titanic", b"1", False),
     ],
 )
-def test_a_label_is_refused_by_the_models_own_type(judge: RegistryJudge, model: str, label: bytes, fits: bool) -> None:
+def test_a_label_is_refused_by_the_models_own_type(
+    judge: RegistryEvaluator, model: str, label: bytes, fits: bool
+) -> None:
     """With a reason that names the model."""
     refusal = judge.refusal(model, label)
     assert (refusal is None) is fits
     assert refusal is None or model in refusal
 
 
-def test_metrics_that_are_not_defined_are_said_so(judge: RegistryJudge) -> None:
+def test_metrics_that_are_not_defined_are_said_so(judge: RegistryEvaluator) -> None:
     """All of one class has no ROC curve; nothing that can be read has no metric at all."""
     same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40
-    with pytest.raises(Unmeasurable):
+    with pytest.raises(EvaluationError):
         judge.judge(Version("titanic", "v1"), same)
-    with pytest.raises(Unmeasurable, match="40 answers, 0 of which the model can read"):
+    with pytest.raises(EvaluationError, match="40 answers, 0 of which the model can read"):
         judge.judge(Version("titanic", "v1"), [(b"[]", b"true")] * 40)
 
 
-def test_an_interval_that_is_no_number_is_not_told(judge: RegistryJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interval_that_is_no_number_is_not_told(judge: RegistryEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
     """A metric may be defined on all answers and not on some of the samples that its interval is made of."""
 
     def evaluate(_model: MLEModel, _predictions: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
@@ -105,5 +107,5 @@ def test_an_interval_that_is_no_number_is_not_told(judge: RegistryJudge, monkeyp
 
     monkeypatch.setattr(available()["diamonds"], "evaluate", evaluate)
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % price) for price in range(300, 340)]
-    with pytest.raises(Unmeasurable, match="rare"):
+    with pytest.raises(EvaluationError, match="rare"):
         judge.judge(Version("diamonds", "v1"), answers)

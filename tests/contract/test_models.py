@@ -7,10 +7,13 @@ import jsonschema
 import msgspec
 import pytest
 
-from machine_learning_engineering.checks import LAWS, Subject, check_law, prepare
-from machine_learning_engineering.model import InvalidFeatures, MLEModel
-from machine_learning_engineering.training import train
-from model import available
+from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering.testing.case import CheckCase
+from machine_learning_engineering.testing.check_model import check_law, prepare
+from machine_learning_engineering.testing.checks import CHECKS
+from machine_learning_engineering.training.quick import train
+from model.catalog import available
 
 MODELS = available()
 ROWS = {"diamonds": 53_940, "reviews": 300, "titanic": 891}
@@ -40,11 +43,11 @@ def trained(request, trained_registry, training_settings) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def subject(trained, training_settings) -> Subject:
+def subject(trained, training_settings) -> CheckCase:
     return prepare(trained.model, examples=trained.model.examples(training_settings.data_dir))
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", CHECKS, ids=lambda law: law.__name__)
 def test_the_law_of_all_models_holds(subject, law):
     check_law(law, subject)
 

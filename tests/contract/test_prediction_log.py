@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from machine_learning_engineering.prediction_log import SqlitePredictionLog, export_parquet
-from machine_learning_engineering.prediction_log.checks import LOG_LAWS, LogLaw, OpenLog, check_log_law
-from machine_learning_engineering.prediction_log.examples import START, example, fresh
+from machine_learning_engineering.prediction_log.parquet import export_parquet
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.settings import Settings
-from monitoring import search
-from monitoring.documents import INDEX_PATTERN
-from monitoring.prediction_log import ElasticsearchPredictionLog
+from machine_learning_engineering.testing.log_store import check_log_law
+from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS, OpenLog, StoreCheck
+from machine_learning_engineering.testing.log_store_examples import START, example, fresh
+from monitoring.documents.log import INDEX_PATTERN
+from monitoring.elastic import client as search
+from monitoring.elastic import scan
+from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 
 ELASTICSEARCH_GAPS = {
     "of_two_with_one_id_on_two_days_the_first_wins": "an index is of one day, and an id unique within an index",
@@ -28,7 +31,7 @@ def used() -> Iterator[set[str]]:
         laws = {"size": 1_000, "query": {"prefix": {"inference.model.name": "law-"}}}
         with search.connect(Settings(_env_file=None, elasticsearch_url=url)) as client:  # type: ignore[call-arg]
             search.call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
-            while found := search.hits(client, INDEX_PATTERN, laws):
+            while found := scan.hits(client, INDEX_PATTERN, laws):
                 search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
                 search.call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
 
@@ -45,8 +48,8 @@ def open_log(request: pytest.FixtureRequest, tmp_path: Path, used: set[str]) -> 
     return lambda: ElasticsearchPredictionLog(settings)
 
 
-@pytest.mark.parametrize("law", LOG_LAWS, ids=lambda law: law.__name__)
-def test_the_law_of_all_logs_holds(law: LogLaw, open_log: OpenLog, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("law", STORE_CHECKS, ids=lambda law: law.__name__)
+def test_the_law_of_all_logs_holds(law: StoreCheck, open_log: OpenLog, request: pytest.FixtureRequest) -> None:
     store = request.node.callspec.params["open_log"]
     if store != "sqlite" and law.__name__ in ELASTICSEARCH_GAPS:
         request.applymarker(pytest.mark.xfail(strict=True, reason=ELASTICSEARCH_GAPS[law.__name__]))

@@ -12,14 +12,15 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from monitoring.drift.metrics import WatcherMetrics
-from monitoring.labels.metrics import JoinerMetrics
-from monitoring.metrics import ExporterMetrics, IndexerMetrics
-from stream_app.metrics import WorkerMetrics
+from monitoring.drift.series import DriftMonitorMetrics
+from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.indexer.metrics import IndexerMetrics
+from monitoring.labels.metrics import LabelJoinerMetrics
+from stream_app.runtime.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "monitoring" / "prometheus"
-DASHBOARDS = sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json"))
+FOLDER = ROOT / "monitoring" / "deploy" / "prometheus"
+DASHBOARDS = sorted((ROOT / "monitoring" / "deploy" / "grafana" / "dashboards").glob("*.json"))
 TESTS = sorted((Path(__file__).parent / "prometheus").glob("*.yml"))
 RULES: dict[str, Any] = yaml.safe_load((FOLDER / "rules.yml").read_text())
 ALERTS: dict[str, Any] = yaml.safe_load((FOLDER / "alerts.yml").read_text())
@@ -44,7 +45,7 @@ def test_the_files_are_valid() -> None:
 
 def test_the_routes_are_valid() -> None:
     """As Alertmanager reads them."""
-    run("amtool", "check-config", "alertmanager.yml")
+    run("amtool", "check-config", "../alertmanager/alertmanager.yml")
 
 
 def test_each_alert_fires_when_it_should_and_not_otherwise() -> None:
@@ -72,7 +73,7 @@ def test_each_alert_says_what_to_do() -> None:
 def test_every_metric_in_an_expression_exists() -> None:
     """A rule or a panel over a metric that nobody exposes would never tell anything, and nobody would notice."""
     registries = [WorkerMetrics().registry]
-    for metrics in (ExporterMetrics, IndexerMetrics, WatcherMetrics, JoinerMetrics):
+    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics):
         registries.append(CollectorRegistry())
         metrics(registries[-1])
     known = {"up"} | {rule["record"] for rule in rules(RULES)}

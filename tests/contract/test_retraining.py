@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.retraining import SIGNIFICANCE, Decision
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.retraining.trigger import SIGNIFICANCE, Decision
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training import train
-from model.diamonds import Diamonds
-from model.reviews import Reviews
-from model.reviews.model import CANDIDATES
+from machine_learning_engineering.training.quick import train
+from model.diamonds.model import Diamonds
+from model.reviews.model import CANDIDATES, Reviews
 
 WINDOWS = 50
 ROWS = 600

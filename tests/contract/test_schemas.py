@@ -14,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering.stream import events, schemas
-from machine_learning_engineering.stream.events import (
+from machine_learning_engineering.events import json_schema as schemas
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.headers import carried
+from machine_learning_engineering.events.schemas import (
     DriftDetected,
     DriftMeasured,
     Error,
@@ -29,8 +31,7 @@ from machine_learning_engineering.stream.events import (
     PredictionRequested,
     QualityMeasured,
 )
-from machine_learning_engineering.stream.headers import carried
-from machine_learning_engineering.stream.topics import TOPICS
+from machine_learning_engineering.events.topics import TOPICS
 
 GENERATED = Path(__file__).parents[2] / "docs" / "schemas"
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.json"))
@@ -52,7 +53,7 @@ TIMES = st.datetimes(datetime(1970, 1, 2), datetime(2200, 1, 1), timezones=st.ju
 SECONDS = st.floats(0, 1e6)
 VALUES = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), st.floats(-1e9, 1e9), TEXTS)
 OBJECTS = st.dictionaries(TEXTS, VALUES, max_size=5).map(lambda value: Raw(msgspec.json.encode(value)))
-ERRORS = st.builds(Error, st.sampled_from(["unknown-model", "invalid-features", "prediction-error"]), TEXTS)
+ERRORS = st.builds(Error, st.sampled_from(["unknown_model", "invalid_features", "prediction_error"]), TEXTS)
 UNSET_ = st.just(UNSET)
 FIELDS = st.lists(
     st.builds(

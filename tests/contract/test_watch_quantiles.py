@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from monitoring.watch.samples import Scrape, Window
+from monitoring.top.samples import Scrape, Window
 
 BOUNDS = (0.001, 0.01, 0.1, 1.0, 10.0, math.inf)
 

@@ -14,17 +14,17 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.profile.references import Reference
+from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.events.schemas import PredictionLogged, encode
+from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS
+from machine_learning_engineering.kafka.client import consumer_options, producer_options, read_to_end, topic_name
+from machine_learning_engineering.registry.profiles import Reference
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import PredictionLogged, encode
-from machine_learning_engineering.stream.kafka import consumer_options, producer_options, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import DRIFT_STATE, LOGS
 from monitoring.drift import state as state_module
 from monitoring.drift.history import last_windows
-from monitoring.drift.metrics import WatcherMetrics
+from monitoring.drift.process import DriftMonitor
+from monitoring.drift.series import DriftMonitorMetrics
 from monitoring.drift.state import StateReader, deadline, state_key
-from monitoring.drift.watcher import Watcher
 from monitoring.drift.windows import State
 from monitoring.runtime.groups import WATCHER
 
@@ -55,10 +55,10 @@ class Known:
 class Run:
     """A watcher in a thread of this process."""
 
-    def __init__(self, settings: Settings, kind: type[Watcher] = Watcher) -> None:
+    def __init__(self, settings: Settings, kind: type[DriftMonitor] = DriftMonitor) -> None:
         self.registry = CollectorRegistry()
         self._stopping = threading.Event()
-        self._watcher = kind(settings, Known(), WatcherMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
+        self._watcher = kind(settings, Known(), DriftMonitorMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -79,7 +79,7 @@ class Run:
 
 
 @contextmanager
-def running(settings: Settings, kind: type[Watcher] = Watcher) -> Iterator[Run]:
+def running(settings: Settings, kind: type[DriftMonitor] = DriftMonitor) -> Iterator[Run]:
     run = Run(settings, kind)
     try:
         yield run
@@ -90,11 +90,11 @@ def running(settings: Settings, kind: type[Watcher] = Watcher) -> Iterator[Run]:
 @pytest.fixture
 def small(settings: Settings) -> Settings:
     """Windows of 100 rows that only rows can close."""
-    changes = {"watcher_window_records": 100, "watcher_window_seconds": 1e9, "watcher_records_per_second": 1e9}
+    changes = {"drift_window_rows": 100, "drift_window_seconds": 1e9, "drift_rows_per_second": 1e9}
     return settings.model_copy(update=changes)
 
 
-class Waiting(Watcher):
+class Waiting(DriftMonitor):
     """Its broker takes a while until it answers a fetch: what was assigned is read only after some idle steps."""
 
     _idle = 3
@@ -181,7 +181,7 @@ def test_a_window_is_filled_by_one_process_and_closed_by_the_next(small: Setting
     with running(small) as second:
         eventually(lambda: len(last_windows(small, "numbers", 5)) == 1)
         rows = "inflight_drift_rows_total"
-        eventually(lambda: second.registry.get_sample_value(rows, {"result": "no-profile"}) == 20)
+        eventually(lambda: second.registry.get_sample_value(rows, {"result": "no_profile"}) == 20)
         assert second.registry.get_sample_value(rows, {"result": "counted"}) == 40
     (window,) = last_windows(small, "numbers", 5)
     assert (window.rows, window.closed_by, window.model_version) == (100, "count", "v1")
@@ -254,11 +254,11 @@ def test_a_version_that_is_over_drifts_no_more_after_a_restart(small: Settings) 
     in_a_row = "inflight_drift_drifted_windows"
     with running(small) as first:
         eventually(lambda: first.registry.get_sample_value(in_a_row, IN_A_ROW) == 2)
-    owned = "inflight_watcher_assigned_partitions"
+    owned = "inflight_drift_monitor_assigned_partitions"
     with running(small) as heir:
         eventually(lambda: bool(heir.registry.get_sample_value(owned)))
         assert heir.registry.get_sample_value(in_a_row, IN_A_ROW) == 2
-    with running(small.model_copy(update={"watcher_window_seconds": 3_600.0})) as late:
+    with running(small.model_copy(update={"drift_window_seconds": 3_600.0})) as late:
         eventually(lambda: bool(late.registry.get_sample_value(owned)))
         assert late.registry.get_sample_value(in_a_row, IN_A_ROW) is None
 
@@ -270,7 +270,7 @@ def test_a_window_is_not_over_while_rows_of_its_time_wait(small: Settings, idle_
     with running(small):
         eventually(lambda: open_rows(small) == 60)
     publish(small, 40)
-    changes = {"watcher_window_seconds": 3_600.0, "watcher_window_min_records": 50, "kafka_idle_pause": idle_pause}
+    changes = {"drift_window_seconds": 3_600.0, "drift_window_min_rows": 50, "kafka_idle_pause": idle_pause}
     with running(small.model_copy(update=changes), Waiting):
         eventually(lambda: len(last_windows(small, "numbers", 5)) == 1)
     (window,) = last_windows(small, "numbers", 5)
@@ -280,7 +280,7 @@ def test_a_window_is_not_over_while_rows_of_its_time_wait(small: Settings, idle_
 def test_a_window_is_over_at_the_end_of_a_log_that_ends_with_a_transaction(small: Settings) -> None:
     """Nobody can read its marker, and nobody waits for that."""
     publish(small, 60, transaction=True)
-    settings = small.model_copy(update={"watcher_window_seconds": 3_600.0, "watcher_window_min_records": 50})
+    settings = small.model_copy(update={"drift_window_seconds": 3_600.0, "drift_window_min_rows": 50})
     with running(settings):
         eventually(lambda: len(last_windows(small, "numbers", 5)) == 1)
     (window,) = last_windows(small, "numbers", 5)

@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, Producer
 
 from inflight.demo.processes import Process, product
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training import train
-from model import available
+from machine_learning_engineering.training.quick import train
+from model.catalog import available
 
 DIAMOND = (
     '{"carat":0.23,"cut":"Ideal","color":"E","clarity":"SI2","depth":61.5,"table":55.0,"x":3.95,"y":3.98,"z":2.43}'
@@ -89,7 +89,7 @@ def test_a_client_that_is_not_ours_asks_and_is_answered(client: str, settings: S
     assert headers["traceparent"] == TRACEPARENT.encode()
     failed, _ = results["bad"]
     assert failed["type"] == "prediction.failed.v1"
-    assert failed["error"]["type"] == "invalid-features"
+    assert failed["error"]["type"] == "invalid_features"
     assert "carat" in failed["error"]["message"]
     logs = read(settings, "prediction-logs", 2)
     assert {key: log["outcome"] for key, (log, _) in logs.items()} == {"good": "completed", "bad": "failed"}
@@ -108,4 +108,4 @@ def test_a_client_that_is_not_ours_asks_and_is_answered(client: str, settings: S
         )
         value, _, letter_headers = letter.stdout.decode().partition("|")
         assert value == "one diamond, please"
-        assert "dlq_reason=not-json" in letter_headers
+        assert "dlq_reason=not_json" in letter_headers

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training import train
-from model import available
-from tests.integration.deployment import Deployment
-from tests.integration.train_shell import Shell
+from machine_learning_engineering.training.quick import train
+from model.catalog import available
+from tests.support.deployment import Deployment
+from tests.support.train_shell import Shell
 
 
 @pytest.fixture(scope="session")

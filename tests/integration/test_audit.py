@@ -12,20 +12,21 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import (
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.events.schemas import (
     Error,
     PredictionCompleted,
     PredictionFailed,
     PredictionLogged,
     encode,
 )
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.stream.kafka import producer_options, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
-from monitoring import search
-from monitoring.auditing.evidence import take_audit
-from monitoring.documents import document_id, index_name, to_document
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.settings import Settings
+from monitoring.audit.readers import take_audit
+from monitoring.documents.log import document_id, index_name, to_document
+from monitoring.elastic import bulk, scan, templates
+from monitoring.elastic import client as search
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -66,7 +67,7 @@ class Deployment:
         self._write(RESULTS, encode(result), self.id(number))
 
     def fail(self, number: int | str) -> None:
-        result = PredictionFailed(self.id(number), "m", Error("invalid-features", "no"), NOW, NOW)
+        result = PredictionFailed(self.id(number), "m", Error("invalid_features", "no"), NOW, NOW)
         self._write(RESULTS, encode(result), self.id(number))
 
     def log(self, number: int | str, total_seconds: float = 0.01, *, index: bool = True, days: int = 0) -> None:
@@ -96,8 +97,8 @@ class Deployment:
 
     def index(self) -> None:
         client = search.connect(self.settings)
-        search.put_templates(client, self.settings)
-        assert {item["status"] for item in search.bulk(client, b"\n".join([*self._lines, b""]))} == {201}
+        templates.put_templates(client, self.settings)
+        assert {item["status"] for item in bulk.bulk(client, b"\n".join([*self._lines, b""]))} == {201}
         client.close()
 
 
@@ -160,7 +161,7 @@ def test_the_index_is_read_page_by_page(
         deployment.log(number, days=number % 3)
     deployment.index()
     client = search.connect(deployment.settings)
-    ids = list(search.indexed_ids(client, deployment.settings.topic_prefix))
+    ids = list(scan.indexed_ids(client, deployment.settings.topic_prefix))
     client.close()
     assert sorted(ids) == sorted(deployment.id(number) for number in range(50))
 

@@ -13,22 +13,22 @@ from elasticsearch import Elasticsearch
 
 from inflight.demo.bad_records import bad_records
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.events.topics import REQUESTS
+from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.promotions import announce_promotion
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.announce import announce_promotion
-from machine_learning_engineering.stream.kafka import producer_options, topic_name
-from machine_learning_engineering.stream.topics import REQUESTS
-from machine_learning_engineering.training import train
-from model import available
+from machine_learning_engineering.training.quick import train
+from model.catalog import available
 from monitoring.dashboards.lint import queries, run
 from monitoring.dashboards.source import load_all
-from monitoring.search import call, connect
+from monitoring.elastic.client import call, connect
 from producers.labels import TrueAnswer, publish_labels
 from producers.replay import replay
-from tests.contract.dashboard_documents import TRACEPARENT, forget
-from tests.integration.deployment import Deployment
-from tests.integration.waiting import figures, until
+from tests.support.dashboard_documents import TRACEPARENT, forget
+from tests.support.deployment import Deployment
+from tests.support.waiting import figures, until
 
 pytestmark = [
     pytest.mark.usefixtures("search"),
@@ -108,8 +108,8 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
         forget(client)
         deployment.worker()
         deployment.indexer()
-        deployment.watcher(watcher_window_records=WINDOW, watcher_records_per_second=1e9)
-        deployment.joiner(joiner_measure_seconds=1.0)
+        deployment.watcher(drift_window_rows=WINDOW, drift_rows_per_second=1e9)
+        deployment.joiner(quality_interval=1.0)
         deployment.serving(1)
         started = time.monotonic()
         rows = {name: examples(name, all_models.data_dir) for name in available()}

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from inflight.demo.processes import product
+from machine_learning_engineering.events.topics import RESULTS
+from machine_learning_engineering.kafka.client import read_to_end
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import RESULTS
-from monitoring.prediction_log import ElasticsearchPredictionLog
+from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 from producers.replay import replay
-from tests.integration.waiting import until
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")

@@ -10,13 +10,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Message, Producer
 
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.dead_letters.reader import Address, DeadLetter, Selection, find, select
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS
+from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS
 from producers.client import partition_of
-from producers.dead_letters import Address, DeadLetter, Selection, find, replay, select
-from producers.interruption import Interruption
+from producers.dead_letter_replay import replay
+from producers.interruption import StopSignal
 
 NOW = datetime.now(UTC)
 HEADERS = [("traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"), ("shop", b"\xff\x00")]
@@ -67,7 +68,7 @@ def letters(settings: Settings) -> Settings:
         (b"a", b"not json", _origin(settings, partition=3, offset=8)),
         (None, b"\xff\xfe\x00", _origin(settings, "not-utf-8")),
         (b"c", b'{"request_id": "c"}', _origin(settings, "malformed-request", model="titanic", request_id="c")),
-        (b"d", None, _origin(settings, "empty-value")),
+        (b"d", None, _origin(settings, "empty_value")),
         (b"e", b'{"log": 1}', _origin(settings, "mapping", stage="index", topic=LOGS, model="diamonds")),
         (b"f", b"not ours", foreign),
     )
@@ -155,7 +156,7 @@ def test_a_dry_run_publishes_and_notes_nothing(letters: Settings) -> None:
 def test_limit_and_interruption_end_a_replay_and_the_next_one_goes_on(letters: Settings) -> None:
     """Nothing is published twice, nothing is left out."""
     ours = [letter for letter in select(letters) if letter.key != b"f"]
-    interruption = Interruption()
+    interruption = StopSignal()
 
     def interrupted() -> object:
         yield ours[2]

@@ -10,19 +10,13 @@ from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
 
 from inflight.stack.embedded import EmbeddedNode
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.events.schemas import DriftMeasured, Error, FieldDrift, LiveMetric, QualityMeasured
+from machine_learning_engineering.events.topics import DEAD_LETTERS, MEASUREMENTS
+from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import (
-    DriftMeasured,
-    Error,
-    FieldDrift,
-    LiveMetric,
-    QualityMeasured,
-)
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.stream.kafka import producer_options, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, MEASUREMENTS
-from monitoring import search as elasticsearch
-from tests.integration.indexing import eventually, indexer, log, publish
+from monitoring.elastic import client as elasticsearch
+from tests.support.indexing import eventually, indexer, log, publish
 
 PAGE = Path(__file__).parents[2] / "docs/elasticsearch.md"
 QUERIES = re.findall(r"^```\n(FROM .*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
@@ -34,7 +28,7 @@ def _fill(settings: Settings) -> None:
     start = now - timedelta(minutes=1)
     request = {"request_id": "request-17", "accepted_at": now}
     publish(
-        settings, log(settings, 1, **request), log(settings, 2, accepted_at=now, error=Error("unknown-model", "no"))
+        settings, log(settings, 1, **request), log(settings, 2, accepted_at=now, error=Error("unknown_model", "no"))
     )
     drift = FieldDrift("features.carat", "feature", "ks", 0.4, 1e-9, 1e-8, True, 0.0, 0.1, 0.2, 0.0)
     quality = LiveMetric("rmse", 560.0, 540.0, 580.0, 550.0)

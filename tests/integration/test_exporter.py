@@ -19,14 +19,15 @@ from msgspec import Raw
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS
+from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import Error, PredictionLogged, encode
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.stream.kafka import consumer_options, producer_options, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS
-from monitoring.exporting.exporter import Exporter, Observer
-from monitoring.exporting.lag import LagReader
-from monitoring.metrics import ExporterMetrics
+from monitoring.exporter.lag import LagReader
+from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.exporter.observer import Observer
+from monitoring.exporter.process import Exporter
 from monitoring.runtime.groups import EXPORTER, INDEXER, READS
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -153,7 +154,7 @@ def test_prometheus_finds_everything_at_the_address_that_is_printed(
     settings: Settings, process: subprocess.Popen[str]
 ) -> None:
     """Counts, latencies with an exemplar, dead letters and lag; then it ends on SIGTERM with exit code 0."""
-    failed = _log(9, error=Error("unknown-model", "no model of this name"), model="nonsense")
+    failed = _log(9, error=Error("unknown_model", "no model of this name"), model="nonsense")
     _publish(settings, _log(1), _log(2), failed, letters=3)
     assert process.stderr is not None
     line = json.loads(process.stderr.readline())
@@ -181,7 +182,7 @@ def test_prometheus_finds_everything_at_the_address_that_is_printed(
     _eventually(
         lambda: value("inflight_predictions_total", model="diamonds", model_version="1", outcome="completed") == 2
     )
-    _eventually(lambda: value("inflight_prediction_errors_total", model="unknown", type="unknown-model") == 1)
+    _eventually(lambda: value("inflight_prediction_errors_total", model="unknown", type="unknown_model") == 1)
     assert value("inflight_prediction_latency_seconds_count", model="diamonds", stage="total") == 2
     _eventually(lambda: value("inflight_consumer_lag_records", group=INDEXER, topic=LOGS) == 3)
     _eventually(lambda: value("inflight_consumer_lag_records", group=EXPORTER, topic=LOGS) == 0)

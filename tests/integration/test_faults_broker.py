@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from confluent_kafka.admin import AdminClient
 
-from machine_learning_engineering.stream.kafka import client_options, end_offsets, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
-from producers.compose import Record, Source
-from tests.integration.deployment import FULL, UNTIL_STOPPED, Deployment
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import figures, until
+from machine_learning_engineering.events.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
+from machine_learning_engineering.kafka.client import client_options, end_offsets, topic_name
+from producers.request_builder import Record, Source
+from tests.support.deployment import FULL, UNTIL_STOPPED, Deployment
+from tests.support.supervised import Supervised
+from tests.support.waiting import figures, until
 
 EXIT_BUG = 70
 AWAY_SECONDS = 60 if FULL else 20

@@ -11,10 +11,10 @@ import pytest
 from elasticsearch import ApiError, TransportError
 
 from inflight.stack.embedded import EmbeddedNode
-from machine_learning_engineering.stream.topics import MEBIBYTE
-from monitoring import search as elasticsearch
-from tests.integration.deployment import FULL, UNTIL_STOPPED, Deployment
-from tests.integration.waiting import figures, until
+from machine_learning_engineering.events.topics import MEBIBYTE
+from monitoring.elastic import client as elasticsearch
+from tests.support.deployment import FULL, UNTIL_STOPPED, Deployment
+from tests.support.waiting import figures, until
 
 pytestmark = pytest.mark.usefixtures("search")
 

@@ -9,16 +9,16 @@ from random import Random
 from threading import Semaphore
 
 from inflight.demo.bad_records import bad_records
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.events import PredictionFailed
-from machine_learning_engineering.stream.headers import read_origin, without_origin
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, REQUESTS, RESULTS
-from producers.compose import Record, Source
+from machine_learning_engineering.dead_letters.letter import read_origin, without_origin
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.schemas import PredictionFailed
+from machine_learning_engineering.events.topics import DEAD_LETTERS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import read_to_end
+from producers.request_builder import Record, Source
 from producers.sources import Request
-from tests.integration.deployment import FULL, SESSION_TIMEOUT, UNTIL_STOPPED, Deployment
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import figures, until
+from tests.support.deployment import FULL, SESSION_TIMEOUT, UNTIL_STOPPED, Deployment
+from tests.support.supervised import Supervised
+from tests.support.waiting import figures, until
 
 
 def test_ten_kills_of_three_workers_lose_nothing(deployment: Deployment, chance: Random) -> None:
@@ -144,7 +144,7 @@ def test_a_worker_that_sleeps_through_its_session_repeats_at_most(deployment: De
 
 def test_workers_that_come_and_go_cleanly_repeat_nothing(deployment: Deployment) -> None:
     """One worker stays, another joins and leaves again and again, with requests waiting all the time."""
-    bounds = {"worker_slice_records": 16, "worker_slices_in_flight": 2, "worker_buffer_bytes": 1_000_000}
+    bounds = {"worker_max_batch_records": 16, "worker_max_in_flight_batches": 2, "worker_buffer_bytes": 1_000_000}
     host = deployment.worker(**bounds)
     deployment.serving(1)
     load = deployment.load(UNTIL_STOPPED, rate=800)

@@ -16,18 +16,18 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
-from machine_learning_engineering.feature_store import FeatureStore
-from machine_learning_engineering.feature_store import log as feature_store_log
+from machine_learning_engineering.events.schemas import LabelReported, PredictionLogged, encode
+from machine_learning_engineering.events.topics import LABELS, LOGS
+from machine_learning_engineering.feature_store import examples as feature_store_log
+from machine_learning_engineering.feature_store.store import FeatureStore
+from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import LabelReported, PredictionLogged, encode
-from machine_learning_engineering.stream.kafka import producer_options, topic_name
-from machine_learning_engineering.stream.topics import LABELS, LOGS
-from model import available
-from monitoring.features import Follower
-from tests.integration.waiting import until
+from model.catalog import available
+from monitoring.feature_ingest.process import Follower
+from tests.support.waiting import until
 
 ACCEPTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
-KILLED = Path(__file__).with_name("programs") / "killed_features.py"
+KILLED = Path(__file__).parents[1] / "support" / "programs" / "killed_features.py"
 STONE = {"carat": 0.5, "cut": "Ideal", "color": "E", "clarity": "SI1", "depth": 61.5, "table": 55.0, "x": 5.1, "y": 5.1}
 
 

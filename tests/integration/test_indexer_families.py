@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import (
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.events.schemas import (
     DriftDetected,
     DriftMeasured,
     FieldDrift,
@@ -16,12 +16,13 @@ from machine_learning_engineering.stream.events import (
     ModelPromoted,
     QualityMeasured,
 )
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
-from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
-from monitoring import search
-from monitoring.auditing.evidence import take_audit
-from tests.integration.indexing import eventually, indexer, lag, letters, log, publish
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
+from machine_learning_engineering.settings import Settings
+from monitoring.audit.readers import take_audit
+from monitoring.elastic import client as search
+from monitoring.elastic import scan
+from tests.support.indexing import eventually, indexer, lag, letters, log, publish
 
 START = datetime(2026, 3, 1, 23, 0, tzinfo=UTC)
 END = START + timedelta(hours=2)
@@ -61,7 +62,7 @@ def _sources(settings: Settings, family: str, term: str = "inference.model.name"
     try:
         search.call(client, "POST", f"/inference-{family}-*/_refresh")
         query = {"size": 1_000, "query": {"term": {term: value}}}
-        return [hit["_source"] for hit in search.hits(client, f"inference-{family}-*", query)]
+        return [hit["_source"] for hit in scan.hits(client, f"inference-{family}-*", query)]
     finally:
         client.close()
 
@@ -85,7 +86,7 @@ def test_measurements_become_documents_once(settings: Settings, each_search: Any
 
 
 def test_model_events_become_documents(settings: Settings, each_search: Any) -> None:
-    """Promotions and drifts, of which a compacted topic may also hold tombstones."""
+    """PromotionListener and drifts, of which a compacted topic may also hold tombstones."""
     model = f"{settings.topic_prefix}diamonds"
     detected = DriftDetected(model, "v3", "w1", END, START, END, 1_000, 0.05, _drift(settings, 1).fields)
     publish(settings, ModelPromoted(model, "v3", END, "better", "v2"), detected, topic=MODEL_EVENTS)
@@ -97,8 +98,8 @@ def test_model_events_become_documents(settings: Settings, each_search: Any) -> 
         assert running.results(MODEL_EVENTS) == {"created": 2}
     found = {source["event"]["action"]: source["model_event"] for source in _sources(settings, "model-events")}
     assert found == {
-        "model-promoted": {"reason": "better", "previous_version": "v2"},
-        "drift-detected": {"rows": 1_000, "window_id": "w1", "fields": [f"features.f{n}" for n in range(3)]},
+        "model_promoted": {"reason": "better", "previous_version": "v2"},
+        "drift_detected": {"rows": 1_000, "window_id": "w1", "fields": [f"features.f{n}" for n in range(3)]},
     }
 
 
@@ -112,22 +113,22 @@ def test_a_record_that_is_no_event_is_set_aside_once_and_seen(settings: Settings
         eventually(lambda: running.results(DEAD_LETTERS).total() == 4 and running.results().total() == 2)
         assert running.results(DEAD_LETTERS) == {"created": 4}
         # Each of its three documents is refused; the record is one dead letter.
-        assert running.results(MEASUREMENTS) == {"undecodable-measurement": 1, "index-rejected": 3}
-        assert running.results(MODEL_EVENTS) == {"undecodable-model-event": 1}
-        assert running.results() == {"undecodable-log": 1, "created": 1}
+        assert running.results(MEASUREMENTS) == {"undecodable_measurement": 1, "index_rejected": 3}
+        assert running.results(MODEL_EVENTS) == {"undecodable_model_event": 1}
+        assert running.results() == {"undecodable_log": 1, "created": 1}
     reasons = Counter(
         (origin.topic.removeprefix(settings.topic_prefix), origin.reason) for origin, _ in letters(settings)
     )
     assert reasons == {
-        (MEASUREMENTS, "undecodable-measurement"): 1,
-        (MEASUREMENTS, "index-rejected"): 1,
-        (MODEL_EVENTS, "undecodable-model-event"): 1,
-        (LOGS, "undecodable-log"): 1,
+        (MEASUREMENTS, "undecodable_measurement"): 1,
+        (MEASUREMENTS, "index_rejected"): 1,
+        (MODEL_EVENTS, "undecodable_model_event"): 1,
+        (LOGS, "undecodable_log"): 1,
     }
     assert [lag(settings, topic) for topic in (LOGS, MEASUREMENTS, MODEL_EVENTS, DEAD_LETTERS)] == [0, 0, 0, 0]
     assert take_audit(settings, settings.topic_prefix).index_dead_letters == 1
     (document,) = _sources(settings, "dead-letters", "dead_letter.topic")
-    assert document["dead_letter"]["reason"] == "undecodable-log"
+    assert document["dead_letter"]["reason"] == "undecodable_log"
     assert "poison" not in str(document)
 
 
@@ -136,7 +137,9 @@ def test_a_record_among_the_dead_letters_that_is_none_is_passed_over(
 ) -> None:
     """It would come back for ever as a dead letter; it is counted, told of, and what is around it is indexed."""
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr("monitoring.dead_letters.say", lambda *_what, **fields: told.append(fields))
+    monkeypatch.setattr(
+        "machine_learning_engineering.dead_letters.writer.say", lambda *_what, **fields: told.append(fields)
+    )
     producer = Producer(producer_options(settings))
     topic = topic_name(settings, DEAD_LETTERS)
     for number in range(3):
@@ -146,6 +149,6 @@ def test_a_record_among_the_dead_letters_that_is_none_is_passed_over(
     assert producer.flush(120) == 0
     with indexer(settings) as running:
         eventually(lambda: lag(settings, DEAD_LETTERS) == 0)
-        assert running.results(DEAD_LETTERS) == {"created": 3, "undecodable-dead-letter": 3}
+        assert running.results(DEAD_LETTERS) == {"created": 3, "undecodable_dead_letter": 3}
     assert [fields["offset"] for fields in told] == [1, 3, 5]
     assert len(list(read_to_end(settings, DEAD_LETTERS))) == 6

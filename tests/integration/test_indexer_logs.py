@@ -5,11 +5,11 @@ from typing import Any
 
 from msgspec import Raw
 
+from machine_learning_engineering.events.schemas import Error, encode
+from machine_learning_engineering.events.topics import LOGS, MEBIBYTE
+from machine_learning_engineering.kafka.client import topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import Error, encode
-from machine_learning_engineering.stream.kafka import topic_name
-from machine_learning_engineering.stream.topics import LOGS, MEBIBYTE
-from tests.integration.indexing import document, eventually, ids, indexer, lag, letters, log, publish
+from tests.support.indexing import document, eventually, ids, indexer, lag, letters, log, publish
 
 
 def test_every_log_becomes_one_document(settings: Settings, each_search: Any) -> None:
@@ -50,7 +50,7 @@ def test_no_features_make_the_search_node_refuse_a_document(settings: Settings, 
     logs = [
         log(settings, f"{kind}-{number}", features, **error)
         for number, features in enumerate(FEATURES_OF_FAILED)
-        for kind, error in (("failed", {"error": Error("invalid-features", "no")}), ("completed", {}))
+        for kind, error in (("failed", {"error": Error("invalid_features", "no")}), ("completed", {}))
     ]
     # The deepest that is still indexed as fields, and the first that is not.
     logs += [log(settings, f"deep-{depth}", b'{"a":' * depth + b"1" + b"}" * depth) for depth in (19, 20, 21)]
@@ -86,12 +86,12 @@ def test_what_can_not_be_indexed_is_set_aside_with_its_bytes(settings: Settings,
     publish(settings, log(settings, 1), *poison, refused, log(settings, 2))
     with indexer(settings) as running:
         eventually(lambda: running.results().total() == 8)
-        assert running.results() == {"created": 2, "undecodable-log": 5, "index-rejected": 1}
+        assert running.results() == {"created": 2, "undecodable_log": 5, "index_rejected": 1}
     found = letters(settings)
     assert sorted(value for _, value in found) == sorted([*poison, encode(refused)])
     assert {(origin.stage, origin.topic) for origin, _ in found} == {("index", topic_name(settings, LOGS))}
     assert len({(origin.partition, origin.offset) for origin, _ in found}) == 6
-    (origin,) = [origin for origin, _ in found if origin.reason == "index-rejected"]
+    (origin,) = [origin for origin, _ in found if origin.reason == "index_rejected"]
     assert (origin.request_id, origin.model) == (refused.request_id, "diamonds")
     assert "prediction" in origin.message
     assert lag(settings) == 0
@@ -104,10 +104,10 @@ def test_the_first_use_of_an_id_wins_and_another_body_is_set_aside(settings: Set
         eventually(lambda: running.results().total() == 2)
         publish(settings, log(settings, 1, b'{"a":3}'), log(settings, 1, b'{ "a": 1 }'))
         eventually(lambda: running.results().total() == 4)
-        assert running.results() == {"created": 1, "replayed": 1, "conflicting-duplicate": 2}
+        assert running.results() == {"created": 1, "replayed": 1, "conflicting_duplicate": 2}
     assert document(settings, 1)["inference"]["features"] == {"a": 1}
     found = letters(settings)
-    assert {origin.reason for origin, _ in found} == {"conflicting-duplicate"}
+    assert {origin.reason for origin, _ in found} == {"conflicting_duplicate"}
     assert [json.loads(value)["features"] for _, value in found] == [{"a": 2}, {"a": 3}]
 
 
@@ -126,5 +126,5 @@ def test_a_first_record_that_is_refused_leaves_its_place_to_the_next(settings: S
     publish(settings, refused, log(settings, 1, b'{"a":2}'), log(settings, 1, b'{"a":2}'), log(settings, 1, b'{"a":3}'))
     with indexer(settings) as running:
         eventually(lambda: running.results().total() == 4)
-        assert running.results() == {"index-rejected": 1, "created": 1, "replayed": 1, "conflicting-duplicate": 1}
+        assert running.results() == {"index_rejected": 1, "created": 1, "replayed": 1, "conflicting_duplicate": 1}
     assert document(settings, 1)["inference"]["features"] == {"a": 2}

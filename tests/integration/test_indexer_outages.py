@@ -9,11 +9,11 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from machine_learning_engineering.events.topics import LOGS
+from machine_learning_engineering.kafka.client import client_options, end_offsets, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import client_options, end_offsets, topic_name
-from machine_learning_engineering.stream.topics import LOGS
 from monitoring.runtime.groups import INDEXER
-from tests.integration.indexing import eventually, ids, indexer, lag, letters, log, publish
+from tests.support.indexing import eventually, ids, indexer, lag, letters, log, publish
 
 
 def _process(settings: Settings, **environment: str) -> subprocess.Popen[bytes]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import monitoring.indexing.indexer
+import monitoring.indexer.process
+from machine_learning_engineering.events.schemas import encode
+from machine_learning_engineering.events.topics import DEAD_LETTERS
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import encode
-from machine_learning_engineering.stream.topics import DEAD_LETTERS
-from monitoring.documents import to_document
-from monitoring.runtime import outages
-from tests.integration.indexing import eventually, indexer, lag, letters, log, publish
-from tests.integration.wrong_server import Answer, WrongServer
+from monitoring.documents.log import to_document
+from monitoring.runtime import retry as outages
+from tests.support.indexing import eventually, indexer, lag, letters, log, publish
+from tests.support.wrong_server import Answer, WrongServer
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_request_that_is_too_large_is_halved(settings: Settings, wrong: WrongS
     publish(settings, *[log(settings, number) for number in range(16)], big)
     with indexer(_at(settings, wrong), templates=False) as running:
         eventually(lambda: running.results().total() == 17)
-        assert running.results() == {"created": 16, "index-rejected": 1}
+        assert running.results() == {"created": 16, "index_rejected": 1}
     ((origin, value),) = letters(settings)
     assert (value, origin.request_id) == (encode(big), big.request_id)
     assert "413" in origin.message
@@ -130,7 +130,7 @@ def test_a_record_that_spoils_a_whole_request_is_found(settings: Settings, wrong
     publish(settings, *[log(settings, number) for number in range(20)])
     with indexer(_at(settings, wrong), templates=False) as running:
         eventually(lambda: running.results().total() == 20)
-        assert running.results() == {"created": 19, "index-rejected": 1}
+        assert running.results() == {"created": 19, "index_rejected": 1}
     assert [origin.request_id for origin, _ in letters(settings)] == [bad]
 
 
@@ -143,8 +143,8 @@ def test_a_server_that_refuses_everything_makes_no_endless_loop(settings: Settin
     publish(settings, *[log(settings, number) for number in range(10)])
     with indexer(_at(settings, wrong), templates=False) as running:
         eventually(lambda: lag(settings) == lag(settings, DEAD_LETTERS) == 0 and running.results().total() == 10)
-        assert running.results() == {"index-rejected": 10}
-        assert running.results(DEAD_LETTERS) == {"index-rejected": 10}
+        assert running.results() == {"index_rejected": 10}
+        assert running.results(DEAD_LETTERS) == {"index_rejected": 10}
     found = letters(settings)
     assert len(found) == 10
     assert not any("secret" in origin.message for origin, _ in found)
@@ -176,8 +176,8 @@ def test_a_server_that_never_answers_does_not_keep_the_indexer_from_ending(
     settings: Settings, wrong: WrongServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up draining after a while, and what it has not committed is there for the next one."""
-    patience = monitoring.indexing.indexer.DRAIN_SECONDS
-    monkeypatch.setattr(monitoring.indexing.indexer, "DRAIN_SECONDS", 0.5)
+    patience = monitoring.indexer.process.DRAIN_SECONDS
+    monkeypatch.setattr(monitoring.indexer.process, "DRAIN_SECONDS", 0.5)
     wrong.fault = lambda _attempt, _ids, _size: (503, b"")
     publish(settings, *[log(settings, number) for number in range(10)])
     with indexer(_at(settings, wrong), templates=False):

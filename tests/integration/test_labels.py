@@ -8,17 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.events import PredictionCompleted, QualityMeasured
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import MEASUREMENTS, RESULTS
-from monitoring import search as search_node
-from producers import dead_letters
+from machine_learning_engineering.dead_letters import reader
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.schemas import PredictionCompleted, QualityMeasured
+from machine_learning_engineering.events.topics import MEASUREMENTS, RESULTS
+from machine_learning_engineering.kafka.client import read_to_end
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
+from monitoring.elastic import client as search_node
+from producers import dead_letter_replay as dead_letters
 from producers.publisher import Outcome
-from tests.integration.deployment import Deployment
-from tests.integration.labelled import (
+from tests.support.deployment import Deployment
+from tests.support.labelled import (
     DAY,
     caught_up,
     labelled_documents,
@@ -27,8 +28,8 @@ from tests.integration.labelled import (
     run_command,
     true_answers,
 )
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import until
+from tests.support.supervised import Supervised
+from tests.support.waiting import until
 
 
 def _empty(deployment: Deployment) -> None:
@@ -43,7 +44,7 @@ def _empty(deployment: Deployment) -> None:
 
 def _measured(deployment: Deployment, joiner: Supervised, rows: int) -> QualityMeasured:
     """The last measurement, when it is one of so many rows."""
-    until(lambda: joiner.metric("inflight_live_quality_rows") == rows, 300, f"{rows} rows are measured")
+    until(lambda: joiner.metric("inflight_model_quality_rows") == rows, 300, f"{rows} rows are measured")
     found: list[QualityMeasured] = []
 
     def told() -> bool:
@@ -68,7 +69,7 @@ def test_labels_late_early_and_shuffled_are_joined_and_the_quality_is_the_models
 ) -> None:
     """Half of the labels come before their requests are in the log; some come thrice, some wrong at first."""
     _empty(deployment)
-    joiner = deployment.joiner(joiner_measure_seconds=1, joiner_batch_records=200)
+    joiner = deployment.joiner(quality_interval=1, label_joiner_batch_records=200)
     deployment.worker()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
@@ -84,7 +85,7 @@ def test_labels_late_early_and_shuffled_are_joined_and_the_quality_is_the_models
     early, late = answers[:1_000], answers[1_000:]
     publish(deployment, early)
     caught_up(deployment)
-    until(lambda: joiner.metric("inflight_waiting_labels") == 1_000, 300, "half of the labels wait")
+    until(lambda: joiner.metric("inflight_pending_labels") == 1_000, 300, "half of the labels wait")
     assert logged_documents(deployment) == {}
     deployment.indexer()
     late = [*late, *wrong, *chance.sample(answers, 200)]
@@ -92,7 +93,7 @@ def test_labels_late_early_and_shuffled_are_joined_and_the_quality_is_the_models
     publish(deployment, late)
     caught_up(deployment)
     documents = labelled_documents(deployment, 2_000)
-    until(lambda: joiner.metric("inflight_waiting_labels") == 0, 300, "no label waits any more")
+    until(lambda: joiner.metric("inflight_pending_labels") == 0, 300, "no label waits any more")
 
     assert len(documents) == 2_000
     for answer in answers:
@@ -127,8 +128,8 @@ def test_labels_late_early_and_shuffled_are_joined_and_the_quality_is_the_models
         labels = {"model": "diamonds", "model_version": diamonds.version, "metric": metric.name}
         labels["primary"] = "true" if metric.name == "r2" else "false"
         for suffix, value in (("", metric.value), ("_lower", metric.lower), ("_upper", metric.upper)):
-            assert joiner.metric(f"inflight_live_quality{suffix}", **labels) == value
-        assert joiner.metric("inflight_live_quality_reference", **labels) == metric.reference
+            assert joiner.metric(f"inflight_model_quality{suffix}", **labels) == value
+        assert joiner.metric("inflight_model_quality_reference", **labels) == metric.reference
     assert event.window_start < event.window_end
 
     # Everybody who reads labels from the log sees them.
@@ -183,7 +184,7 @@ def test_labels_that_fit_nothing_are_dead_letters_which_can_be_replayed(deployme
     deployment.worker()
     deployment.indexer()
     deployment.serving(1)
-    joiner = deployment.joiner(joiner_label_patience=3)
+    joiner = deployment.joiner(label_match_timeout=3)
     prefix = deployment.settings.topic_prefix
     deployment.load(10, prefix=prefix).report()
     deployment.settles(index=True)
@@ -196,26 +197,26 @@ def test_labels_that_fit_nothing_are_dead_letters_which_can_be_replayed(deployme
         unmatched,
     ]
     publish(deployment, answers)
-    letters: list[dead_letters.DeadLetter] = []
+    letters: list[reader.DeadLetter] = []
 
     def set_aside() -> bool:
-        letters[:] = dead_letters.select(deployment.settings, dead_letters.Selection(stage="label"))
+        letters[:] = reader.select(deployment.settings, reader.Selection(stage="label"))
         return len(letters) >= 3
 
     until(set_aside, 300, "three labels are set aside")
     assert {letter.origin.reason: letter.origin.request_id for letter in letters} == {
-        "invalid-label": f"{prefix}-00000001",
-        "wrong-model-label": f"{prefix}-00000002",
-        "unmatched-label": f"{prefix}-00000011",
+        "invalid_label": f"{prefix}-00000001",
+        "wrong_model_label": f"{prefix}-00000002",
+        "unmatched_label": f"{prefix}-00000011",
     }
     assert {letter.key for letter in letters} == {(letter.origin.request_id or "").encode() for letter in letters}
     labelled_documents(deployment, 1)
-    until(lambda: joiner.metric("inflight_waiting_labels") == 0, 300, "no label waits any more")
+    until(lambda: joiner.metric("inflight_pending_labels") == 0, 300, "no label waits any more")
 
     deployment.load(list(deployment.diamonds(12)), prefix=prefix).report()
     deployment.settles(index=True)
     outcomes: list[Outcome | str] = []
-    again = dead_letters.select(deployment.settings, dead_letters.Selection(reason="unmatched-label"))
+    again = reader.select(deployment.settings, reader.Selection(reason="unmatched_label"))
     report = dead_letters.replay(
         deployment.settings, again, on_letter=lambda _letter, outcome: outcomes.append(outcome)
     )

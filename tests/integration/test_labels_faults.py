@@ -9,16 +9,16 @@ import pytest
 from msgspec import Raw
 
 from inflight.demo.processes import Process
-from machine_learning_engineering.prediction_log.examples import example
+from machine_learning_engineering.dead_letters import reader
+from machine_learning_engineering.events.topics import LABELS
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.topics import LABELS
-from monitoring.exporting.lag import LagReader
-from monitoring.prediction_log import ElasticsearchPredictionLog
+from machine_learning_engineering.testing.log_store_examples import example
+from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
+from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import JOINER
-from producers import dead_letters
 from producers.labels import TrueAnswer, publish_labels
-from tests.integration.deployment import Deployment
-from tests.integration.labelled import (
+from tests.support.deployment import Deployment
+from tests.support.labelled import (
     caught_up,
     labelled_documents,
     labels_behind,
@@ -26,8 +26,8 @@ from tests.integration.labelled import (
     publish,
     true_answers,
 )
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import figures, until
+from tests.support.supervised import Supervised
+from tests.support.waiting import figures, until
 
 
 def _behind_less_than(deployment: Deployment, labels: int) -> None:
@@ -50,7 +50,7 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
     answers = true_answers(deployment, 4_000)
     random.Random(deployment.settings.seed).shuffle(answers)
     publish(deployment, answers)
-    joiner = deployment.joiner(joiner_batch_records=20)
+    joiner = deployment.joiner(label_joiner_batch_records=20)
     for kills in range(1, 4):
         waiting = labels_behind(deployment)
         _behind_less_than(deployment, max(waiting - 200, 1))
@@ -58,7 +58,7 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
         _killed(joiner, kills)
     caught_up(deployment)
     until(joiner.serves, 300, "the joiner serves")
-    until(lambda: joiner.metric("inflight_waiting_labels") == 1_000, 300, "what is not logged yet waits")
+    until(lambda: joiner.metric("inflight_pending_labels") == 1_000, 300, "what is not logged yet waits")
     labelled = {name for name, document in logged_documents(deployment).items() if "label" in document}
     assert len(labelled) == 3_000
     # The other requests come now: their labels are days older and survive one more kill.
@@ -68,9 +68,9 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
     documents = labelled_documents(deployment, 4_000)
     expected = {answer.request_id: answer.label for answer in answers}
     assert {name: json.loads(document["label"]) for name, document in documents.items()} == expected
-    until(lambda: joiner.metric("inflight_waiting_labels") == 0, 300, "no label waits any more")
+    until(lambda: joiner.metric("inflight_pending_labels") == 0, 300, "no label waits any more")
     assert indexer.exit_codes == []
-    assert not list(dead_letters.select(deployment.settings, dead_letters.Selection(stage="label")))
+    assert not list(reader.select(deployment.settings, reader.Selection(stage="label")))
 
 
 def test_a_search_node_that_is_away_costs_no_label(deployment: Deployment, search: Any) -> None:
@@ -81,7 +81,7 @@ def test_a_search_node_that_is_away_costs_no_label(deployment: Deployment, searc
     prefix = deployment.settings.topic_prefix
     deployment.load(2_000, prefix=prefix).report()
     deployment.settles(index=True)
-    joiner = deployment.joiner(joiner_batch_records=50)
+    joiner = deployment.joiner(label_joiner_batch_records=50)
     until(joiner.serves, 300, "the joiner serves")
     answers = true_answers(deployment, 2_000)
     publish(deployment, answers[:1_000])
@@ -89,7 +89,7 @@ def test_a_search_node_that_is_away_costs_no_label(deployment: Deployment, searc
     search.kill()
     stopped = time.monotonic()
     publish(deployment, answers[1_000:])
-    until(lambda: joiner.metric("inflight_joiner_retries_total") >= 3, 300, "it tries again")
+    until(lambda: joiner.metric("inflight_label_joiner_retries_total") >= 3, 300, "it tries again")
     behind = labels_behind(deployment)
     assert behind >= 1_000
     search.start()
@@ -108,9 +108,9 @@ def test_joiners_come_and_go_on_each_kind_of_search_node(settings: Settings, eac
         "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
         "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
         "INFLIGHT_HOME": str(settings.home),
-        "INFLIGHT_JOINER_BATCH_RECORDS": "20",
+        "INFLIGHT_LABEL_JOINER_BATCH_RECORDS": "20",
     }
-    variable = "INFLIGHT_JOINER_METRICS_PORT"
+    variable = "INFLIGHT_LABEL_JOINER_METRICS_PORT"
     first, second = (
         Process(name, ["inflight.cli", "joiner"], settings.home / "processes", environment, port_variable=variable)
         for name in ("first", "second")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import model as model_package
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.registry import Registry
 
 EMERALDS = '''
 """The weight of an emerald from its length."""
@@ -16,9 +16,10 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.metrics import regression_metrics
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.evaluation.metrics import regression_metrics
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.sdk import MLEModel
 
 
 class Features(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,11 +61,11 @@ class Emeralds(MLEModel):
     def candidates(self):
         return [Candidate("line", line), Candidate("tree", tree, DEFAULTS)]
 
-    def columns(self, rows: Sequence[Features]):
+    def build_inputs(self, rows: Sequence[Features]):
         return np.array([[row.length] for row in rows]).reshape(len(rows), 1)
 
     def predict(self, rows):
-        return [Prediction(value) for value in self.estimator.predict(self.columns(rows)).tolist()] if rows else []
+        return [Prediction(value) for value in self.estimator.predict(self.build_inputs(rows)).tolist()] if rows else []
 
     def evaluate(self, predictions, labels):
         return regression_metrics([prediction.carat for prediction in predictions], labels)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import model
+from model import catalog
 from notebooks.execute import HERE, NAMES, execute
 
 # So many plots at least: the data, the candidates, the performance, what the model goes by, and answers.
@@ -21,7 +21,7 @@ def _folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_every_model_has_its_notebook() -> None:
     """A model without a notebook is found here."""
-    folders = {cls.name for cls in model.available().values() if cls.__module__.startswith("model.")}
+    folders = {cls.name for cls in catalog.available().values() if cls.__module__.startswith("model.")}
     assert set(NAMES) == folders == set(PLOTS)
 
 

@@ -7,12 +7,13 @@ import msgspec
 from confluent_kafka import Producer
 from kafka import KafkaProducer
 
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.headers import headers_of, read_origin
-from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, MEBIBYTE, REQUESTS, RESULTS
-from tests.integration.deployment import Deployment
-from tests.integration.waiting import until
+from machine_learning_engineering.dead_letters.letter import read_origin
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.headers import headers_of
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEBIBYTE, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
+from tests.support.deployment import Deployment
+from tests.support.waiting import until
 
 
 class Latin(str):
@@ -65,8 +66,8 @@ def test_each_has_one_outcome_and_no_worker_ends(deployment: Deployment, search:
         wanted = {"ce_specversion", "ce_type", "ce_id"} if b"headers" in (record.key() or b"") else set()
         assert carried == wanted
     by_reason = {read_origin(headers_of(letter)).reason: letter for letter in letters}
-    assert by_reason.keys() == {"too-large", "not-json"}
-    large = by_reason["too-large"]
+    assert by_reason.keys() == {"too_large", "not_json"}
+    large = by_reason["too_large"]
     assert large.value() == unpacked[:MEBIBYTE]
     assert f"cut from {len(unpacked)}"[:12] in read_origin(headers_of(large)).message
-    assert by_reason["not-json"].value() == b"no request"
+    assert by_reason["not_json"].value() == b"no request"

@@ -10,18 +10,19 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.kafka import producer_options, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
-from machine_learning_engineering.training import train
-from model import available
-from monitoring import search
-from tests.integration.deployment import Deployment
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import until
+from machine_learning_engineering.training.quick import train
+from model.catalog import available
+from monitoring.elastic import client as search
+from monitoring.elastic import scan
+from tests.support.deployment import Deployment
+from tests.support.supervised import Supervised
+from tests.support.waiting import until
 
 CANARY = "CANARY7f3a9"
 KEY = "a secret of these tests"
@@ -78,7 +79,7 @@ def requests() -> Iterator[tuple[str, bytes]]:
         yield request(f"refused-{number}", features={**PASSENGER, "name": NAME, **odd})
     yield request("unknown", model=STRANGER, features={"name": NAME})
     yield request("list", features=[CANARY])
-    yield f"key of {CANARY}", request("wrong-key", features={"name": NAME})[1]
+    yield f"key of {CANARY}", request("wrong_key", features={"name": NAME})[1]
     yield request("typo", features={"name": NAME}, **{f"{CANARY} field": 1})
     yield request("time", features={"name": NAME}, requested_at=CANARY)
     yield "cut", request("cut", features={"name": NAME})[1][:-3]
@@ -122,8 +123,8 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
     client = search.connect(settings)
     for index, wanted in (("inference-logs-*", 29), ("inference-dead-letters-*", 5)):
         query = {"size": 1_000, "query": {"term": {"trace.id": TRACE}}}
-        until(lambda i=index, q=query, n=wanted: len(search.hits(client, i, q)) == n, 300, f"{index} has all of them")
-        written += [msgspec.json.encode(hit["_source"]) for hit in search.hits(client, index, query)]
+        until(lambda i=index, q=query, n=wanted: len(scan.hits(client, i, q)) == n, 300, f"{index} has all of them")
+        written += [msgspec.json.encode(hit["_source"]) for hit in scan.hits(client, index, query)]
     client.close()
     for process in (worker, indexer, exporter):
         with urllib.request.urlopen(process.metrics_url, timeout=20) as answer:
@@ -139,7 +140,7 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
 
     traced = [line for line in lines_of(worker) if line.get("trace.id") == TRACE]
     told = {line["inflight.request_id"].removeprefix(RUN) for line in traced}
-    assert told >= {"refused-0", "unknown", "list", "wrong-key"}
+    assert told >= {"refused-0", "unknown", "list", "wrong_key"}
     assert sum(CANARY.encode() in (letter.value() or b"") for letter in letters) == 5
     by_id = {log.request_id.removeprefix(RUN): log for log in logs}
     tokens = {events.parse(by_id[f"good-{number}"].features)["name"] for number in range(20)}

@@ -19,20 +19,20 @@ import yaml
 
 from inflight.demo.bad_records import bad_records
 from inflight.stack.process import free_port
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import REQUESTS
-from producers.compose import Record, Source
+from machine_learning_engineering.events.topics import REQUESTS
+from machine_learning_engineering.kafka.client import read_to_end
 from producers.labels import TrueAnswer, publish_labels
-from tests.integration.deployment import Deployment
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import until
+from producers.request_builder import Record, Source
+from tests.support.deployment import Deployment
+from tests.support.supervised import Supervised
+from tests.support.waiting import until
 
-FOLDER = Path(__file__).parents[2] / "monitoring" / "prometheus"
+FOLDER = Path(__file__).parents[2] / "monitoring" / "deploy" / "prometheus"
 DASHBOARDS = sorted((FOLDER.parent / "grafana" / "dashboards").glob("*.json"))
 METRICS_PAGE = FOLDER.parents[1] / "docs" / "metrics.md"
 ONLY_OF_FAULTS = {
     "inflight_indexer_retries_total",
-    "inflight_joiner_retries_total",
+    "inflight_label_joiner_retries_total",
     "inflight_indexer_deleted_indices_total",
 }
 """Without a fault or retention they have no series: see test_faults_search, test_labels_faults, test_retention."""
@@ -110,8 +110,8 @@ def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment
         "inflight-worker": deployment.worker(),
         "inflight-indexer": deployment.indexer(),
         "inflight-exporter": deployment.exporter(),
-        "inflight-watcher": deployment.watcher(),
-        "inflight-joiner": deployment.joiner(joiner_measure_seconds=1),
+        "inflight-drift-monitor": deployment.watcher(),
+        "inflight-label-joiner": deployment.joiner(quality_interval=1),
     }
     deployment.serving(1)
     for process in jobs.values():
@@ -153,7 +153,7 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
     publish_labels(
         deployment.settings, (TrueAnswer(f"{prefix}-{n:08d}", "diamonds", label) for n, label in enumerate(labels))
     )
-    for expression in ("inflight_live_quality_rows >= 2000", "rate(inflight_labels_total[5m])"):
+    for expression in ("inflight_model_quality_rows >= 2000", "rate(inflight_labels_total[5m])"):
         until(lambda expression=expression: prometheus.has(expression), 300, f"labels are joined: {expression}")  # type: ignore[misc]
     try:
         until(all_recorded, 300, "each recording rule has a series")

@@ -13,16 +13,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import MODEL_FILE, Registry
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.schemas import PredictionCompleted
+from machine_learning_engineering.events.topics import MODEL_EVENTS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import read_to_end
+from machine_learning_engineering.kafka.promotions import PromotionNotAnnounced, announce_promotion
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.skops_file import MODEL_FILE
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.announce import NotAnnounced, announce_promotion
-from machine_learning_engineering.stream.events import PredictionCompleted
-from machine_learning_engineering.stream.kafka import read_to_end
-from machine_learning_engineering.stream.topics import MODEL_EVENTS, REQUESTS, RESULTS
-from tests.integration.deployment import UNTIL_STOPPED, Deployment
-from tests.integration.waiting import figures, until
+from tests.support.deployment import UNTIL_STOPPED, Deployment
+from tests.support.waiting import figures, until
 
 LONG = 3_600
 
@@ -63,7 +64,7 @@ def test_a_promotion_in_the_middle_of_the_load(
     deployment: Deployment, own: Settings, diamonds: MLEModel, announced: bool
 ) -> None:
     """Two workers, requests all the time: none lost, none twice, each price that of the version which it names."""
-    worker, other = [deployment.worker(worker_model_poll=LONG if announced else 0.5) for _ in range(2)]
+    worker, other = [deployment.worker(worker_model_poll_interval=LONG if announced else 0.5) for _ in range(2)]
     deployment.serving(2)
     runs = (worker.pid, other.pid)
     registry = Registry(own.registry_dir)
@@ -74,7 +75,7 @@ def test_a_promotion_in_the_middle_of_the_load(
     if announced:
         announce_promotion(deployment.settings, "diamonds", version, reason="a test", previous="v1")
     took = until(
-        lambda: all(one.metric("inflight_worker_model", model_version=version) for one in (worker, other)),
+        lambda: all(one.metric("inflight_worker_model_info", model_version=version) for one in (worker, other)),
         300,
         "both workers serve the new version",
     )
@@ -99,13 +100,13 @@ def test_a_promotion_in_the_middle_of_the_load(
         expected = model.predict([model.decode(asked[answer.request_id]) for answer in mine])
         assert [events.parse(answer.prediction)["price"] for answer in mine] == [one.price for one in expected]
     assert (worker.pid, other.pid) == runs
-    assert not worker.metric("inflight_worker_model", model_version="v1")
+    assert not worker.metric("inflight_worker_model_info", model_version="v1")
     figures(requests=report.accepted, served_after=f"{took:.2f} s")
 
 
 def test_a_version_that_can_not_be_opened_is_refused(deployment: Deployment, own: Settings, diamonds: MLEModel) -> None:
     """The old one goes on and the worker says so; once the files are whole again, they are served."""
-    worker = deployment.worker(worker_model_poll=LONG)
+    worker = deployment.worker(worker_model_poll_interval=LONG)
     deployment.serving(1)
     registry = Registry(own.registry_dir)
     version = next_version(own, diamonds)
@@ -123,7 +124,7 @@ def test_a_version_that_can_not_be_opened_is_refused(deployment: Deployment, own
     assert "can't be opened; v1 goes on" in worker.log_path.read_text()
     file.write_bytes(content)
     announce_promotion(deployment.settings, "diamonds", version, reason="a test")
-    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 300, "the version is served")
+    until(lambda: worker.metric("inflight_worker_model_info", model_version=version) == 1, 300, "the version is served")
     assert worker.metric("inflight_worker_models_refused_total") == 1
 
 
@@ -133,7 +134,7 @@ def test_a_retraining_is_served_by_running_workers(
 ) -> None:
     """Prices rise by 40 %: `inflight retrain` sees it in the deployment's log, and the worker answers with new ones."""
     began = datetime.now(UTC)
-    worker = deployment.worker(worker_model_poll=LONG)
+    worker = deployment.worker(worker_model_poll_interval=LONG)
     deployment.indexer()
     deployment.serving(1)
     # The day's index of the search node is shared with other tests.
@@ -160,7 +161,7 @@ def test_a_retraining_is_served_by_running_workers(
     decision = json.loads(done.stdout)
     assert decision["outcome"] == "promoted", decision["reason"]
     version = decision["challenger"]
-    until(lambda: worker.metric("inflight_worker_model", model_version=version) == 1, 300, "the worker serves it")
+    until(lambda: worker.metric("inflight_worker_model_info", model_version=version) == 1, 300, "the worker serves it")
     reached = load.accepted
     load.reaches(reached + 300)
     load.stop()
@@ -197,5 +198,5 @@ def test_the_announcement_is_an_event(settings: Settings) -> None:
 def test_nobody_to_tell_is_an_error_that_says_so() -> None:
     """The promotion stands; the caller decides what to make of it."""
     nowhere = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1")
-    with pytest.raises(NotAnnounced, match="diamonds v2 was not announced"):
+    with pytest.raises(PromotionNotAnnounced, match="diamonds v2 was not announced"):
         announce_promotion(nowhere, "diamonds", "v2", reason="better", timeout=1.0)

@@ -18,15 +18,15 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from inflight.stack.kafka import KafkaNode
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS
+from machine_learning_engineering.kafka.client import client_options, read_to_end, topic_name
+from machine_learning_engineering.observability.trace import TRACEPARENT
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.headers import TRACEPARENT
-from machine_learning_engineering.stream.kafka import client_options, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import MEBIBYTE, REQUESTS
 from producers.client import MissingTopic, connect, disconnect
-from producers.compose import Record, request_id_of
-from producers.interruption import Interruption
+from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayStopped, replay
+from producers.request_builder import Record, request_id_of
 from producers.shift import parse_shift
 from producers.sources import Request
 
@@ -202,7 +202,7 @@ def test_an_error_of_the_source_ends_the_replay_with_an_account_of_what_went_bef
 
 def test_an_interruption_stops_between_two_requests_and_waits_for_what_is_under_way(settings: Settings) -> None:
     """Everything that was published has an outcome."""
-    interruption = Interruption()
+    interruption = StopSignal()
 
     def source() -> Iterator[dict[str, Any]]:
         for number in count():

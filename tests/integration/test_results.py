@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
+from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed, encode
+from machine_learning_engineering.events.topics import RESULTS
+from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import Error, PredictionCompleted, PredictionFailed, encode
-from machine_learning_engineering.stream.kafka import producer_options, topic_name
-from machine_learning_engineering.stream.topics import RESULTS
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REASON = "feature `z` is missing\x1b[31m"
@@ -31,7 +31,7 @@ def answered(settings: Settings) -> Settings:
             name, model, "v1", Raw(b'{"price":%d}' % number), at, at
         )
         if number == 29:
-            event = PredictionFailed(name, model, Error("invalid-features", REASON), at, at)
+            event = PredictionFailed(name, model, Error("invalid_features", REASON), at, at)
         partition = number % settings.topic_partitions
         producer.produce(topic_name(settings, RESULTS), encode(event), name, partition=partition)
     producer.produce(topic_name(settings, RESULTS), b"\xff", partition=0)
@@ -64,7 +64,7 @@ def test_the_newest_come_last(answered: Settings) -> None:
     found = shown(answered, "--limit", "7")
     assert [one["request_id"] for one in found] == [f"r-{number}" for number in range(23, 30)]
     assert found[0]["prediction"] == {"price": 23}
-    assert found[-1]["error"] == {"type": "invalid-features", "message": REASON}
+    assert found[-1]["error"] == {"type": "invalid_features", "message": REASON}
 
 
 def test_they_are_chosen_by_model_outcome_and_id(answered: Settings) -> None:
@@ -81,7 +81,7 @@ def test_people_get_a_table(answered: Settings) -> None:
     assert code == 0
     assert "r-28" in out
     assert '{"price":28}' in out
-    assert "invalid-features: feature `z` is missing" in out
+    assert "invalid_features: feature `z` is missing" in out
     assert "\x1b" not in out
     assert "2 results of 20 that match" in err
     assert "1 records on the topic are not results" in err

@@ -10,10 +10,11 @@ from elasticsearch import Elasticsearch
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.settings import Settings
-from monitoring import search
-from monitoring.indexing.retention import Retention, delete_expired
-from monitoring.metrics import IndexerMetrics
-from tests.integration.indexing import eventually
+from monitoring.elastic import bulk, templates
+from monitoring.elastic import client as search
+from monitoring.indexer.metrics import IndexerMetrics
+from monitoring.indexer.retention import Retention, delete_expired
+from tests.support.indexing import eventually
 
 LONG_AGO = date(1999, 12, 30)
 KEPT = ("inference-logs-1999.12.20-copy", "inference-logs-1999.12.32", "inference-others-1999.12.20")
@@ -22,7 +23,7 @@ KEPT = ("inference-logs-1999.12.20-copy", "inference-logs-1999.12.32", "inferenc
 @pytest.fixture
 def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
     with search.connect(settings) as connected:
-        search.put_templates(connected, settings)
+        templates.put_templates(connected, settings)
         yield connected
         for name in [name for name in search.index_names(connected, "inference-*") if "-1999." in name]:
             search.call(connected, "DELETE", f"/{name}")
@@ -30,7 +31,7 @@ def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
 
 def _make(client: Elasticsearch, *names: str) -> None:
     lines = [b'{"create":{"_index":"%b","_id":"1"}}\n{"event":{"kind":"event"}}\n' % name.encode() for name in names]
-    assert [item["status"] for item in search.bulk(client, b"".join(lines))] == [201] * len(names)
+    assert [item["status"] for item in bulk.bulk(client, b"".join(lines))] == [201] * len(names)
 
 
 def _of_1999(client: Elasticsearch) -> set[str]:

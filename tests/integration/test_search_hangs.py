@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from producers.labels import TrueAnswer, publish_labels
-from tests.integration.deployment import Deployment
-from tests.integration.waiting import figures, until
+from tests.support.deployment import Deployment
+from tests.support.waiting import figures, until
 
 pytestmark = pytest.mark.usefixtures("search")
 

@@ -12,11 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering.prediction_log import LoggedPrediction, SqlitePredictionLog
-from machine_learning_engineering.registry import Registry
-from model.titanic import Titanic
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import PredictionRecord
+from machine_learning_engineering.registry.registry import Registry
 from model.titanic.dataset import DATASET
-from tests.integration.train_shell import COMMAND, passengers
+from model.titanic.model import Titanic
+from tests.support.train_shell import COMMAND, passengers
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_the_prediction_log_with_labels_is_a_source(shell, tmp_path):
     examples = list(islice(Titanic.examples(), 120))
     with SqlitePredictionLog(shell.home / "predictions.sqlite") as log:
         log.append(
-            LoggedPrediction(
+            PredictionRecord(
                 request_id=f"r{number}",
                 model="titanic",
                 model_version="v1",

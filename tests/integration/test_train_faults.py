@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from machine_learning_engineering.registry import Registry
-from tests.integration.train_shell import passengers
+from machine_learning_engineering.registry.registry import Registry
+from tests.support.train_shell import passengers
 
 
 def test_bad_data_is_named_by_line_and_field(shell, tmp_path, champion):

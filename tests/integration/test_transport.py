@@ -14,11 +14,19 @@ from confluent_kafka import Consumer, TopicPartition
 
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KafkaNode
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import consumer_options, end_offsets, read_to_end, topic_name
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.kafka import consumer_options, end_offsets, read_to_end, topic_name
-from machine_learning_engineering.stream.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
-
-from .programs.streaming import NOTHING_AMISS, Program, answered, committed, count_of, publish, running, until
+from tests.support.programs.streaming import (
+    NOTHING_AMISS,
+    Program,
+    answered,
+    committed,
+    count_of,
+    publish,
+    running,
+    until,
+)
 
 MEBIBYTE = 1024 * 1024
 # librdkafka's own queue (`queued.max.messages.kbytes`), which one more fetch may overshoot.
@@ -95,7 +103,7 @@ def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
         requests.update(batch)
         publish(settings, batch.items())
         before = count_of(settings)
-        with worker(settings, worker_slice_records=64, worker_slices_in_flight=4) as program:
+        with worker(settings, worker_max_batch_records=64, worker_max_in_flight_batches=4) as program:
             until(lambda before=before: count_of(settings) > before, 300, "the worker is at work")
             # A random moment of the work, not something that is waited for.
             time.sleep(dice.uniform(0.0, 0.3))
@@ -114,15 +122,15 @@ def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
 @pytest.mark.timeout(2_400)
 def test_sigterm_to_several_workers_at_once(settings: Settings) -> None:
     """One leaves while the other still works, which answers and commits what it has begun before it gives it back."""
-    start = partial(worker, settings, worker_slice_records=5)
+    start = partial(worker, settings, worker_max_batch_records=5)
     requests = some("r", 1_200, sleep=0.2)
     publish(settings, requests.items())
     for _ in range(3):
         # A second for a slice: one worker is through with its own when the other has most of them before it.
-        with start(worker_slices_in_flight=1) as quick, start(worker_slices_in_flight=8) as slow:
+        with start(worker_max_in_flight_batches=1) as quick, start(worker_max_in_flight_batches=8) as slow:
             for program in (quick, slow):
                 until(lambda program=program: program.completed(), 300, "both are at work")
-            until(lambda slow=slow: slow.metrics()["inflight_worker_slices_in_flight"] == 8, 300, "slices wait")
+            until(lambda slow=slow: slow.metrics()["inflight_worker_in_flight_batches"] == 8, 300, "slices wait")
             for program in (quick, slow):
                 program.process.send_signal(signal.SIGTERM)
             assert (quick.wait(60), slow.wait(60)) == (0, 0), slow.log
@@ -136,7 +144,7 @@ def test_a_slow_model_with_a_backlog_moves_on(settings: Settings) -> None:
     """Five requests a second, and many more wait than it answers before it would count as stuck."""
     requests = some("slow", 200, sleep=0.2)
     publish(settings, requests.items())
-    start = partial(worker, settings, worker_stuck_after=8)
+    start = partial(worker, settings, worker_stall_timeout=8)
     with start() as program:
         # Twelve seconds of work, and the rest still waits.
         until(lambda: sum(committed(settings).values()) >= 60 or program.process.poll() is not None, 300, "commits")
@@ -163,7 +171,7 @@ def test_workers_join_and_leave(settings: Settings) -> None:
         before = program.completed()
         until(lambda: program.completed() > before, 300, "the worker has a share of the work")
 
-    start = partial(worker, settings, worker_slice_records=50)
+    start = partial(worker, settings, worker_max_batch_records=50)
     feeder = threading.Thread(target=feed)
     feeder.start()
     try:
@@ -195,14 +203,14 @@ def test_memory_is_bounded_however_much_waits(settings: Settings) -> None:
     requests = some("large", 3_000, sleep=0.004, padding="x" * 100_000)
     publish(settings, requests.items())
     resident, buffered, in_flight = [], [], []
-    with worker(settings, worker_buffer_bytes=limit, worker_slices_in_flight=3) as program:
+    with worker(settings, worker_buffer_bytes=limit, worker_max_in_flight_batches=3) as program:
         process = psutil.Process(program.process.pid)
 
         def all_answered() -> bool:
             metrics = program.metrics()
             resident.append(process.memory_info().rss)
             buffered.append(metrics.get("inflight_worker_buffer_bytes", 0.0))
-            in_flight.append(metrics.get("inflight_worker_slices_in_flight", 0.0))
+            in_flight.append(metrics.get("inflight_worker_in_flight_batches", 0.0))
             return program.completed() >= len(requests)
 
         until(all_answered, 600, "all are answered")
@@ -222,7 +230,7 @@ def test_memory_is_bounded_however_much_waits(settings: Settings) -> None:
 def test_a_stuck_model_ends_the_process(settings: Settings) -> None:
     """A supervisor restarts a process that ends, not one that hangs; nothing of the slice is committed."""
     publish(settings, some("stuck", 1, sleep=600).items())
-    with worker(settings, worker_stuck_after=2) as program:
+    with worker(settings, worker_stall_timeout=2) as program:
         assert program.wait(300) == 70
         assert "is stuck at offset 0" in program.log
     assert sum(committed(settings).values()) == 0
@@ -233,7 +241,7 @@ def test_sigterm_is_obeyed_even_by_a_stuck_model(settings: Settings) -> None:
     """A worker waits for its slices in flight within a bound, and leaves the stuck one to the next worker."""
     publish(settings, some("stuck", 1, sleep=600).items())
     with worker(settings) as program:
-        until(lambda: program.metrics().get("inflight_worker_slices_in_flight"), 300, "the model is at work")
+        until(lambda: program.metrics().get("inflight_worker_in_flight_batches"), 300, "the model is at work")
         assert program.terminate() == 70
         assert "1 slices were unfinished" in program.log
     assert sum(committed(settings).values()) == 0
@@ -264,7 +272,7 @@ def test_the_worker_waits_for_a_broker_that_is_away(settings: Settings, broker: 
     before = some("before", 2_000, sleep=0.002)
     after = some("after", 500)
     publish(settings, before.items())
-    with worker(settings, worker_slice_records=100) as program:
+    with worker(settings, worker_max_batch_records=100) as program:
         until(lambda: count_of(settings) > 0, 300, "the worker is at work")
         broker.stop()
         try:

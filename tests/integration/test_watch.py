@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.deployment import UNTIL_STOPPED, Deployment
-from tests.integration.waiting import figures, until
+from tests.support.deployment import UNTIL_STOPPED, Deployment
+from tests.support.waiting import figures, until
 
 RATE = 200
 

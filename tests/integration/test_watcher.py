@@ -11,10 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import Raw
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.profile.references import References
-from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import (
+from machine_learning_engineering.events.schemas import (
     DriftDetected,
     DriftMeasured,
     PredictionLogged,
@@ -22,27 +19,30 @@ from machine_learning_engineering.stream.events import (
     decode_model_event,
     encode,
 )
-from machine_learning_engineering.stream.kafka import (
+from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.kafka.client import (
     consumer_options,
     end_offsets,
     producer_options,
     read_to_end,
     topic_name,
 )
-from machine_learning_engineering.stream.topics import DRIFT_STATE, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.registry.profiles import References
+from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering.settings import Settings
 from monitoring.drift.batch import read_batch
-from monitoring.drift.watcher import limits
+from monitoring.drift.process import limits
 from monitoring.drift.windows import State, Windows
 from monitoring.runtime.groups import WATCHER
-from tests.integration.deployment import Deployment
-from tests.integration.supervised import Supervised
-from tests.integration.waiting import until
+from tests.support.deployment import Deployment
+from tests.support.supervised import Supervised
+from tests.support.waiting import until
 
 WINDOW = 700
 SMALL: dict[str, Any] = {
-    "watcher_window_records": WINDOW,
-    "watcher_window_seconds": 1e9,
-    "watcher_records_per_second": 1e9,
+    "drift_window_rows": WINDOW,
+    "drift_window_seconds": 1e9,
+    "drift_rows_per_second": 1e9,
 }
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ODD = 99.0
@@ -184,7 +184,7 @@ def test_a_clean_stream_raises_no_alarm_and_a_shifted_one_names_the_field(
     assert process.metric("inflight_drift_drifted_windows", field="features.carat") == 1
     assert process.metric("inflight_drift_drifted_windows", field="features.table") == 0
     assert process.metric("inflight_drift_rows_total", result="counted") == 6 * WINDOW
-    until(lambda: process.metric("inflight_watcher_lag_records") == 0, 120, "nothing waits")
+    until(lambda: process.metric("inflight_drift_monitor_lag_records") == 0, 120, "nothing waits")
     deployment.stop(process)
     # Whoever comes next knows of the drift at once, and goes on counting.
     heir = watcher()
@@ -248,9 +248,7 @@ def test_watchers_come_and_go_and_each_row_counts_once(
     last = states(settings)
     assert sum(one.rows for one in windows) + sum(part.rows for one in last.values() for part in one.parts) == log.rows
     assert len({one.window_id for one in windows}) == len(windows) >= 4
-    left = Windows(
-        References(models.registry_dir), limits(settings.model_copy(update={"watcher_window_min_records": 1}))
-    )
+    left = Windows(References(models.registry_dir), limits(settings.model_copy(update={"drift_window_min_rows": 1})))
     for key, state in last.items():
         left.restore(int(key or b""), state)
     assert count_odd(windows, [left]) == log.rows / 5

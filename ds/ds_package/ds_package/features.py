@@ -43,6 +43,6 @@ class WinePrediction(msgspec.Struct, frozen=True):
 FIELDS = WineFeatures.__struct_fields__
 
 
-def columns(rows: Sequence[WineFeatures]) -> NDArray[np.float64]:
+def build_inputs(rows: Sequence[WineFeatures]) -> NDArray[np.float64]:
     """Shape (len(rows), 13), in the order of the fields."""
     return np.array([msgspec.structs.astuple(row) for row in rows], dtype=np.float64).reshape(len(rows), len(FIELDS))

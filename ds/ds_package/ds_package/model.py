@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from ds_package import features
 from ds_package.features import CULTIVARS, FIELDS, Cultivar, WineFeatures, WinePrediction
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.sdk import MLEModel
 
 
 class Wine(MLEModel):
@@ -20,7 +21,7 @@ class Wine(MLEModel):
     primary_metric = "macro_f1"
     Label = Cultivar
     label_name = "cultivar"
-    input_names = FIELDS
+    feature_names_in = FIELDS
 
     @classmethod
     def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
@@ -39,15 +40,15 @@ class Wine(MLEModel):
         # lbfgs has no randomness of its own, so the seed changes nothing.
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000, random_state=seed))
 
-    def columns(self, rows: Sequence[WineFeatures]) -> NDArray[Any]:
-        return features.columns(rows)
+    def build_inputs(self, rows: Sequence[WineFeatures]) -> NDArray[Any]:
+        return features.build_inputs(rows)
 
     def predict(self, rows: Sequence[WineFeatures]) -> Sequence[WinePrediction]:
         if not rows:
             return []
         classes = self.estimator.classes_.tolist()
         answers = []
-        for probabilities in self.estimator.predict_proba(features.columns(rows)).tolist():
+        for probabilities in self.estimator.predict_proba(features.build_inputs(rows)).tolist():
             by_class = dict(zip(classes, probabilities, strict=True))
             answers.append(WinePrediction(max(classes, key=by_class.__getitem__), by_class))
         return answers

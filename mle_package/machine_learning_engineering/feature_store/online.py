@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from machine_learning_engineering.feature_store.parquet import FeatureStoreError
+from machine_learning_engineering.feature_store.offline import FeatureStoreError
 
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS online (view TEXT, key TEXT, at INTEGER NOT NULL, record BLOB NOT NULL, "

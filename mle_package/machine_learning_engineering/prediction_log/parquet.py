@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import UNSET
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.arrow import pyarrow
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.extras import pyarrow
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.prediction_log import LoggedPrediction
+    from machine_learning_engineering.prediction_log.store import PredictionRecord
 
 _PAGE = 1_000
 
 
-def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
+def export_parquet(records: "Iterable[PredictionRecord]", path: Path) -> int:
     """Write records to a parquet file, which appears whole or not at all; how many there were.
 
     Columns: request_id, model, model_version, outcome, created_at (UTC, microseconds), score_seconds, batch_size,
@@ -43,7 +43,7 @@ def export_parquet(records: "Iterable[LoggedPrediction]", path: Path) -> int:
     return count
 
 
-def _flat(record: "LoggedPrediction") -> dict[str, Any]:
+def _flat(record: "PredictionRecord") -> dict[str, Any]:
     error = None if record.error is UNSET else record.error
     return {
         "request_id": record.request_id,

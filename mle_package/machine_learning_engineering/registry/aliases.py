@@ -9,9 +9,9 @@ from pathlib import Path
 
 import msgspec
 
-from machine_learning_engineering import durable
+from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.registry.manifest import AliasChange, CorruptModel
-from machine_learning_engineering.registry.model_uri import CHALLENGER, CHAMPION
+from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
 
 ALIASES_FILE = "aliases.json"
 HISTORY = 1_000

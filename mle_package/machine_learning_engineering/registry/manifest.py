@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from machine_learning_engineering.stream.events import Timestamp
+from machine_learning_engineering.events.schemas import Timestamp
 
 
 class RegistryError(RuntimeError):

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from machine_learning_engineering.registry import Registry, RegistryError
-from machine_learning_engineering.registry.manifest import Manifest
+from machine_learning_engineering.registry.manifest import Manifest, RegistryError
+from machine_learning_engineering.registry.registry import Registry
 
 if TYPE_CHECKING:
     import mlflow

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from machine_learning_engineering.model import MLEModel
+from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.registry.manifest import CorruptModel
 
 MODEL_FILE = "model.skops"
@@ -11,7 +11,7 @@ MODEL_FILE = "model.skops"
 TRUSTED_TYPES = frozenset({"sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"})
 
 
-def dumps(model: MLEModel) -> bytes:
+def dumps(model: Model) -> bytes:
     """The file of a model's estimator.
 
     Raises:
@@ -25,7 +25,7 @@ def dumps(model: MLEModel) -> bytes:
     return content
 
 
-def loads(content: bytes, model_class: type[MLEModel], what: str) -> Any:
+def loads(content: bytes, model_class: type[Model], what: str) -> Any:
     """The estimator in a file.
 
     Raises:
@@ -45,7 +45,7 @@ def loads(content: bytes, model_class: type[MLEModel], what: str) -> Any:
         ) from error
 
 
-def check_types(content: bytes, model_class: type[MLEModel], what: str) -> list[str]:
+def check_types(content: bytes, model_class: type[Model], what: str) -> list[str]:
     """The types within a skops file beyond those that skops trusts, all of them on the allow-list.
 
     Raises:

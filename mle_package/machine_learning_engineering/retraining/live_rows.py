@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering.features import InvalidFeatures
-from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.prediction_log import LoggedPrediction, PredictionLog
-from machine_learning_engineering.redaction import holds_tokens
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.observability.redaction import holds_tokens
+from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 
 class Labelled(NamedTuple):
@@ -41,7 +42,7 @@ class LiveRows(NamedTuple):
 
 
 def read(
-    model: MLEModel,
+    model: Model,
     log: PredictionLog,
     labels: Mapping[str, Any] | None,
     *,
@@ -98,7 +99,7 @@ def read(
     )
 
 
-def _label(model: MLEModel, record: LoggedPrediction, labels: Mapping[str, Any]) -> Any:
+def _label(model: Model, record: PredictionRecord, labels: Mapping[str, Any]) -> Any:
     label = labels.get(record.request_id, record.label)
     if label is UNSET:
         return UNSET

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.evaluation.splits import place, split
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training import layers
-from machine_learning_engineering.training.evaluation import place, split
 from machine_learning_engineering.training.sources import collect
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.prediction_log import PredictionLog
+    from machine_learning_engineering.prediction_log.store import PredictionLog
 
 
 class Parts(NamedTuple):
@@ -33,7 +34,7 @@ class Parts(NamedTuple):
 
 
 def prepare(
-    model_class: type[MLEModel],
+    model_class: type[Model],
     settings: Settings,
     sources: Sequence[str],
     examples: Iterable[Example] | None,

@@ -23,11 +23,12 @@ import msgspec
 import numpy as np
 from msgspec import Struct, inspect
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.json_values import alternatives, kinds
-from machine_learning_engineering.model import InvalidFeatures, MLEModel
-from machine_learning_engineering.training.evaluation import group_of
-from machine_learning_engineering.training.sources import Record, Source
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.types import alternatives, kinds
+from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.evaluation.splits import group_of
+from machine_learning_engineering.training.records import Record, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,7 +69,7 @@ class Rows(Struct, frozen=True):
 # --- bronze to silver: what is accepted ------------------------------------------------------------------------------
 
 
-def validate(model: MLEModel, records: Sequence[Record]) -> Rows:
+def validate(model: Model, records: Sequence[Record]) -> Rows:
     """Decode records as requests are decoded, and check their labels.
 
     Rows with equal features share a group, so that no row that is measured was fitted on.
@@ -126,7 +127,7 @@ def bronze_table(records: Sequence[Record]) -> "pa.Table":
     )
 
 
-def silver_table(model: MLEModel, found: Rows, records: Sequence[Record]) -> "pa.Table":
+def silver_table(model: Model, found: Rows, records: Sequence[Record]) -> "pa.Table":
     """One line an accepted record: `record` counts from 0 and is its place in the bronze layer.
 
     Raises:
@@ -150,7 +151,7 @@ def silver_table(model: MLEModel, found: Rows, records: Sequence[Record]) -> "pa
     return pa.table(columns)
 
 
-def gold_table(model: MLEModel, found: Rows, held_out: Sequence[int]) -> "pa.Table":
+def gold_table(model: Model, found: Rows, held_out: Sequence[int]) -> "pa.Table":
     """One line a row of the silver layer, in its order.
 
     Raises:
@@ -158,7 +159,7 @@ def gold_table(model: MLEModel, found: Rows, held_out: Sequence[int]) -> "pa.Tab
     """
     import pyarrow as pa
 
-    inputs = _inputs(model, model.columns(found.rows))
+    inputs = _inputs(model, model.build_inputs(found.rows))
     _refuse(model, "input", {"part", model.label_name} & inputs.keys())
     parts = [FIT] * len(found.rows)
     for index in held_out:
@@ -168,7 +169,7 @@ def gold_table(model: MLEModel, found: Rows, held_out: Sequence[int]) -> "pa.Tab
     return pa.table(columns)
 
 
-def _refuse(model: MLEModel, what: str, taken: set[str]) -> None:
+def _refuse(model: Model, what: str, taken: set[str]) -> None:
     if taken:
         raise ValueError(
             f"the {what} `{min(taken)}` of {type(model).__name__} has the name of another column of the layers: "
@@ -176,7 +177,7 @@ def _refuse(model: MLEModel, what: str, taken: set[str]) -> None:
         )
 
 
-def _inputs(model: MLEModel, inputs: Any) -> "dict[str, pa.Array]":
+def _inputs(model: Model, inputs: Any) -> "dict[str, pa.Array]":
     import pyarrow as pa
 
     if hasattr(inputs, "tocsr"):  # Sparse: the positions and values that are not 0, in one column each.
@@ -191,9 +192,9 @@ def _inputs(model: MLEModel, inputs: Any) -> "dict[str, pa.Array]":
         }
     matrix = np.asarray(inputs)
     columns = [matrix] if matrix.ndim == 1 else list(matrix.T)
-    names = model.input_names or [f"input_{index}" for index in range(len(columns))]
+    names = model.feature_names_in or [f"input_{index}" for index in range(len(columns))]
     if len(names) != len(columns):
-        raise ValueError(f"{type(model).__name__}.input_names has {len(names)} names for {len(columns)} columns")
+        raise ValueError(f"{type(model).__name__}.feature_names_in has {len(names)} names for {len(columns)} columns")
     return {name: pa.array(np.ascontiguousarray(column)) for name, column in zip(names, columns, strict=True)}
 
 
@@ -212,7 +213,7 @@ def _arrow(info: inspect.Type) -> Any:
     return None
 
 
-def _arrow_of_labels(model: MLEModel, labels: Sequence[Any]) -> Any:
+def _arrow_of_labels(model: Model, labels: Sequence[Any]) -> Any:
     import pyarrow as pa
 
     declared = _arrow(inspect.type_info(type(model).Label))
@@ -231,7 +232,7 @@ def _text(value: Any) -> str | None:
 def write(
     folder: Path,
     kind: Literal["bronze", "silver", "gold"],
-    model: MLEModel,
+    model: Model,
     table: "pa.Table",
     *,
     parents: Sequence[Layer] = (),
@@ -280,7 +281,7 @@ def read(path: Path) -> "tuple[Layer, pa.Table]":
     return msgspec.json.decode(about, type=Layer), table
 
 
-def rows_of(model: MLEModel, silver: "pa.Table") -> tuple[list[Any], list[Any]]:
+def rows_of(model: Model, silver: "pa.Table") -> tuple[list[Any], list[Any]]:
     """The decoded rows and the labels that a silver layer holds."""
     fields = msgspec.structs.fields(model.Features)
     texts = {field.encode_name for field in fields if _arrow(inspect.type_info(field.type)) is None}

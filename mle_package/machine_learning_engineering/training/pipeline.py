@@ -12,34 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.profile import reference_profile
-from machine_learning_engineering.registry import CHAMPION, Registry, RegistryError
-from machine_learning_engineering.registry.manifest import Lineage
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.threads import cap_numeric_threads
+from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.evaluation.estimates import Estimate, of_held_out
+from machine_learning_engineering.registry.manifest import Lineage, RegistryError
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.uri import CHAMPION
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.threads import cap_numeric_threads
-from machine_learning_engineering.training import log as training_log
-from machine_learning_engineering.training import promote_if_better
+from machine_learning_engineering.training import run_log as training_log
 from machine_learning_engineering.training.data import prepare
-from machine_learning_engineering.training.evaluation import Estimate, FitFailed, of_held_out
-from machine_learning_engineering.training.fits import Fits
-from machine_learning_engineering.training.gate import champion_on
-from machine_learning_engineering.training.layers import BadData
-from machine_learning_engineering.training.log import TrainedModel, TrainingEntry
-from machine_learning_engineering.training.selection import Plan, best, choose, plan
-from machine_learning_engineering.training.sources import SourceUnreadable
+from machine_learning_engineering.training.evaluator import Fits
+from machine_learning_engineering.training.promotion import champion_on, promote_if_better
+from machine_learning_engineering.training.run_log import TrainedModel, TrainingEntry
+from machine_learning_engineering.training.search import Plan, best, choose, plan
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.prediction_log import PredictionLog
+    from machine_learning_engineering.prediction_log.store import PredictionLog
 
-__all__ = ["BadData", "FitFailed", "Report", "SourceUnreadable", "run_training"]
+__all__ = ["Report", "run_training"]
 
 Report = Callable[[str, int, int], None]
 """Told of each step as it begins, with how many fits are done, of how many (0 of 0 while there are none to count)."""
 
 
 def run_training(
-    model_class: type[MLEModel],
+    model_class: type[Model],
     settings: Settings,
     *,
     sources: Sequence[str] = (),
@@ -108,7 +107,7 @@ class _Training:
     """One training in its three steps; `entry` grows with each."""
 
     def __init__(
-        self, model_class: type[MLEModel], settings: Settings, entry: TrainingEntry, started: float, report: Report
+        self, model_class: type[Model], settings: Settings, entry: TrainingEntry, started: float, report: Report
     ) -> None:
         self.entry = entry
         self._model_class = model_class
@@ -116,7 +115,7 @@ class _Training:
         self._started = started
         self._report = report
         self._fits: Fits | None = None
-        self._fitted: list[MLEModel] = []
+        self._fitted: list[Model] = []
 
     def prepare(
         self,
@@ -208,7 +207,7 @@ class _Training:
         )
 
     def _save(
-        self, registry: Registry, model: MLEModel, metrics: Mapping[str, float], params: dict[str, Any], **more: Any
+        self, registry: Registry, model: Model, metrics: Mapping[str, float], params: dict[str, Any], **more: Any
     ) -> str:
         return registry.save(
             model,

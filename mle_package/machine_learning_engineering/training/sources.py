@@ -13,43 +13,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
-from msgspec import inspect
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.json_values import kinds
-from machine_learning_engineering.model import Example, MLEModel
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.csv_row import LAYER_FIELDS
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training.logged import (
-    label_of_cell,
-    labels_of_file,
+from machine_learning_engineering.training.log_source import (
     of_log,
     of_log_file,
-    value_of_kind,
 )
-from machine_learning_engineering.training.records import LogUnreadable, Record, Source, SourceUnreadable
+from machine_learning_engineering.training.records import Record, Source, SourceUnreadable
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.prediction_log import PredictionLog
+    from machine_learning_engineering.prediction_log.store import PredictionLog
 
-__all__ = [
-    "DATASET",
-    "LOG",
-    "Found",
-    "LogUnreadable",
-    "Record",
-    "Source",
-    "SourceUnreadable",
-    "collect",
-    "digest_of",
-    "example_of_line",
-    "labels_of_file",
-]
+__all__ = ["DATASET", "LOG", "Found", "collect", "digest_of"]
 
 DATASET = "dataset"
 LOG = "log"
 GIVEN = "examples"
-# What a stored layer has beside an example's own fields.
-LAYER_FIELDS = ("record", "source", "group")
 
 
 class Found(NamedTuple):
@@ -61,7 +44,7 @@ class Found(NamedTuple):
 
 
 def collect(
-    model_class: type[MLEModel],
+    model_class: type[Model],
     settings: Settings,
     sources: Sequence[str],
     *,
@@ -119,24 +102,6 @@ def digest_of(pairs: Iterable[tuple[bytes, bytes]]) -> str:
     return digest.hexdigest()
 
 
-def example_of_line(model_class: type[MLEModel], line: Mapping[str, str]) -> Example:
-    """See `MLEModel.example_of_line`: a cell becomes the kind of value that its field takes, if it can."""
-    features: dict[str, Any] = {}
-    types = {field.encode_name: field.type for field in msgspec.structs.fields(model_class.Features)}
-    for name, cell in line.items():
-        if name == model_class.label_name or (name in LAYER_FIELDS and name not in types) or cell == "":
-            continue
-        if name == "":
-            raise SourceUnreadable(
-                "a column has no name, as that of the index that pandas writes: leave it out, with to_csv(index=False)"
-            )
-        features[name] = value_of_kind(cell, kinds(inspect.type_info(types.get(name, Any))))
-    if not (label := line.get(model_class.label_name, "")):
-        raise SourceUnreadable(f"there is no label in the column `{model_class.label_name}`")
-    group = None if "group" in types else line.get("group") or None
-    return Example(features, label_of_cell(model_class, label), group)
-
-
 def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[Record]) -> None:
     ones = list(ones)
     if not ones:
@@ -163,7 +128,7 @@ def _files(path: Path) -> list[Path]:
     return files
 
 
-def _of_file(model_class: type[MLEModel], path: Path, content: bytes) -> Iterator[Record]:
+def _of_file(model_class: type[Model], path: Path, content: bytes) -> Iterator[Record]:
     if (read := _READERS.get(path.suffix.lower())) is None:
         raise SourceUnreadable(
             f"{path} is none of {', '.join(sorted(_READERS))}: rename it or take it out of the folder"
@@ -187,7 +152,7 @@ class _BadLine(ValueError):
 Numbered = Iterator[tuple[int, Example]]
 
 
-def _csv(model_class: type[MLEModel], content: bytes) -> Numbered:
+def _csv(model_class: type[Model], content: bytes) -> Numbered:
     reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     try:
         for line in reader:
@@ -195,7 +160,7 @@ def _csv(model_class: type[MLEModel], content: bytes) -> Numbered:
                 raise ValueError(
                     f"it has another number of cells than the header, which has {len(reader.fieldnames or ())}"
                 )
-            yield reader.line_num, model_class.example_of_line(line)
+            yield reader.line_num, model_class.example_from_csv_row(line)
     except csv.Error as error:  # Raised before the line is counted.
         raise _BadLine(reader.line_num + 1, error) from error
     except KeyError as error:
@@ -204,7 +169,7 @@ def _csv(model_class: type[MLEModel], content: bytes) -> Numbered:
         raise _BadLine(reader.line_num, error) from error
 
 
-def _jsonl(model_class: type[MLEModel], content: bytes) -> Numbered:
+def _jsonl(model_class: type[Model], content: bytes) -> Numbered:
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         if not line.strip():
             continue
@@ -214,7 +179,7 @@ def _jsonl(model_class: type[MLEModel], content: bytes) -> Numbered:
             raise _BadLine(number, error) from error
 
 
-def _parquet(model_class: type[MLEModel], content: bytes) -> Numbered:
+def _parquet(model_class: type[Model], content: bytes) -> Numbered:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -229,7 +194,7 @@ def _parquet(model_class: type[MLEModel], content: bytes) -> Numbered:
             raise _BadLine(number, error) from error
 
 
-def _example_of_object(model_class: type[MLEModel], found: dict[str, Any]) -> Example:
+def _example_of_object(model_class: type[Model], found: dict[str, Any]) -> Example:
     """Of `{"features": {...}, "label": ...}`, or of one flat object with the label among its fields."""
     known = {field.encode_name for field in msgspec.structs.fields(model_class.Features)}
     group = None if "group" in known else _group(found.pop("group", None))
@@ -252,7 +217,7 @@ def _group(found: Any) -> str | None:
     raise ValueError("`group` must be a text or a whole number")
 
 
-_READERS: dict[str, Callable[[type[MLEModel], bytes], Numbered]] = {
+_READERS: dict[str, Callable[[type[Model], bytes], Numbered]] = {
     ".csv": _csv,
     ".jsonl": _jsonl,
     ".ndjson": _jsonl,

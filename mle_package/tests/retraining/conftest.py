@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.registry import Registry
-from machine_learning_engineering.training import train
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.training.quick import train
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.prediction_log import LoggedPrediction
-from machine_learning_engineering.registry import CHAMPION
-from machine_learning_engineering.retraining import SIGNIFICANCE, Decision
-from machine_learning_engineering.training import train
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.prediction_log.store import PredictionRecord
+from machine_learning_engineering.registry.uri import CHAMPION
+from machine_learning_engineering.retraining.trigger import SIGNIFICANCE, Decision
+from machine_learning_engineering.training.quick import train
 
 
 def state(registry):
@@ -153,12 +153,12 @@ def test_rows_of_no_use_are_counted_and_left_out(registry, serve, log, doubler_c
     raw = msgspec.Raw
     log.append(
         [
-            LoggedPrediction(request_id="x", features=raw(b'{"n":1}'), prediction=raw(b'{"double":1}'), **broken),
-            LoggedPrediction(
+            PredictionRecord(request_id="x", features=raw(b'{"n":1}'), prediction=raw(b'{"double":1}'), **broken),
+            PredictionRecord(
                 request_id="y", features=raw(b'{"number":1}'), prediction=raw(b'{"double":"1"}'), **broken
             ),
-            LoggedPrediction(request_id="z", features=raw(b"7"), **(broken | {"outcome": "failed"})),
-            LoggedPrediction(
+            PredictionRecord(request_id="z", features=raw(b"7"), **(broken | {"outcome": "failed"})),
+            PredictionRecord(
                 request_id="w",
                 features=raw(b'{"number":1,"note":"hash-%s"}' % (b"0a" * 16)),
                 prediction=raw(b'{"double":1}'),

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from machine_learning_engineering import durable
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.prediction_log import PredictionLogError
-from machine_learning_engineering.registry import Registry, version_files
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.prediction_log.store import PredictionLogError
+from machine_learning_engineering.registry import artifacts as version_files
+from machine_learning_engineering.registry.registry import Registry
 
 
 def failed(decision, registry, message, versions=("v1",)):

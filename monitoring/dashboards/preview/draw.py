@@ -13,7 +13,7 @@ from monitoring.dashboards.preview.charts import chart_spec
 from monitoring.dashboards.preview.series import Frame
 from monitoring.dashboards.queries import Answer, QueryFailed, ask
 from monitoring.dashboards.source import Dashboard, Markdown, Metric, Panel, QueryPanel, Search, Table
-from monitoring.search import call
+from monitoring.elastic.client import call
 
 VEGA_LITE = "5.21"
 _MOST_DOCUMENTS = 50

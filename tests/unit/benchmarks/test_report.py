@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from benchmarks.deployment import Unmeasurable, deploy
+from benchmarks.deployment import EvaluationError, deploy
 from benchmarks.machine import Machine
 from benchmarks.report import answers, print_report, to_json
 from benchmarks.run import Found
@@ -66,5 +66,5 @@ def test_without_java_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The figures of another broker are never given for Kafka's without a word."""
     monkeypatch.setenv("PATH", "")
     fix = r"java and mvn is not on PATH: install Java 17 and Maven, or .*--stack embedded"
-    with pytest.raises(Unmeasurable, match=fix), deploy("real"):
+    with pytest.raises(EvaluationError, match=fix), deploy("real"):
         pass

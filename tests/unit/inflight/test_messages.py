@@ -13,11 +13,11 @@ from elasticsearch import AuthenticationException, ConnectionTimeout
 from typer.testing import CliRunner
 
 from inflight.cli import app
-from inflight.commands.dashboards_preview import hint_at_esql
+from inflight.commands.dashboard_sources import hint_at_esql
 from inflight.commands.replay import print_report
-from inflight.commands.surroundings import stopped
+from inflight.errors import stopped
+from machine_learning_engineering.kafka import client as kafka
 from machine_learning_engineering.settings import load_settings
-from machine_learning_engineering.stream import kafka
 from producers.replay import ReplayReport
 
 

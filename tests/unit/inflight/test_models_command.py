@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import inflight.promotions
-import model as rooms
+import inflight.adapters.promotions
 from inflight.cli import app
-from machine_learning_engineering.model import Example, MLEModel
-from machine_learning_engineering.prediction_log import SqlitePredictionLog
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.kafka import promotions as announce
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings, load_settings
-from machine_learning_engineering.stream import announce
-from machine_learning_engineering.training import train
+from machine_learning_engineering.training.quick import train
+from model import catalog
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,11 +45,11 @@ class Line(MLEModel):
 
         return LinearRegression()
 
-    def columns(self, rows: Sequence[Number]) -> Any:
+    def build_inputs(self, rows: Sequence[Number]) -> Any:
         return np.array([[row.number] for row in rows])
 
     def predict(self, rows: Sequence[Number]) -> Sequence[Answer]:
-        return [Answer(value) for value in self.estimator.predict(self.columns(rows)).tolist()]
+        return [Answer(value) for value in self.estimator.predict(self.build_inputs(rows)).tolist()]
 
     def evaluate(self, predictions: Sequence[Answer], labels: Sequence[float]) -> Mapping[str, float]:
         true = np.array(labels)
@@ -65,7 +66,7 @@ def some(factor: float, count: int = 600, seed: int = 1) -> list[Example]:
 def settings(tmp_path, monkeypatch) -> Iterator[Settings]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(rooms, "available", lambda: {"line": Line})
+    monkeypatch.setattr(catalog, "available", lambda: {"line": Line})
     load_settings.cache_clear()
     yield load_settings()
     load_settings.cache_clear()
@@ -76,7 +77,7 @@ def told(monkeypatch) -> list[tuple[str, str, str | None]]:
     """What workers were told: model, version, previous version."""
     calls: list[tuple[str, str, str | None]] = []
     monkeypatch.setattr(
-        inflight.promotions,
+        inflight.adapters.promotions,
         "tell_workers",
         lambda settings, model, version, *, reason, previous: calls.append((model, version, previous)),
     )
@@ -208,18 +209,18 @@ def test_without_a_broker_a_promotion_says_at_once_when_workers_find_it(monkeypa
     # What takes seconds is a Kafka client that tries again and again: none is asked.
     monkeypatch.setattr(announce, "announce_promotion", lambda *_, **__: pytest.fail("a Kafka client was asked"))
     settings = Settings(_env_file=None, kafka_bootstrap_servers=servers)
-    inflight.promotions.tell_workers(settings, "line", "v1", reason="", previous=None)
+    inflight.adapters.promotions.tell_workers(settings, "line", "v1", reason="", previous=None)
     said = capsys.readouterr().err
     assert f"no broker at {servers} to announce line v1. Running workers look into the registry every 10 s." in said
 
 
 def test_a_broker_that_does_not_take_it_is_told_of(monkeypatch, capsys):
     def refuse(*arguments, **options):
-        raise announce.NotAnnounced("line v1 was not announced on the stream: no such topic")
+        raise announce.PromotionNotAnnounced("line v1 was not announced on the stream: no such topic")
 
     monkeypatch.setattr(announce, "announce_promotion", refuse)
-    monkeypatch.setattr(inflight.promotions, "_listening", lambda servers: True)
-    inflight.promotions.tell_workers(Settings(_env_file=None), "line", "v1", reason="", previous=None)
+    monkeypatch.setattr(inflight.adapters.promotions, "_listening", lambda servers: True)
+    inflight.adapters.promotions.tell_workers(Settings(_env_file=None), "line", "v1", reason="", previous=None)
     assert "no such topic. Running workers look" in capsys.readouterr().err
 
 

@@ -12,12 +12,12 @@ from click.testing import Result
 from sklearn.linear_model import LinearRegression
 from typer.testing import CliRunner
 
-import inflight.promotions
-import model as rooms
+import inflight.adapters.promotions
 from inflight.cli import app
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import Registry
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import load_settings
+from model import catalog
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class Line(MLEModel):
     def new_estimator(self, seed: int) -> Any:
         return LinearRegression()
 
-    def columns(self, rows: Any) -> Any:
+    def build_inputs(self, rows: Any) -> Any:
         return np.array([[row.number] for row in rows])
 
 
@@ -42,8 +42,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     """With v1, the champion, and v2."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(rooms, "available", lambda: {"line": Line})
-    monkeypatch.setattr(inflight.promotions, "tell_workers", lambda *_, **__: None)
+    monkeypatch.setattr(catalog, "available", lambda: {"line": Line})
+    monkeypatch.setattr(inflight.adapters.promotions, "tell_workers", lambda *_, **__: None)
     load_settings.cache_clear()
     found = Registry(load_settings().registry_dir)
     line = Line()

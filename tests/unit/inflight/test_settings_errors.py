@@ -18,8 +18,8 @@ def settings_are_read_anew() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("INFLIGHT_WATCHER_WINDOW_RECORDS", "many", "INFLIGHT_WATCHER_WINDOW_RECORDS: Input should be a valid integer"),
-        ("INFLIGHT_WATCHER_SIGNIFICANCE", "7", "INFLIGHT_WATCHER_SIGNIFICANCE: Input should be less than 1"),
+        ("INFLIGHT_DRIFT_WINDOW_ROWS", "many", "INFLIGHT_DRIFT_WINDOW_ROWS: Input should be a valid integer"),
+        ("INFLIGHT_DRIFT_SIGNIFICANCE", "7", "INFLIGHT_DRIFT_SIGNIFICANCE: Input should be less than 1"),
         ("INFLIGHT_LOG_REDACT", '{"titanic": {"name": "hash"}}', "set INFLIGHT_LOG_REDACT_KEY"),
         ("INFLIGHT_LOG_REDACT", "no-json", "log_redact"),
         ("INFLIGHT_LOG_REDACT_KEY", "short-secret", "INFLIGHT_LOG_REDACT_KEY"),

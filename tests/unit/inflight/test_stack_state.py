@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from inflight.cli import app
-from inflight.stack import Endpoints, StackError, StackState, maven, start_stack
-from inflight.stack.process import ProcessId, free_port
-from inflight.stack.stack import IDLE_PAUSE, NodeState
+from inflight.stack import maven
+from inflight.stack.process import ProcessId, StackError, free_port
+from inflight.stack.stack import IDLE_PAUSE, Endpoints, NodeState, StackState, start_stack
 from machine_learning_engineering import settings as settings_module
-from machine_learning_engineering.stream.topics import TOPICS
+from machine_learning_engineering.events.topics import TOPICS
 
 ENDED = ProcessId(os.getpid(), "long ago")
 ADDRESSES = {"kafka": "127.0.0.1:19092", "elasticsearch": "http://127.0.0.1:19200"}

@@ -12,12 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from inflight.cli import app
-from inflight.commands.stack import _local_port
-from inflight.stack import StackState
+from inflight.commands.nodes import _local_port
 from inflight.stack.process import ProcessId, free_port
-from inflight.stack.stack import NodeState
+from inflight.stack.stack import NodeState, StackState
+from machine_learning_engineering.kafka import client as kafka
 from machine_learning_engineering.settings import load_settings
-from machine_learning_engineering.stream import kafka
 
 
 @pytest.fixture

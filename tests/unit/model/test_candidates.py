@@ -9,11 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.candidates import Candidate
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import CorruptModel, Registry
-from model.diamonds import Diamonds
-from model.titanic import Titanic
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.registry.manifest import CorruptModel
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
+from model.diamonds.model import Diamonds
+from model.titanic.model import Titanic
 
 MODELS: list[type[MLEModel]] = [Diamonds, Titanic]
 CASES = [pytest.param(cls, one, id=f"{cls.name}-{one.name}") for cls in MODELS for one in cls().candidates()]

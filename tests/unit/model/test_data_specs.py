@@ -10,7 +10,7 @@ import model as model_package
 from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.sources import collect
-from model import available
+from model.catalog import available
 
 PAGES = Path(model_package.__file__).parent.parent / "docs" / "data_specs"
 CLASSES = {name: cls for name, cls in available().items() if (PAGES / f"{name}.md").exists()}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from model.diamonds import Diamonds
-from model.diamonds.features import GRADES, INPUTS, DiamondFeatures, columns
+from model.diamonds.features import GRADES, INPUTS, DiamondFeatures, build_inputs
+from model.diamonds.model import Diamonds
 from model.diamonds.preprocessing import LogTerms
 
 
@@ -14,7 +14,7 @@ def diamond(**changes) -> DiamondFeatures:
 
 
 def test_grades_become_ranks_and_the_rest_stays():
-    assert columns([diamond()]).tolist() == [[0.5, 1, 5, 3, 61, 55, 5.1, 5.2, 3.1]]
+    assert build_inputs([diamond()]).tolist() == [[0.5, 1, 5, 3, 61, 55, 5.1, 5.2, 3.1]]
 
 
 @pytest.mark.parametrize(
@@ -26,18 +26,18 @@ def test_grades_become_ranks_and_the_rest_stays():
     ],
 )
 def test_a_better_grade_has_a_higher_rank(field, position, worst_to_best):
-    ranks = columns([diamond(**{field: grade}) for grade in worst_to_best])[:, position]
+    ranks = build_inputs([diamond(**{field: grade}) for grade in worst_to_best])[:, position]
     assert ranks.tolist() == list(range(len(worst_to_best)))
 
 
 def test_a_length_of_zero_is_unknown():
-    assert np.isnan(columns([diamond(x=0, y=0, z=0)])[0]).tolist() == [False] * 6 + [True] * 3
+    assert np.isnan(build_inputs([diamond(x=0, y=0, z=0)])[0]).tolist() == [False] * 6 + [True] * 3
 
 
 def test_columns_are_what_the_estimator_takes_without_a_copy():
-    matrix = columns([diamond()] * 3)
+    matrix = build_inputs([diamond()] * 3)
     assert (matrix.dtype, matrix.shape, matrix.flags.c_contiguous) == (np.float64, (3, 9), True)
-    assert columns([]).shape == (0, 9)
+    assert build_inputs([]).shape == (0, 9)
 
 
 def test_whole_numbers_are_accepted_as_numbers():
@@ -46,13 +46,13 @@ def test_whole_numbers_are_accepted_as_numbers():
 
 
 def test_inputs_have_the_names_and_grades_the_counts_that_they_say():
-    best = columns([diamond(cut="Ideal", color="D", clarity="IF")])[0]
-    assert len(INPUTS) == len(best) == len(Diamonds.input_names)
+    best = build_inputs([diamond(cut="Ideal", color="D", clarity="IF")])[0]
+    assert len(INPUTS) == len(best) == len(Diamonds.feature_names_in)
     assert {name: best[INPUTS.index(name)] + 1 for name in GRADES} == GRADES
 
 
 def test_terms_of_the_linear_model():
-    matrix = columns([diamond(carat=1.0, x=0), diamond(carat=np.e)])
+    matrix = build_inputs([diamond(carat=1.0, x=0), diamond(carat=np.e)])
     before = matrix.copy()
     terms = LogTerms().fit_transform(matrix)
     assert terms.shape == (2, 51)

@@ -10,12 +10,13 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machine_learning_engineering.checks import LAWS, check_law, prepare
-from machine_learning_engineering.model import Example
-from machine_learning_engineering.registry import Registry
-from model.reviews import Reviews
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.testing.check_model import check_law, prepare
+from machine_learning_engineering.testing.checks import CHECKS
 from model.reviews.estimator import ReviewRegressor
-from model.reviews.features import LABELS, ReviewFeatures, columns, scaled, sentences_of, third
+from model.reviews.features import LABELS, ReviewFeatures, build_inputs, scaled, sentences_of, third
+from model.reviews.model import Reviews
 from model.reviews.scorer import SentenceScorer
 from model.reviews.text import marked_terms, split_sentences
 
@@ -56,7 +57,7 @@ def review(text: str, title: str | None = None) -> ReviewFeatures:
     return ReviewFeatures(text=text, title=title)
 
 
-@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("law", CHECKS, ids=lambda law: law.__name__)
 def test_the_law_of_all_models_holds(subject, law):
     check_law(law, subject)
 
@@ -111,7 +112,7 @@ def test_it_learns_what_the_corpus_says(model):
 
 def test_the_seed_decides_and_files_hold_no_other_types(model, tmp_path):
     examples = corpus()
-    texts, labels = columns([ReviewFeatures(**one.features) for one in examples]), [one.label for one in examples]
+    texts, labels = build_inputs([ReviewFeatures(**one.features) for one in examples]), [one.label for one in examples]
     twice = [ReviewRegressor(seed=3).fit(texts, labels).predict(texts).tolist() for _ in range(2)]
     assert twice[0] == twice[1]
     registry = Registry(tmp_path)

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.model import Example, InvalidFeatures
-from model.reviews import Reviews, dataset
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.validation import InvalidFeatures
+from model.reviews import dataset
 from model.reviews.dataset import RatedSentence, stars
-from model.reviews.features import LABELS, ReviewFeatures, columns, scaled, sentences_of, third
+from model.reviews.features import LABELS, ReviewFeatures, build_inputs, scaled, sentences_of, third
+from model.reviews.model import Reviews
 from model.reviews.text import MAX_SENTENCES, marked_terms, split_sentences
 
 
@@ -67,11 +69,11 @@ def test_words_after_a_negation_are_marked(sentence, terms):
 def test_a_title_is_the_first_sentence():
     assert sentences_of(ReviewFeatures("It works. I like it.", "Great")) == ["Great", "It works.", "I like it."]
     assert sentences_of(ReviewFeatures("It works.", "")) == sentences_of(ReviewFeatures("It works.")) == ["It works."]
-    assert columns([ReviewFeatures("It works.", "Great"), ReviewFeatures("!")]).tolist() == [
+    assert build_inputs([ReviewFeatures("It works.", "Great"), ReviewFeatures("!")]).tolist() == [
         ["great", "it works"],
         ["!"],
     ]
-    assert columns([]).shape == (0,)
+    assert build_inputs([]).shape == (0,)
 
 
 @pytest.mark.parametrize(("rating", "expected"), [(-4, 1), (-2, 1), (-0.5, 2.5), (0, 3), (1.25, 4.25), (2, 5), (4, 5)])

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.training.sources import SourceUnreadable, collect
-from model.titanic import Titanic
-from model.titanic.features import INPUTS, PassengerFeatures, columns
+from machine_learning_engineering.training.records import SourceUnreadable
+from machine_learning_engineering.training.sources import collect
+from model.titanic.features import INPUTS, PassengerFeatures, build_inputs
+from model.titanic.model import Titanic
 from model.titanic.preprocessing import Encoder
 
 
@@ -17,19 +18,19 @@ def passenger(**changes) -> PassengerFeatures:
 
 def test_everything_known():
     row = passenger(age=22.0, embarked="S", name="Braund, Mr. Owen Harris", cabin="C85", ticket="A/5 21171")
-    [found] = columns([row]).tolist()
+    [found] = build_inputs([row]).tolist()
     assert found == [3, 1, 22, 1, 2, 3, 7.25, 2, 0, 2, np.log1p(7.25 / 4), 0, 1, 3]
-    assert len(found) == len(INPUTS) == len(Titanic.input_names)
+    assert len(found) == len(INPUTS) == len(Titanic.feature_names_in)
 
 
 def test_what_is_missing_is_nan():
-    missing = np.isnan(columns([passenger()])[0]).nonzero()[0]
+    missing = np.isnan(build_inputs([passenger()])[0]).nonzero()[0]
     assert [INPUTS[index] for index in missing] == ["age", "embarked", "title", "deck", "title_and_class"]
 
 
 @pytest.mark.parametrize(("sibsp", "parch", "large"), [(0, 0, 0), (3, 0, 0), (1, 3, 1), (8, 2, 1)])
 def test_a_large_family_has_four_relatives_or_more(sibsp, parch, large):
-    assert columns([passenger(sibsp=sibsp, parch=parch)])[0, INPUTS.index("large_family")] == large
+    assert build_inputs([passenger(sibsp=sibsp, parch=parch)])[0, INPUTS.index("large_family")] == large
 
 
 @pytest.mark.parametrize(
@@ -44,22 +45,22 @@ def test_a_large_family_has_four_relatives_or_more(sibsp, parch, large):
     ],
 )
 def test_titles_fall_into_groups(name, group):
-    assert columns([passenger(name=name)])[0, 8] == group
+    assert build_inputs([passenger(name=name)])[0, 8] == group
 
 
 @pytest.mark.parametrize("name", ["", "no comma", "Comma, ", "Comma, without a stop"])
 def test_a_name_without_a_title_counts_as_missing(name):
-    assert np.isnan(columns([passenger(name=name)])[0, 8])
+    assert np.isnan(build_inputs([passenger(name=name)])[0, 8])
 
 
 @pytest.mark.parametrize(("cabin", "deck"), [("A6", 0), ("G", 6), ("T", None), ("", None), ("?", None)])
 def test_the_deck_is_the_first_letter_of_the_cabin(cabin, deck):
-    found = columns([passenger(cabin=cabin)])[0, 9]
+    found = build_inputs([passenger(cabin=cabin)])[0, 9]
     assert np.isnan(found) if deck is None else found == deck
 
 
 def test_no_passengers_make_no_lines():
-    assert columns([]).shape == (0, 14)
+    assert build_inputs([]).shape == (0, 14)
 
 
 # --- the encoder of the linear model ---------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ KAGGLE = {
 
 
 def test_a_line_of_kaggles_file_is_an_example():
-    example = Titanic.example_of_line(KAGGLE)
+    example = Titanic.example_from_csv_row(KAGGLE)
     assert example.label is True
     row = Titanic().decode(msgspec.json.encode(example.features))
     assert (row.pclass, row.age, row.fare, row.embarked) == (3, None, 7.25, "S")
@@ -130,19 +131,19 @@ def test_a_line_of_kaggles_file_is_an_example():
 @pytest.mark.parametrize(("survived", "label"), [("1", True), ("0", False), ("true", True), ("False", False)])
 def test_a_line_in_our_own_columns_is_one_too(survived, label):
     line = {"pclass": "3", "sex": "male", "sibsp": "1", "parch": "0", "fare": "7.25", "age": "", "survived": survived}
-    example = Titanic.example_of_line(line)
+    example = Titanic.example_from_csv_row(line)
     assert example == ({"pclass": 3, "sex": "male", "sibsp": 1, "parch": 0, "fare": 7.25}, label, None)
 
 
 @pytest.mark.parametrize(("column", "cell"), [("Age", "old"), ("Pclass", "first"), ("Survived", ""), ("Survived", "2")])
 def test_a_cell_that_is_no_value_is_named_by_its_column(column, cell):
     with pytest.raises(ValueError, match=f"column {column}: "):
-        Titanic.example_of_line(KAGGLE | {column: cell})
+        Titanic.example_from_csv_row(KAGGLE | {column: cell})
 
 
 def test_a_file_of_kaggles_may_lack_what_a_request_may_lack():
     line = {column: cell for column, cell in KAGGLE.items() if column not in ("PassengerId", "Age", "Cabin", "Ticket")}
-    assert Titanic.example_of_line(line).features["cabin"] is None
+    assert Titanic.example_from_csv_row(line).features["cabin"] is None
 
 
 def test_a_file_without_the_label_is_told_which_column_is_missing(tmp_path):

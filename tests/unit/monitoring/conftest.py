@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering.stream.events import PredictionLogged, encode
+from machine_learning_engineering.events.schemas import PredictionLogged, encode
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 

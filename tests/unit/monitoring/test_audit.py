@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.auditing.audit import Audit, Letter, Log, Request, Result, audit
-from monitoring.dead_letters import STAGE
+from machine_learning_engineering.dead_letters.writer import STAGE
+from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
 
 TOPIC = "prediction-requests"
 

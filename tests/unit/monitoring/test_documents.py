@@ -10,15 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from machine_learning_engineering.stream.events import Error, PredictionLogged
-from monitoring.documents import (
-    canonical,
-    document_id,
-    fingerprint,
-    index_name,
-    to_document,
-    trace_ids,
-)
+from machine_learning_engineering.events.schemas import Error, PredictionLogged
+from monitoring.documents.common import trace_ids
+from monitoring.documents.log import canonical, document_id, fingerprint, index_name, to_document
 
 Logged = Callable[..., PredictionLogged]
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -64,9 +58,9 @@ def test_a_completed_request_becomes_an_ecs_document(logged: Logged) -> None:
 
 def test_a_failed_request_has_its_error_and_no_prediction(logged: Logged) -> None:
     """A failure is a document too, and what was sent can be read in it."""
-    document = json.loads(to_document(logged(error=Error("invalid-features", "carat: expected a number"))))
+    document = json.loads(to_document(logged(error=Error("invalid_features", "carat: expected a number"))))
     assert document["event"]["outcome"] == "failure"
-    assert document["error"] == {"type": "invalid-features", "message": "carat: expected a number"}
+    assert document["error"] == {"type": "invalid_features", "message": "carat: expected a number"}
     assert "prediction" not in document["inference"]
     assert document["inference"]["features_text"] == '{"carat": 0.23, "cut": "Ideal"}'
     assert "features" not in document["inference"]
@@ -74,7 +68,7 @@ def test_a_failed_request_has_its_error_and_no_prediction(logged: Logged) -> Non
 
 def test_features_of_a_model_that_failed_stay_searchable(logged: Logged) -> None:
     """They fit the model's schema, so they are what to search for when a model raises."""
-    document = json.loads(to_document(logged(error=Error("prediction-error", "predict raised ValueError"))))
+    document = json.loads(to_document(logged(error=Error("prediction_error", "predict raised ValueError"))))
     assert document["inference"]["features"] == {"carat": 0.23, "cut": "Ideal"}
 
 
@@ -119,7 +113,7 @@ def test_line_breaks_do_not_break_the_bulk_format(logged: Logged) -> None:
     line = to_document(event)
     assert b"\n" not in line
     assert json.loads(line)["inference"]["prediction"] == {"b": "x\ny"}
-    failed = to_document(logged(features=b"[\n1]", error=Error("invalid-features", "no")))
+    failed = to_document(logged(features=b"[\n1]", error=Error("invalid_features", "no")))
     assert b"\n" not in failed
     assert json.loads(failed)["inference"]["features_text"] == "[\n1]"
 

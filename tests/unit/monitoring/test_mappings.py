@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from monitoring.documents import FAMILIES, Document
-from monitoring.documents.common import ECS, SERVICE
+from monitoring.documents.common import ECS, FAMILIES, SERVICE
 from monitoring.documents.dead_letter import DeadLetterDocument
 from monitoring.documents.drift import DriftDocument
+from monitoring.documents.log import Document
 from monitoring.documents.model_event import ModelEventDocument
 from monitoring.documents.quality import QualityDocument
 
@@ -26,7 +26,7 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
 }
 TEMPLATES: dict[str, dict[str, Any]] = {
     file.name.removesuffix(".json"): json.loads(file.read_text())
-    for file in (resources.files("monitoring") / "elasticsearch").iterdir()
+    for file in (resources.files("monitoring.elastic") / "templates").iterdir()
     if file.name.endswith(".json")
 }
 

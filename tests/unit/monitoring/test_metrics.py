@@ -8,14 +8,16 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
-from machine_learning_engineering.stream.events import Error, PredictionLogged, encode
-from machine_learning_engineering.stream.headers import DeadLetterOrigin, dead_letter_headers
-from monitoring.drift.metrics import WatcherMetrics
-from monitoring.exporting.exporter import Observer
-from monitoring.labels.metrics import JoinerMetrics
-from monitoring.metrics import MAX_CHILDREN, ExporterMetrics, IndexerMetrics, declared
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
+from monitoring.drift.series import DriftMonitorMetrics
+from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.exporter.observer import Observer
+from monitoring.indexer.metrics import IndexerMetrics
+from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.runtime.groups import READS, WORKER
-from stream_app.metrics import WorkerMetrics
+from monitoring.runtime.metrics import MAX_CHILDREN, declared
+from stream_app.runtime.metrics import WorkerMetrics
 
 METRICS_PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 Logged = Callable[..., PredictionLogged]
@@ -47,7 +49,7 @@ def test_a_completed_request_is_counted_and_timed(
 
 def test_observing_an_event_or_its_record_is_the_same(logged: Logged) -> None:
     """The partial view that the exporter decodes has all that the metrics need."""
-    event = logged(error=Error("prediction-error", "no"), traceparent=TRACE)
+    event = logged(error=Error("prediction_error", "no"), traceparent=TRACE)
     found = []
     for by_record in (True, False):
         registry = CollectorRegistry()
@@ -70,8 +72,8 @@ def test_observing_an_event_or_its_record_is_the_same(logged: Logged) -> None:
 
 def test_a_failure_is_counted_by_its_type(registry: CollectorRegistry, observer: Observer, logged: Logged) -> None:
     """Beside the outcome."""
-    observer.observe(logged(error=Error("invalid-features", "no")))
-    labels = {"model": "diamonds", "type": "invalid-features"}
+    observer.observe(logged(error=Error("invalid_features", "no")))
+    labels = {"model": "diamonds", "type": "invalid_features"}
     assert registry.get_sample_value("inflight_prediction_errors_total", labels) == 1
 
 
@@ -80,9 +82,9 @@ def test_models_that_do_not_exist_share_one_label(
 ) -> None:
     """Else anybody could fill the memory of Prometheus with names."""
     for number in range(10):
-        observer.observe(logged(model=f"no-{number}", model_version="1", error=Error("unknown-model", "no such model")))
+        observer.observe(logged(model=f"no-{number}", model_version="1", error=Error("unknown_model", "no such model")))
     assert (
-        registry.get_sample_value("inflight_prediction_errors_total", {"model": "unknown", "type": "unknown-model"})
+        registry.get_sample_value("inflight_prediction_errors_total", {"model": "unknown", "type": "unknown_model"})
         == 10
     )
     assert b"no-1" not in generate_latest(registry)
@@ -130,7 +132,7 @@ def test_the_age_of_the_log_is_that_of_the_newest_completion(
 ) -> None:
     """An older one that comes later does not make it older."""
     newest = logged()
-    monkeypatch.setattr("monitoring.exporting.exporter.time", lambda: newest.completed_at.timestamp() + 90)
+    monkeypatch.setattr("monitoring.exporter.observer.time", lambda: newest.completed_at.timestamp() + 90)
     assert registry.get_sample_value("inflight_log_age_seconds") != registry.get_sample_value(
         "inflight_log_age_seconds"
     )
@@ -143,7 +145,7 @@ def test_every_metric_has_a_unit_and_is_described() -> None:
     """docs/metrics.md has a line for each, with its unit, and none for what does not exist."""
     described = dict(re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", METRICS_PAGE.read_text(), re.MULTILINE))
     found = {}
-    for metrics in (ExporterMetrics, IndexerMetrics, WatcherMetrics, JoinerMetrics):
+    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics):
         registry = CollectorRegistry()
         metrics(registry)
         for name, kind, unit, help_text in declared(registry):
@@ -161,7 +163,7 @@ def test_every_metric_has_a_unit_and_is_described() -> None:
 
 def test_the_worker_calls_its_group_as_we_do() -> None:
     """Rooms do not import one another, so the name is written twice."""
-    from stream_app.topology import GROUP
+    from stream_app.faust_adapter.app import GROUP
 
     assert GROUP == WORKER
     assert set(READS) >= {WORKER}

@@ -8,7 +8,7 @@ import pytest
 from elasticsearch import ConnectionTimeout, Elasticsearch
 
 from machine_learning_engineering.settings import Settings
-from monitoring import search
+from monitoring.elastic import client as search
 
 
 class Hanging:

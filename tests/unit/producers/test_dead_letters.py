@@ -2,8 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from machine_learning_engineering.stream.headers import DeadLetterOrigin
-from producers.dead_letters import Address, DeadLetter, Selection, parse_address, parse_time
+from machine_learning_engineering.core.timestamps import parse_time
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin
+from machine_learning_engineering.dead_letters.reader import Address, DeadLetter, Selection, parse_address
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 LETTER = DeadLetter(

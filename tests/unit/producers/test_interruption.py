@@ -3,13 +3,13 @@ import signal
 
 import pytest
 
-from producers.interruption import Interruption, interruptible
+from producers.interruption import StopSignal, interruptible
 from producers.replay import _interruptible
 
 
 def test_the_first_wish_is_noted_and_the_second_raises() -> None:
     """Nothing is broken off in the middle, unless the user insists."""
-    interruption = Interruption()
+    interruption = StopSignal()
     interruption.request()
     assert interruption.requested
     with pytest.raises(KeyboardInterrupt):
@@ -18,7 +18,7 @@ def test_the_first_wish_is_noted_and_the_second_raises() -> None:
 
 def test_waiting_for_input_is_broken_off_at_once() -> None:
     """A pipe that stays silent must not keep us."""
-    interruption = Interruption()
+    interruption = StopSignal()
 
     def silent_pipe():  # type: ignore[no-untyped-def]
         yield 1

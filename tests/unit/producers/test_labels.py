@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from machine_learning_engineering.events.schemas import PredictionRequested, decode_label, encode
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import PredictionRequested, decode_label, encode
 from producers import labels
-from producers.compose import Composer, number_of, request_id_of
 from producers.labels import Example, TrueAnswer, of_prefix, of_requests, shuffled
+from producers.request_builder import RequestBuilder, number_of, request_id_of
 
 EXAMPLES = [Example({"carat": 0.5, "cut": "Ideal"}, 10.5), Example({"carat": 0.7, "cut": "Good"}, 20.5)]
 
@@ -35,7 +35,7 @@ def test_other_ids_have_no_number(request_id: str) -> None:
 
 def test_labels_by_prefix_have_the_ids_of_the_replay() -> None:
     """Also of one that goes through the dataset twice."""
-    composer = Composer("diamonds", id_prefix="d")
+    composer = RequestBuilder("diamonds", id_prefix="d")
     ids = [composer.compose(example.features, number)[0] for number, example in enumerate(EXAMPLES * 2)]
     found = list(of_prefix(iter(EXAMPLES), "diamonds", "d", repeat=2))
     assert [one.request_id for one in found] == ids

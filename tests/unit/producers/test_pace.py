@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.pace import Pace
+from producers.rate_limiter import RateLimiter
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 def test_the_rate_is_kept_however_late_each_sleep_returns(rate: float, late: float) -> None:
     """Turn n comes no earlier than n / rate, and lateness does not add up."""
     clock = Clock(late)
-    pace = Pace(rate, clock=clock, sleep=clock.sleep)
+    pace = RateLimiter(rate, clock=clock, sleep=clock.sleep)
     for turn in range(200):
         assert pace.wait()
         passed = clock.now - 1000.0
@@ -34,7 +34,7 @@ def test_the_rate_is_kept_however_late_each_sleep_returns(rate: float, late: flo
 def test_turns_missed_in_a_hold_up_follow_at_once() -> None:
     """After a pause of a second at 10 a second, ten turns are due and come without a sleep."""
     clock = Clock()
-    pace = Pace(10, clock=clock, sleep=clock.sleep)
+    pace = RateLimiter(10, clock=clock, sleep=clock.sleep)
     pace.wait()
     clock.now += 1.0
     for _ in range(10):
@@ -45,7 +45,7 @@ def test_turns_missed_in_a_hold_up_follow_at_once() -> None:
 def test_waiting_ends_when_it_is_told_to() -> None:
     """A wish to stop is heard within a tenth of a second, however long the wait."""
     clock = Clock()
-    pace = Pace(0.01, clock=clock, sleep=clock.sleep)
+    pace = RateLimiter(0.01, clock=clock, sleep=clock.sleep)
     pace.wait()
     assert not pace.wait(lambda: clock.now < 1000.25)
     assert clock.now < 1000.5
@@ -55,4 +55,4 @@ def test_waiting_ends_when_it_is_told_to() -> None:
 def test_a_rate_must_be_positive(rate: float) -> None:
     """No rate, no pace."""
     with pytest.raises(ValueError, match="above 0"):
-        Pace(rate)
+        RateLimiter(rate)

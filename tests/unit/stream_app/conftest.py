@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .bench import DEADLINE, Bench
+from tests.support.scheduler_bench import DEADLINE, Bench
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 
-from .bench import DEADLINE, A, Bench
-from .records import requests
+from tests.support.request_records import requests
+from tests.support.scheduler_bench import DEADLINE, A, Bench
 
 
 class Client:

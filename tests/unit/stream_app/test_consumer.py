@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from stream_app.transport import consumer as consumer_module
-
-from .bench import A, B, Bench
-from .records import requests
+from stream_app.faust_adapter import consumer as consumer_module
+from tests.support.request_records import requests
+from tests.support.scheduler_bench import A, B, Bench
 
 
 def test_a_slice_is_handed_out_once_and_frees_its_memory_when_acknowledged(run: Any) -> None:

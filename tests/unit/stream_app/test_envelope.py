@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.stream.events import PredictionRequested
-from stream_app.envelope import NotARequest, read_request
+from machine_learning_engineering.events.schemas import PredictionRequested
+from stream_app.serving.request import InvalidRequest, read_request
 
 LIMIT = 1_000_000
-REASONS = {"empty-value", "too-large", "not-utf8", "not-json", "invalid-request", "wrong-key"}
+REASONS = {"empty_value", "too_large", "not-utf8", "not_json", "invalid_request", "wrong_key"}
 VALID: dict[str, Any] = {"request_id": "r1", "model": "diamonds", "features": {"carat": 0.3}}
 
 
@@ -57,58 +57,58 @@ def test_features_stay_as_they_came() -> None:
 
 
 BAD: dict[str, tuple[bytes | None, str, str]] = {
-    "no value": (None, "empty-value", "no value"),
-    "empty value": (b"", "empty-value", "no value"),
-    "white space only": (b"   ", "not-json", "not JSON"),
-    "not JSON": (b"carat=0.3", "not-json", "not JSON"),
-    "cut off": (value()[:-1], "not-json", "not JSON"),
-    "trailing bytes": (value() + b"x", "not-json", "not JSON"),
-    "two documents": (value() + value(), "not-json", "not JSON"),
-    "single quotes": (str(VALID).encode(), "not-json", "not JSON"),
-    "byte order mark": (b"\xef\xbb\xbf" + value(), "not-json", "not JSON"),
-    "zero bytes": (b"\0" * 20, "not-json", "not JSON"),
+    "no value": (None, "empty_value", "no value"),
+    "empty value": (b"", "empty_value", "no value"),
+    "white space only": (b"   ", "not_json", "not JSON"),
+    "not JSON": (b"carat=0.3", "not_json", "not JSON"),
+    "cut off": (value()[:-1], "not_json", "not JSON"),
+    "trailing bytes": (value() + b"x", "not_json", "not JSON"),
+    "two documents": (value() + value(), "not_json", "not JSON"),
+    "single quotes": (str(VALID).encode(), "not_json", "not JSON"),
+    "byte order mark": (b"\xef\xbb\xbf" + value(), "not_json", "not JSON"),
+    "zero bytes": (b"\0" * 20, "not_json", "not JSON"),
     "UTF-16": (value().decode().encode("utf-16"), "not-utf8", "not UTF-8"),
-    "UTF-16 without mark": (value().decode().encode("utf-16-le"), "not-json", "not JSON"),
+    "UTF-16 without mark": (value().decode().encode("utf-16-le"), "not_json", "not JSON"),
     "latin-1 in the features": (raw_features('{"cut": "schön"}'.encode("latin-1")), "not-utf8", "byte 0xf6 at"),
     "latin-1 in the model": ('{"request_id": "r1", "model": "schön"}'.encode("latin-1"), "not-utf8", "byte 0xf6"),
     "encoded lone surrogate": (raw_features(b'"\xed\xa0\x80"'), "not-utf8", "byte 0xed"),
-    "a list": (b"[]", "invalid-request", "request_id"),
-    "a number": (b"1", "invalid-request", "request_id"),
-    "null": (b"null", "invalid-request", "request_id"),
-    "a text": (b'"r1"', "invalid-request", "request_id"),
-    "an empty object": (b"{}", "invalid-request", "request_id"),
-    "no request_id": (value(request_id=None), "invalid-request", "request_id"),
-    "no model": (value(model=None), "invalid-request", "model"),
-    "no features": (value(features=None), "invalid-request", "features"),
-    "unknown field": (value(colour="red"), "invalid-request", "colour"),
-    "field in other case": (value(Model="diamonds"), "invalid-request", "Model"),
-    "request_id is a number": (value(request_id=1), "invalid-request", "request_id: expected `str`"),
-    "request_id is empty": (value(request_id=""), "invalid-request", "request_id"),
-    "request_id is too long": (value(request_id="r" * 257), "invalid-request", "request_id"),
-    "model is null": (b'{"request_id": "r1", "model": null, "features": {}}', "invalid-request", "model"),
-    "model is a list": (value(model=["diamonds"]), "invalid-request", "model"),
-    "model is empty": (value(model=""), "invalid-request", "model"),
-    "time without offset": (value(requested_at="2026-01-01T12:00:00"), "invalid-request", "requested_at"),
-    "time in words": (value(requested_at="yesterday"), "invalid-request", "requested_at"),
-    "time as a number": (value(requested_at=True), "invalid-request", "requested_at"),
-    "time that no calendar has": (value(requested_at="2026-02-30T12:00:00Z"), "invalid-request", "requested_at"),
-    "another event": (value(type="prediction.completed.v1"), "invalid-request", "type"),
-    "NaN": (raw_features(b'{"carat": NaN}'), "not-json", "carat"),
-    "infinity": (raw_features(b'{"carat": Infinity}'), "not-json", "carat"),
-    "minus infinity": (raw_features(b'{"sizes": [1, -Infinity]}'), "not-json", "sizes[1]"),
-    "NaN outside of the features": (b'{"request_id": NaN}', "not-json", "request_id"),
-    "nested too deeply": (raw_features(b"[" * 100_000 + b"]" * 100_000), "invalid-request", "features: nested"),
-    "nested objects": (raw_features(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), "invalid-request", "features: nested"),
-    "nested and not closed": (raw_features(b"[" * 100_000), "invalid-request", "features: nested"),
-    "nothing but brackets": (b"[" * 100_000, "invalid-request", "request_id"),
-    "too large": (value(padding="x" * LIMIT), "too-large", "at most 1,000,000"),
+    "a list": (b"[]", "invalid_request", "request_id"),
+    "a number": (b"1", "invalid_request", "request_id"),
+    "null": (b"null", "invalid_request", "request_id"),
+    "a text": (b'"r1"', "invalid_request", "request_id"),
+    "an empty object": (b"{}", "invalid_request", "request_id"),
+    "no request_id": (value(request_id=None), "invalid_request", "request_id"),
+    "no model": (value(model=None), "invalid_request", "model"),
+    "no features": (value(features=None), "invalid_request", "features"),
+    "unknown field": (value(colour="red"), "invalid_request", "colour"),
+    "field in other case": (value(Model="diamonds"), "invalid_request", "Model"),
+    "request_id is a number": (value(request_id=1), "invalid_request", "request_id: expected `str`"),
+    "request_id is empty": (value(request_id=""), "invalid_request", "request_id"),
+    "request_id is too long": (value(request_id="r" * 257), "invalid_request", "request_id"),
+    "model is null": (b'{"request_id": "r1", "model": null, "features": {}}', "invalid_request", "model"),
+    "model is a list": (value(model=["diamonds"]), "invalid_request", "model"),
+    "model is empty": (value(model=""), "invalid_request", "model"),
+    "time without offset": (value(requested_at="2026-01-01T12:00:00"), "invalid_request", "requested_at"),
+    "time in words": (value(requested_at="yesterday"), "invalid_request", "requested_at"),
+    "time as a number": (value(requested_at=True), "invalid_request", "requested_at"),
+    "time that no calendar has": (value(requested_at="2026-02-30T12:00:00Z"), "invalid_request", "requested_at"),
+    "another event": (value(type="prediction.completed.v1"), "invalid_request", "type"),
+    "NaN": (raw_features(b'{"carat": NaN}'), "not_json", "carat"),
+    "infinity": (raw_features(b'{"carat": Infinity}'), "not_json", "carat"),
+    "minus infinity": (raw_features(b'{"sizes": [1, -Infinity]}'), "not_json", "sizes[1]"),
+    "NaN outside of the features": (b'{"request_id": NaN}', "not_json", "request_id"),
+    "nested too deeply": (raw_features(b"[" * 100_000 + b"]" * 100_000), "invalid_request", "features: nested"),
+    "nested objects": (raw_features(b'{"a":' * 100_000 + b"1" + b"}" * 100_000), "invalid_request", "features: nested"),
+    "nested and not closed": (raw_features(b"[" * 100_000), "invalid_request", "features: nested"),
+    "nothing but brackets": (b"[" * 100_000, "invalid_request", "request_id"),
+    "too large": (value(padding="x" * LIMIT), "too_large", "at most 1,000,000"),
 }
 
 
 @pytest.mark.parametrize(("content", "reason", "words"), BAD.values(), ids=BAD)
 def test_what_is_no_request_is_refused(content: bytes | None, reason: str, words: str) -> None:
     """With a stable reason for programs, and words for people that name the field and are short."""
-    with pytest.raises(NotARequest) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         read(content)
     assert caught.value.reason == reason
     assert words in str(caught.value)
@@ -125,7 +125,7 @@ def test_a_request_may_be_as_large_as_the_limit() -> None:
     """One byte more is too large."""
     content = value()
     assert read(content, limit=len(content)).request_id == "r1"
-    with pytest.raises(NotARequest, match=f"has {len(content)} bytes; at most {len(content) - 1}"):
+    with pytest.raises(InvalidRequest, match=f"has {len(content)} bytes; at most {len(content) - 1}"):
         read(content, limit=len(content) - 1)
 
 
@@ -134,16 +134,16 @@ def test_a_request_may_be_as_large_as_the_limit() -> None:
 )
 def test_the_key_has_to_be_the_request_id(key: bytes | None, shown: str) -> None:
     """Whoever reads by key has to find the answer; what could be read is on the dead letter."""
-    with pytest.raises(NotARequest) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         read(value(), key=key)
-    assert caught.value.reason == "wrong-key"
+    assert caught.value.reason == "wrong_key"
     assert str(caught.value) == f"the record's key has to equal request_id, 'r1'; it is {shown}"
     assert (caught.value.model, caught.value.request_id) == ("diamonds", "r1")
 
 
 def test_what_can_be_read_of_a_bad_request_is_kept() -> None:
     """Dead letters are filtered by model and found by id."""
-    with pytest.raises(NotARequest) as caught:
+    with pytest.raises(InvalidRequest) as caught:
         read(value(features=None))
     assert (caught.value.model, caught.value.request_id) == ("diamonds", "r1")
 
@@ -151,21 +151,21 @@ def test_what_can_be_read_of_a_bad_request_is_kept() -> None:
 @pytest.mark.parametrize("surrogate", [b"\\ud800", b"\\udfff\\ud800"])
 def test_a_lone_surrogate_in_an_envelope_field_is_refused(surrogate: bytes) -> None:
     """It can't be written as UTF-8 again, so no answer could carry it."""
-    with pytest.raises(NotARequest):
+    with pytest.raises(InvalidRequest):
         read(b'{"request_id": "' + surrogate + b'", "model": "m", "features": {}}')
 
 
-def read_or_refused(content: bytes, key: bytes | None) -> PredictionRequested | NotARequest:
+def read_or_refused(content: bytes, key: bytes | None) -> PredictionRequested | InvalidRequest:
     """Any other exception fails the test."""
     try:
         return read(content, key, limit=10_000)
-    except NotARequest as refused:
+    except InvalidRequest as refused:
         return refused
 
 
 def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
     found = read_or_refused(content, key)
-    if isinstance(found, NotARequest):
+    if isinstance(found, InvalidRequest):
         assert found.reason in REASONS
         assert str(found).encode()
     else:
@@ -176,7 +176,7 @@ def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
 
 @given(st.binary(max_size=300), st.none() | st.binary(max_size=10))
 def test_any_bytes_are_refused_in_words(content: bytes, key: bytes | None) -> None:
-    """Nothing but NotARequest, whatever a stranger publishes."""
+    """Nothing but InvalidRequest, whatever a stranger publishes."""
     assert_read_or_refused(content, key)
 
 
@@ -208,4 +208,4 @@ def test_a_request_with_some_bytes_changed_is_read_or_refused(data: st.DataObjec
 def test_any_number_is_read_or_refused(number: bytes) -> None:
     """Python refuses to read whole numbers of thousands of digits, with an error of its own."""
     found = read_or_refused(raw_features(b'{"carat": ' + number + b"}"), b"r1")
-    assert isinstance(found, PredictionRequested) or found.reason == "not-json"
+    assert isinstance(found, PredictionRequested) or found.reason == "not_json"

@@ -4,19 +4,13 @@ from typing import Any
 
 import pytest
 
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.headers import (
-    MAX_CARRIED_BYTES,
-    MAX_LETTER_BYTES,
-    headers_of,
-    read_origin,
-    without_origin,
-)
-from machine_learning_engineering.stream.topics import MEBIBYTE
-from stream_app.scoring import MAX_PREDICTION_BYTES
-
-from .outputs import TRACE, logs, only, outputs_of, results, scorer
-from .records import Answer, Doubling, record, request, requests, slice_of
+from machine_learning_engineering.dead_letters.letter import MAX_LETTER_BYTES, read_origin, without_origin
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.headers import MAX_CARRIED_BYTES, headers_of
+from machine_learning_engineering.events.topics import MEBIBYTE
+from stream_app.serving.scorer import MAX_PREDICTION_BYTES
+from tests.support.request_records import Answer, Doubling, record, request, requests, slice_of
+from tests.support.scorer_outputs import TRACE, logs, only, outputs_of, results, scorer
 
 
 def test_trace_context_and_cloudevents_reach_every_output() -> None:
@@ -99,7 +93,7 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_says_so() -> None:
     assert without_origin(letter.headers) == headers[:1]
     size = len(whole) + 2 * MEBIBYTE + MAX_LETTER_BYTES
     origin = read_origin(letter.headers)
-    assert origin.reason == "too-large"
+    assert origin.reason == "too_large"
     assert size <= int(origin.message.split()[2]) <= size + 1_000
     assert origin.message.startswith("cut from ")
 
@@ -154,5 +148,5 @@ def test_a_prediction_that_is_too_large_fails_alone() -> None:
     scored = only(scorer(Wordy()).score([requests(1, 2, 3)]))
     assert (scored.completed, scored.failed) == (2, 1)
     (failed,) = (result for result in results(scored) if hasattr(result, "error"))
-    assert failed.error.type == "prediction-error"
+    assert failed.error.type == "prediction_error"
     assert len(logs(scored)) == 3

@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from stream_app import lane
-from stream_app.lane import ScoringLane
-from stream_app.metrics import WorkerMetrics
-from stream_app.scoring import OutputTopics, Scored, Scorer
-from stream_app.transport.publisher import Record
-from stream_app.transport.slices import Slice
-
-from .records import Doubling, requests
+from stream_app.kafka.publisher import Record
+from stream_app.runtime import scheduler as lane
+from stream_app.runtime.metrics import WorkerMetrics
+from stream_app.runtime.scheduler import BatchScheduler
+from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.scorer import OutputTopics, Scored, Scorer
+from tests.support.request_records import Doubling, requests
 
 Done = Callable[[KafkaError | None], None]
 DEADLINE = 120.0
@@ -24,7 +23,7 @@ DEADLINE = 120.0
 class FakeEvent:
     """A Faust event of one slice."""
 
-    def __init__(self, slice_: Slice) -> None:
+    def __init__(self, slice_: PartitionBatch) -> None:
         self.value = slice_
         self.acked = 0
 
@@ -56,10 +55,10 @@ class GatedScorer(Scorer):
         super().__init__({"doubling": Doubling()}, OutputTopics("results", "logs", "dead"), max_request_bytes=1_000)
         self.gate = threading.Event()
         self.gate.set()
-        self.rounds: list[list[Slice]] = []
+        self.rounds: list[list[PartitionBatch]] = []
         self.raising: Exception | None = None
 
-    def score(self, slices: Sequence[Slice]) -> list[Scored]:
+    def score(self, slices: Sequence[PartitionBatch]) -> list[Scored]:
         self.rounds.append(list(slices))
         assert self.gate.wait(DEADLINE)
         if self.raising is not None:
@@ -67,7 +66,7 @@ class GatedScorer(Scorer):
         return super().score(slices)
 
 
-def _records(slices: Sequence[Slice]) -> int:
+def _records(slices: Sequence[PartitionBatch]) -> int:
     return sum(len(slice_.records) for slice_ in slices)
 
 
@@ -77,7 +76,7 @@ class Bench:
     def __init__(self, *, slices_in_flight: int = 4, round_records: int = 1_000) -> None:
         self.scorer, self.publisher, self.metrics = GatedScorer(), FakePublisher(), WorkerMetrics()
         self.bugs: list[str] = []
-        self.lane = ScoringLane(
+        self.lane = BatchScheduler(
             self.scorer,
             self.publisher,  # type: ignore[arg-type]
             self.metrics,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stream_app.metrics import WorkerMetrics
+from stream_app.runtime.metrics import WorkerMetrics
 
 
 def statistics(**partitions: tuple[bool, int]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stream_app.transport import offsets
-from stream_app.transport.offsets import OffsetTracker
+from stream_app.kafka import offsets
+from stream_app.kafka.offsets import OffsetTracker
 
 EXAMPLES, STEPS = 600, 60
 MINIMUM_STEPS = 10_000

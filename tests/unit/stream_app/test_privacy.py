@@ -16,15 +16,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from machine_learning_engineering import service_log
-from machine_learning_engineering.model import InvalidFeatures, MLEModel
-from machine_learning_engineering.redaction import redaction
+from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.dead_letters.letter import read_origin
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.observability import logging as service_log
+from machine_learning_engineering.observability.redaction import redaction
+from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.headers import read_origin
-from stream_app.scoring import OutputTopics, Scored, Scorer
-
-from .records import record, slice_of
+from stream_app.serving.scorer import OutputTopics, Scored, Scorer
+from tests.support.request_records import record, slice_of
 
 TOPICS = OutputTopics("results", "logs", "dead-letters")
 CANARY = "CANARY 7f3a@example.org"
@@ -82,7 +82,7 @@ def log() -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     settings = Settings(_env_file=None, log_level="debug")  # type: ignore[call-arg]
-    service_log.start("worker", settings, stream)
+    service_log.configure_logging("worker", settings, stream)
     root.handlers[-1].filters.clear()
     yield stream
     root.handlers[:] = handlers

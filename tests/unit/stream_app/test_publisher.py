@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from stream_app.transport.publisher import Publisher
+from stream_app.kafka.publisher import Publisher
 
 # Nobody listens there.
 NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 300, "linger.ms": 0, "log_level": 0}
@@ -17,7 +17,7 @@ LONG = {**NOWHERE, "delivery.timeout.ms": 2_000}
 
 @pytest.fixture
 def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
-    monkeypatch.setattr("stream_app.transport.publisher.FLUSH_SECONDS", 30.0)
+    monkeypatch.setattr("stream_app.kafka.publisher.FLUSH_SECONDS", 30.0)
     publisher = Publisher(LONG)
     yield publisher
     publisher.stop()

@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import KafkaException
 from faust.types import TP
 
-from stream_app.transport.pump import Pump
+from stream_app.kafka.poller import KafkaPoller
 
 
 class Nobody:
@@ -37,19 +37,19 @@ def nobody() -> Nobody:
 @pytest.fixture
 def pump(nobody: Nobody) -> Any:
     options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
-    pump = Pump(options, nobody, max_records=10, max_bytes=10_000)
+    pump = KafkaPoller(options, nobody, max_records=10, max_bytes=10_000)
     yield pump
     pump.stop()
 
 
-def test_it_polls_between_two_calls(pump: Pump) -> None:
+def test_it_polls_between_two_calls(pump: KafkaPoller) -> None:
     """Each may take half a minute while the broker is away: who does not poll meanwhile is taken to be stuck."""
     first, second = pump.call(lambda _: monotonic()), pump.call(lambda _: pump.last_poll)
     pump.start()
     assert second.result(60) > first.result(60)
 
 
-def test_a_call_that_fails_does_not_end_it(pump: Pump) -> None:
+def test_a_call_that_fails_does_not_end_it(pump: KafkaPoller) -> None:
     """Its error is its caller's."""
     failing = pump.call(lambda consumer: consumer.committed([], timeout="soon"))
     pump.start()
@@ -58,7 +58,7 @@ def test_a_call_that_fails_does_not_end_it(pump: Pump) -> None:
     assert pump.call(lambda _: "alive").result(60) == "alive"
 
 
-def test_it_refuses_all_calls_when_it_has_failed(pump: Pump, nobody: Nobody) -> None:
+def test_it_refuses_all_calls_when_it_has_failed(pump: KafkaPoller, nobody: Nobody) -> None:
     """Those that wait, and those that come: nobody would ever answer them."""
 
     def fail() -> None:
@@ -75,7 +75,7 @@ def test_it_refuses_all_calls_when_it_has_failed(pump: Pump, nobody: Nobody) -> 
         pump.call(lambda _: "alive").result(0)
 
 
-def test_it_refuses_calls_when_it_was_stopped(pump: Pump) -> None:
+def test_it_refuses_calls_when_it_was_stopped(pump: KafkaPoller) -> None:
     """A look at the offsets may come late."""
     pump.start()
     pump.stop()

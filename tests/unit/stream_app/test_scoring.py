@@ -11,12 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.stream import events
-from machine_learning_engineering.stream.events import PredictionCompleted, PredictionFailed
-from machine_learning_engineering.stream.headers import read_origin, without_origin
-
-from .outputs import TRACE, Clock, logs, on, only, outputs_of, results, scorer
-from .records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of
+from machine_learning_engineering.dead_letters.letter import read_origin, without_origin
+from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.events.schemas import PredictionCompleted, PredictionFailed
+from tests.support.request_records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of
+from tests.support.scorer_outputs import TRACE, Clock, logs, on, only, outputs_of, results, scorer
 
 ROWS = st.lists(st.integers(0, 1_000), min_size=1, max_size=80, unique=True)
 
@@ -34,9 +33,10 @@ def test_exactly_the_bad_rows_fail(drawn: tuple[list[int], set[int]]) -> None:
         answers[number] = result
         if number in bad:
             assert isinstance(result, PredictionFailed)
-            assert result.error.type == log.error.type == "prediction-error"
+            assert result.error.type == log.error.type == "prediction_error"
             assert re.fullmatch(
-                r"model doubling: predict raised RuntimeError at records\.py:\d+ in predict", result.error.message
+                r"model doubling: predict raised RuntimeError at request_records\.py:\d+ in predict",
+                result.error.message,
             )
         else:
             assert isinstance(result, PredictionCompleted)
@@ -86,7 +86,7 @@ def test_a_wrong_number_of_predictions_answers_nobody(extra: int) -> None:
     scored = only(scorer(Odd(extra)).score([requests(1, 2, 3, 4)]))
     assert scored.failed == 4
     assert {result.error.type for result in results(scored) if isinstance(result, PredictionFailed)} == {
-        "prediction-error"
+        "prediction_error"
     }
 
 
@@ -96,7 +96,7 @@ def test_a_model_that_nobody_serves() -> None:
     scored = only(scorer(Doubling()).score([asked]))
     (result,) = results(scored)
     assert isinstance(result, PredictionFailed)
-    assert result.error.type == "unknown-model"
+    assert result.error.type == "unknown_model"
     assert "'unknown'" in result.error.message
     assert "doubling" in result.error.message
     (log,) = logs(scored)
@@ -121,7 +121,7 @@ def test_features_that_the_model_refuses(n: Any) -> None:
     by_id = {result.request_id: result for result in results(scored)}
     refused = by_id["r1"]
     assert isinstance(refused, PredictionFailed)
-    assert refused.error.type == "invalid-features"
+    assert refused.error.type == "invalid_features"
     assert "`n`" in refused.error.message
     assert refused.model_version == "v1"
     assert isinstance(by_id["r2"], PredictionCompleted)
@@ -139,7 +139,7 @@ def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
     assert without_origin(letter.headers) == headers
     origin = read_origin(letter.headers)
     assert (origin.topic, origin.partition, origin.offset, origin.stage) == (REQUESTS, 3, 7, "decode")
-    assert origin.reason in {"not-json", "not-utf8", "empty-value", "invalid-request", "too-large"}
+    assert origin.reason in {"not_json", "not-utf8", "empty_value", "invalid_request", "too_large"}
     assert origin.message
     assert (scored.completed, scored.failed, scored.dead_letters) == (0, 0, 1)
 
@@ -150,7 +150,7 @@ def test_a_dead_letter_may_have_no_key() -> None:
     (letter,) = outputs_of(scored)
     assert letter.key is None
     origin = read_origin(letter.headers)
-    assert (origin.reason, origin.model, origin.request_id) == ("wrong-key", "doubling", "r1")
+    assert (origin.reason, origin.model, origin.request_id) == ("wrong_key", "doubling", "r1")
 
 
 def test_times() -> None:
@@ -229,7 +229,7 @@ def test_an_answer_that_is_not_finite_fails_its_request_alone() -> None:
         events.parse(result.prediction) if isinstance(result, PredictionCompleted) else result.error.type
         for result in results(scored)
     ]
-    failed = "prediction-error"
+    failed = "prediction_error"
     one, four, six = ({"doubled": 2.0 * n, "margin": None} for n in (1, 4, 6))
     assert outcomes == [one, failed, failed, four, failed, six]
     assert [log.outcome for log in logs(scored)] == [

@@ -11,10 +11,11 @@ import msgspec
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from machine_learning_engineering.model import MLEModel
-from machine_learning_engineering.registry import Registry
-from stream_app.metrics import WorkerMetrics
-from stream_app.served import ModelWatch, ServedModels
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.sdk import MLEModel
+from stream_app.runtime.metrics import WorkerMetrics
+from stream_app.runtime.models import LoadedModels
+from stream_app.runtime.reload import ModelReloader
 
 
 class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,11 +40,11 @@ class Worker:
     """What of a worker looks into the registry. `promoted` are the versions that took over meanwhile."""
 
     def __init__(self, registry: Registry) -> None:
-        self.served = ServedModels(registry, {"line": Line})
+        self.served = LoadedModels(registry, {"line": Line})
         self.metrics = WorkerMetrics()
         self.promoted: list[str] = []
         self.served.open_all()
-        self._watch = ModelWatch(None, self.served, self._serve, self.metrics)
+        self._watch = ModelReloader(None, self.served, self._serve, self.metrics)
 
     def look(self) -> None:
         asyncio.run(self._watch.look())

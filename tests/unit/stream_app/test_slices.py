@@ -7,7 +7,8 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_app.transport.slices import RECORD_OVERHEAD_BYTES, SliceSchema, cut
+from stream_app.faust_adapter.schema import BatchSchema
+from stream_app.serving.batch import RECORD_OVERHEAD_BYTES, cut
 
 TPS = st.builds(TP, st.sampled_from(["requests", "others"]), st.integers(0, 2))
 
@@ -77,6 +78,6 @@ def test_faust_hands_a_slice_on_as_it_is() -> None:
     class Received:
         value = slice_
 
-    schema = SliceSchema()
+    schema = BatchSchema()
     assert schema.loads_value(None, Received) is slice_
     assert schema.loads_key(None, Received) is None

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from stream_app import watch
-from stream_app.metrics import WorkerMetrics
-from stream_app.watch import Watch
+from stream_app.runtime import watchdog as watch
+from stream_app.runtime.metrics import WorkerMetrics
+from stream_app.runtime.watchdog import Watch
 
 LIMIT = 0.2
 

@@ -15,10 +15,10 @@ from monitoring.dashboards.preview import compose, tiles
 from monitoring.dashboards.preview.charts import chart_spec
 from monitoring.dashboards.preview.draw import VEGA_LITE, Documents, Failed, is_empty, picture
 from monitoring.dashboards.preview.series import Frame, all_series
-from monitoring.dashboards.preview.style import COLORS, in_turn
+from monitoring.dashboards.preview.style import in_turn
 from monitoring.dashboards.preview.text import cut, lines, shown, width
 from monitoring.dashboards.queries import Answer
-from monitoring.dashboards.source import Column, Dashboard, Line, Metric, Pie, QueryPanel, load_all, parse
+from monitoring.dashboards.source import COLORS, Column, Dashboard, Line, Metric, Pie, QueryPanel, load_all, parse
 
 END = datetime(2026, 1, 31, 12, tzinfo=UTC)
 START = END - timedelta(hours=1)

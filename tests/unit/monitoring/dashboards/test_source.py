@@ -4,16 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.dashboards.source import (
-    Bar,
-    Heatmap,
-    InvalidDashboard,
-    Line,
-    Metric,
-    Threshold,
-    load_all,
-    parse,
-)
+from monitoring.dashboards.source import Bar, Heatmap, InvalidDashboard, Line, Metric, Threshold, load_all, parse
 
 TOP = 'id = "mine"\ntitle = "Mine"\ndescription = "What it answers."\n'
 METRIC = """

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from monitoring.drift.batch import read_batch
-from monitoring.drift.clock import stream_time
+from monitoring.drift.stream_time import stream_time
+from tests.support.drift_stream import HOUR, numbered, row
 from tests.unit.monitoring.conftest import ACCEPTED
-from tests.unit.monitoring.drift.stream import HOUR, numbered, row
 
 FUTURE = datetime(9999, 1, 1, tzinfo=UTC)
 

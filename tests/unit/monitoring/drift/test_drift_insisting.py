@@ -5,8 +5,8 @@ import threading
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from monitoring.drift import insisting
-from monitoring.drift.insisting import ANSWER_SECONDS, STOP_SECONDS, Insistence
+from monitoring.runtime import retry_call as insisting
+from monitoring.runtime.retry_call import ANSWER_SECONDS, STOP_SECONDS, Insistence
 
 
 class Broker:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.stream.events import DriftMeasured, FieldDrift
+from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
 from monitoring.drift.batch import Version
-from monitoring.drift.metrics import MOST_FIELDS, Shown, WatcherMetrics
-from monitoring.drift.streaks import Streak
+from monitoring.drift.consecutive import Streak
+from monitoring.drift.series import MOST_FIELDS, DriftMonitorMetrics, Shown
 from monitoring.drift.windows import Open
 from tests.unit.monitoring.conftest import ACCEPTED
 
@@ -36,7 +36,7 @@ def registry() -> CollectorRegistry:
 
 @pytest.fixture
 def shown(registry: CollectorRegistry) -> Shown:
-    return Shown(WatcherMetrics(registry), seconds=7_200)
+    return Shown(DriftMonitorMetrics(registry), seconds=7_200)
 
 
 @pytest.fixture

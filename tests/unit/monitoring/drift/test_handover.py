@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.profile import Profile, merge, observe
+from machine_learning_engineering.drift.binning import merge, observe
+from machine_learning_engineering.drift.profile import Profile
 from monitoring.drift.windows import Closed, State, Windows
+from tests.support.drift_stream import FULL_AT_SIX, HOUR, PROFILE, Known, add, row, successor
 from tests.unit.monitoring.conftest import ACCEPTED
-from tests.unit.monitoring.drift.stream import FULL_AT_SIX, HOUR, PROFILE, Known, add, row, successor
 
 record = st.tuples(
     st.sampled_from(["1", "1", "1", "2", "9"]), st.integers(0, 2), st.integers(0, 30), st.sampled_from([0, 0, 0, 4_000])
@@ -92,7 +93,7 @@ def _parts(windows: Windows, partition: int) -> list[Any]:
 
 def _add(total: Profile, kept: Any) -> Profile:
     """A part that is too small to be closed."""
-    from machine_learning_engineering.profile.packed_counts import unpack
+    from machine_learning_engineering.drift.serialization import unpack
 
     return merge(total, unpack(PROFILE, kept.counts))
 

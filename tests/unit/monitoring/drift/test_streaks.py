@@ -3,11 +3,11 @@
 import msgspec
 
 from monitoring.drift.batch import Version
+from monitoring.drift.consecutive import Streak
 from monitoring.drift.measurement import measure
-from monitoring.drift.streaks import Streak
 from monitoring.drift.windows import State, Windows
+from tests.support.drift_stream import FULL_AT_SIX, Known, add, row, successor
 from tests.unit.monitoring.conftest import ACCEPTED
-from tests.unit.monitoring.drift.stream import FULL_AT_SIX, Known, add, row, successor
 
 VERSION = Version("m", "1")
 

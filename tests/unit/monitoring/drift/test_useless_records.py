@@ -4,12 +4,12 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering.stream.events import encode
+from machine_learning_engineering.events.schemas import encode
 from monitoring.drift.batch import objects
 from monitoring.drift.measurement import measure
 from monitoring.drift.windows import Windows
+from tests.support.drift_stream import FULL_AT_SIX, HOUR, Known, add, row
 from tests.unit.monitoring.conftest import ACCEPTED
-from tests.unit.monitoring.drift.stream import FULL_AT_SIX, HOUR, Known, add, row
 
 
 def test_rows_of_no_use_are_counted_and_change_nothing() -> None:
@@ -27,7 +27,7 @@ def test_rows_of_no_use_are_counted_and_change_nothing() -> None:
         row(3, features=Raw(b"5")),
     ]
     add(windows, [*useless, row(4, features=Raw(nested)), row(5, prediction=Raw(b'"text"'))])
-    expected = {"unreadable": 7, "failed": 1, "no-profile": 1, "counted": 0, "left-out": 0}
+    expected = {"unreadable": 7, "failed": 1, "no_profile": 1, "counted": 0, "sampled_out": 0}
     assert (windows.tally, windows.open()) == (expected, {})
     assert windows.next_offsets == {0: 9}
 

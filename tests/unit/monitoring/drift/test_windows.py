@@ -6,13 +6,14 @@ from datetime import timedelta
 import msgspec
 from msgspec import Raw
 
-from machine_learning_engineering.profile import Profile, observe
+from machine_learning_engineering.drift.binning import observe
+from machine_learning_engineering.drift.profile import Profile
 from monitoring.drift.batch import Version
-from monitoring.drift.budget import BURST_SECONDS
 from monitoring.drift.measurement import detected, measure
+from monitoring.drift.sampling import BURST_SECONDS
 from monitoring.drift.windows import DISCARDED_AFTER, Windows
+from tests.support.drift_stream import FULL_AT_SIX, HOUR, PROFILE, ROWS, Known, add, row
 from tests.unit.monitoring.conftest import ACCEPTED
-from tests.unit.monitoring.drift.stream import FULL_AT_SIX, HOUR, PROFILE, ROWS, Known, add, row
 
 
 def rows_of(profile: Profile) -> int:
@@ -36,7 +37,7 @@ def test_many_windows_close_in_one_batch() -> None:
     closed = add(windows, [row(n) for n in range(20)])
     assert [window.rows for window in closed] == [6, 6, 6]
     assert len({window.window_id for window in closed}) == 3
-    assert windows.tally == Counter({"counted": 20, "left-out": 0, "unreadable": 0})
+    assert windows.tally == Counter({"counted": 20, "sampled_out": 0, "unreadable": 0})
 
 
 def test_a_row_that_comes_too_late_is_the_first_of_the_next_window() -> None:
@@ -130,7 +131,7 @@ def test_more_rows_than_the_budget_are_a_sample_by_their_ids() -> None:
     add(windows, burst)
     add(again, burst)
     assert windows.tally["counted"] == BURST_SECONDS
-    assert windows.tally["left-out"] == 200 - BURST_SECONDS
+    assert windows.tally["sampled_out"] == 200 - BURST_SECONDS
     assert windows.state(0) == again.state(0)
     heir = Windows(Known(), limits)
     heir.restore(0, windows.state(0))

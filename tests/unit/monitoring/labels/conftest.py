@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.unit.monitoring.labels.joining import Joining, Node
+from tests.support.label_joining import Joining, Node
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ import threading
 import pytest
 
 from machine_learning_engineering.settings import Settings
-from monitoring.labels import joiner
+from monitoring.labels import process as joiner
 from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank
 from monitoring.labels.store import Version
-from tests.unit.monitoring.labels.joining import ACCEPTED, Joining, Node, reported
+from tests.support.label_joining import ACCEPTED, Joining, Node, reported
 
 
 class Prepared:
@@ -34,8 +34,8 @@ def test_only_what_failed_is_written_again(node: Node, joining: Joining) -> None
     node.statuses = [200, 429, 400, 503, 429]
     joining.settling.take([reported(f"r{number}", 1.5, offset=number) for number in range(4)])
     assert node.writes == 3
-    assert joining.results() == {"joined": 3, "rejected-label": 1}
-    assert [one.reason for one in node.letters] == ["rejected-label"]
+    assert joining.results() == {"joined": 3, "rejected_label": 1}
+    assert [one.reason for one in node.letters] == ["rejected_label"]
     assert joining.patience.causes == ["503", "429"]
 
 
@@ -63,7 +63,7 @@ def test_a_label_that_is_refused_leaves_the_one_before_it(node: Node, joining: J
     node.statuses = [400, 400]
     joining.settling.take([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
     assert node.held("r1") == Rank(ACCEPTED, "1.5")
-    assert joining.results() == {"joined": 1, "rejected-label": 2}
+    assert joining.results() == {"joined": 1, "rejected_label": 2}
     assert sorted(one.record.offset() for one in node.letters) == [1, 2]
 
 

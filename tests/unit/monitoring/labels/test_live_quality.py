@@ -10,12 +10,12 @@ from elastic_transport import ConnectionError as NoConnection
 from msgspec import UNSET
 from prometheus_client import CollectorRegistry
 
+from machine_learning_engineering.events.schemas import LiveMetric, QualityMeasured
 from machine_learning_engineering.settings import Settings
-from machine_learning_engineering.stream.events import LiveMetric, QualityMeasured
-from monitoring.labels import quality
-from monitoring.labels.metrics import JoinerMetrics
-from monitoring.labels.quality import Judged, Quality, Unmeasurable
+from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.store import Version
+from monitoring.quality import evaluation as quality
+from monitoring.quality.evaluation import Evaluation, EvaluationError, Quality
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 V1, V2 = Version("diamonds", "v1"), Version("diamonds", "v2")
@@ -47,17 +47,17 @@ class Log:
         return [(NOW - timedelta(seconds=n), b"1", b"2") for n in range(min(most, self.answers.get(version, 0)))]
 
 
-class Judge:
+class Evaluator:
     def refusal(self, model: str, label: bytes) -> str | None:
         return None
 
-    def judge(self, version: Version, answers: Sequence[tuple[bytes, bytes]]) -> Judged | None:
+    def judge(self, version: Version, answers: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         if version.version == "undefined":
-            raise Unmeasurable("one class only")
+            raise EvaluationError("one class only")
         if version.model != "diamonds":
             return None
         metrics = [LiveMetric("r2", 0.9, 0.8, 0.95, 0.97), LiveMetric("mae", 300.0, 280.0, 310.0, UNSET)]
-        return Judged(metrics, "r2", len(answers), 0.95)
+        return Evaluation(metrics, "r2", len(answers), 0.95)
 
 
 class Running:
@@ -67,11 +67,11 @@ class Running:
         self.published: list[QualityMeasured] = []
         self.broker_is_away = False
         self.quality = Quality(
-            Settings(_env_file=None, joiner_quality_rows=100),  # type: ignore[call-arg]
+            Settings(_env_file=None, quality_max_rows=100),  # type: ignore[call-arg]
             self.log,
-            Judge(),
+            Evaluator(),
             self._publish,
-            JoinerMetrics(self.registry),
+            LabelJoinerMetrics(self.registry),
             threading.Event(),
         )
 
@@ -82,7 +82,7 @@ class Running:
 
     def shown(self, name: str, version: Version = V1, metric: str = "r2", primary: str = "true") -> float | None:
         labels = {"model": version.model, "model_version": version.version, "metric": metric, "primary": primary}
-        return self.registry.get_sample_value(f"inflight_live_quality{name}", labels)
+        return self.registry.get_sample_value(f"inflight_model_quality{name}", labels)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_the_metrics_of_old_versions_are_taken_back(running: Running, monkeypatc
     assert running.shown("") is None
     assert running.shown("", V2) == 0.9
     assert (
-        running.registry.get_sample_value("inflight_live_quality_rows", {"model": "diamonds", "model_version": "v1"})
+        running.registry.get_sample_value("inflight_model_quality_rows", {"model": "diamonds", "model_version": "v1"})
         is None
     )
     now = monotonic()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.labels.reports import NEVER, Rank, Report, read
-from tests.unit.monitoring.labels.joining import ACCEPTED, Joining, Node, reported
+from tests.support.label_joining import ACCEPTED, Joining, Node, reported
 
 REPORTS = st.lists(
     st.tuples(

@@ -5,25 +5,25 @@ from itertools import count
 
 import pytest
 
-from monitoring.labels import settling
+from monitoring.labels import resolver as settling
 from monitoring.labels.reports import Rank
 from monitoring.labels.store import Version
-from tests.unit.monitoring.labels.joining import ACCEPTED, Joining, Node, Record, reported
+from tests.support.label_joining import ACCEPTED, Joining, Node, Record, reported
 
 
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
-        (None, "undecodable-label"),
-        (b"{", "undecodable-label"),
-        (b"[" * 100_000, "undecodable-label"),
-        (b'{"request_id":"r1","model":"m","label":1}', "undecodable-label"),
-        (b'{"request_id":"","model":"m","label":1,"observed_at":"2026-01-01T00:00:00Z"}', "undecodable-label"),
-        (b'{"request_id":"r1","model":"m","label":1,"observed_at":"2026-01-01T00:00:00"}', "undecodable-label"),
-        (b'{"request_id":"r1","model":"m","label":1,"observed_at":"0001-01-01T00:00:00+10:00"}', "undecodable-label"),
-        (b'{"request_id":"r1","model":"m","label":null,"observed_at":"2026-01-01T00:00:00Z"}', "invalid-label"),
-        (b'{"request_id":"r1","model":"m","label":"\xff","observed_at":"2026-01-01T00:00:00Z"}', "invalid-label"),
-        (b'{"request_id":"r1","model":"m","label":1e999,"observed_at":"2026-01-01T00:00:00Z"}', "invalid-label"),
+        (None, "undecodable_label"),
+        (b"{", "undecodable_label"),
+        (b"[" * 100_000, "undecodable_label"),
+        (b'{"request_id":"r1","model":"m","label":1}', "undecodable_label"),
+        (b'{"request_id":"","model":"m","label":1,"observed_at":"2026-01-01T00:00:00Z"}', "undecodable_label"),
+        (b'{"request_id":"r1","model":"m","label":1,"observed_at":"2026-01-01T00:00:00"}', "undecodable_label"),
+        (b'{"request_id":"r1","model":"m","label":1,"observed_at":"0001-01-01T00:00:00+10:00"}', "undecodable_label"),
+        (b'{"request_id":"r1","model":"m","label":null,"observed_at":"2026-01-01T00:00:00Z"}', "invalid_label"),
+        (b'{"request_id":"r1","model":"m","label":"\xff","observed_at":"2026-01-01T00:00:00Z"}', "invalid_label"),
+        (b'{"request_id":"r1","model":"m","label":1e999,"observed_at":"2026-01-01T00:00:00Z"}', "invalid_label"),
     ],
 )
 def test_what_is_no_label_is_set_aside(node: Node, joining: Joining, value: bytes | None, reason: str) -> None:
@@ -40,7 +40,7 @@ def test_a_label_that_the_model_refuses_is_set_aside(node: Node) -> None:
     joining = Joining(node, lambda model, label: f"{model} wants a price" if label == b'"dear"' else None)
     joining.settling.take([reported("r1", "dear", 5), reported("r1", 2.5, 1)])
     assert [(letter.reason, letter.explanation, letter.request_id) for letter in node.letters] == [
-        ("invalid-label", "diamonds wants a price", "r1")
+        ("invalid_label", "diamonds wants a price", "r1")
     ]
     assert node.held("r1") == Rank(ACCEPTED + timedelta(minutes=1), "2.5")
 
@@ -50,9 +50,9 @@ def test_a_label_of_another_model_is_set_aside(node: Node, joining: Joining) -> 
     node.add("r1", model="titanic")
     joining.settling.take([reported("r1", 2.5), reported("r1", True, model="titanic")])
     assert [(one.reason, one.model, one.explanation) for one in node.letters] == [
-        ("wrong-model-label", "diamonds", "the request was for titanic")
+        ("wrong_model_label", "diamonds", "the request was for titanic")
     ]
-    assert joining.results() == {"joined": 1, "wrong-model-label": 1}
+    assert joining.results() == {"joined": 1, "wrong_model_label": 1}
     assert node.held("r1") == Rank(ACCEPTED, "true")
 
 
@@ -61,7 +61,7 @@ def test_names_of_models_that_nobody_has_do_not_fill_the_metrics(node: Node, joi
     for number in range(9):
         node.add(f"r{number}")
     joining.settling.take([reported(f"r{number}", 1, model=f"forged-{number}") for number in range(9)])
-    labels = {"model": "unknown", "result": "wrong-model-label"}
+    labels = {"model": "unknown", "result": "wrong_model_label"}
     assert joining.registry.get_sample_value("inflight_labels_total", labels) == 9
 
 
@@ -83,9 +83,9 @@ def test_a_label_that_waited_too_long_is_set_aside(node: Node, joining: Joining)
     waiting = node.shelf[1]
     node.shelf[1] = waiting._replace(since=waiting.since - timedelta(hours=2))
     joining.look_up()
-    assert [(one.reason, one.request_id, one.record.offset()) for one in node.letters] == [("unmatched-label", "r1", 1)]
+    assert [(one.reason, one.request_id, one.record.offset()) for one in node.letters] == [("unmatched_label", "r1", 1)]
     assert list(node.shelf) == [2]
-    assert joining.results() == {"unmatched-label": 1}
+    assert joining.results() == {"unmatched_label": 1}
 
 
 def test_all_that_waits_is_looked_up_page_by_page(node: Node, joining: Joining) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from monitoring.runtime.consuming import commit, records
+from monitoring.runtime.consumer import commit, records
 
 PASSING = KafkaError(KafkaError._ALL_BROKERS_DOWN, "away")
 FATAL = KafkaError(KafkaError._FATAL, "fenced", fatal=True)

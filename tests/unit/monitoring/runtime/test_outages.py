@@ -8,8 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import ApiError, ConnectionTimeout
 
-from monitoring.runtime import outages
-from monitoring.runtime.outages import cause_of, prepare, wait_before
+from monitoring.runtime import retry as outages
+from monitoring.runtime.retry import cause_of, prepare, wait_before
 
 
 def refused(status: int) -> ApiError:

@@ -1,0 +1,1 @@
+"""Adapters that join the rooms: evaluators, models, logs and promotions."""

@@ -1,0 +1,212 @@
+"""`inflight up`, `down`, `status` and `doctor`: the broker and search node on this machine."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from inflight.stack.stack import Endpoints, Kind, StackState
+    from machine_learning_engineering.settings import Settings
+
+JSON = typer.Option(False, "--json", help="Print one JSON object for machines.")
+STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file to `app`."""
+    app.command(epilog="Example: inflight up --stack real --kafka-port 19092")(up)
+    app.command(epilog="Example: inflight down")(down)
+    app.command(epilog="Example: inflight status --json")(status)
+    app.command(epilog="Example: inflight doctor")(doctor)
+
+
+def up(
+    stack: Literal["embedded", "real"] | None = typer.Option(
+        None, help="One small process, or Kafka and Elasticsearch; the one of last time by default, or embedded."
+    ),
+    kafka_port: int | None = typer.Option(None, min=1, max=65_535, help="That of the settings by default, or 9092."),
+    elasticsearch_port: int | None = typer.Option(
+        None, min=1, max=65_535, help="That of the settings by default, or 9200."
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Start a broker and a search node, create the topics, and keep them up. Running it twice is fine.
+
+    Standard output has the settings that point the other commands at them, for `eval "$(inflight up)"`.
+    """
+    from rich.console import Console
+
+    from inflight.stack.stack import StackState, start_stack
+    from inflight.stack.status import with_endpoints
+    from machine_learning_engineering.kafka.client import create_topics
+    from machine_learning_engineering.settings import load_settings
+
+    settings = load_settings()
+    with _errors_named():
+        running = StackState.load(settings.home)
+        stack = stack or (running.kind if running is not None else "embedded")
+        if running is not None and not _is_usable(running, stack):
+            # One of its nodes has ended: the rest is stopped and all start again on their data.
+            running.stop()
+            running = None
+        if running is not None:
+            _require_same("--kafka-port", kafka_port, running.endpoints.kafka_bootstrap_servers)
+            _require_same("--elasticsearch-port", elasticsearch_port, running.endpoints.elasticsearch_url)
+        else:
+            kafka_port = kafka_port or _local_port(settings.kafka_bootstrap_servers) or 9092
+            elasticsearch_port = elasticsearch_port or _local_port(settings.elasticsearch_url) or 9200
+            _require_free("--kafka-port", kafka_port)
+            _require_free("--elasticsearch-port", elasticsearch_port)
+            with Console(stderr=True).status(f"Starting the {stack} stack (the first real one is downloaded) ..."):
+                running = start_stack(
+                    stack,
+                    settings.home,
+                    kafka_port=kafka_port,
+                    elasticsearch_port=elasticsearch_port,
+                    keep_running=True,
+                ).state
+        created = create_topics(with_endpoints(settings, running.endpoints))
+    endpoints = running.endpoints
+    if as_json:
+        _print_json(
+            {"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": endpoints.environment}
+        )
+        return
+    # For people on standard error, so that a shell can take the rest in.
+    typer.echo(f"The {running.kind} stack is up. Stop it with `inflight down`.", err=True)
+    typer.echo(f"  broker       {endpoints.kafka_bootstrap_servers}", err=True)
+    typer.echo(f"  search node  {endpoints.elasticsearch_url}", err=True)
+    if _unknown_to(settings, endpoints):
+        typer.echo('Every terminal needs these, or a .env file: eval "$(inflight up)" sets them.', err=True)
+    for variable, value in endpoints.environment.items():
+        typer.echo(f"export {variable}={value}")
+
+
+def down(as_json: bool = JSON) -> None:
+    """Stop the broker and search node that `up` started. Their data stays."""
+    from inflight.stack.stack import StackState
+    from machine_learning_engineering.settings import load_settings
+
+    settings = load_settings()
+    state = StackState.load(settings.home)
+    stopped = [node.name for node in state.nodes if node.process_id.is_alive()] if state else []
+    with _errors_named():
+        if state is not None:
+            state.stop()
+        StackState.forget(settings.home)
+    if as_json:
+        _print_json({"stopped": stopped})
+    else:
+        typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No stack of {settings.home} runs.")
+
+
+def status(as_json: bool = JSON) -> None:
+    """What runs, and how much it holds: nodes, records of each topic, documents of each index."""
+    from inflight.stack.stack import StackState
+    from inflight.stack.status import read_status
+    from machine_learning_engineering.settings import load_settings
+
+    settings = load_settings()
+    found = read_status(settings)
+    if as_json:
+        _print_json(found)
+        return
+    for node in found["nodes"]:
+        where = ", ".join(node["endpoints"].values())
+        health = "runs" if node["alive"] else f"HAS ENDED, see {node['log']}"
+        typer.echo(f"{node['name']:<14} pid {node['pid']}, {health}, {where}")
+    for role, address in (("broker", "bootstrap_servers"), ("search", "url")):
+        typer.echo(f"{role:<14} {found[role][address]} {'answers' if found[role]['reachable'] else 'DOES NOT ANSWER'}")
+    for title, counts in (("records", found["topics"]), ("documents", found["indices"])):
+        for name, count in (counts or {}).items():
+            typer.echo(f"{name:<40} {'missing' if count is None else f'{count:,} {title}'}")
+    state = StackState.load(settings.home)
+    if state is not None and state.is_alive():
+        if _unknown_to(settings, state.endpoints):
+            hint = 'The settings of this terminal differ from this stack: eval "$(inflight up)" takes them over.'
+            typer.echo(hint, err=True)
+    elif not (found["broker"]["reachable"] and found["search"]["reachable"]):
+        typer.echo("`inflight up` starts a broker and a search node on this machine.", err=True)
+
+
+def doctor(as_json: bool = JSON) -> None:
+    """Check that this machine has what Inflight needs; every finding that is not ok comes with its fix."""
+    from inflight.stack.doctor import examine
+    from machine_learning_engineering.settings import load_settings
+
+    checks = []
+    for check in examine(load_settings()):
+        checks.append(check)
+        if not as_json:
+            mark = typer.style(f"{check.status:<5}", fg=STYLES[check.status])
+            typer.echo(f"{mark} {check.name:<22} {check.found}" + (f"\n{'':<28} fix: {check.fix}" if check.fix else ""))
+    healthy = all(check.status != "fail" for check in checks)
+    if as_json:
+        _print_json({"healthy": healthy, "checks": [check._asdict() for check in checks]})
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _is_usable(running: "StackState", wanted: "Kind") -> bool:
+    """Whether all nodes of a stack run; one of another kind than wanted is an error, so that no data is mixed up."""
+    from inflight.stack.process import StackError
+
+    if not any(node.process_id.is_alive() for node in running.nodes):
+        return False
+    if running.kind != wanted:
+        raise StackError(f"the {running.kind} stack is up: `inflight down` first, or use --stack {running.kind}")
+    return running.is_alive()
+
+
+def _local_port(address: str) -> int | None:
+    """The port of `host:port` or of a URL on this machine; None of one elsewhere, or of several."""
+    from urllib.parse import urlsplit
+
+    try:
+        found = urlsplit(address if "://" in address else f"//{address}")
+        return found.port if found.hostname in ("127.0.0.1", "localhost") else None
+    except ValueError:
+        return None
+
+
+def _unknown_to(settings: "Settings", endpoints: "Endpoints") -> bool:
+    """Whether commands with these settings would look elsewhere, or be slow where the embedded node is."""
+    return any(getattr(settings, name) != value for name, value in endpoints._asdict().items())
+
+
+def _require_same(option: str, wanted: int | None, address: str) -> None:
+    from inflight.stack.process import StackError
+
+    if wanted is not None and wanted != _local_port(address):
+        raise StackError(f"the stack is up at {address}: `inflight down` first, or leave {option} out")
+
+
+def _require_free(option: str, port: int) -> None:
+    from inflight.stack.process import StackError, is_listening
+
+    if is_listening(port):
+        raise StackError(f"port {port} is taken by another program: stop that, or choose another port with {option}")
+
+
+@contextmanager
+def _errors_named() -> Iterator[None]:
+    """What the user can mend is a sentence on stderr, not a traceback."""
+    from confluent_kafka import KafkaException
+
+    from inflight.stack.process import StackError
+
+    try:
+        yield
+    except StackError as error:
+        typer.secho(f"Error: {error}", err=True, fg="red")
+        raise typer.Exit(1) from None
+    except KafkaException as error:
+        typer.secho(f"Error: the broker refused: {error}. See `inflight status` and its log.", err=True, fg="red")
+        raise typer.Exit(1) from None
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    typer.echo(json.dumps(value))

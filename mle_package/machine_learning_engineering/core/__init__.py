@@ -1,0 +1,1 @@
+"""Types and functions without any dependency on the rest of the package."""

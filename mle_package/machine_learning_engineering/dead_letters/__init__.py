@@ -1,0 +1,1 @@
+"""Dead letters: record format, reader and writer."""

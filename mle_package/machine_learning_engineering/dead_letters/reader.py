@@ -1,0 +1,111 @@
+"""Reading dead letters from their topic."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, read_origin, without_origin
+from machine_learning_engineering.events.headers import headers_of
+from machine_learning_engineering.events.topics import DEAD_LETTERS
+from machine_learning_engineering.kafka.client import read_to_end
+from machine_learning_engineering.settings import Settings
+
+_ADDRESS = re.compile(r"(\d+):(\d+)")
+
+
+class Address(NamedTuple):
+    """Where a dead letter is on the topic of dead letters: it never changes."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
+
+
+class DeadLetter(NamedTuple):
+    """A record that was set aside: `key`, `value` and `headers` are those of the original record."""
+
+    address: Address
+    at: datetime
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+    origin: DeadLetterOrigin
+
+
+class Selection(NamedTuple):
+    """Which dead letters are meant: those that meet everything that is given."""
+
+    reason: str | None = None
+    model: str | None = None
+    stage: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    addresses: frozenset[Address] = frozenset()
+
+    def holds(self, letter: DeadLetter) -> bool:
+        """True if `letter` is meant; `since` is inclusive, `until` is not."""
+        origin = letter.origin
+        return (
+            (self.reason is None or origin.reason == self.reason)
+            and (self.model is None or origin.model == self.model)
+            and (self.stage is None or origin.stage == self.stage)
+            and (self.since is None or letter.at >= self.since)
+            and (self.until is None or letter.at < self.until)
+            and (not self.addresses or letter.address in self.addresses)
+        )
+
+
+def parse_address(text: str) -> Address:
+    """The address in `PARTITION:OFFSET`.
+
+    Raises:
+        ValueError: the text is no address.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"{text!r} is no dead letter: write PARTITION:OFFSET, such as 0:17, as `inflight dlq list` shows it"
+        )
+    return Address(int(match[1]), int(match[2]))
+
+
+def select(settings: Settings, selection: Selection | None = None) -> Iterator[DeadLetter]:
+    """The dead letters that are meant, in the order of each partition.
+
+    Records on the topic without our headers are passed over.
+
+    Raises:
+        TimeoutError: the broker stopped answering.
+    """
+    selection = selection or Selection()
+    for message in read_to_end(settings, DEAD_LETTERS):
+        headers = headers_of(message)
+        try:
+            origin = read_origin(headers)
+        except ValueError:
+            continue
+        _, timestamp_ms = message.timestamp()
+        letter = DeadLetter(
+            Address(message.partition(), message.offset()),
+            datetime.fromtimestamp(timestamp_ms / 1000, UTC),
+            message.key(),
+            message.value(),
+            without_origin(headers),
+            origin,
+        )
+        if selection.holds(letter):
+            yield letter
+
+
+def find(settings: Settings, address: Address) -> DeadLetter:
+    """The dead letter at `address`.
+
+    Raises:
+        LookupError: there is none.
+    """
+    for letter in select(settings, Selection(addresses=frozenset([address]))):
+        return letter
+    raise LookupError(f"no dead letter at {address}: `inflight dlq list` shows what there is")

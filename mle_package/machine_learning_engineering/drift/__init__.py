@@ -1,0 +1,1 @@
+"""Drift: reference profiles, counts by bin, statistical tests and reports."""

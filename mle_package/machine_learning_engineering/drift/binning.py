@@ -1,0 +1,223 @@
+"""Profiles from rows: reference profiles, counts of a window in the bins of its reference, and merging."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence, Set
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.drift.columns import columns, defaults_of
+from machine_learning_engineering.drift.profile import (
+    BINS,
+    CATEGORIES,
+    CATEGORY_LENGTH,
+    HELD_OUT_BYTES,
+    HELD_OUT_ROWS,
+    MAX_WORD_LENGTH,
+    MAX_WORDS_PER_ROW,
+    WORDS,
+    Categories,
+    Field,
+    Numbers,
+    Profile,
+    Text,
+)
+
+_WORD = re.compile(r"\w+")
+
+
+def reference_profile(
+    model: Model | type[Model], rows: Sequence[Any], predictions: Sequence[Any], labels: Sequence[Any] = ()
+) -> Profile:
+    """The profile to keep with a version.
+
+    Args:
+        rows: decoded rows of the training set.
+        predictions: answers to rows that the model was not fitted on (a fitted model is surer of the rows it knows,
+            so that answers to those would make every live window look drifted). They need not be of `rows`.
+        labels: the true answers to the rows of `predictions`. Without them `trigger_retraining` can't test the metric.
+
+    Raises:
+        ValueError: `labels` are given and are not as many as `predictions`.
+    """
+    if len(labels) not in (0, len(predictions)):
+        raise ValueError(f"{len(labels)} labels do not fit {len(predictions)} predictions")
+    defaults = defaults_of(model.Features)
+    return Profile(
+        features={name: _reference(values) for name, values in columns(rows, defaults).items()},
+        predictions={name: _reference(values) for name, values in columns(predictions, {}).items()},
+        defaults=defaults,
+        held_out=_sample(predictions, labels),
+    )
+
+
+def observe(reference: Profile, rows: Sequence[Any], predictions: Sequence[Any] = ()) -> Profile:
+    """Other rows and answers, counted in the bins of a reference. Without predictions their counts are all 0."""
+    features, answers = columns(rows, reference.defaults), columns(predictions, {})
+    return Profile(
+        features={n: _count(field, features.get(n, [None] * len(rows))) for n, field in reference.features.items()},
+        predictions={
+            n: _count(field, answers.get(n, [None] * len(predictions))) for n, field in reference.predictions.items()
+        },
+        defaults=reference.defaults,
+    )
+
+
+def merge(one: Profile, other: Profile) -> Profile:
+    """The counts of two windows of one reference together."""
+    return Profile(
+        features={name: _sum(field, other.features[name]) for name, field in one.features.items()},
+        predictions={name: _sum(field, other.predictions[name]) for name, field in one.predictions.items()},
+        defaults=one.defaults,
+        held_out=one.held_out + other.held_out,
+    )
+
+
+def _reference(values: list[Any]) -> Field:
+    present = [value for value in values if value is not None]
+    if present and all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+        return _reference_numbers(_numbers(values))
+    counts = Counter(_text(value) for value in present)
+    booleans = all(isinstance(value, bool) for value in present)
+    few = len(counts) <= min(CATEGORIES, len(present) / 2) and all(len(value) <= CATEGORY_LENGTH for value in counts)
+    if booleans or few:
+        return Categories(len(values), len(values) - len(present), 0, dict(counts.most_common()))
+    return _reference_text(values)
+
+
+def _reference_numbers(numbers: NDArray[np.float64]) -> Numbers:
+    present = numbers[~np.isnan(numbers) & (numbers != 0)]
+    edges: list[float] = []
+    if present.size:
+        # Quantiles that are values of the data: a number with few values gets a bin for each of them.
+        quantiles = np.quantile(present, np.arange(1, BINS) / BINS, method="inverted_cdf")
+        with np.errstate(over="ignore"):
+            above = float(np.nextafter(present.max(), np.inf))
+        edges = [edge for edge in sorted({float(present.min()), *quantiles.tolist(), above}) if np.isfinite(edge)]
+    return _count_numbers(edges, numbers)
+
+
+def _reference_text(values: list[Any]) -> Text:
+    choosing, counted = [_words(value) for value in values[1::2]], values[::2]
+    frequency = Counter(word for words in choosing for word in set(words))
+    most = sorted(frequency.items(), key=lambda item: (-item[1], item[0]))[:WORDS]
+    words = [word for word, count in most if count > 1]
+    known = set(words)
+    length, share = _measures([_words(value) if value is not None else None for value in counted], known)
+    empty = Text(0, 0, dict.fromkeys(words, 0), _reference_numbers(length), _reference_numbers(share))
+    return _count_text(empty, counted)
+
+
+def _count(field: Field, values: list[Any]) -> Field:
+    if isinstance(field, Numbers):
+        return _count_numbers(field.edges, _numbers(values))
+    if isinstance(field, Text):
+        return _count_text(field, values)
+    found = Counter(_text(value) for value in values if value is not None)
+    counts = {value: found.get(value, 0) for value in field.counts}
+    missing = sum(value is None for value in values)
+    return Categories(len(values), missing, len(values) - missing - sum(counts.values()), counts)
+
+
+def _count_numbers(edges: list[float], numbers: NDArray[np.float64]) -> Numbers:
+    all_present = numbers[~np.isnan(numbers)]
+    present = all_present[all_present != 0]
+    # JSON has no infinities.
+    finite = all_present[np.isfinite(all_present)]
+    bins = np.searchsorted(np.array(edges), present, side="right")
+    return Numbers(
+        rows=len(numbers),
+        missing=len(numbers) - len(all_present),
+        zeros=len(all_present) - len(present),
+        minimum=float(finite.min()) if finite.size else None,
+        maximum=float(finite.max()) if finite.size else None,
+        edges=edges,
+        counts=np.bincount(bins, minlength=len(edges) + 1).tolist(),
+    )
+
+
+def _count_text(field: Text, values: list[Any]) -> Text:
+    rows = [None if value is None else _words(value) for value in values]
+    vocabulary = frozenset(field.words)
+    frequency = Counter(word for words in rows if words for word in vocabulary.intersection(words))
+    length, known = _measures(rows, vocabulary)
+    return Text(
+        rows=len(rows),
+        missing=sum(words is None for words in rows),
+        words={word: frequency.get(word, 0) for word in field.words},
+        length=_count_numbers(field.length.edges, length),
+        known=_count_numbers(field.known.edges, known),
+    )
+
+
+def _measures(rows: list[list[str] | None], known: Set[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The number of words of each row and the share of them that is known; NaN where there is no text (no word)."""
+    length = [np.nan if words is None else len(words) for words in rows]
+    share = [np.nan if not words else sum(map(known.__contains__, words)) / len(words) for words in rows]
+    return np.array(length, dtype=np.float64), np.array(share, dtype=np.float64)
+
+
+def _numbers(values: list[Any]) -> NDArray[np.float64]:
+    """NaN for what is missing or is no number."""
+    try:
+        # NumPy would read a text such as "0" as a number.
+        if str not in set(map(type, values)):
+            return np.array(values, dtype=np.float64)  # None becomes NaN
+    except (TypeError, ValueError, OverflowError):
+        pass
+    return np.array([_number(value) for value in values], dtype=np.float64)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, int | float) else np.nan
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _words(value: Any) -> list[str]:
+    words = _WORD.findall(_text(value).lower()) if value is not None else []
+    return [word[:MAX_WORD_LENGTH] for word in words[:MAX_WORDS_PER_ROW]]
+
+
+def _sum(one: Field, other: Field) -> Field:
+    if isinstance(one, Numbers) and isinstance(other, Numbers):
+        lows = [value for value in (one.minimum, other.minimum) if value is not None]
+        highs = [value for value in (one.maximum, other.maximum) if value is not None]
+        return Numbers(
+            rows=one.rows + other.rows,
+            missing=one.missing + other.missing,
+            zeros=one.zeros + other.zeros,
+            minimum=min(lows, default=None),
+            maximum=max(highs, default=None),
+            edges=one.edges,
+            counts=[a + b for a, b in zip(one.counts, other.counts, strict=True)],
+        )
+    if isinstance(one, Categories) and isinstance(other, Categories):
+        counts = {value: count + other.counts[value] for value, count in one.counts.items()}
+        return Categories(one.rows + other.rows, one.missing + other.missing, one.unseen + other.unseen, counts)
+    assert isinstance(one, Text)
+    assert isinstance(other, Text)
+    length, known = _sum(one.length, other.length), _sum(one.known, other.known)
+    assert isinstance(length, Numbers)
+    assert isinstance(known, Numbers)
+    words = {word: count + other.words[word] for word, count in one.words.items()}
+    return Text(one.rows + other.rows, one.missing + other.missing, words, length, known)
+
+
+def _sample(predictions: Sequence[Any], labels: Sequence[Any]) -> list[tuple[Any, Any]]:
+    """Pairs at even distances, as many as there is room for."""
+    if not labels:
+        return []
+    pairs = list(zip(msgspec.to_builtins(list(predictions)), msgspec.to_builtins(list(labels)), strict=True))
+    size = len(msgspec.json.encode(pairs)) / len(pairs)
+    room = max(1, min(len(pairs), HELD_OUT_ROWS, int(HELD_OUT_BYTES / size)))
+    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, room).astype(int).tolist()]

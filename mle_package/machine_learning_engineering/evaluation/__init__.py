@@ -1,0 +1,1 @@
+"""Evaluation: metrics, splits, estimates with intervals, and permutation tests."""

@@ -1,0 +1,1 @@
+"""Events, headers and topics: the wire format."""

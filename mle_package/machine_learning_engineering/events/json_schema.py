@@ -1,0 +1,221 @@
+"""JSON Schema and AsyncAPI of the events, generated from their Structs. Never edited by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from machine_learning_engineering import __version__
+from machine_learning_engineering.events.schemas import (
+    DriftDetected,
+    DriftMeasured,
+    LabelReported,
+    ModelPromoted,
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionLogged,
+    PredictionRequested,
+    QualityMeasured,
+)
+from machine_learning_engineering.events.topics import (
+    DEAD_LETTERS,
+    LABELS,
+    LOGS,
+    MEASUREMENTS,
+    MODEL_EVENTS,
+    REQUESTS,
+    RESULTS,
+)
+
+EVENTS: tuple[type[msgspec.Struct], ...] = (
+    PredictionRequested,
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionLogged,
+    LabelReported,
+    DriftMeasured,
+    DriftDetected,
+    QualityMeasured,
+    ModelPromoted,
+)
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_REF = "#/$defs/{name}"
+_TEXT = {"type": "string"}
+_NUMBER = {"type": "string", "pattern": "^[0-9]+$"}
+
+_TRACE_HEADERS = {
+    "traceparent": {
+        **_TEXT,
+        "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}",
+        "description": "W3C trace context; passed on to every record that is written for the request.",
+    },
+    "tracestate": {**_TEXT, "description": "W3C trace context; passed on."},
+}
+_CLOUDEVENTS_HEADERS = {
+    "ce_specversion": {
+        **_TEXT,
+        "const": "1.0",
+        "description": "A record with this header is a CloudEvent in binary mode.",
+    },
+    "ce_id": {**_TEXT, "minLength": 1, "description": "Unique together with `ce_source`."},
+    "ce_source": {**_TEXT, "format": "uri-reference", "minLength": 1, "description": "Who says so; passed on."},
+    "ce_type": {**_TEXT, "minLength": 1, "description": "The type of the event, such as prediction.requested.v1."},
+    "ce_time": {**_TEXT, "format": "date-time"},
+    "ce_subject": {**_TEXT, "minLength": 1, "description": "Passed on, as is every extension attribute."},
+}
+_ORIGIN_HEADERS = {
+    "dlq_reason": {**_TEXT, "description": "Stable, for programs."},
+    "dlq_message": {**_TEXT, "description": "For people; names the field and the fix."},
+    "dlq_stage": {**_TEXT, "description": "Where the record was set aside: decode, index, ..."},
+    "dlq_topic": {**_TEXT, "description": "The topic that the record came from."},
+    "dlq_partition": {**_NUMBER, "description": "Its partition there."},
+    "dlq_offset": {**_NUMBER, "description": "Its offset there."},
+    "dlq_model": {**_TEXT, "description": "The model, where it can be read."},
+    "dlq_request_id": {**_TEXT, "description": "The request id, where it can be read."},
+}
+_CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
+    # topic: (what is on it, who acts, its events)
+    REQUESTS: ("Prediction requests, from any producer.", "receive", (PredictionRequested,)),
+    RESULTS: ("The answer to each request, under the request's key.", "send", (PredictionCompleted, PredictionFailed)),
+    LOGS: ("One flat record of each request and its outcome.", "send", (PredictionLogged,)),
+    DEAD_LETTERS: ("Records that could not be understood, their bytes, key and headers unchanged.", "send", ()),
+    MODEL_EVENTS: (
+        "What happens to models; compacted, the key is type and model.",
+        "send",
+        (ModelPromoted, DriftDetected),
+    ),
+    LABELS: ("The true answers to requests, from anyone, in any order and at any time.", "receive", (LabelReported,)),
+    MEASUREMENTS: ("Windows of live requests, measured.", "send", (DriftMeasured, QualityMeasured)),
+}
+
+_KEYS: dict[type[msgspec.Struct], str] = {
+    ModelPromoted: "Its type, a slash, and the model.",
+    DriftDetected: "Its type, a slash, and the model.",
+    DriftMeasured: "The model.",
+    QualityMeasured: "The model.",
+}
+
+
+def tag(event: type[msgspec.Struct]) -> str:
+    """The event's versioned type on the wire, such as ``prediction.requested.v1``."""
+    return str(event.__struct_config__.tag)
+
+
+def json_schema(event: type[msgspec.Struct]) -> dict[str, Any]:
+    """The JSON Schema of one event, complete in itself."""
+    definitions = _components(event, _REF)
+    own = definitions.pop(event.__name__)
+    document = {"$schema": _DRAFT, "title": tag(event), **{key: value for key, value in own.items() if key != "title"}}
+    if definitions:
+        document["$defs"] = definitions
+    return document
+
+
+def asyncapi() -> dict[str, Any]:
+    """The AsyncAPI 3 document: topics, events and headers, from the point of view of Inflight."""
+    schemas: dict[str, Any] = {}
+    for event in EVENTS:
+        schemas.update(_components(event, "#/components/schemas/{name}"))
+    schemas["EventHeaders"] = _headers({**_TRACE_HEADERS, **_CLOUDEVENTS_HEADERS})
+    schemas["DeadLetterHeaders"] = _headers(
+        {**_TRACE_HEADERS, **_CLOUDEVENTS_HEADERS, **_ORIGIN_HEADERS},
+        required=[name for name in _ORIGIN_HEADERS if name not in ("dlq_model", "dlq_request_id")],
+    )
+    messages: dict[str, Any] = {
+        event.__name__: {
+            "name": tag(event),
+            "summary": _summary(event),
+            "contentType": "application/json",
+            "headers": {"$ref": "#/components/schemas/EventHeaders"},
+            "payload": {"$ref": f"#/components/schemas/{event.__name__}"},
+            "bindings": {"kafka": {"key": {"type": "string", "description": _KEYS.get(event, "The request id.")}}},
+        }
+        for event in EVENTS
+    }
+    messages["DeadLetter"] = {
+        "name": "dead_letter",
+        "summary": "A record as it came, and in its headers why and from where.",
+        "contentType": "application/octet-stream",
+        "headers": {"$ref": "#/components/schemas/DeadLetterHeaders"},
+        "payload": {"description": "The original bytes, which may be anything."},
+    }
+    channels, operations = {}, {}
+    for topic, (description, action, events) in _CHANNELS.items():
+        names = [event.__name__ for event in events] or ["DeadLetter"]
+        channels[topic] = {
+            "address": topic,
+            "description": description,
+            "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in names},
+        }
+        operations[f"{action}-{topic}"] = {
+            "action": action,
+            "channel": {"$ref": f"#/channels/{topic}"},
+            "messages": [{"$ref": f"#/channels/{topic}/messages/{name}"} for name in names],
+        }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Inflight",
+            "version": __version__,
+            "description": "Streaming inference: prediction requests in, results, logs and dead letters out.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": {"schemas": schemas, "messages": messages},
+    }
+
+
+def documents() -> dict[str, str]:
+    """The text of every generated file, by its name."""
+    found = {f"{tag(event)}.json": json_schema(event) for event in EVENTS}
+    found["asyncapi.json"] = asyncapi()
+    return {name: json.dumps(document, indent=2) + "\n" for name, document in found.items()}
+
+
+def write(directory: Path) -> list[Path]:
+    """Write every document into `directory`; return the paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, text in documents().items():
+        path = directory / name
+        path.write_text(text, encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def stale(directory: Path) -> list[str]:
+    """Names of the files in `directory` that are missing, or differ from what would be written, or are no document."""
+    wanted = documents()
+    differing = [
+        name
+        for name, text in wanted.items()
+        if not (path := directory / name).is_file() or path.read_text(encoding="utf-8") != text
+    ]
+    return sorted(differing + [path.name for path in directory.glob("*.json") if path.name not in wanted])
+
+
+def _components(event: type[msgspec.Struct], ref: str) -> dict[str, Any]:
+    """The schemas of `event` and of what it holds, by name."""
+    _, definitions = msgspec.json.schema_components([event], ref_template=ref)
+    for definition in definitions.values():
+        if "description" in definition:
+            definition["description"] = " ".join(definition["description"].split())
+    own = definitions[event.__name__]
+    if event in (PredictionRequested, LabelReported):
+        # What the Struct can't say: a lone decoder takes them without their type.
+        own["required"] = [name for name in own["required"] if name != "type"]
+    if event is PredictionRequested:
+        own["properties"]["features"] = {"type": "object", "description": "As the model's own schema has them."}
+    return definitions
+
+
+def _headers(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+    return {"type": "object", **({"required": required} if required else {}), "properties": properties}
+
+
+def _summary(event: type[msgspec.Struct]) -> str:
+    return (event.__doc__ or "").strip().splitlines()[0]

@@ -1,0 +1,1 @@
+"""The Kafka client and the announcement of promotions. Needs the extra `kafka`."""

@@ -1,0 +1,1 @@
+"""The service log, redaction and trace context."""

@@ -1,0 +1,299 @@
+"""Retraining when there is a reason to: what the log and the labels say, a challenger, a gate, and a record of it all.
+
+The reason is either of two, and is tested at one stated level, which bounds the false alarms of a call:
+
+- with enough labels: the live metric is lower than that of the champion's held-out rows, which were kept with it;
+- without: inputs or answers no longer look like those of its reference profile.
+
+The challenger is fitted on a part of the fresh data. On the rest, which neither model has seen, it has to be better
+than the champion, at the same level, to take its place. Whatever fails leaves the champion as it is, and is in the
+record.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.drift.binning import observe
+from machine_learning_engineering.drift.profile import HELD_OUT_ROWS, Profile
+from machine_learning_engineering.drift.report import MODERATE, DriftReport, drift
+from machine_learning_engineering.evaluation.permutation import MetricTest, better, degraded
+from machine_learning_engineering.prediction_log.store import PredictionLog
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
+from machine_learning_engineering.retraining import live_rows
+from machine_learning_engineering.retraining.live_rows import LiveRows
+from machine_learning_engineering.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+SIGNIFICANCE = 0.002
+"""One false alarm in five hundred calls: a scheduled look comes again and again."""
+MIN_LABELLED = 200
+MIN_ROWS = 500
+MOST_ROWS = 10_000
+
+Outcome = Literal["kept", "due", "promoted", "rejected", "failed"]
+Report = Callable[[str], None]
+
+
+class Evidence(Struct, frozen=True):
+    """What the log said: rows of the champion between `first` and `last`, labelled answers, and what is of no use.
+
+    `metric` is tested if enough rows have a label; `drift` is always reported if there are enough rows.
+    """
+
+    rows: int = 0
+    labelled: int = 0
+    skipped: dict[str, int] = {}
+    labels_unmatched: int = 0
+    first: datetime | None = None
+    last: datetime | None = None
+    recorded_metric: float | None = None
+    metric: MetricTest | None = None
+    drift: DriftReport | None = None
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """What was decided and why.
+
+    `outcome`: "kept" (no reason to retrain), "due" (a reason, but a dry run or nothing to train on), "promoted" and
+    "rejected" (of the challenger), "failed" (see `error`; the champion stays). `record` is the file that holds this.
+    """
+
+    decision_id: str
+    model: str
+    decided_at: datetime
+    significance: float
+    min_labelled: int
+    min_rows: int
+    outcome: Outcome = "kept"
+    reason: str = ""
+    champion: str | None = None
+    evidence: Evidence = Evidence()
+    challenger: str | None = None
+    gate: MetricTest | None = None
+    error: str = ""
+    seconds: float = 0.0
+    record: str = ""
+
+
+def trigger_retraining(
+    model_class: type[Model],
+    log: PredictionLog,
+    labels: Mapping[str, Any] | None = None,
+    *,
+    settings: Settings,
+    examples: Sequence[Example] | None = None,
+    significance: float = SIGNIFICANCE,
+    min_labelled: int = MIN_LABELLED,
+    min_rows: int = MIN_ROWS,
+    min_psi: float = MODERATE,
+    most_rows: int = MOST_ROWS,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    dry_run: bool = False,
+    report: Report = lambda step: None,
+) -> Decision:
+    """See `MLEModel.trigger_retraining`."""
+    if not 0 < significance < 1:
+        raise ValueError(f"significance is the rate of false alarms, between 0 and 1, not {significance}")
+    if min_labelled < 2 or min_rows < 1 or most_rows < max(min_labelled, min_rows):
+        raise ValueError("min_labelled is at least 2, min_rows at least 1, and most_rows no less than either")
+    started = time.monotonic()
+    decision = Decision(
+        decision_id=uuid.uuid4().hex,
+        model=model_class.name,
+        decided_at=datetime.now(UTC),
+        significance=significance,
+        min_labelled=min_labelled,
+        min_rows=min_rows,
+    )
+    steps = _Steps(model_class, settings, decision, report)
+    try:
+        live = steps.look(log, labels, min_psi=min_psi, most_rows=most_rows, since=since, until=until)
+        if steps.decision.outcome == "due":
+            logged = [one.example for one in live.labelled if one.example is not None]
+            fresh = logged if examples is None else examples
+            if len(fresh) < min_labelled:
+                steps.decide(
+                    reason=f"{steps.decision.reason}; there are {len(fresh)} fresh labelled rows to train on, "
+                    f"at least {min_labelled} are needed: report more labels or give examples"
+                )
+            elif not dry_run:
+                steps.retrain(fresh)
+    except Exception as error:  # Whatever goes wrong, the champion goes on serving.
+        logger.warning("retraining of %s failed", model_class.name, exc_info=True)
+        steps.decide(outcome="failed", error=f"{type(error).__name__}: {error}")
+    steps.decide(seconds=round(time.monotonic() - started, 3))
+    return _recorded(steps.decision, settings.home / "retraining" / model_class.name)
+
+
+class _Steps:
+    """One call on its way; `decision` is what is known so far, so that an error loses none of it."""
+
+    def __init__(self, model_class: type[Model], settings: Settings, decision: Decision, report: Report) -> None:
+        self.model_class = model_class
+        self.model = model_class()
+        self.settings = settings
+        self.registry = Registry(settings.registry_dir)
+        self.decision = decision
+        self.report = report
+
+    def decide(self, **found: Any) -> None:
+        self.decision = msgspec.structs.replace(self.decision, **found)
+
+    def look(
+        self,
+        log: PredictionLog,
+        labels: Mapping[str, Any] | None,
+        *,
+        min_psi: float,
+        most_rows: int,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> LiveRows:
+        """Gather the evidence, and decide whether retraining is due."""
+        name = self.model.name
+        champion = self.registry.resolve(name, CHAMPION)
+        self.decide(champion=champion)
+        manifest, profile = self.registry.verify(name, champion), self.registry.profile(name, champion)
+        self.report(f"{name}: reading the prediction log")
+        live = live_rows.read(self.model, log, labels, version=champion, most=most_rows, since=since, until=until)
+        evidence = Evidence(
+            rows=len(live.rows),
+            labelled=len(live.labelled),
+            skipped=live.skipped,
+            labels_unmatched=live.unmatched,
+            first=live.first,
+            last=live.last,
+            recorded_metric=manifest.metrics.get(manifest.primary_metric),
+        )
+        self.decide(evidence=evidence)
+        if profile is None:
+            raise ValueError(f"model `{name}` {champion} has no reference profile: run inflight train {name}")
+        if len(live.rows) >= self.decision.min_rows:
+            self.report(f"{name}: comparing {len(live.rows)} rows with the reference profile")
+            window = observe(profile, live.rows, live.predictions)
+            found = drift(profile, window, significance=self.decision.significance, min_psi=min_psi)
+            self.decide(evidence=msgspec.structs.replace(evidence, drift=found))
+        if len(live.labelled) >= self.decision.min_labelled and profile.held_out:
+            self.report(f"{name}: comparing {len(live.labelled)} labelled rows with the held-out ones")
+            self._by_metric(profile, live)
+        else:
+            self._by_drift(profile)
+        return live
+
+    def _by_metric(self, profile: Profile, live: LiveRows) -> None:
+        reference = [
+            (msgspec.convert(prediction, self.model.Prediction), msgspec.convert(label, self.model.Label))
+            for prediction, label in profile.held_out
+        ]
+        test = degraded(
+            self.model,
+            reference,
+            [(one.prediction, one.label) for one in live.labelled[-HELD_OUT_ROWS:]],
+            significance=self.decision.significance,
+            seed=self.settings.seed,
+        )
+        self.decide(
+            evidence=msgspec.structs.replace(self.decision.evidence, metric=test),
+            outcome="due" if test.significant else "kept",
+            reason=f"live {test.metric} {test.observed:.5g} of {test.rows} rows is "
+            f"{'' if test.significant else 'not significantly '}lower than {test.reference:.5g} of "
+            f"{test.reference_rows} held-out rows (p = {test.p_value:.2g})",
+        )
+
+    def _by_drift(self, profile: Profile) -> None:
+        evidence, decision = self.decision.evidence, self.decision
+        few = f"{evidence.labelled} labelled rows (at least {decision.min_labelled} are needed to test the metric)"
+        if not profile.held_out:
+            few = f"no held-out answers were kept with {decision.champion}, so that the metric can't be tested"
+        found = evidence.drift
+        if found is None:
+            self.decide(reason=f"{few}, and {evidence.rows} rows are too few to test for drift: {decision.min_rows}")
+        elif found.drifted:
+            self.decide(outcome="due", reason=f"{few}; drifted: {', '.join(found.drifted)}")
+        else:
+            self.decide(reason=f"{few}; no drift in {found.rows} rows")
+
+    def retrain(self, fresh: Sequence[Example]) -> None:
+        """Fit a challenger on a part of fresh examples, and let it take the champion's place if it is better."""
+        from machine_learning_engineering.evaluation.splits import group_of, split
+        from machine_learning_engineering.training.quick import train
+
+        name, champion = self.model.name, self.decision.champion
+        assert champion is not None
+        serving = self.registry.open(name, champion, model_class=self.model_class)
+        # Decoded before the long work: bad data is found at once.
+        rows = [self.model.decode(msgspec.json.encode(example.features)) for example in fresh]
+        groups = [group_of(example.group, row) for example, row in zip(fresh, rows, strict=True)]
+        fitting, gating = split(len(fresh), self.settings.seed, groups)
+        gate_rows, labels = [rows[index] for index in gating], [fresh[index].label for index in gating]
+        run = train(
+            self.model_class,
+            self.settings,
+            examples=[fresh[index] for index in fitting],
+            report=self.report,
+            promote=False,
+            training_run=self.decision.decision_id,
+            **self._kind_of_champion(champion),
+        )
+        self.decide(challenger=run.version)
+        with self.registry.promoting(name, reason=f"retrained: {self.decision.reason}") as aliases:
+            aliases[CHALLENGER] = run.version
+        self.report(f"{name}: comparing {run.version} with {champion} on {len(gating)} fresh rows")
+        challenger = self.registry.open(name, run.version, model_class=self.model_class)
+        gate = better(
+            self.model,
+            serving.predict(gate_rows),
+            challenger.predict(gate_rows),
+            labels,
+            significance=self.decision.significance,
+            seed=self.settings.seed,
+        )
+        why = (
+            f"{gate.metric} {gate.observed:.5g} of {run.version} is {'' if gate.significant else 'not significantly '}"
+            f"better than {gate.reference:.5g} of {champion} on {gate.rows} fresh rows (p = {gate.p_value:.2g})"
+        )
+        self.decide(outcome="rejected", gate=gate, reason=f"{self.decision.reason}; {why}")
+        if not gate.significant:
+            return
+        with self.registry.promoting(name, reason=why) as aliases:
+            if aliases.get(CHAMPION) != champion:
+                self.decide(reason=f"{self.decision.reason}; but meanwhile {aliases.get(CHAMPION)} became the champion")
+                return
+            aliases[CHAMPION] = run.version
+        self.decide(outcome="promoted")
+
+    def _kind_of_champion(self, champion: str) -> dict[str, Any]:
+        """The candidate and params that the champion was made of, if it was chosen among candidates that still are."""
+        params = self.registry.manifest(self.model.name, champion).params
+        for candidate in self.model.candidates():
+            if candidate.name == params.get("candidate"):
+                return {"candidate": candidate, "params": params.get("params", {})}
+        return {}
+
+
+def _recorded(decision: Decision, folder: Path) -> Decision:
+    """Keep the decision as a file; one that can't be kept says so, and counts all the same."""
+    path = folder / f"{decision.decided_at:%Y%m%dT%H%M%S}-{decision.decision_id[:8]}.json"
+    kept = msgspec.structs.replace(decision, record=str(path))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        durable.replace(path, msgspec.json.format(msgspec.json.encode(kept), indent=2))
+    except OSError as error:
+        logger.warning("the decision about %s is not recorded: %s", decision.model, error)
+        note = f"the decision could not be recorded: {error}"
+        return msgspec.structs.replace(decision, error="; ".join(filter(None, (decision.error, note))))
+    return kept

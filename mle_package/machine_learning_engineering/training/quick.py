@@ -1,0 +1,124 @@
+"""Training in seconds: a dataset in, a version in the registry out, promoted if it is better than the champion.
+
+The model's `new_estimator` is fitted as it is. `training.pipeline` compares candidates and keeps the data's layers.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.evaluation.splits import group_of, place, split
+from machine_learning_engineering.registry.manifest import Lineage
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.training.promotion import promote_if_better
+from machine_learning_engineering.training.sources import digest_of
+
+__all__ = ["TrainingRun", "train"]
+
+Report = Callable[[str], None]
+
+
+class TrainingRun(msgspec.Struct, frozen=True):
+    """What one training did. `seconds` is its duration, `reason` says why the version was promoted or not."""
+
+    model: str
+    version: str
+    promoted: bool
+    reason: str
+    metrics: dict[str, float]
+    rows_trained: int
+    rows_held_out: int
+    training_data_sha256: str
+    seed: int
+    seconds: float
+
+
+def train(
+    model_class: type[Model],
+    settings: Settings,
+    *,
+    examples: Sequence[Example] | None = None,
+    report: Report = lambda step: None,
+    promote: bool = True,
+    candidate: Candidate | None = None,
+    params: Mapping[str, Any] | None = None,
+    training_run: str = "",
+) -> TrainingRun:
+    """Fit a model on about four fifths of its dataset, measure it on the rest, save it, promote it if it is better.
+
+    The same data, settings and versions of the libraries give the same model and the same metrics.
+
+    Args:
+        examples: the labelled rows; the model's own dataset by default.
+        report: told the name of each step as it begins.
+        promote: false if somebody else decides whether the version is promoted.
+        candidate: what to fit, with `params` over its defaults; `new_estimator` by default.
+        training_run: the id that the version's lineage has for this training.
+
+    Raises:
+        DatasetUnavailable: the dataset can't be had.
+        InvalidFeatures: a row does not fit the model's schema.
+        ValueError: there are too few rows to hold some out.
+        RegistryError: the version can't be kept, such as one with a metric that is no finite number; or who is the
+            champion can't be read, and the version is kept, but not promoted.
+    """
+    started = time.monotonic()
+    model = model_class()
+    report(f"{model.name}: reading the dataset")
+    if examples is None:
+        examples = list(model.examples(settings.data_dir))
+    # The rows go through the bytes and the decoder that requests go through, so that both see the same values.
+    encoded = [msgspec.json.encode(example.features) for example in examples]
+    rows = [model.decode(raw) for raw in encoded]
+    labels = [example.label for example in examples]
+    digest = digest_of((raw, msgspec.json.encode(label)) for raw, label in zip(encoded, labels, strict=True))
+    groups = [group_of(example.group, row) for example, row in zip(examples, rows, strict=True)]
+    fitting, held_out = split(len(rows), settings.seed, groups)
+    fitted = [rows[i] for i in fitting]
+    report(f"{model.name}: fitting {len(fitting)} rows")
+    model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **_choice(candidate, params))
+    report(f"{model.name}: measuring on {len(held_out)} rows")
+    answers, true_answers = model.predict([rows[i] for i in held_out]), [labels[i] for i in held_out]
+    metrics = dict(model.evaluate(answers, true_answers))
+    report(f"{model.name}: saving")
+    registry = Registry(settings.registry_dir)
+    version = registry.save(
+        model,
+        metrics=metrics,
+        training_data_sha256=digest,
+        seed=settings.seed,
+        params={
+            **({} if candidate is None else {"candidate": candidate.name, "params": dict(params or {})}),
+            "rows_trained": len(fitting),
+            "rows_held_out": len(held_out),
+            "fitted_from": place(groups[fitting[0]], settings.seed),
+            "dataset_sha256": model.dataset_sha256,
+        },
+        profile=reference_profile(model, fitted, answers, true_answers),
+        lineage=Lineage(training_run),
+    )
+    promoted, reason = promote_if_better(registry, model_class, version) if promote else (False, "not asked to promote")
+    return TrainingRun(
+        model=model.name,
+        version=version,
+        promoted=promoted,
+        reason=reason,
+        metrics=metrics,
+        rows_trained=len(fitting),
+        rows_held_out=len(held_out),
+        training_data_sha256=digest,
+        seed=settings.seed,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _choice(candidate: Candidate | None, params: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Arguments of `fit`; none for what is fitted by default, so that a model's own `fit` need not know of them."""
+    return {} if candidate is None else {"candidate": candidate, "params": params}

@@ -1,0 +1,1 @@
+"""The audit: every accepted request has exactly one outcome."""

@@ -1,0 +1,144 @@
+"""Reads what the audit counts: the topics from their first record up to their present end, and the ids in the index."""
+
+import sys
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TypeVar
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.json import Decoder
+
+from machine_learning_engineering.dead_letters.letter import read_origin
+from machine_learning_engineering.dead_letters.writer import STAGE
+from machine_learning_engineering.events.headers import headers_of
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import read_to_end, topic_name
+from machine_learning_engineering.settings import Settings
+from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
+from monitoring.documents.log import fingerprint
+from monitoring.elastic import client as search
+from monitoring.elastic import scan
+
+
+class _RequestView(Struct, frozen=True):
+    request_id: str
+    model: str = ""
+    features: Raw = Raw(b"null")
+
+
+class _ResultView(Struct, frozen=True):
+    type: str
+    request_id: str
+    model: str
+    completed_at: datetime
+    model_version: str | UnsetType = UNSET
+    prediction: Raw = Raw()
+    error: Raw = Raw()
+
+
+class _LogView(Struct, frozen=True):
+    request_id: str
+    total_seconds: float
+
+
+_T = TypeVar("_T")
+
+Progress = Callable[[str], None]
+"""Told what is being read."""
+
+_decode_request = Decoder(_RequestView).decode
+_decode_result = Decoder(_ResultView).decode
+_decode_log = Decoder(_LogView).decode
+_COMPLETED = "prediction.completed.v1"
+
+
+def requests(settings: Settings, prefix: str = "") -> Iterator[Request]:
+    """The request records; an id that the value does not tell is taken from the key."""
+    for record in read_to_end(settings, REQUESTS):
+        value, body = record.value() or b"", None
+        try:
+            view = _decode_request(value)
+        except (ValueError, RecursionError):
+            request_id = (record.key() or b"").decode(errors="replace") or None
+        else:
+            request_id, body = view.request_id, fingerprint(view.model, view.features)
+        if (request_id or "").startswith(prefix):
+            accepted_at = record.timestamp()[1] / 1000
+            yield Request(record.topic(), record.partition(), record.offset(), request_id, body, accepted_at)
+
+
+def results(settings: Settings, prefix: str = "") -> Iterator[Result]:
+    """The result records. One that can't be read has no id, so it is an orphan: nobody can match it to a request."""
+    for record in read_to_end(settings, RESULTS):
+        try:
+            view = _decode_result(record.value() or b"")
+        except (ValueError, RecursionError):
+            if not prefix:
+                yield Result("", False, None, 0.0)
+            continue
+        if view.request_id.startswith(prefix):
+            content = hash((view.type, view.model, bytes(view.prediction), bytes(view.error)))
+            # Few versions, many results: each name is kept once.
+            version = sys.intern(view.model_version or "")
+            yield Result(view.request_id, view.type == _COMPLETED, content, view.completed_at.timestamp(), version)
+
+
+def dead_letters(settings: Settings) -> Iterator[Letter]:
+    """The dead letters of requests and logs. What has no origin in its headers is not one of this product's."""
+    logs = topic_name(settings, LOGS)
+    for record in read_to_end(settings, DEAD_LETTERS):
+        try:
+            origin = read_origin(headers_of(record))
+        except ValueError:
+            continue
+        # Of what the indexer set aside only a log is the document of a request.
+        if origin.stage == STAGE and origin.topic != logs:
+            continue
+        yield Letter(origin.topic, origin.partition, origin.offset, origin.stage, origin.request_id)
+
+
+def logs(settings: Settings, prefix: str = "") -> Iterator[Log]:
+    """The log records that can be read; the indexer sets the others aside."""
+    for record in read_to_end(settings, LOGS):
+        try:
+            view = _decode_log(record.value() or b"")
+        except (ValueError, RecursionError):
+            continue
+        if view.request_id.startswith(prefix):
+            yield Log(view.request_id, view.total_seconds)
+
+
+def take_audit(
+    settings: Settings, prefix: str = "", *, index: bool = True, progress: Progress = lambda _reading: None
+) -> Audit:
+    """Audit a deployment as it is now. Work that is still under way counts as lost or not indexed: let it finish first.
+
+    Args:
+        prefix: only request ids that start with it, so that one run can be told from others on the same topics.
+        index: whether to read the index too.
+
+    Raises:
+        TimeoutError: a topic could not be read to its end.
+        confluent_kafka.KafkaException: the broker can't be reached.
+        elasticsearch.ApiError, elasticsearch.TransportError: the index can't be read.
+    """
+
+    def told(reading: str, records: Iterator[_T]) -> Iterator[_T]:
+        progress(reading)
+        yield from records
+
+    ids: list[str] | None = None
+    if index:
+        progress("the index")
+        client = search.connect(settings)
+        try:
+            ids = list(scan.indexed_ids(client, prefix))
+        finally:
+            client.close()
+    return audit(
+        told(topic_name(settings, REQUESTS), requests(settings, prefix)),
+        told(topic_name(settings, RESULTS), results(settings, prefix)),
+        told(topic_name(settings, DEAD_LETTERS), dead_letters(settings)),
+        told(topic_name(settings, LOGS), logs(settings, prefix)),
+        ids,
+    )

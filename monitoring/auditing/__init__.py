@@ -1,1 +1,0 @@
-"""The promise, counted from topics and index alone: `inflight audit`."""

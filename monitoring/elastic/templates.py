@@ -1,0 +1,40 @@
+"""Index templates and first indices."""
+
+from datetime import datetime
+from importlib import resources
+
+import msgspec
+from elasticsearch import ApiError, Elasticsearch
+
+from machine_learning_engineering.settings import Settings
+from monitoring.documents.common import FAMILIES, daily_index
+from monitoring.elastic.client import call, index_names
+
+_SETTINGS_TEMPLATE = "inflight-settings"
+
+
+def put_templates(client: Elasticsearch, settings: Settings) -> None:
+    """Create or update the templates of all families; they apply to indices that are created afterwards."""
+    folder = resources.files("monitoring.elastic") / "templates"
+    for kind, endpoint in (("component", "/_component_template/"), ("index", "/_index_template/")):
+        for file in sorted(folder.iterdir(), key=lambda file: file.name):
+            if not file.name.startswith(kind + "-"):
+                continue
+            name = file.name.removeprefix(kind + "-").removesuffix(".json")
+            template = msgspec.json.decode(file.read_bytes())
+            if name == _SETTINGS_TEMPLATE:
+                template["template"]["settings"]["index"]["number_of_replicas"] = settings.elasticsearch_replicas
+            call(client, "PUT", endpoint + name, template)
+
+
+def create_first_indices(client: Elasticsearch, now: datetime) -> None:
+    """An empty index of today for each family that has none: ES|QL refuses a query whose pattern matches no index."""
+    for family in FAMILIES:
+        if index_names(client, f"inference-{family}-*"):
+            continue
+        try:
+            call(client, "PUT", "/" + daily_index(family, now))
+        except ApiError as error:
+            # Another indexer, or the first document, was quicker.
+            if "resource_already_exists" not in str(error):
+                raise

@@ -1,0 +1,1 @@
+"""The exporter: topics to Prometheus metrics."""

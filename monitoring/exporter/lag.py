@@ -1,0 +1,87 @@
+"""How far the consumer groups are behind, as the broker has it: ends of the topics against committed offsets."""
+
+import threading
+from time import monotonic
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from machine_learning_engineering.kafka.client import consumer_options, topic_name
+from machine_learning_engineering.observability.logging import log_event
+from machine_learning_engineering.settings import Settings
+from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.runtime.groups import READS
+
+
+class LagReader:
+    """Reads the lag of every group of a deployment. For one thread at a time; `close` it at the end.
+
+    Asks through one consumer for each group, which never subscribes and so never joins. The admin client's
+    `list_consumer_group_offsets` is no way: librdkafka 2.16 ends the process with a segmentation fault when the group's
+    coordinator is still loading, as on a broker that has just started.
+    """
+
+    def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
+        self._settings = settings
+        self._timeout = timeout
+        self._consumers = {group: _consumer(settings, group) for group in READS}
+
+    def close(self) -> None:
+        """Close the connections."""
+        for consumer in self._consumers.values():
+            consumer.close()
+
+    def read(self) -> dict[tuple[str, str], int]:
+        """Records not yet committed, by group and topic (names without prefix).
+
+        What a group has never committed counts from the topic's first record on, as its consumer would start there.
+
+        Raises:
+            KafkaException: the broker can't be reached or refuses.
+        """
+        return {(group, topic): self._lag(group, topic) for group, topics in READS.items() for topic in topics}
+
+    def _lag(self, group: str, topic: str) -> int:
+        consumer, name = self._consumers[group], topic_name(self._settings, topic)
+        partitions = consumer.list_topics(name, timeout=self._timeout).topics[name].partitions
+        lag = 0
+        for committed in consumer.committed([TopicPartition(name, p) for p in partitions], timeout=self._timeout):
+            low, high = consumer.get_watermark_offsets(committed, timeout=self._timeout)
+            lag += max(0, high - max(low, committed.offset))
+        return lag
+
+
+def _consumer(settings: Settings, group: str) -> Consumer:
+    options = consumer_options(settings, group)
+    # It is never polled: while the broker is away, what it would be told of that would pile up in it.
+    del options["error_cb"]
+    return Consumer(options)
+
+
+class LagWatch(threading.Thread):
+    """Reads the lag every few seconds into the metrics, in a thread: a slow broker must not stop the counting."""
+
+    def __init__(self, reader: LagReader, metrics: ExporterMetrics, stopping: threading.Event, every: float) -> None:
+        super().__init__(name="inflight-lag", daemon=True)
+        self._reader = reader
+        self._metrics = metrics
+        self._stopping = stopping
+        self._every = every
+        self._read_at = monotonic()
+        metrics.lag_checked.set_function(lambda: monotonic() - self._read_at)
+
+    def run(self) -> None:
+        failing = False
+        while not self._stopping.is_set():
+            try:
+                lags = self._reader.read()
+            except (KafkaException, TimeoutError) as error:
+                if not failing:
+                    log_event("exporter", "lag_unknown", error=str(error))
+                failing = True
+            else:
+                failing = False
+                self._read_at = monotonic()
+                for (group, topic), records in lags.items():
+                    self._metrics.lag.labels(group, topic).set(records)
+            self._stopping.wait(self._every)
+        self._reader.close()

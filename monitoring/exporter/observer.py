@@ -1,0 +1,85 @@
+"""Counting log events and dead letters into metrics."""
+
+from collections.abc import Sequence
+from time import time
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Decoder
+
+from machine_learning_engineering.dead_letters.letter import read_origin
+from machine_learning_engineering.events.schemas import PredictionLogged, Timestamp
+from monitoring.documents.common import trace_ids
+from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.runtime.metrics import UNKNOWN, Children
+
+
+class ErrorType(Struct, frozen=True):
+    type: str
+
+
+class Observed(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"):
+    """What the metrics need of a `PredictionLogged`: decoding skips the rest."""
+
+    model: str
+    outcome: str
+    completed_at: Timestamp
+    queue_seconds: float
+    score_seconds: float
+    total_seconds: float
+    model_version: str | UnsetType = UNSET
+    error: ErrorType | UnsetType = UNSET
+    traceparent: str | UnsetType = UNSET
+
+
+decode_observed = Decoder(Observed).decode
+
+
+class Observer:
+    """Turns events into metrics."""
+
+    def __init__(self, metrics: ExporterMetrics) -> None:
+        self._predictions = Children(metrics.predictions)
+        self._errors = Children(metrics.errors)
+        self._latency = Children(metrics.latency)
+        self._dead_letters = Children(metrics.dead_letters)
+        self._unreadable = metrics.unreadable
+        self._newest = 0.0
+        metrics.log_age.set_function(lambda: time() - self._newest if self._newest else float("nan"))
+
+    def observe(self, event: Observed | PredictionLogged) -> None:
+        """Count one answered request."""
+        error = event.error
+        # Whoever asks for models that do not exist must not fill the series with their names.
+        model = UNKNOWN if error is not UNSET and error.type == "unknown_model" else event.model
+        version = UNKNOWN if event.model_version is UNSET else event.model_version
+        self._predictions(model, version, event.outcome).inc()
+        if error is not UNSET:
+            self._errors(model, error.type).inc()
+        trace = trace_ids(event.traceparent)
+        exemplar = None if trace is None else {"trace_id": trace[0]}
+        self._latency(model, "queue").observe(event.queue_seconds, exemplar)
+        self._latency(model, "score").observe(event.score_seconds, exemplar)
+        self._latency(model, "total").observe(event.total_seconds, exemplar)
+        self._newest = max(self._newest, event.completed_at.timestamp())
+
+    def observe_dead_letter(self, reason: str, stage: str) -> None:
+        """Count one dead letter."""
+        self._dead_letters(reason, stage).inc()
+
+    def observe_log_record(self, value: bytes | None) -> None:
+        """Count one record of the log topic, readable or not."""
+        try:
+            event = decode_observed(value or b"")
+        except (ValueError, RecursionError):
+            self._unreadable.inc()
+            return
+        self.observe(event)
+
+    def observe_dead_letter_record(self, headers: Sequence[tuple[str, bytes | None]] | None) -> None:
+        """Count one record of the topic of dead letters by its headers."""
+        try:
+            origin = read_origin(headers)
+        except ValueError:
+            self.observe_dead_letter(UNKNOWN, UNKNOWN)
+            return
+        self.observe_dead_letter(origin.reason, origin.stage)

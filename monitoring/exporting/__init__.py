@@ -1,1 +1,0 @@
-"""From the topics to Prometheus: `inflight exporter`."""

@@ -1,0 +1,1 @@
+"""Feeding the feature store from the stream."""

@@ -1,0 +1,1 @@
+"""The indexer: topics to Elasticsearch."""

@@ -1,1 +1,0 @@
-"""From the topics into Elasticsearch, without losing a record: `inflight indexer`."""

@@ -1,0 +1,1 @@
+"""Live quality of model versions."""

@@ -1,0 +1,116 @@
+"""What is seen of a stream at a moment, as numbers: `inflight watch --json` prints it."""
+
+from datetime import datetime
+
+import msgspec
+
+from monitoring.top.sources import Alert
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One endpoint; `problem` is empty where it answers."""
+
+    kind: str
+    url: str
+    problem: str
+
+
+class Latency(msgspec.Struct, frozen=True):
+    """In seconds; None where nothing was measured."""
+
+    p50: float | None
+    p99: float | None
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model's answers within the window; `versions` are those that workers serve, or that answered."""
+
+    name: str
+    versions: list[str]
+    completed_per_second: float
+    failed_per_second: float
+    queue: Latency
+    score: Latency
+    total: Latency
+
+
+class Worker(msgspec.Struct, frozen=True):
+    """All workers together; rates are per second."""
+
+    completed_per_second: float
+    failed_per_second: float
+    dead_letters_per_second: float
+    batch_records: float | None
+    slices_in_flight: float
+    unacknowledged_records: float
+    oldest_slice_seconds: float
+    partitions: float
+    models_refused: float
+
+
+class Lag(msgspec.Struct, frozen=True):
+    """Records that a group has not committed, and how that changed within the window, per second."""
+
+    group: str
+    topic: str
+    records: float
+    change_per_second: float | None
+
+
+class DeadLetters(msgspec.Struct, frozen=True):
+    """`total` is since the exporter started."""
+
+    stage: str
+    reason: str
+    per_second: float
+    total: float
+
+
+class Indexer(msgspec.Struct, frozen=True):
+    """All indexers together; rates are per second."""
+
+    documents_per_second: float
+    retries_per_second: float
+    lag_records: float
+    in_flight: float
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """A version's last window: the field that differs most, and those that drifted."""
+
+    model: str
+    version: str
+    field: str
+    psi: float
+    drifted: list[str]
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """A metric of live answers, its interval, and what it was in training."""
+
+    model: str
+    version: str
+    metric: str
+    value: float
+    lower: float | None
+    upper: float | None
+    reference: float | None
+
+
+class Overview(msgspec.Struct, frozen=True):
+    """All of it. Parts are None whose process does not answer; `problems` are sentences, the worst first."""
+
+    at: datetime
+    processes: list[Process]
+    per_second: float | None
+    models: list[Model]
+    worker: Worker | None
+    lags: list[Lag]
+    dead_letters: list[DeadLetters]
+    indexer: Indexer | None
+    drift: list[Drift]
+    quality: list[Quality]
+    alerts: list[Alert]
+    lag_age_seconds: float | None = None
+    """Since the broker could last be asked for the lags; None where no exporter answers."""
+    problems: list[str] = []

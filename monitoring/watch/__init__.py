@@ -1,1 +1,0 @@
-"""`inflight watch`: the stream at a glance, in a terminal, from the metrics that its processes serve."""

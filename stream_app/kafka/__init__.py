@@ -1,0 +1,1 @@
+"""Polling, offsets and publishing over librdkafka."""

@@ -1,0 +1,1 @@
+"""Scheduling, watchdog, loaded models and metrics of a worker."""

@@ -1,0 +1,1 @@
+"""Scoring, pure: no Kafka, no Faust."""

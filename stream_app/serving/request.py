@@ -1,0 +1,104 @@
+"""Reading a record as a request, or saying in words why it is none. The words name fields and quote no value."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from machine_learning_engineering.core.validation import malformed, quotable
+from machine_learning_engineering.events.schemas import PredictionRequested, decode_request
+
+# Reading a broken record for its id is a courtesy: not at any price.
+_COURTESY_BYTES = 64 * 1024
+
+
+class InvalidRequest(ValueError):
+    """The record can't be read as a request. `model` and `request_id` are what could be read of it all the same."""
+
+    def __init__(self, reason: str, message: str, model: str | None = None, request_id: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.model = model
+        self.request_id = request_id
+
+
+def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> PredictionRequested:
+    """The request that a record holds.
+
+    Raises:
+        InvalidRequest: with a stable `reason` (`empty_value`, `too_large`, `not-utf8`, `not_json`, `invalid_request`,
+            `wrong_key`) and a message that names the field and the fix.
+    """
+    if not value:
+        raise InvalidRequest("empty_value", "the record has no value; a request is a JSON object " + _expected())
+    if len(value) > max_bytes:
+        raise InvalidRequest("too_large", f"the value has {len(value):,} bytes; at most {max_bytes:,} are allowed")
+    try:
+        request = decode_request(value)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest("invalid_request", _explain(error), *_courtesy(value)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(value, error) from None
+    # What stays raw was only skipped over by the decoder, and goes into the log as it is.
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError as error:
+            raise _unreadable(value, error) from None
+    if key is None or key != request.request_id.encode():
+        # The key is not quoted: nobody has said that it is an id.
+        found = "null" if key is None else f"another one, of {len(key)} bytes"
+        message = f"the record's key has to equal request_id, {request.request_id!r}; it is {found}"
+        raise InvalidRequest("wrong_key", message, request.model, request.request_id)
+    return request
+
+
+def _unreadable(value: bytes, error: Exception) -> InvalidRequest:
+    if isinstance(error, RecursionError):
+        return InvalidRequest("invalid_request", "features: nested too deeply to be read")
+    try:
+        value.decode()
+    except UnicodeDecodeError as broken:
+        return InvalidRequest("not-utf8", f"the value is not UTF-8: byte 0x{value[broken.start]:02x} at {broken.start}")
+    found = malformed(value) if len(value) <= _COURTESY_BYTES else None
+    return InvalidRequest("not_json", f"the value is not JSON: {found or error}")
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """msgspec's message, with the field first: ``model: expected `str`, got `int```."""
+    text = str(error)
+    found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<field>[^`]*)`", text, re.DOTALL)
+    what = found["what"] if found is not None else text
+    if named := re.search(r"field `(.*)`", what, re.DOTALL):
+        name = quotable(named[1])
+        return f"{name}: {_lower(what.replace(named[1], name))}; a request is {_expected()}"
+    # Such as a type that there is none of.
+    what = "this value is not one of those that are allowed" if what.startswith("Invalid value") else what
+    if found is not None and found["field"]:
+        return f"{quotable(found['field'])}: {_lower(what)}"
+    return f"{_lower(what)}; a request is {_expected()}"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _expected() -> str:
+    return '{"request_id": "...", "model": "...", "features": {...}, "requested_at": "RFC 3339, optional"}'
+
+
+def _courtesy(value: bytes) -> tuple[str | None, str | None]:
+    """Model and request id of a value that is JSON but no request, where they are there as text."""
+    if len(value) > _COURTESY_BYTES:
+        return None, None
+    try:
+        found: Any = msgspec.json.decode(value)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(found, dict):
+        return None, None
+    model, request_id = found.get("model"), found.get("request_id")
+    return (
+        model[:128] if isinstance(model, str) and model else None,
+        request_id[:256] if isinstance(request_id, str) and request_id else None,
+    )

@@ -1,0 +1,80 @@
+"""A consumer between Faust and a broker that the test plays."""
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from faust.types import TP
+
+from machine_learning_engineering.settings import Settings
+from stream_app.faust_adapter.app import create_app
+from stream_app.faust_adapter.consumer import Consumer
+from stream_app.faust_adapter.driver import TransportOptions
+from stream_app.serving.batch import PartitionBatch
+from tests.support.request_records import REQUESTS
+
+A, B = TP(REQUESTS, 0), TP(REQUESTS, 1)
+DEADLINE = 20.0
+
+
+class Lane:
+    def __init__(self) -> None:
+        self.records_now = 4_096
+        self.bugs: SimpleQueue[str] = SimpleQueue()
+        self.on_bug = self.bugs.put
+
+    async def put(self, event: Any) -> None:
+        raise AssertionError("no stream runs here")
+
+
+class Bench:
+    """A consumer whose pump is never started: the test plays the broker."""
+
+    def __init__(self, home: Path) -> None:
+        options = TransportOptions(
+            consumer={"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0},
+            publisher=None,  # type: ignore[arg-type]
+            slice_records=10,
+            buffer_bytes=10_000,
+        )
+        self.lane = Lane()
+        settings = Settings(_env_file=None, home=home, worker_max_in_flight_batches=4)
+        self.app = create_app(settings, self.lane, options)  # type: ignore[arg-type]
+        self.revoked: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.consumer: Consumer = self.app.transport.create_consumer(
+            callback=self._nothing, on_partitions_revoked=self._revoked, on_partitions_assigned=self._nothing
+        )
+
+    async def _nothing(self, *_: Any) -> None:
+        pass
+
+    async def _revoked(self, _: Any) -> None:
+        if self.revoked is not None:
+            await self.revoked()
+
+    async def assign(self, *tps: TP) -> None:
+        await self.consumer._take_over(set(tps))
+        # Faust says so when it has handed the partitions to the agents.
+        self.app.on_rebalance_end()
+
+    def stop(self) -> None:
+        """The app is to stop; Faust, asked to let go of partitions, does what it does then."""
+        self.app._consumer = self.consumer
+        self.revoked = lambda: self.app._on_partitions_revoked(self.consumer.assignment())
+        self.app._stopped.set()
+
+    async def revoke(self, *tps: TP, lost: bool = False) -> dict[TP, int]:
+        return await self.consumer._let_go(set(tps), lost=lost)
+
+    def fetched(self, *slices: PartitionBatch) -> None:
+        for slice_ in slices:
+            self.consumer.pump._bytes_in += slice_.size
+            self.consumer.pump._buffer.append(slice_)
+
+    async def taken(self, timeout: float = 0.01) -> list[Any]:
+        return [message async for _, message in self.consumer.getmany(timeout)]
+
+    @property
+    def buffered(self) -> int:
+        return self.consumer.pump.buffered_bytes
