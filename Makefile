@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
 ARGS ?=
-# Most tests wait for nodes and processes: two at a time fit on two cores. Each side has a broker of its own.
+# Most tests wait for processes: two workers fit on two cores, and each has a broker and Elasticsearch of its own.
 PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Two cores are what a small machine has: numeric libraries get one thread each, processes give the parallelism.
@@ -14,10 +14,14 @@ export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test lint check bench lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench lock notebooks up down clean
+
+# Fault tests with their full doses: more kills, longer outages, bigger storms. One at a time, about an hour.
+FAULTS := tests/integration/test_faults_broker.py tests/integration/test_faults_search.py \
+          tests/integration/test_faults_worker.py tests/integration/test_labels_faults.py
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 $(BIN)/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
@@ -34,13 +38,16 @@ $(BENCH_STAMP): $(STAMP)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group bench
 	@touch $@
 
-setup: $(STAMP)  ## make the virtual environment
+setup: $(STAMP)  ## create the virtual environment in .venv, from the lock file
 
-demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS="--json", ARGS="--stack real --stay"
+demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS=--json, ARGS="--stack real --stay"
 	@$(BIN)/inflight demo $(ARGS)
 
-test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present
-	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present; ARGS="-k trace", ARGS=tests/unit
+	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 $(ARGS)
+
+faults: $(STAMP)  ## the fault tests with full doses: more kills, longer outages
+	@INFLIGHT_TEST_DOSE=full $(BIN)/python -m pytest -s --durations=0 $(FAULTS) $(ARGS)
 
 lint: $(STAMP)  ## format, lint, types, import contracts, dashboards
 	@$(BIN)/ruff format --check .
@@ -50,23 +57,23 @@ lint: $(STAMP)  ## format, lint, types, import contracts, dashboards
 	@$(BIN)/inflight dashboards compile --check
 	@$(BIN)/inflight dashboards lint
 
-check: lint  ## all of that, and the coverage of the unit tests
+check: lint  ## lint, then the unit tests with their coverage
 	@$(BIN)/coverage run -m pytest -q tests/unit mle_package/tests
 	@$(BIN)/coverage report --fail-under=60
 
-bench: $(BENCH_STAMP)  ## measure against bare loops and peers, in one run
+bench: $(BENCH_STAMP)  ## measure against bare loops and peers in one run; ARGS=--help lists the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-notebooks: $(STAMP)  ## run the notebooks and keep them with their plots in .inflight/notebooks; ARGS=titanic
+notebooks: $(STAMP)  ## run the notebooks; results with plots in .inflight/notebooks; ARGS=titanic runs one
 	@$(BIN)/python -m notebooks.execute $(ARGS)
 
-up: $(STAMP)  ## start the stack and keep it up
+up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 	@$(BIN)/inflight up $(ARGS)
 
-down: $(STAMP)  ## stop the stack
+down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
-lock: $(BIN)/uv  ## refresh requirements.lock from pyproject.toml
+lock: $(BIN)/uv  ## update requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra embedded --extra kafka --extra training
 
