@@ -133,14 +133,14 @@ def _right(client: Any) -> int:
     search.call(client, "POST", "/inference-logs-*/_refresh")
     body: dict[str, Any] = {
         "size": 5_000,
-        "_source": ["inference.request_id", "inference.label"],
-        "sort": [{"inference.request_id": "asc"}],
-        "query": {"term": {"inference.labelled": True}},
+        "_source": ["inflight.request_id", "inflight.label"],
+        "sort": [{"inflight.request_id": "asc"}],
+        "query": {"term": {"inflight.labelled": True}},
     }
     right = 0
     while hits := scan.hits(client, "inference-logs-*", body):
         for hit in hits:
-            inference = hit["_source"]["inference"]
+            inference = hit["_source"]["inflight"]
             right += inference["label"] == f"{int(inference['request_id'].rpartition('-')[2])}.5"
         body["search_after"] = hits[-1]["sort"]
     return right

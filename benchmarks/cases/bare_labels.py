@@ -13,10 +13,10 @@ from elasticsearch import Elasticsearch
 
 from benchmarks.cases.bare_bulk import next_values
 from benchmarks.cases.task import GROUP_VARIABLE, until_sigterm
+from inflight.settings import load_settings
 from machine_learning_engineering.events.schemas import decode_label
 from machine_learning_engineering.events.topics import LABELS
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
-from machine_learning_engineering.settings import load_settings
 
 INDEX = b"inference-logs-2026.01.01"
 _HEADERS = {
@@ -43,7 +43,7 @@ def main() -> None:
             fields = {"label": bytes(event.label).decode(), "label_observed_at": event.observed_at, "labelled": True}
             parts += (
                 b'{"update":{"_index":"%b","_id":"%b"}}' % (INDEX, event.request_id.encode()),
-                msgspec.json.encode({"doc": {"inference": fields}}),
+                msgspec.json.encode({"doc": {"inflight": fields}}),
             )
         parts.append(b"")
         params = {"filter_path": "errors"}

@@ -10,14 +10,15 @@ from msgspec.json import Decoder
 
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.dead_letters.writer import STAGE
+from machine_learning_engineering.events.fingerprint import fingerprint
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
-from monitoring.documents.log import fingerprint
 from monitoring.elastic import client as search
 from monitoring.elastic import scan
+from monitoring.settings import ElasticsearchSettings
 
 
 class _RequestView(Struct, frozen=True):
@@ -52,7 +53,7 @@ _decode_log = Decoder(_LogView).decode
 _COMPLETED = "prediction.completed.v1"
 
 
-def requests(settings: Settings, prefix: str = "") -> Iterator[Request]:
+def requests(settings: KernelSettings, prefix: str = "") -> Iterator[Request]:
     """The request records; an id that the value does not tell is taken from the key."""
     for record in read_to_end(settings, REQUESTS):
         value, body = record.value() or b"", None
@@ -67,7 +68,7 @@ def requests(settings: Settings, prefix: str = "") -> Iterator[Request]:
             yield Request(record.topic(), record.partition(), record.offset(), request_id, body, accepted_at)
 
 
-def results(settings: Settings, prefix: str = "") -> Iterator[Result]:
+def results(settings: KernelSettings, prefix: str = "") -> Iterator[Result]:
     """The result records. One that can't be read has no id, so it is an orphan: nobody can match it to a request."""
     for record in read_to_end(settings, RESULTS):
         try:
@@ -83,7 +84,7 @@ def results(settings: Settings, prefix: str = "") -> Iterator[Result]:
             yield Result(view.request_id, view.type == _COMPLETED, content, view.completed_at.timestamp(), version)
 
 
-def dead_letters(settings: Settings) -> Iterator[Letter]:
+def dead_letters(settings: KernelSettings) -> Iterator[Letter]:
     """The dead letters of requests and logs. What has no origin in its headers is not one of this product's."""
     logs = topic_name(settings, LOGS)
     for record in read_to_end(settings, DEAD_LETTERS):
@@ -97,7 +98,7 @@ def dead_letters(settings: Settings) -> Iterator[Letter]:
         yield Letter(origin.topic, origin.partition, origin.offset, origin.stage, origin.request_id)
 
 
-def logs(settings: Settings, prefix: str = "") -> Iterator[Log]:
+def logs(settings: KernelSettings, prefix: str = "") -> Iterator[Log]:
     """The log records that can be read; the indexer sets the others aside."""
     for record in read_to_end(settings, LOGS):
         try:
@@ -109,7 +110,7 @@ def logs(settings: Settings, prefix: str = "") -> Iterator[Log]:
 
 
 def take_audit(
-    settings: Settings, prefix: str = "", *, index: bool = True, progress: Progress = lambda _reading: None
+    settings: ElasticsearchSettings, prefix: str = "", *, index: bool = True, progress: Progress = lambda _reading: None
 ) -> Audit:
     """Audit a deployment as it is now. Work that is still under way counts as lost or not indexed: let it finish first.
 

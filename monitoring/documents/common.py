@@ -1,12 +1,10 @@
-"""What the documents of all families share."""
+"""Fields, index names and ids that the documents of all families share."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
 
 from msgspec import UNSET, Raw, Struct, UnsetType
-
-from machine_learning_engineering.observability import trace
 
 FAMILIES = ("logs", "drift", "quality", "dead-letters", "model-events")
 ECS = Raw(b'{"version":"8.11.0"}')
@@ -30,14 +28,8 @@ class ModelFields(Struct, frozen=True):
     version: str | UnsetType = UNSET
 
 
-class ModelInference(Struct, frozen=True):
-    """`inference.*` of what is about a version of a model and not about one request."""
-
-    model: ModelFields
-
-
 class PlainEvent(Struct, frozen=True):
-    """ECS `event.*` of what is neither a success nor a failure."""
+    """ECS `event.*` of a document without an outcome."""
 
     kind: str
     action: str
@@ -46,15 +38,10 @@ class PlainEvent(Struct, frozen=True):
 
 
 class Period(Struct, frozen=True):
-    """From and to; the end does not belong to it."""
+    """Half-open interval: `end` is exclusive."""
 
     start: datetime
     end: datetime
-
-
-def trace_ids(traceparent: str | UnsetType) -> tuple[str, str] | None:
-    """Trace id and span id of a W3C `traceparent`; None where there is none or it is malformed."""
-    return None if isinstance(traceparent, UnsetType) else trace.trace_ids(traceparent)
 
 
 def daily_index(family: str, moment: datetime) -> str:
@@ -69,5 +56,5 @@ def _index(family: str, year: int, month: int, day: int) -> str:
 
 
 def digest(*parts: object) -> str:
-    """An `_id` that is the same whenever the parts are, in 32 hexadecimal digits."""
+    """Deterministic `_id` of its parts, in 32 hexadecimal digits."""
     return blake2b("\0".join(map(str, parts)).encode(), digest_size=16).hexdigest()

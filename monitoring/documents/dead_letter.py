@@ -1,6 +1,6 @@
-"""`inference-dead-letters-*`: that a record was set aside, why and where it is; never the record itself.
+"""`inference-dead-letters-*`: why a record became a dead letter and where it is; never the record itself.
 
-The payload may hold personal data, and may be anything: `inflight dlq show` has it.
+The payload may hold personal data and may be anything: `inflight dlq show` prints it.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from machine_learning_engineering.dead_letters.letter import read_origin
-from machine_learning_engineering.observability.trace import TRACEPARENT
-from monitoring.documents.common import ECS, MODULE, SERVICE, ErrorFields, Id, daily_index, digest, trace_ids
+from machine_learning_engineering.observability.trace import TRACEPARENT, trace_ids
+from monitoring.documents.common import ECS, MODULE, SERVICE, ErrorFields, Id, daily_index, digest
 
 FAMILY = "dead-letters"
 
@@ -22,18 +22,18 @@ class FailureEvent(Struct, frozen=True):
     action: str = "dead_letter"
     outcome: str = "failure"
     module: str = MODULE
-    dataset: str = "inflight.dead-letters"
+    dataset: str = "inflight.dead_letters"
 
 
 class Address(Struct, frozen=True):
-    """Where the dead letter is in its own topic, as `inflight dlq show` takes it."""
+    """Position of the dead letter in its own topic: the argument of `inflight dlq show`."""
 
     partition: int
     offset: int
 
 
 class DeadLetterFields(Struct, frozen=True):
-    """Topic, partition and offset are those of the original record, `size` its bytes."""
+    """Topic, partition and offset of the original record; `size` in bytes."""
 
     reason: str
     stage: str
@@ -48,20 +48,20 @@ class ModelName(Struct, frozen=True):
     name: str
 
 
-class RequestFields(Struct, frozen=True):
-    """What is known of the request."""
+class InflightFields(Struct, frozen=True):
+    """`inflight.*`; request id and model are unset if they could not be read."""
 
+    dead_letter: DeadLetterFields
     request_id: str | UnsetType = UNSET
     model: ModelName | UnsetType = UNSET
 
 
 class DeadLetterDocument(Struct, frozen=True):
-    """One document of `inference-dead-letters-*`; its moment is that of the record in the topic of dead letters."""
+    """One document of `inference-dead-letters-*`; `@timestamp` is the time of the dead letter in its topic."""
 
     timestamp: datetime = field(name="@timestamp")
     error: ErrorFields
-    dead_letter: DeadLetterFields
-    inference: RequestFields
+    inflight: InflightFields
     event: FailureEvent = FailureEvent()
     trace: Id | UnsetType = UNSET
     span: Id | UnsetType = UNSET
@@ -80,36 +80,38 @@ def dead_letter_document(
     """Index, id and document of a dead letter.
 
     Args:
-        topic: the topic of dead letters in this deployment, with `partition`, `offset` and the time there.
+        topic: the dead-letter topic of this deployment; `partition`, `offset` and `milliseconds` (since 1970) of the
+            record there.
+        size: of the original record, in bytes.
 
     Raises:
-        ValueError: the headers hold no origin, or the time is none.
+        ValueError: the headers hold no origin, or the time is out of range.
     """
     origin = read_origin(headers)
     try:
         moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, OSError) as error:
-        raise ValueError(f"its time is {milliseconds}") from error
+        raise ValueError(f"time {milliseconds} ms is out of range") from error
     carried = dict(headers or ()).get(TRACEPARENT) or b""
     trace = trace_ids(carried.decode(errors="replace"))
     document = DeadLetterDocument(
         timestamp=moment,
         error=ErrorFields(origin.reason, origin.message),
-        dead_letter=DeadLetterFields(
-            reason=origin.reason,
-            stage=origin.stage,
-            topic=origin.topic,
-            partition=origin.partition,
-            offset=origin.offset,
-            size=size,
-            kafka=Address(partition, offset),
-        ),
-        inference=RequestFields(
+        inflight=InflightFields(
+            dead_letter=DeadLetterFields(
+                reason=origin.reason,
+                stage=origin.stage,
+                topic=origin.topic,
+                partition=origin.partition,
+                offset=origin.offset,
+                size=size,
+                kafka=Address(partition, offset),
+            ),
             request_id=UNSET if origin.request_id is None else origin.request_id,
             model=UNSET if origin.model is None else ModelName(origin.model),
         ),
         trace=UNSET if trace is None else Id(trace[0]),
         span=UNSET if trace is None else Id(trace[1]),
     )
-    # With the time: a topic that was deleted and made again counts its offsets from zero again.
+    # The time is part of the id: a topic that is deleted and recreated counts its offsets from zero again.
     return daily_index(FAMILY, moment), digest(topic, partition, offset, milliseconds), document

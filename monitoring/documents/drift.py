@@ -1,4 +1,4 @@
-"""`inference-drift-*`: a window of requests compared with the reference, one document for each field of the window."""
+"""`inference-drift-*`: a window of requests compared with the reference, one document per field of the window."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,13 +6,13 @@ from datetime import datetime
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from machine_learning_engineering.events.schemas import DriftMeasured
-from monitoring.documents.common import ECS, SERVICE, ModelFields, ModelInference, PlainEvent, daily_index, digest
+from monitoring.documents.common import ECS, SERVICE, ModelFields, PlainEvent, daily_index, digest
 
 FAMILY = "drift"
 
 
 class WindowFields(Struct, frozen=True):
-    """The requests that were compared; `id` is the same for all fields of a window."""
+    """The window that was compared; all its fields share the `id`."""
 
     id: str
     start: datetime
@@ -21,7 +21,7 @@ class WindowFields(Struct, frozen=True):
 
 
 class DriftFields(Struct, frozen=True):
-    """One field of a window, as `events.DriftMeasured` and `events.FieldDrift` have it."""
+    """One field of a window, from `DriftMeasured` and its `FieldDrift`."""
 
     window: WindowFields
     rows: int
@@ -41,40 +41,46 @@ class DriftFields(Struct, frozen=True):
     detail: str | UnsetType = UNSET
 
 
+class InflightFields(Struct, frozen=True):
+    """`inflight.*`."""
+
+    model: ModelFields
+    drift: DriftFields
+
+
 class DriftDocument(Struct, frozen=True):
-    """One document of `inference-drift-*`; its moment is the end of the window."""
+    """One document of `inference-drift-*`; `@timestamp` is the end of the window."""
 
     timestamp: datetime = field(name="@timestamp")
-    inference: ModelInference
-    drift: DriftFields
+    inflight: InflightFields
     event: PlainEvent = PlainEvent("metric", "drift_measured", "inflight.drift")
     ecs: Raw = ECS
     service: Raw = SERVICE
 
 
 def drift_documents(event: DriftMeasured) -> Iterator[tuple[str, str, DriftDocument]]:
-    """Index, id and document of each field. The same window measured again has the same ids."""
+    """Index, id and document per field. The same window measured again has the same ids."""
     index = daily_index(FAMILY, event.window_end)
-    inference = ModelInference(ModelFields(event.model, event.model_version))
+    model = ModelFields(event.model, event.model_version)
     window = WindowFields(event.window_id, event.window_start, event.window_end, event.closed_by)
-    for found in event.fields:
+    for measured in event.fields:
         fields = DriftFields(
             window=window,
             rows=event.rows,
             significance=event.significance,
             min_psi=event.min_psi,
-            field=found.field,
-            kind=found.kind,
-            statistic=found.statistic,
-            psi=found.psi,
-            p_value=found.p_value,
-            p_adjusted=found.p_adjusted,
-            drifted=found.drifted,
-            missing_rate=found.missing_rate,
-            unseen_rate=found.unseen_rate,
-            out_of_range_rate=found.out_of_range_rate,
-            reference_missing_rate=found.reference_missing_rate,
-            detail=found.detail or UNSET,
+            field=measured.field,
+            kind=measured.kind,
+            statistic=measured.statistic,
+            psi=measured.psi,
+            p_value=measured.p_value,
+            p_adjusted=measured.p_adjusted,
+            drifted=measured.drifted,
+            missing_rate=measured.missing_rate,
+            unseen_rate=measured.unseen_rate,
+            out_of_range_rate=measured.out_of_range_rate,
+            reference_missing_rate=measured.reference_missing_rate,
+            detail=measured.detail or UNSET,
         )
-        identity = digest(event.model, event.model_version, event.window_id, found.field)
-        yield index, identity, DriftDocument(event.window_end, inference, fields)
+        identity = digest(event.model, event.model_version, event.window_id, measured.field)
+        yield index, identity, DriftDocument(event.window_end, InflightFields(model, fields))

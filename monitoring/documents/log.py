@@ -1,14 +1,16 @@
-"""`inference-logs-*`: one log event as one document, with the object `inference` for what ECS has no name for."""
+"""`inference-logs-*`: one log event as one document; fields that ECS does not define are below `inflight`."""
 
 from datetime import datetime
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from machine_learning_engineering.core.json_values import canonical_json, depth
+from machine_learning_engineering.events.fingerprint import fingerprint_of_canonical
 from machine_learning_engineering.events.schemas import PredictionLogged
-from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, daily_index, trace_ids
+from machine_learning_engineering.observability.trace import trace_ids
+from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, daily_index
 
 FAMILY = "logs"
 INDEX_PREFIX = f"inference-{FAMILY}-"
@@ -16,8 +18,8 @@ INDEX_PATTERN = INDEX_PREFIX + "*"
 DATASET = "inflight.inference"
 
 MAX_ID_BYTES = 512
-"""Elasticsearch refuses a longer `_id`."""
-# Elasticsearch refuses a `flattened` field that is deeper than its mapping's depth limit (20), or one of whose terms
+"""Elasticsearch rejects a longer `_id`."""
+# Elasticsearch rejects a `flattened` field that is deeper than its mapping's depth limit (20), or one of whose terms
 # (the path of keys and the value together) has more than 32,766 bytes.
 _MAX_NESTING = 20
 _MAX_FLATTENED_BYTES = 32_000
@@ -37,18 +39,18 @@ class EventFields(Struct, frozen=True):
 
 
 class KafkaFields(Struct, frozen=True):
-    """Where the request record is: partition and offset in the topic of requests."""
+    """Position of the request record in the topic of requests."""
 
     partition: int
     offset: int
 
 
-class InferenceFields(Struct, frozen=True):
-    """What ECS has no name for. Durations are in seconds; `fingerprint` tells a replay from another request.
+class InflightFields(Struct, frozen=True):
+    """`inflight.*`. Durations are in seconds; `fingerprint` tells a replay from another request.
 
-    `kafka` is unset where the request did not come from a topic. `label` is the true answer as JSON text, once it is
-    known, `label_observed_at` when it was seen, and `labelled` then is true. `redacted` names the features
-    that are not here as they were sent.
+    `kafka` is unset if the request did not come from a topic. `label` is the label as JSON text, once it is known;
+    `label_observed_at` is when it was observed, and `labelled` is true then. `redacted` names the features that are not
+    stored as sent.
     """
 
     request_id: str
@@ -76,7 +78,7 @@ class Document(Struct, frozen=True):
 
     timestamp: datetime = field(name="@timestamp")
     event: EventFields
-    inference: InferenceFields
+    inflight: InflightFields
     error: ErrorFields | UnsetType = UNSET
     trace: Id | UnsetType = UNSET
     span: Id | UnsetType = UNSET
@@ -85,34 +87,11 @@ class Document(Struct, frozen=True):
 
 
 _ENCODER = msgspec.json.Encoder()
-_CANONICAL = msgspec.json.Encoder(order="deterministic")
 _decode = msgspec.json.Decoder().decode
 
 
-def canonical(features: Raw) -> bytes | None:
-    """The same JSON value in one spelling: keys sorted, no white space, a repeated key once; None if it can't be read.
-
-    That a record's JSON could be decoded does not mean that a raw part of it can: numbers out of range, wrong UTF-8.
-    """
-    try:
-        return _CANONICAL.encode(_decode(features))
-    except (ValueError, RecursionError):
-        return None
-
-
-def fingerprint(model: str, features: Raw) -> str:
-    """What a request asks, in 32 hexadecimal digits: the same for the same model and an equal JSON value."""
-    return _fingerprint(model, canonical(features), features)
-
-
-def _fingerprint(model: str, plain: bytes | None, features: Raw) -> str:
-    digest = blake2b(model.encode(), digest_size=16)
-    digest.update(b"\0" + (bytes(features) if plain is None else plain))
-    return digest.hexdigest()
-
-
 def index_name(accepted_at: datetime) -> str:
-    """The index of the UTC day on which the request was accepted, so that a replay meets the same index."""
+    """The index of the UTC day on which the request was accepted: a replay goes to the same index."""
     return daily_index(FAMILY, accepted_at)
 
 
@@ -123,33 +102,24 @@ def document_id(request_id: str) -> str:
 
 
 def _fits_flattened(plain: bytes) -> bool:
-    """Whether Elasticsearch takes this JSON as a `flattened` field, whose keys can't hold a NUL."""
+    """Whether Elasticsearch accepts this JSON as a `flattened` field, whose keys can't contain NUL."""
     if not plain.startswith(b"{") or len(plain) > _MAX_FLATTENED_BYTES or b"\\u0000" in plain:
         return False
-    # Few brackets can't be deep; only for many is it worth looking how they nest.
+    # A few brackets can't nest deeply: only many of them are worth decoding.
     return plain.count(b"{") + plain.count(b"[") <= _MAX_NESTING or depth(_decode(plain)) <= _MAX_NESTING
-
-
-def depth(value: Any) -> int:
-    """How many containers deep a JSON value is, by level: recursion would fail on the deepest."""
-    level, depth = [value], 0
-    while level := [item for item in level if isinstance(item, dict | list)]:
-        depth += 1
-        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
-    return depth
 
 
 def to_fields(event: PredictionLogged) -> Document:
     """The document of an event.
 
-    Features that the model has understood are searchable. Those that it has not may be anything (an array, a megabyte,
-    a thousand levels deep) and must not make Elasticsearch refuse the document, so they are kept as a text that is
-    only stored. The same goes for understood ones that are beyond what a `flattened` field can hold.
+    Features that a model could read are searchable. Others may be anything (an array, a megabyte, a thousand levels
+    deep) and must not make Elasticsearch reject the document: they are stored as text that is not indexed. So are
+    readable features that exceed the limits of a `flattened` field.
     """
     error = event.error
-    plain = canonical(event.features)
-    understood = error is UNSET or error.type == "prediction_error"
-    searchable = plain is not None and understood and _fits_flattened(plain)
+    plain = canonical_json(event.features)
+    readable = error is UNSET or error.type == "prediction_error"
+    searchable = plain is not None and readable and _fits_flattened(plain)
     trace = trace_ids(event.traceparent)
     return Document(
         timestamp=event.accepted_at,
@@ -160,7 +130,7 @@ def to_fields(event: PredictionLogged) -> Document:
         error=UNSET if error is UNSET else ErrorFields(error.type, error.message),
         trace=UNSET if trace is None else Id(trace[0]),
         span=UNSET if trace is None else Id(trace[1]),
-        inference=InferenceFields(
+        inflight=InflightFields(
             request_id=event.request_id,
             model=ModelFields(event.model, event.model_version),
             outcome=event.outcome,
@@ -171,7 +141,7 @@ def to_fields(event: PredictionLogged) -> Document:
             total_seconds=event.total_seconds,
             batch_size=event.batch_size,
             kafka=KafkaFields(event.partition, event.offset),
-            fingerprint=_fingerprint(event.model, plain, event.features),
+            fingerprint=fingerprint_of_canonical(event.model, plain or bytes(event.features)),
             features=Raw(plain) if plain is not None and searchable else UNSET,
             features_text=UNSET if searchable else bytes(event.features).decode(errors="replace"),
             prediction=event.prediction,
@@ -183,7 +153,7 @@ def to_fields(event: PredictionLogged) -> Document:
 def encode(document: Document) -> bytes:
     """The document as one line of JSON, as the bulk format needs it."""
     line = _ENCODER.encode(document)
-    # Only a raw prediction can bring a line break along, as white space between its tokens.
+    # Only a raw prediction can contain a line break, as white space between its tokens.
     return msgspec.json.format(line, indent=-1) if b"\n" in line else line
 
 

@@ -1,4 +1,4 @@
-"""`inference-quality-*`: how good live answers are by their labels, one document for each metric of a measurement."""
+"""`inference-quality-*`: live quality of a model version, one document per metric of a measurement."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -10,7 +10,6 @@ from monitoring.documents.common import (
     ECS,
     SERVICE,
     ModelFields,
-    ModelInference,
     Period,
     PlainEvent,
     daily_index,
@@ -21,7 +20,7 @@ FAMILY = "quality"
 
 
 class QualityFields(Struct, frozen=True):
-    """One metric with its confidence interval, as `events.QualityMeasured` and `events.LiveMetric` have it."""
+    """One metric with its confidence interval, from `QualityMeasured` and its `LiveMetric`."""
 
     metric: str
     value: float
@@ -33,21 +32,27 @@ class QualityFields(Struct, frozen=True):
     reference: float | UnsetType = UNSET
 
 
+class InflightFields(Struct, frozen=True):
+    """`inflight.*`."""
+
+    model: ModelFields
+    quality: QualityFields
+
+
 class QualityDocument(Struct, frozen=True):
-    """One document of `inference-quality-*`; its moment is that of the measurement."""
+    """One document of `inference-quality-*`; `@timestamp` is the time of the measurement."""
 
     timestamp: datetime = field(name="@timestamp")
-    inference: ModelInference
-    quality: QualityFields
+    inflight: InflightFields
     event: PlainEvent = PlainEvent("metric", "quality_measured", "inflight.quality")
     ecs: Raw = ECS
     service: Raw = SERVICE
 
 
 def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, QualityDocument]]:
-    """Index, id and document of each metric. Measured again later, when more labels are known, has other ids."""
+    """Index, id and document per metric. A later measurement of the same window has other ids."""
     index = daily_index(FAMILY, event.measured_at)
-    inference = ModelInference(ModelFields(event.model, event.model_version))
+    model = ModelFields(event.model, event.model_version)
     window = Period(event.window_start, event.window_end)
     for metric in event.metrics:
         fields = QualityFields(
@@ -62,4 +67,4 @@ def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, Qualit
         )
         moments = (event.window_start, event.window_end, event.measured_at)
         identity = digest(event.model, event.model_version, *(moment.timestamp() for moment in moments), metric.name)
-        yield index, identity, QualityDocument(event.measured_at, inference, fields)
+        yield index, identity, QualityDocument(event.measured_at, InflightFields(model, fields))

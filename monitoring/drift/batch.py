@@ -10,8 +10,8 @@ from confluent_kafka import Message
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
+from machine_learning_engineering.core.json_values import depth
 from machine_learning_engineering.events.schemas import Timestamp
-from monitoring.documents.log import depth
 
 
 class Version(NamedTuple):

@@ -14,7 +14,7 @@ import msgspec
 from elastic_transport import ApiResponse
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch
 
-from machine_learning_engineering.settings import Settings
+from monitoring.settings import ElasticsearchSettings
 
 JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 NDJSON = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
@@ -67,7 +67,7 @@ class StoppableClient(Elasticsearch):
             return answer
 
 
-def connect(settings: Settings, timeout: float = 30.0, stopping: threading.Event | None = None) -> Elasticsearch:
+def connect(settings: ElasticsearchSettings, timeout: float = 30.0, stopping: threading.Event | None = None) -> Elasticsearch:
     """A client that tries each request once: who calls decides what is tried again.
 
     Args:

@@ -17,12 +17,13 @@ from machine_learning_engineering.prediction_log.store import (
     PredictionRecord,
     encode_label,
 )
-from machine_learning_engineering.settings import Settings, redact_url
+from machine_learning_engineering.settings import redact_url
 from monitoring.documents.log import INDEX_PATTERN, Document, document_id, encode, index_name, to_fields
 from monitoring.elastic import bulk, scan, templates
 from monitoring.elastic import client as search
 from monitoring.labels.store import label_fields
 from monitoring.runtime.retry import FAILURES
+from monitoring.settings import ElasticsearchSettings
 
 _PAGE = 1_000
 _MILLISECOND = timedelta(milliseconds=1)
@@ -36,8 +37,8 @@ class _Model(Struct):
     version: str = ""
 
 
-class _Inference(Struct):
-    """What of `documents.InferenceFields` is read; `features` and `prediction` as plain JSON values."""
+class _Inflight(Struct):
+    """What of `documents.log.InflightFields` is read; `features` and `prediction` as plain JSON values."""
 
     request_id: str
     model: _Model
@@ -53,7 +54,7 @@ class _Inference(Struct):
 
 class _Source(Struct):
     timestamp: datetime = msgspec.field(name="@timestamp")
-    inference: _Inference
+    inflight: _Inflight
     error: Error | UnsetType = UNSET
 
 
@@ -69,7 +70,7 @@ class ElasticsearchPredictionLog:
         client: used in place of one of its own, and left open.
     """
 
-    def __init__(self, settings: Settings, *, client: Elasticsearch | None = None) -> None:
+    def __init__(self, settings: ElasticsearchSettings, *, client: Elasticsearch | None = None) -> None:
         self._settings = settings
         self._client = search.connect(settings) if client is None else client
         self._owned = client is None
@@ -112,9 +113,9 @@ class ElasticsearchPredictionLog:
         version: str | None = None,
     ) -> Iterator[PredictionRecord]:
         """See `PredictionLog.read`. What is appended meanwhile may be among them."""
-        conditions: list[dict[str, Any]] = [{"term": {"inference.model.name": model}}]
+        conditions: list[dict[str, Any]] = [{"term": {"inflight.model.name": model}}]
         if version is not None:
-            conditions.append({"term": {"inference.model.version": version}})
+            conditions.append({"term": {"inflight.model.version": version}})
         # Elasticsearch keeps milliseconds, so that what it finds is a little too much.
         if since is not None:
             conditions.append({"range": {"@timestamp": {"gte": _milliseconds(since), "format": "epoch_millis"}}})
@@ -140,7 +141,7 @@ class ElasticsearchPredictionLog:
         for hit in found:
             path = f"/{search.quoted(hit['_index'])}/_update/{search.quoted(hit['_id'])}"
             try:
-                body = {"doc": {"inference": label_fields(text, datetime.now(UTC))}}
+                body = {"doc": {"inflight": label_fields(text, datetime.now(UTC))}}
                 search.call(self._client, "POST", path, body, retry_on_conflict="5")
                 labelled += 1
             except NotFoundError:  # deleted meanwhile
@@ -173,8 +174,8 @@ class ElasticsearchPredictionLog:
         size = 0
         for address, document in entries.items():
             if chunk and (
-                len(chunk) >= self._settings.indexer_batch_records
-                or size + len(document) > self._settings.indexer_batch_bytes
+                len(chunk) >= self._settings.elasticsearch_batch_records
+                or size + len(document) > self._settings.elasticsearch_batch_bytes
             ):
                 yield chunk
                 chunk, size = [], 0
@@ -195,7 +196,7 @@ class ElasticsearchPredictionLog:
         body: dict[str, Any] = {
             "size": _PAGE,
             "track_total_hits": False,
-            "sort": [{"@timestamp": "asc"}, {"inference.request_id": "asc"}],
+            "sort": [{"@timestamp": "asc"}, {"inflight.request_id": "asc"}],
             "query": {"bool": {"filter": conditions}},
         }
         while True:
@@ -206,7 +207,7 @@ class ElasticsearchPredictionLog:
             body["search_after"] = hits[-1]["sort"]
 
     def _find(self, request_id: str) -> list[dict[str, Any]]:
-        query = {"size": _PAGE, "_source": False, "query": {"term": {"inference.request_id": request_id}}}
+        query = {"size": _PAGE, "_source": False, "query": {"term": {"inflight.request_id": request_id}}}
         return self._ask(lambda: scan.hits(self._client, INDEX_PATTERN, query), "read")
 
     def _record(self, hit: dict[str, Any]) -> PredictionRecord:
@@ -256,12 +257,12 @@ def _document(record: PredictionRecord) -> Document:
     document = to_fields(event)
     label = UNSET if record.label is UNSET else bytes(record.label).decode()
     known = UNSET if label is UNSET else True
-    inference = msgspec.structs.replace(document.inference, kafka=UNSET, label=label, labelled=known)
-    return msgspec.structs.replace(document, inference=inference)
+    inflight = msgspec.structs.replace(document.inflight, kafka=UNSET, label=label, labelled=known)
+    return msgspec.structs.replace(document, inflight=inflight)
 
 
 def _logged(source: _Source) -> PredictionRecord:
-    found = source.inference
+    found = source.inflight
     features = _sent(found.features_text) if isinstance(found.features_text, str) else _encode_json(found.features)
     outcome: Any = found.outcome
     return PredictionRecord(

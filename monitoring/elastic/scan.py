@@ -16,10 +16,10 @@ def fingerprints(client: Elasticsearch, wanted: list[dict[str, str]]) -> list[st
 
     A document without a fingerprint, which this product did not write, has the empty one. Raises as `bulk` does.
     """
-    answer = call(client, "POST", "/_mget", {"docs": wanted}, _source="inference.fingerprint")
+    answer = call(client, "POST", "/_mget", {"docs": wanted}, _source="inflight.fingerprint")
     try:
         found = [
-            doc["_source"].get("inference", {}).get("fingerprint", "") if doc.get("found") else None
+            doc["_source"].get("inflight", {}).get("fingerprint", "") if doc.get("found") else None
             for doc in answer["docs"]
         ]
         if len(found) == len(wanted):
@@ -56,8 +56,8 @@ def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
             "size": _PAGE,
             "_source": False,
             "track_total_hits": False,
-            "sort": [{"inference.request_id": "asc"}],
-            "query": {"prefix": {"inference.request_id": prefix}} if prefix else {"match_all": {}},
+            "sort": [{"inflight.request_id": "asc"}],
+            "query": {"prefix": {"inflight.request_id": prefix}} if prefix else {"match_all": {}},
         }
         while True:
             only = {"filter_path": "hits.hits.sort", "allow_partial_search_results": "false"}

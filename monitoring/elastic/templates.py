@@ -6,14 +6,14 @@ from importlib import resources
 import msgspec
 from elasticsearch import ApiError, Elasticsearch
 
-from machine_learning_engineering.settings import Settings
 from monitoring.documents.common import FAMILIES, daily_index
 from monitoring.elastic.client import call, index_names
+from monitoring.settings import ElasticsearchSettings
 
 _SETTINGS_TEMPLATE = "inflight-settings"
 
 
-def put_templates(client: Elasticsearch, settings: Settings) -> None:
+def put_templates(client: Elasticsearch, settings: ElasticsearchSettings) -> None:
     """Create or update the templates of all families; they apply to indices that are created afterwards."""
     folder = resources.files("monitoring.elastic") / "templates"
     for kind, endpoint in (("component", "/_component_template/"), ("index", "/_index_template/")):

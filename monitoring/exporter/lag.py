@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.runtime.groups import READS
 
@@ -20,7 +20,7 @@ class LagReader:
     coordinator is still loading, as on a broker that has just started.
     """
 
-    def __init__(self, settings: Settings, timeout: float = 10.0) -> None:
+    def __init__(self, settings: KernelSettings, timeout: float = 10.0) -> None:
         self._settings = settings
         self._timeout = timeout
         self._consumers = {group: _consumer(settings, group) for group in READS}
@@ -50,7 +50,7 @@ class LagReader:
         return lag
 
 
-def _consumer(settings: Settings, group: str) -> Consumer:
+def _consumer(settings: KernelSettings, group: str) -> Consumer:
     options = consumer_options(settings, group)
     # It is never polled: while the broker is away, what it would be told of that would pile up in it.
     del options["error_cb"]

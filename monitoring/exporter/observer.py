@@ -8,7 +8,7 @@ from msgspec.json import Decoder
 
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.events.schemas import PredictionLogged, Timestamp
-from monitoring.documents.common import trace_ids
+from machine_learning_engineering.observability.trace import trace_ids
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.runtime.metrics import UNKNOWN, Children
 

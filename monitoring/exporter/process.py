@@ -15,13 +15,13 @@ from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings
 from monitoring.exporter.lag import LagReader, LagWatch
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
 from monitoring.runtime.consumer import commit, records
 from monitoring.runtime.groups import EXPORTER
 from monitoring.runtime.process import serve_metrics, until_signalled
+from monitoring.settings import ExporterSettings
 
 COMMIT_SECONDS = 1.0
 LAG_SECONDS = 3.0
@@ -31,13 +31,13 @@ _BATCH = 1_000
 class Exporter:
     """Consumes logs and dead letters, and commits what was observed."""
 
-    def __init__(self, settings: Settings, observer: Observer) -> None:
+    def __init__(self, settings: ExporterSettings, observer: Observer) -> None:
         self._observer = observer
         self._logs = topic_name(settings, LOGS)
         self._dead_letters = topic_name(settings, DEAD_LETTERS)
         options = {
             **consumer_options(settings, EXPORTER),
-            "session.timeout.ms": int(settings.worker_session_timeout * 1000),
+            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
             "queued.max.messages.kbytes": 32 * 1024,
             # Whoever starts it before the topics exist need not wait for the next full refresh.
             "topic.metadata.refresh.interval.ms": 5_000,
@@ -93,7 +93,7 @@ class Exporter:
         self._observed.clear()
 
 
-def run(settings: Settings) -> None:
+def run(settings: ExporterSettings) -> None:
     """Run the exporter until SIGTERM or SIGINT.
 
     Raises:

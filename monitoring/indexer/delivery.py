@@ -10,7 +10,6 @@ from elasticsearch import ApiError, Elasticsearch, TransportError
 from machine_learning_engineering.core.validation import quotable
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings
 from monitoring.elastic import bulk, scan
 from monitoring.elastic import client as search
 from monitoring.indexer.batch import Batch, lines
@@ -18,6 +17,7 @@ from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.projections import Entry
 from monitoring.runtime.metrics import Children
 from monitoring.runtime.retry import FAILURES, cause_of, wait_before
+from monitoring.settings import ElasticsearchSettings
 
 CREATED = "created"
 REPLAYED = "replayed"
@@ -46,7 +46,7 @@ class Delivery:
     denied, a missing or blocked index) is a state of the server, and is tried again for ever.
     """
 
-    def __init__(self, settings: Settings, client: Elasticsearch, metrics: IndexerMetrics) -> None:
+    def __init__(self, settings: ElasticsearchSettings, client: Elasticsearch, metrics: IndexerMetrics) -> None:
         self._client = client
         self._writer = DeadLetterWriter(settings)
         self._bulk_seconds = metrics.bulk

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings, redact_url
+from machine_learning_engineering.settings import redact_url
 from monitoring.elastic import client as search
 from monitoring.elastic import templates
 from monitoring.indexer.batch import Batch, Position
@@ -29,6 +29,7 @@ from monitoring.runtime.groups import INDEXER
 from monitoring.runtime.metrics import Children
 from monitoring.runtime.process import serve_metrics, until_signalled
 from monitoring.runtime.retry import TOPIC_SECONDS, prepare
+from monitoring.settings import IndexerSettings
 
 LINGER = 0.25
 """Seconds that the first record of a batch waits for others."""
@@ -44,14 +45,14 @@ _LAG_SECONDS = 2.0
 class Indexer:
     """Consumes, batches, and commits in order. All of it in one thread, but for the flights."""
 
-    def __init__(self, settings: Settings, delivery: Delivery, metrics: IndexerMetrics) -> None:
+    def __init__(self, settings: IndexerSettings, delivery: Delivery, metrics: IndexerMetrics) -> None:
         self._settings = settings
         self._delivery = delivery
         self._metrics = metrics
         self._documents = Children(metrics.documents)
         options = {
             **consumer_options(settings, INDEXER),
-            "session.timeout.ms": int(settings.worker_session_timeout * 1000),
+            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
             # What librdkafka fetches ahead: the rest of this process's memory is bounded by the size of a batch.
             "queued.max.messages.kbytes": 32 * 1024,
         }
@@ -90,8 +91,8 @@ class Indexer:
         if now >= self._lag_due:
             self._lag_due = now + _LAG_SECONDS
             self._measure_lag()
-        room = self._settings.indexer_batch_records - self._batch.records
-        full = room <= 0 or self._batch.bytes >= self._settings.indexer_batch_bytes
+        room = self._settings.elasticsearch_batch_records - self._batch.records
+        full = room <= 0 or self._batch.bytes >= self._settings.elasticsearch_batch_bytes
         if full or (self._batch.records and now >= self._due):
             if len(self._flights) < MAX_IN_FLIGHT:
                 self._send()
@@ -224,7 +225,7 @@ class Indexer:
         self._metrics.lag.set(lag)
 
 
-def run(settings: Settings) -> None:
+def run(settings: IndexerSettings) -> None:
     """Run the indexer until SIGTERM or SIGINT.
 
     Raises:
@@ -253,7 +254,7 @@ def run(settings: Settings) -> None:
         log_event("indexer", "stopped")
 
 
-def _prepare(settings: Settings, client: Any, stopping: threading.Event) -> None:
+def _prepare(settings: IndexerSettings, client: Any, stopping: threading.Event) -> None:
     """Without the templates nothing may be indexed: Elasticsearch would guess the mapping of the day's index."""
 
     def steps() -> None:

@@ -72,7 +72,7 @@ def log_entries(record: Message) -> tuple[Entry]:
             identity,
             _action(index, identity),
             encode(fields),
-            fields.inference.fingerprint,
+            fields.inflight.fingerprint,
             event.model,
             event.request_id,
         ),

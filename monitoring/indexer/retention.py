@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime
 from elasticsearch import ApiError, Elasticsearch, NotFoundError, TransportError
 
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings
 from monitoring.documents.common import FAMILIES
 from monitoring.elastic import client as search
 from monitoring.indexer.metrics import IndexerMetrics
+from monitoring.settings import IndexerSettings
 
 EVERY_SECONDS = 3_600.0
 _NAME = re.compile(rf"inference-({'|'.join(FAMILIES)})-([0-9]{{4}})\.([0-9]{{2}})\.([0-9]{{2}})")
@@ -54,7 +54,7 @@ class Retention(threading.Thread):
     """Deletes once an hour, in a thread: a slow search node must not stop the indexing."""
 
     def __init__(
-        self, settings: Settings, client: Elasticsearch, metrics: IndexerMetrics, stopping: threading.Event
+        self, settings: IndexerSettings, client: Elasticsearch, metrics: IndexerMetrics, stopping: threading.Event
     ) -> None:
         super().__init__(name="inflight-retention", daemon=True)
         self._days = settings.elasticsearch_retention_days

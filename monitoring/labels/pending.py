@@ -15,11 +15,11 @@ import msgspec
 from elasticsearch import Elasticsearch
 
 from machine_learning_engineering.events.headers import headers_of
-from machine_learning_engineering.settings import Settings
 from monitoring.elastic import client as search
 from monitoring.elastic import scan
 from monitoring.labels.reports import Report, read
 from monitoring.labels.store import Written, bulk
+from monitoring.settings import ElasticsearchSettings
 
 INDEX = "inference-pending-labels"
 # A pattern: where there is no index yet, or it was deleted, a search finds nothing, which is no error.
@@ -34,7 +34,7 @@ _TEMPLATE: dict[str, Any] = {
             "date_detection": False,
             "properties": {
                 "@timestamp": {"type": "date"},
-                "inference": {
+                "inflight": {
                     "properties": {
                         "request_id": {"type": "keyword"},
                         "model": {"properties": {"name": {"type": "keyword"}}},
@@ -99,9 +99,9 @@ class PendingLabels:
         topic: of the labels, with the deployment's prefix: deployments that share a search node share the index.
     """
 
-    def __init__(self, client: Elasticsearch, settings: Settings, topic: str) -> None:
+    def __init__(self, client: Elasticsearch, settings: ElasticsearchSettings, topic: str) -> None:
         self._client = client
-        self._most_bytes = settings.indexer_batch_bytes
+        self._most_bytes = settings.elasticsearch_batch_bytes
         self._topic = topic
 
     def prepare(self) -> None:
@@ -190,7 +190,7 @@ def _document(report: Report, now: datetime) -> dict[str, Any]:
     headers = [(name, _text(value)) for name, value in headers_of(record)]
     return {
         "@timestamp": now,
-        "inference": {"request_id": report.request_id, "model": {"name": report.model}},
+        "inflight": {"request_id": report.request_id, "model": {"name": report.model}},
         "record": {
             "topic": record.topic(),
             "partition": record.partition(),

@@ -13,7 +13,7 @@ from machine_learning_engineering.dead_letters.writer import DeadLetterWriter
 from machine_learning_engineering.events.topics import LABELS
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings, redact_url
+from machine_learning_engineering.settings import redact_url
 from monitoring.elastic import client as search
 from monitoring.labels.gauges import Gauges
 from monitoring.labels.join import Interrupted, Join
@@ -28,6 +28,7 @@ from monitoring.runtime.groups import JOINER
 from monitoring.runtime.metrics import Children
 from monitoring.runtime.process import serve_metrics, until_signalled
 from monitoring.runtime.retry import TOPIC_SECONDS, prepare, wait_before
+from monitoring.settings import LabelJoinerSettings
 
 LINGER = 0.25
 """Seconds that a batch waits for further labels."""
@@ -39,13 +40,13 @@ _PIECE = 200
 class Reader:
     """Reads labels in batches and commits them; keeps its place in the group while the search node is away."""
 
-    def __init__(self, settings: Settings, metrics: LabelJoinerMetrics, stopping: threading.Event) -> None:
+    def __init__(self, settings: LabelJoinerSettings, metrics: LabelJoinerMetrics, stopping: threading.Event) -> None:
         self._settings = settings
         self._stopping = stopping
         self._retries = Children(metrics.retries)
         options = {
             **consumer_options(settings, JOINER),
-            "session.timeout.ms": int(settings.worker_session_timeout * 1000),
+            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
             "queued.max.messages.kbytes": 16 * 1024,
         }
         self.consumer = Consumer(options)
@@ -81,7 +82,7 @@ class Reader:
         self._early = []
         room = self._settings.label_joiner_batch_records - len(messages)
         timeout = 0.0 if messages else LINGER
-        while room > 0 and size < self._settings.indexer_batch_bytes:
+        while room > 0 and size < self._settings.elasticsearch_batch_bytes:
             generation = self.generation
             piece = records(self._fetch.consume(min(room, _PIECE), timeout), "joiner")
             if self.generation != generation:
@@ -180,7 +181,7 @@ class LabelJoiner:
             log_event("joiner", "interrupted", labels=len(messages))
 
 
-def run(settings: Settings, judge: Evaluator | None = None) -> None:
+def run(settings: LabelJoinerSettings, judge: Evaluator | None = None) -> None:
     """Run the joiner until SIGTERM or SIGINT.
 
     Args:
@@ -219,7 +220,7 @@ def run(settings: Settings, judge: Evaluator | None = None) -> None:
 
 
 def _joiner(
-    settings: Settings,
+    settings: LabelJoinerSettings,
     store: LabelStore,
     waiting: PendingLabels,
     metrics: LabelJoinerMetrics,
@@ -243,7 +244,7 @@ def _joiner(
     return LabelJoiner(reader, settling, Gauges(waiting, metrics))
 
 
-def _prepare(settings: Settings, store: LabelStore, waiting: PendingLabels, stopping: threading.Event) -> None:
+def _prepare(settings: LabelJoinerSettings, store: LabelStore, waiting: PendingLabels, stopping: threading.Event) -> None:
     def steps() -> None:
         store.prepare()
         waiting.prepare()

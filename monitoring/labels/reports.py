@@ -6,10 +6,10 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.validation import unquoted
 from machine_learning_engineering.dead_letters.writer import DeadLetter
 from machine_learning_engineering.events.schemas import decode_label
-from monitoring.documents.log import canonical
 
 STAGE = "label"
 UNDECODABLE = "undecodable_label"
@@ -71,7 +71,7 @@ def read(record: Record) -> Report | DeadLetter:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else unquoted(error)
         return DeadLetter(record, UNDECODABLE, f"not a label: {why}")
-    text = canonical(event.label)
+    text = canonical_json(event.label)
     if text is None or text == b"null":
         why = "the label is null" if text == b"null" else "the label is no JSON value that can be read"
         return DeadLetter(record, INVALID, why, event.model, event.request_id)

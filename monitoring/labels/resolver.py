@@ -7,13 +7,13 @@ from time import monotonic
 from typing import Any, Protocol
 
 from machine_learning_engineering.dead_letters.writer import DeadLetter
-from machine_learning_engineering.settings import Settings
 from monitoring.labels.join import EARLY, Interrupted, Join, Patience, Result
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import Waiting
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
 from monitoring.labels.store import Logged, Version, Written
 from monitoring.runtime.metrics import UNKNOWN, Children
+from monitoring.settings import LabelJoinerSettings
 
 _SET_ASIDE = (WRONG_MODEL, REJECTED)
 _CHANGES = ("joined", "replaced")
@@ -64,7 +64,7 @@ class LabelResolver:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: LabelJoinerSettings,
         join: Join,
         shelf: PendingStore,
         letters: Letters,

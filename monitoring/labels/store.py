@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from elasticsearch import Elasticsearch, NotFoundError
 
-from machine_learning_engineering.settings import Settings
 from monitoring.documents.log import INDEX_PATTERN
 from monitoring.elastic import client as search
 from monitoring.elastic import scan, templates
 from monitoring.labels.reports import NEVER, Rank, Report
+from monitoring.settings import ElasticsearchSettings
 
 _JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 _NDJSON = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
@@ -24,13 +24,13 @@ _ENOUGH_HITS = 10_000
 _MOST_IDS = 1_000
 _FIELDS = [
     "@timestamp",
-    "inference.request_id",
-    "inference.model",
-    "inference.label",
-    "inference.label_observed_at",
+    "inflight.request_id",
+    "inflight.model",
+    "inflight.label",
+    "inflight.label_observed_at",
 ]
 # Indices that are older than these fields get them too; the templates are for those to come.
-_NEW_FIELDS = {"inference": {"properties": {"label_observed_at": {"type": "date"}, "labelled": {"type": "boolean"}}}}
+_NEW_FIELDS = {"inflight": {"properties": {"label_observed_at": {"type": "date"}, "labelled": {"type": "boolean"}}}}
 _encode = msgspec.json.encode
 _T = TypeVar("_T")
 
@@ -67,7 +67,7 @@ class Written(NamedTuple):
 class LabelStore:
     """Finds and labels documents. Each call raises what `bulk` raises, and tries nothing again."""
 
-    def __init__(self, client: Elasticsearch, settings: Settings) -> None:
+    def __init__(self, client: Elasticsearch, settings: ElasticsearchSettings) -> None:
         self._client = client
         self._settings = settings
 
@@ -90,7 +90,7 @@ class LabelStore:
             "track_total_hits": False,
             "seq_no_primary_term": True,
             "_source": _FIELDS,
-            "query": {"bool": {"filter": [{"terms": {"inference.request_id": list(request_ids)}}]}},
+            "query": {"bool": {"filter": [{"terms": {"inflight.request_id": list(request_ids)}}]}},
         }
         hits = scan.hits(self._client, INDEX_PATTERN, body)
         if len(hits) >= _ENOUGH_HITS and len(request_ids) > 1:
@@ -121,10 +121,10 @@ class LabelStore:
                 }
             )
             + b"\n"
-            + _encode({"doc": {"inference": label_fields(report.label, report.observed_at)}})
+            + _encode({"doc": {"inflight": label_fields(report.label, report.observed_at)}})
             for document, report in labels
         ]
-        return bulk(self._client, lines, self._settings.indexer_batch_bytes)
+        return bulk(self._client, lines, self._settings.elasticsearch_batch_bytes)
 
     def refresh(self) -> None:
         """Make everything that was written searchable."""
@@ -137,8 +137,8 @@ class LabelStore:
             "query": {"bool": {"filter": _labelled_since(since)}},
             "aggs": {
                 "models": {
-                    "terms": {"field": "inference.model.name", "size": 100},
-                    "aggs": {"versions": {"terms": {"field": "inference.model.version", "size": 20}}},
+                    "terms": {"field": "inflight.model.name", "size": 100},
+                    "aggs": {"versions": {"terms": {"field": "inflight.model.version", "size": 20}}},
                 }
             },
         }
@@ -155,15 +155,15 @@ class LabelStore:
         body = {
             "size": most,
             "track_total_hits": False,
-            "_source": ["@timestamp", "inference.prediction", "inference.label"],
-            "sort": [{"@timestamp": "desc"}, {"inference.request_id": "desc"}],
+            "_source": ["@timestamp", "inflight.prediction", "inflight.label"],
+            "sort": [{"@timestamp": "desc"}, {"inflight.request_id": "desc"}],
             "query": {
                 "bool": {
                     "filter": [
                         *_labelled_since(since),
-                        {"term": {"inference.model.name": version.model}},
-                        {"term": {"inference.model.version": version.version}},
-                        {"term": {"inference.outcome": "completed"}},
+                        {"term": {"inflight.model.name": version.model}},
+                        {"term": {"inflight.model.version": version.version}},
+                        {"term": {"inflight.outcome": "completed"}},
                     ]
                 }
             },
@@ -172,11 +172,11 @@ class LabelStore:
         return [
             (
                 datetime.fromisoformat(source["@timestamp"]).astimezone(UTC),
-                _encode(source["inference"]["prediction"]),
-                source["inference"]["label"].encode(),
+                _encode(source["inflight"]["prediction"]),
+                source["inflight"]["label"].encode(),
             )
             for source in sources
-            if "prediction" in source["inference"] and "label" in source["inference"]
+            if "prediction" in source["inflight"] and "label" in source["inflight"]
         ]
 
 
@@ -232,7 +232,7 @@ def chunks(items: Sequence[_T], most: int, size: Callable[[_T], int]) -> Iterato
 def _labelled_since(since: datetime) -> list[dict[str, Any]]:
     moment = int(since.timestamp() * 1000)
     return [
-        {"term": {"inference.labelled": True}},
+        {"term": {"inflight.labelled": True}},
         {"range": {"@timestamp": {"gte": moment, "format": "epoch_millis"}}},
     ]
 
@@ -241,7 +241,7 @@ def _logged(hit: dict[str, Any]) -> Logged | None:
     """What was found; None if it is no document of this product."""
     try:
         source = hit["_source"]
-        inference = source["inference"]
+        inference = source["inflight"]
         label, observed_at = inference.get("label"), inference.get("label_observed_at")
         held = None if label is None else Rank(_moment(observed_at) if observed_at else NEVER, label)
         return Logged(

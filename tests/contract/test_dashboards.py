@@ -11,8 +11,8 @@ from elasticsearch import Elasticsearch
 from typer.testing import CliRunner
 
 from inflight.cli import app
+from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.settings import Settings
 from monitoring.dashboards.fields import mapped_fields
 from monitoring.dashboards.lint import Ran, queries, run
 from monitoring.dashboards.queries import QueryFailed, ask
@@ -111,7 +111,7 @@ def rows(answers: dict[tuple[str, str], Ran], dashboard: str, panel: str, *colum
 def judged(end: datetime, model: str) -> list[tuple[dict[str, Any], Any]]:
     """Prediction and label of every answer of a model whose truth is known."""
     logged = [msgspec.json.decode(one) for index, _, one in documents(end, REQUESTS) if "inference-logs" in index]
-    labelled = [one["inference"] for one in logged if one["inference"].get("labelled")]
+    labelled = [one["inflight"] for one in logged if one["inflight"].get("labelled")]
     labelled = [one for one in labelled if one["model"]["name"] == model]
     # Else the tests of what is done with them could not fail.
     assert any(one["outcome"] == "failed" for one in labelled)
@@ -139,7 +139,7 @@ def test_surprises_are_wrong_answers(answers: dict[tuple[str, str], Ran], end: d
     surprises = [abs(said["probability"] - truth) for said, truth in judged(end, "titanic")]
     wrong = sorted((one for one in surprises if one > 0.5), reverse=True)
 
-    told = rows(answers, "titanic", "surprises", "inference.prediction.probability", "truth")
+    told = rows(answers, "titanic", "surprises", "inflight.prediction.probability", "truth")
 
     assert wrong
     assert [abs(p - (truth == "survived")) for p, truth in told] == pytest.approx(wrong[:50], rel=1e-4)
@@ -180,7 +180,7 @@ def test_lint_with_elasticsearch_is_the_same_proof(
     client: Elasticsearch, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the command line, for a deployment."""
-    monkeypatch.setattr("machine_learning_engineering.settings.load_settings", lambda: settings)
+    monkeypatch.setattr("inflight.settings.load_settings", lambda: settings)
 
     result = CliRunner().invoke(app, ["dashboards", "lint", "--elasticsearch"])
 

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from inflight.cli import app
+from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.settings import Settings
 from monitoring.dashboards.preview.compose import size
 from monitoring.dashboards.source import load_all, shipped
 from monitoring.elastic.client import connect
@@ -37,7 +37,7 @@ def settings(nodes: Callable[[str, str], Any]) -> Iterator[Settings]:
 @pytest.fixture
 def preview(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
     """Run the command; its exit code, output and errors."""
-    monkeypatch.setattr("machine_learning_engineering.settings.load_settings", lambda: settings)
+    monkeypatch.setattr("inflight.settings.load_settings", lambda: settings)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         result = CliRunner().invoke(app, ["dashboards", "preview", *arguments])
@@ -78,7 +78,7 @@ def test_a_board_without_documents_says_so(preview: Callable[..., tuple[int, str
 
 def test_a_refused_query_is_told(preview: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     """By board and panel, in the search node's words, and the picture is there all the same."""
-    source = (shipped() / "serving.toml").read_text().replace("AVG(inference.batch_size)", "AVG(nonsense)")
+    source = (shipped() / "serving.toml").read_text().replace("AVG(inflight.batch_size)", "AVG(nonsense)")
     (tmp_path / "mine.toml").write_text(source)
 
     code, told, errors = preview("--out", str(tmp_path), "--folder", str(tmp_path), "--since", "now-1h")

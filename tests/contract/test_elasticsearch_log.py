@@ -12,10 +12,10 @@ import pytest
 from elasticsearch import Elasticsearch
 from msgspec import UNSET, Raw
 
+from inflight.settings import Settings
 from inflight.stack.process import free_port
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
 from machine_learning_engineering.prediction_log.store import PredictionLogError
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.testing.log_store_examples import START, example, failed, fresh
 from monitoring.elastic import bulk, scan, templates
 from monitoring.elastic import client as search
@@ -38,12 +38,12 @@ class Record:
 
 @pytest.fixture
 def settings(each_search: Any, tmp_path: Path) -> Settings:
-    # indexer_batch_records: a batch of a few records is several requests.
+    # elasticsearch_batch_records: a batch of a few records is several requests.
     return Settings(
         _env_file=None,  # type: ignore[call-arg]
         home=tmp_path,
         elasticsearch_url=each_search.url,
-        indexer_batch_records=3,
+        elasticsearch_batch_records=3,
     )
 
 
@@ -65,7 +65,7 @@ def model(client: Elasticsearch) -> Iterator[str]:
     name = fresh()
     yield name
     search.call(client, "POST", "/inference-logs-*/_refresh")
-    found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
+    found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inflight.model.name": name}}})
     if found:
         search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
 
@@ -152,7 +152,7 @@ def test_a_label_can_be_searched_for(client: Elasticsearch, log: ElasticsearchPr
     log.append([example(f"{model}-{n}", model) for n in range(2)])
     log.label(f"{model}-1", True)
     search.call(client, "POST", "/inference-logs-*/_refresh")
-    conditions = [{"term": {"inference.model.name": model}}, {"term": {"inference.label": "true"}}]
+    conditions = [{"term": {"inflight.model.name": model}}, {"term": {"inflight.label": "true"}}]
     found = scan.hits(client, "inference-logs-*", {"query": {"bool": {"filter": conditions}}})
     assert [hit["_id"] for hit in found] == [f"{model}-1"]
 
@@ -167,8 +167,8 @@ def test_what_is_appended_is_a_document_like_the_indexers(
     )["docs"]
     source = found["_source"]
     assert (source["@timestamp"], source["event"]["outcome"]) == ("2026-01-01T12:00:00Z", "failure")
-    assert source["inference"]["completed_at"] == "2026-01-01T12:00:00.250000Z"
-    assert "kafka" not in source["inference"]
+    assert source["inflight"]["completed_at"] == "2026-01-01T12:00:00.250000Z"
+    assert "kafka" not in source["inflight"]
 
 
 def test_a_batch_of_which_one_record_is_refused_is_taken_back(log: ElasticsearchPredictionLog, model: str) -> None:
@@ -201,7 +201,7 @@ def test_a_document_of_somebody_else_is_named(
     """It is not skipped in silence."""
     templates.put_templates(client, settings)
     document_id = f"foreign-{uuid.uuid4().hex}"
-    document = {"@timestamp": START.isoformat(), "inference": {"model": {"name": model}, "request_id": document_id}}
+    document = {"@timestamp": START.isoformat(), "inflight": {"model": {"name": model}, "request_id": document_id}}
     action = {"create": {"_index": "inference-logs-2026.01.01", "_id": document_id}}
     bulk.bulk(client, f"{json.dumps(action)}\n{json.dumps(document)}\n".encode())
     with pytest.raises(PredictionLogError, match=rf"2026\.01\.01/{document_id} is not of this product: .*`outcome`"):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from elasticsearch import Elasticsearch
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.documents.common import FAMILIES
 from monitoring.elastic import bulk, templates
 from monitoring.elastic import client as search
@@ -40,14 +40,14 @@ def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: El
     assert set(search.index_names(client, "inference-*")) == expected | {"inference-quality-2026.02.27"}
     mapping = search.call(client, "GET", "/inference-drift-2026.03.01/_mapping")
     properties = mapping["inference-drift-2026.03.01"]["mappings"]["properties"]
-    assert properties["drift"]["properties"]["psi"]["type"] == "double"
+    assert properties["inflight"]["properties"]["drift"]["properties"]["psi"]["type"] == "double"
 
 
 def test_an_esql_query_finds_nothing_where_it_was_refused_before(client: Elasticsearch, each_search: Any) -> None:
     """On the real node; the embedded one has no ES|QL."""
     if not hasattr(each_search, "url") or type(each_search).__name__ != "ElasticsearchNode":
         pytest.skip("no ES|QL on the embedded search node")
-    query = {"query": "FROM inference-drift-* | STATS worst = MAX(drift.psi) | LIMIT 1"}
+    query = {"query": "FROM inference-drift-* | STATS worst = MAX(inflight.drift.psi) | LIMIT 1"}
     with pytest.raises(Exception, match="Unknown index"):
         search.call(client, "POST", "/_query", query)
     templates.create_first_indices(client, NOW)

@@ -11,8 +11,8 @@ import pytest
 from elasticsearch import Elasticsearch
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LabelReported, encode
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.testing.log_store_examples import START, example, failed, fresh
 from monitoring.elastic import client as search
 from monitoring.elastic import scan
@@ -31,7 +31,7 @@ def settings(each_search: Any, tmp_path: Path) -> Settings:
         _env_file=None,  # type: ignore[call-arg]
         home=tmp_path,
         elasticsearch_url=each_search.url,
-        indexer_batch_bytes=500,
+        elasticsearch_batch_bytes=500,
     )
 
 
@@ -58,7 +58,7 @@ def model(client: Elasticsearch, settings: Settings) -> Iterator[str]:
     search.call(client, "POST", "/inference-logs-*/_refresh")
     yield name
     search.call(client, "POST", "/inference-logs-*/_refresh")
-    found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inference.model.name": name}}})
+    found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inflight.model.name": name}}})
     search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
 
 

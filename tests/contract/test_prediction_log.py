@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from inflight.settings import Settings
 from machine_learning_engineering.prediction_log.parquet import export_parquet
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.testing.log_store import check_log_law
 from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS, OpenLog, StoreCheck
 from machine_learning_engineering.testing.log_store_examples import START, example, fresh
@@ -28,7 +28,7 @@ def used() -> Iterator[set[str]]:
     urls: set[str] = set()
     yield urls
     for url in urls:
-        laws = {"size": 1_000, "query": {"prefix": {"inference.model.name": "law-"}}}
+        laws = {"size": 1_000, "query": {"prefix": {"inflight.model.name": "law-"}}}
         with search.connect(Settings(_env_file=None, elasticsearch_url=url)) as client:  # type: ignore[call-arg]
             search.call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
             while found := scan.hits(client, INDEX_PATTERN, laws):

@@ -12,7 +12,7 @@ MAPPINGS: dict[str, Any] = {
     "properties": {
         "@timestamp": {"type": "date"},
         "event": {"properties": {"outcome": {"type": "keyword"}, "duration": {"type": "long"}}},
-        "inference": {
+        "inflight": {
             "properties": {
                 "model": {"type": "keyword"},
                 "request_id": {"type": "keyword"},
@@ -29,7 +29,7 @@ def document(number: int, **inference: Any) -> dict[str, Any]:
     return {
         "@timestamp": f"2026-01-01T00:{number // 6:02}:{number % 6 * 10:02}.000Z",
         "event": {"outcome": "failure" if number % 10 == 9 else "success"},
-        "inference": {
+        "inflight": {
             "model": "titanic" if number % 2 else "diamonds",
             "request_id": f"r{number}",
             "latency_ms": float(number),
@@ -70,7 +70,7 @@ def create(client: Elasticsearch, index: str, *documents: dict[str, Any]) -> lis
     """Bulk create with the request id as the document's; the answer of each item."""
     operations: list[dict[str, Any]] = []
     for body in documents:
-        operations += [{"create": {"_index": index, "_id": body["inference"]["request_id"]}}, body]
+        operations += [{"create": {"_index": index, "_id": body["inflight"]["request_id"]}}, body]
     answer = client.bulk(operations=operations, refresh=True)
     return [item["create"] for item in answer["items"]]
 
@@ -100,7 +100,7 @@ def test_a_second_create_of_an_id_is_a_conflict(client: Elasticsearch, index: st
 
     assert (again["status"], new["status"]) == (409, 201)
     assert again["error"]["type"] == "version_conflict_engine_exception"
-    assert client.get(index=index, id="r0")["_source"]["inference"]["model"] == "diamonds"
+    assert client.get(index=index, id="r0")["_source"]["inflight"]["model"] == "diamonds"
 
 
 def test_a_document_that_contradicts_the_mapping_is_refused_alone(client: Elasticsearch, index: str) -> None:
@@ -119,14 +119,14 @@ def test_a_composable_template_is_applied(client: Elasticsearch, index: str) -> 
     properties = client.indices.get_mapping(index=index)[index]["mappings"]["properties"]
 
     assert properties["@timestamp"]["type"] == "date"
-    assert properties["inference"]["properties"]["features"]["type"] == "flattened"
-    assert properties["inference"]["properties"]["model"]["type"] == "keyword"
+    assert properties["inflight"]["properties"]["features"]["type"] == "flattened"
+    assert properties["inflight"]["properties"]["model"]["type"] == "keyword"
 
 
 def test_a_search_by_term_finds_exact_values(client: Elasticsearch, index: str) -> None:
     """Keywords are found whole, and two conditions hold together."""
     create(client, index, *map(document, range(10)))
-    diamonds, failed = {"term": {"inference.model": "diamonds"}}, {"term": {"event.outcome": "failure"}}
+    diamonds, failed = {"term": {"inflight.model": "diamonds"}}, {"term": {"event.outcome": "failure"}}
 
     assert hits(client, index, diamonds) == {"r0", "r2", "r4", "r6", "r8"}
     assert hits(client, index, failed) == {"r9"}
@@ -137,7 +137,7 @@ def test_flattened_features_are_searched_by_key(client: Elasticsearch, index: st
     """Whatever features a model has, each is found by its name without a mapping of its own."""
     create(client, index, *map(document, range(10)))
 
-    assert hits(client, index, {"term": {"inference.features.cut": "Ideal"}}) == {"r0", "r4", "r8"}
+    assert hits(client, index, {"term": {"inflight.features.cut": "Ideal"}}) == {"r0", "r4", "r8"}
 
 
 def test_a_range_of_dates_is_found(client: Elasticsearch, index: str) -> None:
@@ -166,8 +166,8 @@ def test_documents_are_counted_per_model(client: Elasticsearch, index: str) -> N
         size=0,
         aggs={
             "models": {
-                "terms": {"field": "inference.model"},
-                "aggs": {"latency": {"avg": {"field": "inference.latency_ms"}}},
+                "terms": {"field": "inflight.model"},
+                "aggs": {"latency": {"avg": {"field": "inflight.latency_ms"}}},
             }
         },
     )
@@ -183,7 +183,7 @@ def test_distinct_requests_are_counted(client: Elasticsearch, index: str) -> Non
     """A cardinality aggregation over the request ids."""
     create(client, index, *map(document, range(10)))
 
-    assert aggregate(client, index, cardinality={"field": "inference.request_id"})["value"] == 10
+    assert aggregate(client, index, cardinality={"field": "inflight.request_id"})["value"] == 10
 
 
 @pytest.mark.embedded_gap(reason="the embedded search node has no percentiles aggregation")
@@ -191,7 +191,7 @@ def test_latency_percentiles_are_computed(client: Elasticsearch, index: str) -> 
     """The median of 0..99 is between its two middle values."""
     create(client, index, *map(document, range(100)))
 
-    values = aggregate(client, index, percentiles={"field": "inference.latency_ms", "percents": [50, 99]})["values"]
+    values = aggregate(client, index, percentiles={"field": "inflight.latency_ms", "percents": [50, 99]})["values"]
 
     assert 49 <= values["50.0"] <= 50
     assert 97 <= values["99.0"] <= 99

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.events.schemas import (
     DriftDetected,
@@ -18,7 +19,6 @@ from machine_learning_engineering.events.schemas import (
 )
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
 from monitoring.audit.readers import take_audit
 from monitoring.elastic import client as search
 from monitoring.elastic import scan
@@ -55,9 +55,9 @@ def _quality(settings: Settings, minutes: int = 0) -> QualityMeasured:
     return QualityMeasured(f"{settings.topic_prefix}diamonds", "v3", at, START, END, 400, 0.95, metrics)
 
 
-def _sources(settings: Settings, family: str, term: str = "inference.model.name") -> list[Any]:
+def _sources(settings: Settings, family: str, term: str = "inflight.model.name") -> list[Any]:
     """The documents of the test in a family."""
-    value = settings.topic_prefix + ("diamonds" if term == "inference.model.name" else "prediction-logs")
+    value = settings.topic_prefix + ("diamonds" if term == "inflight.model.name" else "prediction-logs")
     client = search.connect(settings)
     try:
         search.call(client, "POST", f"/inference-{family}-*/_refresh")
@@ -77,11 +77,13 @@ def test_measurements_become_documents_once(settings: Settings, each_search: Any
         publish(settings, _drift(settings, 3, rows=7), *measured[:5], topic=MEASUREMENTS)
         eventually(lambda: running.results(MEASUREMENTS)["replayed"] == 18)
         assert running.results(MEASUREMENTS) == {"created": 64, "replayed": 18}
-    drift, quality = _sources(settings, "drift"), _sources(settings, "quality")
-    assert Counter(source["drift"]["window"]["id"] for source in drift) == {f"w{window}": 3 for window in range(20)}
-    assert {source["drift"]["rows"] for source in drift} == {1_000}
-    assert sum(source["drift"]["drifted"] for source in drift) == 20
-    assert sorted(source["quality"]["metric"] for source in quality) == ["r2", "r2", "rmse", "rmse"]
+    drift, quality = (
+        [source["inflight"][family] for source in _sources(settings, family)] for family in ("drift", "quality")
+    )
+    assert Counter(source["window"]["id"] for source in drift) == {f"w{window}": 3 for window in range(20)}
+    assert {source["rows"] for source in drift} == {1_000}
+    assert sum(source["drifted"] for source in drift) == 20
+    assert sorted(source["metric"] for source in quality) == ["r2", "r2", "rmse", "rmse"]
     assert (letters(settings), lag(settings, MEASUREMENTS)) == ([], 0)
 
 
@@ -96,7 +98,9 @@ def test_model_events_become_documents(settings: Settings, each_search: Any) -> 
     with indexer(settings) as running:
         eventually(lambda: lag(settings, MODEL_EVENTS) == 0)
         assert running.results(MODEL_EVENTS) == {"created": 2}
-    found = {source["event"]["action"]: source["model_event"] for source in _sources(settings, "model-events")}
+    found = {
+        source["event"]["action"]: source["inflight"]["model_event"] for source in _sources(settings, "model-events")
+    }
     assert found == {
         "model_promoted": {"reason": "better", "previous_version": "v2"},
         "drift_detected": {"rows": 1_000, "window_id": "w1", "fields": [f"features.f{n}" for n in range(3)]},
@@ -127,8 +131,8 @@ def test_a_record_that_is_no_event_is_set_aside_once_and_seen(settings: Settings
     }
     assert [lag(settings, topic) for topic in (LOGS, MEASUREMENTS, MODEL_EVENTS, DEAD_LETTERS)] == [0, 0, 0, 0]
     assert take_audit(settings, settings.topic_prefix).index_dead_letters == 1
-    (document,) = _sources(settings, "dead-letters", "dead_letter.topic")
-    assert document["dead_letter"]["reason"] == "undecodable_log"
+    (document,) = _sources(settings, "dead-letters", "inflight.dead_letter.topic")
+    assert document["inflight"]["dead_letter"]["reason"] == "undecodable_log"
     assert "poison" not in str(document)
 
 

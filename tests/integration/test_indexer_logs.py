@@ -5,16 +5,16 @@ from typing import Any
 
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import Error, encode
 from machine_learning_engineering.events.topics import LOGS, MEBIBYTE
 from machine_learning_engineering.kafka.client import topic_name
-from machine_learning_engineering.settings import Settings
 from tests.support.indexing import document, eventually, ids, indexer, lag, letters, log, publish
 
 
 def test_every_log_becomes_one_document(settings: Settings, each_search: Any) -> None:
     """More than one batch of them; reading them again changes nothing."""
-    few = settings.model_copy(update={"indexer_batch_records": 100})
+    few = settings.model_copy(update={"elasticsearch_batch_records": 100})
     logs = [log(settings, number) for number in range(1_000)]
     publish(settings, *logs)
     with indexer(few) as running:
@@ -24,7 +24,7 @@ def test_every_log_becomes_one_document(settings: Settings, each_search: Any) ->
         assert running.results() == {"created": 1_000, "replayed": 300}
     assert sorted(ids(settings)) == sorted(one.request_id for one in logs)
     assert lag(settings) == 0
-    assert document(settings, 7)["inference"]["prediction"] == {"price": 7.5}
+    assert document(settings, 7)["inflight"]["prediction"] == {"price": 7.5}
 
 
 FEATURES_OF_FAILED = [
@@ -59,8 +59,8 @@ def test_no_features_make_the_search_node_refuse_a_document(settings: Settings, 
         eventually(lambda: running.results().total() == len(logs))
         assert running.results() == {"created": len(logs)}, [origin.message for origin, _ in letters(settings)]
     assert len(ids(settings)) == len(logs)
-    assert "features" in document(settings, "deep-20")["inference"]
-    assert document(settings, "failed-6")["inference"]["features_text"].endswith('xx"}')
+    assert "features" in document(settings, "deep-20")["inflight"]
+    assert document(settings, "failed-6")["inflight"]["features_text"].endswith('xx"}')
 
 
 def test_predictions_of_any_shape_live_in_one_index(settings: Settings, each_search: Any) -> None:
@@ -105,7 +105,7 @@ def test_the_first_use_of_an_id_wins_and_another_body_is_set_aside(settings: Set
         publish(settings, log(settings, 1, b'{"a":3}'), log(settings, 1, b'{ "a": 1 }'))
         eventually(lambda: running.results().total() == 4)
         assert running.results() == {"created": 1, "replayed": 1, "conflicting_duplicate": 2}
-    assert document(settings, 1)["inference"]["features"] == {"a": 1}
+    assert document(settings, 1)["inflight"]["features"] == {"a": 1}
     found = letters(settings)
     assert {origin.reason for origin, _ in found} == {"conflicting_duplicate"}
     assert [json.loads(value)["features"] for _, value in found] == [{"a": 2}, {"a": 3}]
@@ -127,4 +127,4 @@ def test_a_first_record_that_is_refused_leaves_its_place_to_the_next(settings: S
     with indexer(settings) as running:
         eventually(lambda: running.results().total() == 4)
         assert running.results() == {"index_rejected": 1, "created": 1, "replayed": 1, "conflicting_duplicate": 1}
-    assert document(settings, 1)["inference"]["features"] == {"a": 2}
+    assert document(settings, 1)["inflight"]["features"] == {"a": 2}

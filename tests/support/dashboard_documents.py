@@ -108,7 +108,7 @@ def logged(count: int, until: datetime) -> Iterator[Document]:
             # that failed is labelled too.
             fields = msgspec.json.decode(document)
             observed_at = accepted_at + timedelta(minutes=30)
-            fields["inference"] |= label_fields(msgspec.json.encode(label).decode(), observed_at)
+            fields["inflight"] |= label_fields(msgspec.json.encode(label).decode(), observed_at)
             document = msgspec.json.encode(fields)
         yield index_name(accepted_at), document_id(event.request_id), document
 

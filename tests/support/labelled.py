@@ -37,12 +37,12 @@ def logged_documents(deployment: Deployment, pattern: str = "inference-logs-*") 
         search_node.call(client, "POST", f"/{pattern}/_refresh")
         body: dict[str, Any] = {
             "size": 5_000,
-            "sort": [{"inference.request_id": "asc"}],
-            "query": {"prefix": {"inference.request_id": deployment.settings.topic_prefix}},
+            "sort": [{"inflight.request_id": "asc"}],
+            "query": {"prefix": {"inflight.request_id": deployment.settings.topic_prefix}},
         }
         while hits := scan.hits(client, pattern, body):
             for hit in hits:
-                inference = hit["_source"]["inference"]
+                inference = hit["_source"]["inflight"]
                 assert inference["request_id"] not in found
                 found[inference["request_id"]] = inference
             body["search_after"] = hits[-1]["sort"]

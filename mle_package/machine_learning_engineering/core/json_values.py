@@ -58,3 +58,26 @@ def value_of_cell(text: str) -> Any:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return text
+
+
+_CANONICAL = msgspec.json.Encoder(order="deterministic")
+
+
+def canonical_json(text: bytes | msgspec.Raw) -> bytes | None:
+    """The same JSON value in one spelling: sorted keys, no white space, repeated keys merged; None if it is unreadable.
+
+    A record can be decoded although a raw part of it can't: a number may be out of range, or UTF-8 invalid.
+    """
+    try:
+        return _CANONICAL.encode(msgspec.json.decode(text))
+    except (ValueError, RecursionError):
+        return None
+
+
+def depth(value: Any) -> int:
+    """Levels of nested objects and arrays in a JSON value; without recursion, which deep values would exhaust."""
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+    return depth

@@ -8,7 +8,7 @@ TRACEPARENT = "traceparent"
 _TRACEPARENT_TEXT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 
 
-def trace_ids(traceparent: str) -> tuple[str, str] | None:
-    """Trace id and span id of a W3C `traceparent`; None where it is malformed."""
-    match = _TRACEPARENT_TEXT.fullmatch(traceparent)
+def trace_ids(traceparent: object) -> tuple[str, str] | None:
+    """Trace id and span id of a W3C `traceparent`; None if there is none or it is malformed."""
+    match = _TRACEPARENT_TEXT.fullmatch(traceparent) if isinstance(traceparent, str) else None
     return None if match is None else (match[1], match[2])

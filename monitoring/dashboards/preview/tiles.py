@@ -104,7 +104,7 @@ def documents(panel: Search, found: Sequence[dict[str, Any]], total: int, room_x
             msgspec.json.encode(value).decode() if isinstance(value, dict | list) else _plain(column, value)
             for value in values
         ]
-        fields.append(_Field(name.removeprefix("inference."), texts, [None] * len(rows), False))
+        fields.append(_Field(name.removeprefix("inflight."), texts, [None] * len(rows), False))
     return _grid(fields, total, room_x, room_y)
 
 

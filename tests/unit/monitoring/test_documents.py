@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from machine_learning_engineering.core.json_values import canonical_json
+from machine_learning_engineering.events.fingerprint import fingerprint
 from machine_learning_engineering.events.schemas import Error, PredictionLogged
-from monitoring.documents.common import trace_ids
-from monitoring.documents.log import canonical, document_id, fingerprint, index_name, to_document
+from machine_learning_engineering.observability.trace import trace_ids
+from monitoring.documents.log import document_id, index_name, to_document
 
 Logged = Callable[..., PredictionLogged]
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -21,7 +23,7 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 def test_a_completed_request_becomes_an_ecs_document(logged: Logged) -> None:
     """Every field, once, with its value."""
     document = json.loads(to_document(logged(traceparent=TRACE)))
-    print_of_request = document["inference"].pop("fingerprint")
+    print_of_request = document["inflight"].pop("fingerprint")
     assert len(print_of_request) == 32
     assert document == {
         "@timestamp": "2026-03-01T12:00:00Z",
@@ -39,7 +41,7 @@ def test_a_completed_request_becomes_an_ecs_document(logged: Logged) -> None:
         },
         "trace": {"id": "4bf92f3577b34da6a3ce929d0e0e4736"},
         "span": {"id": "00f067aa0ba902b7"},
-        "inference": {
+        "inflight": {
             "request_id": "r1",
             "model": {"name": "diamonds", "version": "3"},
             "outcome": "completed",
@@ -61,15 +63,15 @@ def test_a_failed_request_has_its_error_and_no_prediction(logged: Logged) -> Non
     document = json.loads(to_document(logged(error=Error("invalid_features", "carat: expected a number"))))
     assert document["event"]["outcome"] == "failure"
     assert document["error"] == {"type": "invalid_features", "message": "carat: expected a number"}
-    assert "prediction" not in document["inference"]
-    assert document["inference"]["features_text"] == '{"carat": 0.23, "cut": "Ideal"}'
-    assert "features" not in document["inference"]
+    assert "prediction" not in document["inflight"]
+    assert document["inflight"]["features_text"] == '{"carat": 0.23, "cut": "Ideal"}'
+    assert "features" not in document["inflight"]
 
 
 def test_features_of_a_model_that_failed_stay_searchable(logged: Logged) -> None:
     """They fit the model's schema, so they are what to search for when a model raises."""
     document = json.loads(to_document(logged(error=Error("prediction_error", "predict raised ValueError"))))
-    assert document["inference"]["features"] == {"carat": 0.23, "cut": "Ideal"}
+    assert document["inflight"]["features"] == {"carat": 0.23, "cut": "Ideal"}
 
 
 @pytest.mark.parametrize(
@@ -90,15 +92,15 @@ def test_features_of_a_model_that_failed_stay_searchable(logged: Logged) -> None
 def test_what_a_flattened_field_can_not_hold_is_kept_as_text(logged: Logged, features: bytes) -> None:
     """Even where the model has understood it."""
     document = json.loads(to_document(logged(features=features)))
-    assert "features" not in document["inference"]
-    assert document["inference"]["features_text"] == features.decode(errors="replace")
+    assert "features" not in document["inflight"]
+    assert document["inflight"]["features_text"] == features.decode(errors="replace")
 
 
 def test_many_brackets_that_are_not_deep_stay_searchable(logged: Logged) -> None:
     """Brackets in a text, or many short arrays, are not depth."""
     features = {"text": "[x] {y} " * 30, "rows": [[n] for n in range(40)]}
     document = json.loads(to_document(logged(features=json.dumps(features).encode())))
-    assert document["inference"]["features"] == features
+    assert document["inflight"]["features"] == features
 
 
 def test_a_key_that_is_repeated_comes_once(logged: Logged) -> None:
@@ -112,10 +114,10 @@ def test_line_breaks_do_not_break_the_bulk_format(logged: Logged) -> None:
     event = logged(features=b'{\n "a": "x\\ny"\n}', prediction=Raw(b'{\n "b": "x\\ny"\r\n}'))
     line = to_document(event)
     assert b"\n" not in line
-    assert json.loads(line)["inference"]["prediction"] == {"b": "x\ny"}
+    assert json.loads(line)["inflight"]["prediction"] == {"b": "x\ny"}
     failed = to_document(logged(features=b"[\n1]", error=Error("invalid_features", "no")))
     assert b"\n" not in failed
-    assert json.loads(failed)["inference"]["features_text"] == "[\n1]"
+    assert json.loads(failed)["inflight"]["features_text"] == "[\n1]"
 
 
 json_values = st.recursive(
@@ -134,7 +136,7 @@ def test_the_fingerprint_does_not_depend_on_spelling(value: Any, ascii_only: boo
     tight = Raw(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=ascii_only).encode())
     loose = Raw(json.dumps(value, indent=2).encode())
     assert fingerprint("m", tight) == fingerprint("m", loose)
-    assert json.loads(canonical(loose) or b"") == value
+    assert json.loads(canonical_json(loose) or b"") == value
 
 
 def test_the_fingerprint_tells_models_and_values_apart() -> None:

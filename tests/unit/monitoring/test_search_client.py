@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from elasticsearch import ConnectionTimeout, Elasticsearch
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.elastic import client as search
 
 

@@ -6,9 +6,9 @@ from monitoring.dashboards.esql import UnreadableQuery, shape
 
 QUERY = """
 FROM inference-logs-*
-| WHERE @timestamp >= ?_tstart AND @timestamp < ?_tend AND inference.model.name == "diamonds | x"
-| EVAL off = ABS(inference.prediction.price - TO_DOUBLE(inference.label)) / 2.5e1, cheap = CASE(off IS NULL, 1, 0)
-| STATS n = COUNT(*), AVG(off), ideal = MAX(off) WHERE KQL("inference.features.cut: \\"Very Good\\" and a.b > 3")
+| WHERE @timestamp >= ?_tstart AND @timestamp < ?_tend AND inflight.model.name == "diamonds | x"
+| EVAL off = ABS(inflight.prediction.price - TO_DOUBLE(inflight.label)) / 2.5e1, cheap = CASE(off IS NULL, 1, 0)
+| STATS n = COUNT(*), AVG(off), ideal = MAX(off) WHERE KQL("inflight.features.cut: \\"Very Good\\" and a.b > 3")
     BY BUCKET(@timestamp, 60, ?_tstart, ?_tend), event.outcome, d = DATE_TRUNC(1 hour, @timestamp)
 | SORT n DESC NULLS LAST
 | LIMIT 10
@@ -34,12 +34,12 @@ def test_fields_are_those_of_the_index_and_not_what_the_query_makes() -> None:
     assert found.pattern == "inference-logs-*"
     assert found.fields == {
         "@timestamp",
-        "inference.model.name",
-        "inference.prediction.price",
-        "inference.label",
+        "inflight.model.name",
+        "inflight.prediction.price",
+        "inflight.label",
         "event.outcome",
     }
-    assert found.kql_fields == {"inference.features.cut", "a.b"}
+    assert found.kql_fields == {"inflight.features.cut", "a.b"}
     assert found.limited
     assert not found.aliased_bucket
 

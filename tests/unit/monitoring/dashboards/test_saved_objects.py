@@ -150,12 +150,12 @@ def test_a_search_is_an_object_of_its_own_over_a_data_view() -> None:
 
 def test_a_control_is_a_list_of_a_fields_values() -> None:
     """Over the data view of its index."""
-    control = '[[control]]\nid = "m"\ntitle = "Model"\nindex = "inference-logs-*"\nfield = "inference.model.name"\n'
+    control = '[[control]]\nid = "m"\ntitle = "Model"\nindex = "inference-logs-*"\nfield = "inflight.model.name"\n'
     view, dashboard = objects('chart = "markdown"\ntext = "Hi"', controls=control)
 
     ((identity, found),) = json.loads(dashboard["attributes"]["controlGroupInput"]["panelsJSON"]).items()
     assert found["type"] == "optionsListControl"
-    assert found["explicitInput"]["fieldName"] == "inference.model.name"
+    assert found["explicitInput"]["fieldName"] == "inflight.model.name"
     assert found["explicitInput"]["dataViewId"] == view["id"]
     assert dashboard["references"][0]["name"] == f"controlGroup_{identity}:optionsListDataView"
 

@@ -20,7 +20,7 @@ def test_the_bulk_body_has_two_lines_for_each_record(record: Records) -> None:
     assert body.endswith(b"\n")
     first, document, second, _ = (json.loads(line) for line in body.splitlines())
     assert first == {"create": {"_index": "inference-logs-2026.03.01", "_id": 'a"\\\n'}}
-    assert document["inference"]["request_id"] == 'a"\\\n'
+    assert document["inflight"]["request_id"] == 'a"\\\n'
     assert second["create"]["_id"] == "b"
 
 

@@ -16,27 +16,27 @@ PREFIX = str(list(CANARY.encode()))
         (
             {
                 "type": "document_parsing_exception",
-                "reason": "[1:350] failed to parse field [inference.prediction.price] of type [double] in document "
+                "reason": "[1:350] failed to parse field [inflight.prediction.price] of type [double] in document "
                 f"with id 'r1'. Preview of field's value: '{CANARY}'",
                 "caused_by": {"type": "number_format_exception", "reason": f'For input string: "{CANARY}"'},
             },
-            "document_parsing_exception; field inference.prediction.price; number_format_exception",
+            "document_parsing_exception; field inflight.prediction.price; number_format_exception",
         ),
         (
             {
                 "type": "illegal_argument_exception",
-                "reason": 'Document contains at least one immense term in field="inference.label" (whose encoding '
+                "reason": 'Document contains at least one immense term in field="inflight.label" (whose encoding '
                 f"is longer than the max length 32766). The prefix of the first immense term is: '{PREFIX}...'",
             },
-            "illegal_argument_exception; field inference.label",
+            "illegal_argument_exception; field inflight.label",
         ),
         (
             {
                 "type": "document_parsing_exception",
-                "reason": "[1:2] object mapping for [inference.prediction] tried to parse field [prediction] as "
+                "reason": "[1:2] object mapping for [inflight.prediction] tried to parse field [prediction] as "
                 "object, but found a concrete value",
             },
-            "document_parsing_exception; field inference.prediction",
+            "document_parsing_exception; field inflight.prediction",
         ),
         (
             {

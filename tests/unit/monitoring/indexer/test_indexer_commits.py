@@ -7,7 +7,7 @@ import pytest
 from confluent_kafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.indexer.batch import Batch
 from monitoring.indexer.delivery import Delivery, Tally
 from monitoring.indexer.in_flight import Flight

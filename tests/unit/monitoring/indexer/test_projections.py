@@ -65,31 +65,33 @@ def test_a_measured_window_is_a_document_for_each_field(make: Any) -> None:
     assert carat == COMMON | {
         "@timestamp": "2026-03-02T01:00:00Z",
         "event": {"kind": "metric", "action": "drift_measured", "module": "inflight", "dataset": "inflight.drift"},
-        "inference": {"model": {"name": "diamonds", "version": "v3"}},
-        "drift": {
-            "window": {
-                "id": "w7",
-                "start": "2026-03-01T23:00:00Z",
-                "end": "2026-03-02T01:00:00Z",
-                "closed_by": "count",
+        "inflight": {
+            "model": {"name": "diamonds", "version": "v3"},
+            "drift": {
+                "window": {
+                    "id": "w7",
+                    "start": "2026-03-01T23:00:00Z",
+                    "end": "2026-03-02T01:00:00Z",
+                    "closed_by": "count",
+                },
+                "rows": 1_000,
+                "significance": 0.05,
+                "min_psi": 0.1,
+                "field": "features.carat",
+                "kind": "feature",
+                "statistic": "ks",
+                "psi": 0.4,
+                "p_value": 1e-9,
+                "p_adjusted": 1e-8,
+                "drifted": True,
+                "missing_rate": 0.01,
+                "unseen_rate": 0.0,
+                "out_of_range_rate": 0.2,
+                "reference_missing_rate": 0.005,
             },
-            "rows": 1_000,
-            "significance": 0.05,
-            "min_psi": 0.1,
-            "field": "features.carat",
-            "kind": "feature",
-            "statistic": "ks",
-            "psi": 0.4,
-            "p_value": 1e-9,
-            "p_adjusted": 1e-8,
-            "drifted": True,
-            "missing_rate": 0.01,
-            "unseen_rate": 0.0,
-            "out_of_range_rate": 0.2,
-            "reference_missing_rate": 0.005,
         },
     }
-    assert (cut["drift"]["field"], cut["drift"]["detail"]) == ("features.cut", "Ideal")
+    assert (cut["inflight"]["drift"]["field"], cut["inflight"]["drift"]["detail"]) == ("features.cut", "Ideal")
 
 
 def test_measured_quality_is_a_document_for_each_metric(make: Any) -> None:
@@ -100,19 +102,21 @@ def test_measured_quality_is_a_document_for_each_metric(make: Any) -> None:
     assert rmse == COMMON | {
         "@timestamp": "2026-03-02T01:00:00Z",
         "event": {"kind": "metric", "action": "quality_measured", "module": "inflight", "dataset": "inflight.quality"},
-        "inference": {"model": {"name": "diamonds", "version": "v3"}},
-        "quality": {
-            "metric": "rmse",
-            "value": 560.0,
-            "lower": 540.0,
-            "upper": 580.0,
-            "reference": 550.0,
-            "rows": 400,
-            "confidence": 0.95,
-            "window": {"start": "2026-03-01T23:00:00Z", "end": "2026-03-02T01:00:00Z"},
+        "inflight": {
+            "model": {"name": "diamonds", "version": "v3"},
+            "quality": {
+                "metric": "rmse",
+                "value": 560.0,
+                "lower": 540.0,
+                "upper": 580.0,
+                "reference": 550.0,
+                "rows": 400,
+                "confidence": 0.95,
+                "window": {"start": "2026-03-01T23:00:00Z", "end": "2026-03-02T01:00:00Z"},
+            },
         },
     }
-    assert "reference" not in r2["quality"]
+    assert "reference" not in r2["inflight"]["quality"]
 
 
 def test_a_promotion_is_a_document(make: Any) -> None:
@@ -126,10 +130,12 @@ def test_a_promotion_is_a_document(make: Any) -> None:
                 "kind": "event",
                 "action": "model_promoted",
                 "module": "inflight",
-                "dataset": "inflight.model-events",
+                "dataset": "inflight.model_events",
             },
-            "inference": {"model": {"name": "diamonds", "version": "v3"}},
-            "model_event": {"previous_version": "v2", "reason": "better"},
+            "inflight": {
+                "model": {"name": "diamonds", "version": "v3"},
+                "model_event": {"previous_version": "v2", "reason": "better"},
+            },
         }
     ]
     assert found[0].index_name == "inference-model-events-2026.03.02"
@@ -139,7 +145,7 @@ def test_a_drift_is_a_document(make: Any) -> None:
     """With the names of what drifted."""
     (document,) = documents(entries(make, MODEL_EVENTS, DETECTED))
     assert document["event"]["action"] == "drift_detected"
-    assert document["model_event"] == {"rows": 1_000, "fields": ["features.carat"], "window_id": "w7"}
+    assert document["inflight"]["model_event"] == {"rows": 1_000, "fields": ["features.carat"], "window_id": "w7"}
 
 
 def test_a_tombstone_is_no_document_and_no_error(make: Any) -> None:
@@ -150,7 +156,7 @@ def test_a_tombstone_is_no_document_and_no_error(make: Any) -> None:
 
 
 def letter(make: Any, offset: int = 9, **known: Any) -> Any:
-    origin = DeadLetterOrigin("malformed-request", "no JSON", "decode", "prediction-requests", 2, 40, **known)
+    origin = DeadLetterOrigin("malformed_request", "no JSON", "decode", "prediction-requests", 2, 40, **known)
     headers = dead_letter_headers(origin, [("traceparent", TRACE.encode())])
     return make(b"secret", offset, partition=1, topic=DEAD_LETTERS, headers=headers)
 
@@ -167,24 +173,27 @@ def test_a_dead_letter_is_a_document_without_its_payload(make: Any) -> None:
             "action": "dead_letter",
             "outcome": "failure",
             "module": "inflight",
-            "dataset": "inflight.dead-letters",
+            "dataset": "inflight.dead_letters",
         },
-        "error": {"type": "malformed-request", "message": "no JSON"},
-        "dead_letter": {
-            "reason": "malformed-request",
-            "stage": "decode",
-            "topic": "prediction-requests",
-            "partition": 2,
-            "offset": 40,
-            "size": 6,
-            "kafka": {"partition": 1, "offset": 9},
+        "error": {"type": "malformed_request", "message": "no JSON"},
+        "inflight": {
+            "request_id": "r1",
+            "model": {"name": "diamonds"},
+            "dead_letter": {
+                "reason": "malformed_request",
+                "stage": "decode",
+                "topic": "prediction-requests",
+                "partition": 2,
+                "offset": 40,
+                "size": 6,
+                "kafka": {"partition": 1, "offset": 9},
+            },
         },
-        "inference": {"request_id": "r1", "model": {"name": "diamonds"}},
         "trace": {"id": "4bf92f3577b34da6a3ce929d0e0e4736"},
         "span": {"id": "00f067aa0ba902b7"},
     }
     (unknown,) = documents(list(PROJECTIONS[DEAD_LETTERS].entries(letter(make))))
-    assert unknown["inference"] == {}
+    assert set(unknown["inflight"]) == {"dead_letter"}
 
 
 def test_ids_are_those_of_the_content(make: Any) -> None:

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.labels import process as joiner
 from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank

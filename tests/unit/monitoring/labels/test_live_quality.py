@@ -10,8 +10,8 @@ from elastic_transport import ConnectionError as NoConnection
 from msgspec import UNSET
 from prometheus_client import CollectorRegistry
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LiveMetric, QualityMeasured
-from machine_learning_engineering.settings import Settings
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.store import Version
 from monitoring.quality import evaluation as quality

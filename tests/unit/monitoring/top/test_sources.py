@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.top.sources import Alert, Sources, endpoints, url_of
 
 
