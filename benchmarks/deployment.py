@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from benchmarks.machine import Cores, pin, share_cores
+from inflight.settings import Settings
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
@@ -23,7 +24,6 @@ from machine_learning_engineering.datasets import DatasetUnavailable
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import client_options, create_topics, producer_options, topic_name
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds
 

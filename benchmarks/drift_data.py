@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.events.schemas import DriftMeasured, PredictionLogged, encode
-from machine_learning_engineering.registry.profiles import References
+from machine_learning_engineering.registry.profiles import ProfileCache
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds
 from model.reviews.dataset import sentences, stars
@@ -70,7 +70,7 @@ class Served:
         settings = Settings(home=home, _env_file=None)  # type: ignore[call-arg]
         train(model, settings, examples=examples)
         self._model = Registry(settings.registry_dir).open(model.name, model_class=model)
-        self.references = References(settings.registry_dir)
+        self.references = ProfileCache(settings.registry_dir)
         found = self.references.get(model.name, self._model.version)
         assert found is not None
         self.fields = len(found.profile.features) + len(found.profile.predictions)
@@ -112,7 +112,7 @@ class Served:
         return list(watch(self.records(rows), self.references, size, min_psi))
 
 
-def watch(records: Sequence[Record], references: References, size: int, min_psi: float) -> Iterator[DriftMeasured]:
+def watch(records: Sequence[Record], references: ProfileCache, size: int, min_psi: float) -> Iterator[DriftMeasured]:
     """What the watcher does with records, in batches as it fetches them, its states included."""
     windows = Windows(references, Limits(size, timedelta(days=1), 1, 1e9))
     for at in range(0, len(records), 4_000):

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from benchmarks.deployment import EvaluationError
 from benchmarks.machine import Cores, pin, share_cores
+from inflight.settings import Settings
 from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
@@ -21,7 +22,6 @@ from inflight.stack.process import StackError
 from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.events.topics import LOGS
 from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 from model.diamonds.model import Diamonds
 from monitoring.elastic import client as search
 from monitoring.elastic import templates

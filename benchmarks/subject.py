@@ -14,7 +14,7 @@ from benchmarks.cases import Case
 from benchmarks.cases.task import GROUP_VARIABLE
 from benchmarks.deployment import EvaluationError
 from benchmarks.machine import Cores, pin
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 STOP_SECONDS = 40.0

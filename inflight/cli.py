@@ -1,37 +1,31 @@
-"""The command `inflight`. Doors only: each file in `inflight.commands` reads arguments, calls a room and prints.
+"""The command `inflight`. Each file in `inflight.commands` reads arguments, calls a package that does the work, prints.
 
-`--help` has to answer at once, so nothing here or at the top of those files imports more than typer and rich.
+`--help` has to respond at once, so neither this file nor those files import more than typer at the top.
 """
 
 import typer
 
 from inflight.commands import (
+    audit,
     dashboards,
     demo,
     dlq,
+    drift,
     features,
     labels,
     models,
+    nodes,
+    processes,
     redact,
     replay,
     results,
     retrain,
     schemas,
+    top,
+    trace,
     train,
-    worker,
 )
-from inflight.commands import (
-    drift as watcher,
-)
-from inflight.commands import (
-    nodes as stack,
-)
-from inflight.commands import (
-    processes as monitoring,
-)
-from inflight.commands import (
-    top as watch,
-)
+from inflight.errors import exit_with
 
 app = typer.Typer(
     name="inflight",
@@ -39,25 +33,13 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     help="Streaming inference you can see: requests on Kafka in, predictions out, every request logged.",
-    epilog="Start with [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file.",
+    epilog="Start with [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file. "
+    "Exit codes: 1 if the answer is no or a job failed, 2 if something outside the command is missing or wrong.",
 )
-demo.register(app)
-stack.register(app)
-train.register(app)
-retrain.register(app)
-models.register(app)
-features.register(app)
-replay.register(app)
-results.register(app)
-dlq.register(app)
-schemas.register(app)
-worker.register(app)
-monitoring.register(app)
-dashboards.register(app)
-watch.register(app)
-redact.register(app)
-watcher.register(app)
-labels.register(app)
+for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
+    _commands.register(app)
+for _commands in (processes, audit, dashboards, top, redact, drift, labels):
+    _commands.register(app)
 
 
 def main() -> None:
@@ -68,23 +50,21 @@ def main() -> None:
         problems = _wrong_settings(error)
         if not problems:
             raise
-        for problem in problems:
-            typer.echo(f"error: {problem}", err=True)
-        raise SystemExit(2) from None
+        raise SystemExit(max(exit_with(problem).exit_code for problem in problems)) from None
 
 
 def _wrong_settings(error: Exception) -> list[str]:
-    """What is wrong with which setting, without its value, which may be a secret; nothing if the error is another."""
-    # By their names: pydantic is not imported before a command runs.
+    """What is wrong with which setting, without its value, which may be a secret; empty for any other error."""
+    # By the names of their classes: pydantic is not imported before a command runs.
     if type(error).__name__ == "SettingsError":
         return [str(error)]
-    if type(error).__name__ != "ValidationError" or getattr(error, "title", "") != "Settings":
+    if type(error).__name__ != "ValidationError" or not getattr(error, "title", "").endswith("Settings"):
         return []
-    found = []
+    problems = []
     for one in error.errors(include_url=False, include_context=False, include_input=False):  # type: ignore[attr-defined]
         name = f"INFLIGHT_{one['loc'][0]}: ".upper() if one["loc"] else ""
-        found.append(name + one["msg"].removeprefix("Value error, "))
-    return found
+        problems.append(name + one["msg"].removeprefix("Value error, "))
+    return problems
 
 
 if __name__ == "__main__":

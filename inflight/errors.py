@@ -1,62 +1,75 @@
-"""What a command says when its surroundings fail it, or its input: one line that names the fix, and exit code 2.
+"""How a command ends when it fails: one line on standard error that names the fix, and an exit code.
 
-Exit code 1 is for answers that are a no: nothing found, a promise not kept, records refused.
+Exit code 2: something outside the command is missing or wrong, such as an unavailable broker, Elasticsearch or Kibana, a
+setting, or an argument. Exit code 1: the command ran and its answer is no, or its job failed.
 """
 
 import errno
 
 import typer
 
-_BROKER_AWAY = ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError")
+UNAVAILABLE, FAILED = 2, 1
+_BROKER_ERRORS = ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError")
 
 
-def stopped(error: BaseException, *expected: type[BaseException], port: str = "") -> BaseException:
-    """What to raise: an error of the surroundings is printed and becomes exit code 2, a bug stays what it is.
+def exit_with(message: str, code: int = UNAVAILABLE) -> typer.Exit:
+    """Print an error; return what to raise for it."""
+    typer.echo(f"error: {message}", err=True)
+    return typer.Exit(code)
+
+
+def exit_for(
+    error: BaseException, *expected: type[BaseException], failed: tuple[type[BaseException], ...] = (), port: str = ""
+) -> BaseException:
+    """What to raise for an error: an expected one is printed and becomes an exit code, a bug keeps its traceback.
+
+    Errors of Kafka and Elasticsearch clients and of the operating system are always expected.
 
     Args:
-        expected: further kinds of errors that are no bugs, and whose messages name the fix.
+        expected: further kinds of errors whose message names the fix; exit code 2.
+        failed: kinds of errors that mean that the job itself failed; exit code 1.
         port: the setting of the port on which the command serves its metrics.
     """
-    told = _words(error, expected, port)
-    if told is None:
-        return error
-    typer.echo(f"error: {told}", err=True)
-    return typer.Exit(2)
+    if isinstance(error, failed):
+        return exit_with(str(error), FAILED)
+    message = _message(error, expected, port)
+    return error if message is None else exit_with(message)
 
 
-def _words(error: BaseException, expected: tuple[type[BaseException], ...], port: str) -> str | None:
-    # Clients are told by their names: each is imported by those commands only that need it.
-    room, kind = type(error).__module__.partition(".")[0], type(error).__name__
-    if kind in _BROKER_AWAY:
+def _message(error: BaseException, expected: tuple[type[BaseException], ...], port: str) -> str | None:
+    # By the names of their classes: only the commands that need a client import it.
+    package, kind = type(error).__module__.partition(".")[0], type(error).__name__
+    if kind in _BROKER_ERRORS:
         return _broker(error)
-    if room in ("elasticsearch", "elastic_transport"):
-        return _search_node(error)
+    if package in ("elasticsearch", "elastic_transport"):
+        return _elasticsearch(error)
     if isinstance(error, expected):
         return str(error)
     if isinstance(error, OSError):
         if port and error.errno == errno.EADDRINUSE:
-            return f"the port of the metrics is in use: set {port} to another one for a second process; 0 takes any"
-        # The readers' own, which knows no errno: the broker answered, and stopped.
-        hint = "; `inflight status` tells what is up" if isinstance(error, TimeoutError) else ""
+            return f"the metrics port is in use: set {port} to another port for a second process; 0 takes any free one"
+        # Our own reader raises it after the broker has stopped responding.
+        hint = "; check `inflight status`" if isinstance(error, TimeoutError) else ""
         return f"{error}{hint}"
     return None
 
 
 def _broker(error: BaseException) -> str:
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
 
-    reason = error.args[0] if error.args else error
-    words = reason.str() if hasattr(reason, "str") else str(error)
+    cause = error.args[0] if error.args else error
+    text = cause.str() if hasattr(cause, "str") else str(error)
     servers = load_settings().kafka_bootstrap_servers
-    return f"no answer from Kafka at {servers} ({words}): `inflight status` tells what is up, `inflight up` starts one"
+    return f"no response from Kafka at {servers} ({text}): check `inflight status`, or start a broker with `inflight up`"
 
 
-def _search_node(error: BaseException) -> str:
+def _elasticsearch(error: BaseException) -> str:
     from elasticsearch import ApiError
 
-    from machine_learning_engineering.settings import load_settings, redact_url
+    from inflight.settings import load_settings
+    from machine_learning_engineering.settings import redact_url
 
     url = redact_url(load_settings().elasticsearch_url)
     if isinstance(error, ApiError) and error.meta.status in (401, 403):
-        return f"the search node {url} refuses: may the key of INFLIGHT_ELASTICSEARCH_API_KEY do this?"
-    return f"{error}; is the search node of INFLIGHT_ELASTICSEARCH_URL ({url}) up? `inflight status` tells"
+        return f"Elasticsearch at {url} denies access: check the permissions of INFLIGHT_ELASTICSEARCH_API_KEY"
+    return f"{error}; is Elasticsearch running at {url} (INFLIGHT_ELASTICSEARCH_URL)? Check `inflight status`"

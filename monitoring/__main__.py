@@ -1,13 +1,15 @@
 """``python -m monitoring indexer | exporter | watcher``: one process of this room."""
 
 import sys
+from collections.abc import Callable
 
 from machine_learning_engineering.observability import logging as service_log
-from machine_learning_engineering.settings import load_settings
+from monitoring.settings import MonitoringSettings
 
 
 def main(arguments: list[str]) -> int:
     """Run the process that is named; the exit code."""
+    run: Callable[[MonitoringSettings], None]
     match arguments:
         case ["indexer"]:
             from monitoring.indexer.process import run
@@ -18,7 +20,7 @@ def main(arguments: list[str]) -> int:
         case _:
             sys.stderr.write("usage: python -m monitoring indexer | exporter | watcher\n")
             return 2
-    settings = load_settings()
+    settings = MonitoringSettings()
     service_log.configure_logging(arguments[0], settings)
     run(settings)
     return 0

@@ -11,7 +11,7 @@ from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES
-from machine_learning_engineering.settings import Settings
+from producers.settings import ProducerSettings
 
 # librdkafka's name of an option, as the settings have it, and kafka-python's name for the same.
 _SAME_OPTION = {
@@ -52,7 +52,7 @@ class MissingTopic(Exception):
     """The topic to publish to does not exist on the broker."""
 
 
-def producer_options(settings: Settings) -> dict[str, Any]:
+def producer_options(settings: ProducerSettings) -> dict[str, Any]:
     """kafka-python's options of a producer that loses nothing: acks from all replicas, idempotent, bounded in time.
 
     Raises:
@@ -93,7 +93,7 @@ def producer_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def connect(settings: Settings, max_record_bytes: int = MAX_MESSAGE_BYTES) -> KafkaProducer:
+def connect(settings: ProducerSettings, max_record_bytes: int = MAX_MESSAGE_BYTES) -> KafkaProducer:
     """A connected producer, which refuses larger records before sending them.
 
     Raises:

@@ -9,11 +9,11 @@ from msgspec import Struct
 from machine_learning_engineering.dead_letters.reader import DeadLetter
 from machine_learning_engineering.events.topics import DEAD_LETTERS, TOPICS
 from machine_learning_engineering.kafka.client import end_offsets, topic_name
-from machine_learning_engineering.settings import Settings
 from producers.client import connect, disconnect
 from producers.interruption import StopSignal
 from producers.journal import Place, open_journal
 from producers.publisher import Errors, Outcome, Publisher
+from producers.settings import ProducerSettings
 
 _CHUNK = 500
 
@@ -34,7 +34,7 @@ class DeadLetterReport(Struct, frozen=True, kw_only=True):
 
 
 def replay(
-    settings: Settings,
+    settings: ProducerSettings,
     letters: Iterable[DeadLetter],
     *,
     again: bool = False,

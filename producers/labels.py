@@ -12,10 +12,10 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import LabelReported
 from machine_learning_engineering.events.topics import LABELS, REQUESTS
 from machine_learning_engineering.kafka.client import read_to_end
-from machine_learning_engineering.settings import Settings
 from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayReport, publish
 from producers.request_builder import Record, number_of, request_id_of
+from producers.settings import ProducerSettings
 
 
 class TrueAnswer(NamedTuple):
@@ -45,7 +45,7 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
 def publish_labels(
-    settings: Settings,
+    settings: ProducerSettings,
     answers: Iterable[TrueAnswer],
     *,
     rate: float | None = None,
@@ -75,7 +75,7 @@ def of_prefix(examples: Iterable[Example], model: str, prefix: str, *, repeat: i
             number += 1
 
 
-def of_requests(settings: Settings, examples: Sequence[Example], model: str) -> Iterator[TrueAnswer]:
+def of_requests(settings: ProducerSettings, examples: Sequence[Example], model: str) -> Iterator[TrueAnswer]:
     """The labels of the requests on the topic that replays of a dataset have published, in the order of each partition.
 
     A request is one of these if the number in its id is that of a row with the very same features: an id of somebody

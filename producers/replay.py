@@ -12,12 +12,12 @@ from msgspec import Struct
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
 from machine_learning_engineering.kafka.client import end_offsets, topic_name
-from machine_learning_engineering.settings import Settings
 from producers.client import MissingTopic, connect, disconnect, partition_of
 from producers.interruption import StopSignal
 from producers.publisher import Errors, Outcome, Publisher, ignore
 from producers.rate_limiter import RateLimiter
 from producers.request_builder import Record, RequestBuilder, Source, with_trace
+from producers.settings import ProducerSettings
 from producers.shift import Shift
 
 _REPORT_EVERY = 0.1
@@ -64,7 +64,7 @@ class ReplayStopped(Exception):
 
 
 def replay(
-    settings: Settings,
+    settings: ProducerSettings,
     requests: Iterable[Source],
     *,
     model: str | None = None,
@@ -125,7 +125,7 @@ def replay(
 
 
 def publish(
-    settings: Settings,
+    settings: ProducerSettings,
     topic: str,
     items: Iterable[_Item],
     compose: Callable[[_Item], tuple[str, Record]],
@@ -159,7 +159,7 @@ def publish(
         disconnect=disconnect,
         settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
         timeout=settings.producer_delivery_timeout,
-        patience=settings.worker_delivery_timeout,
+        patience=settings.kafka_delivery_timeout,
         interrupted=lambda: interruption.requested,
     )
     with publisher:

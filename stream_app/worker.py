@@ -16,7 +16,6 @@ from machine_learning_engineering.kafka.client import consumer_options, create_t
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import WrongRules, redaction
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.settings import Settings, load_settings
 from model.catalog import available
 from stream_app.faust_adapter.app import GROUP, create_app
 from stream_app.faust_adapter.driver import BatchApp, TransportOptions
@@ -27,6 +26,7 @@ from stream_app.runtime.reload import ModelReloader
 from stream_app.runtime.scheduler import BatchScheduler, exit_process
 from stream_app.runtime.watchdog import Watch
 from stream_app.serving.scorer import Model, OutputTopics, Scorer
+from stream_app.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: WorkerSettings,
         models: Mapping[str, Model],
         served: LoadedModels | None = None,
         classes: Mapping[str, type] | None = None,
@@ -102,8 +102,8 @@ class Worker:
                 **consumer_options(settings, GROUP),
                 # Faust lets go of everything on a rebalance, so an eager strategy is the honest one.
                 "partition.assignment.strategy": "roundrobin",
-                "session.timeout.ms": int(settings.worker_session_timeout * 1000),
-                "heartbeat.interval.ms": int(settings.worker_session_timeout * 1000 / 4),
+                "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
+                "heartbeat.interval.ms": int(settings.kafka_session_timeout * 1000 / 4),
                 "max.poll.interval.ms": 300_000,
                 "queued.max.messages.kbytes": 16 * 1024,
                 "fetch.queue.backoff.ms": 10,
@@ -156,7 +156,7 @@ class Worker:
 
 def main() -> None:
     """Run one worker with the settings of the environment, until SIGTERM."""
-    settings = load_settings()
+    settings = WorkerSettings()
     service_log.configure_logging("worker", settings)
     classes = available()
     served = LoadedModels(Registry(settings.registry_dir), classes)

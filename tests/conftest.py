@@ -14,12 +14,12 @@ from typing import Any
 import hypothesis
 import pytest
 
+from inflight.settings import Settings
 from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from machine_learning_engineering.kafka.client import create_topics
-from machine_learning_engineering.settings import Settings
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
 # takes is the machine's affair.

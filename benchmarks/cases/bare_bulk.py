@@ -11,10 +11,10 @@ from confluent_kafka import Consumer, KafkaException
 from elasticsearch import Elasticsearch
 
 from benchmarks.cases.task import GROUP_VARIABLE, until_sigterm
+from inflight.settings import Settings, load_settings
 from machine_learning_engineering.events.schemas import decode_log
 from machine_learning_engineering.events.topics import LOGS
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
-from machine_learning_engineering.settings import Settings, load_settings
 from monitoring.documents.log import document_id, index_name, to_document
 
 SECONDS = 0.25
@@ -48,7 +48,7 @@ def main() -> None:
     stop, settings = until_sigterm(), load_settings()
     consumer, client = bare_consumer(settings), Elasticsearch(settings.elasticsearch_url, request_timeout=120)
     while not stop:
-        values = next_values(consumer, settings.indexer_batch_records)
+        values = next_values(consumer, settings.elasticsearch_batch_records)
         if not values:
             continue
         parts: list[bytes] = []

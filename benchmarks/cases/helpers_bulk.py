@@ -10,8 +10,8 @@ from elasticsearch.helpers import bulk
 
 from benchmarks.cases.bare_bulk import bare_consumer, next_values
 from benchmarks.cases.task import until_sigterm
+from inflight.settings import load_settings
 from machine_learning_engineering.events.schemas import decode_log
-from machine_learning_engineering.settings import load_settings
 from monitoring.documents.log import document_id, index_name, to_document
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     stop, settings = until_sigterm(), load_settings()
     consumer, client = bare_consumer(settings), Elasticsearch(settings.elasticsearch_url, request_timeout=120)
     while not stop:
-        events = [decode_log(value) for value in next_values(consumer, settings.indexer_batch_records)]
+        events = [decode_log(value) for value in next_values(consumer, settings.elasticsearch_batch_records)]
         if not events:
             continue
         bulk(
@@ -34,7 +34,7 @@ def main() -> None:
                 }
                 for event in events
             ),
-            chunk_size=settings.indexer_batch_records,
+            chunk_size=settings.elasticsearch_batch_records,
         )
         consumer.commit(asynchronous=False)
     consumer.close()

@@ -1,6 +1,6 @@
 """`inflight indexer`, as it is."""
 
-from machine_learning_engineering.settings import load_settings
+from inflight.settings import load_settings
 from monitoring.indexer.process import run
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`inflight joiner`, as it is."""
 
 from inflight.adapters.evaluator import RegistryEvaluator
-from machine_learning_engineering.settings import load_settings
+from inflight.settings import load_settings
 from monitoring.labels.process import run
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from inflight.settings import load_settings
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from machine_learning_engineering.events.schemas import PredictionCompleted, PredictionRequested, decode_request, encode
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import topic_name
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.settings import load_settings
 from model.diamonds.model import Diamonds
 
 GROUP_VARIABLE = "BENCHMARK_GROUP"

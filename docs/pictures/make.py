@@ -28,11 +28,11 @@ from PIL import Image
 
 from inflight.demo.bad_records import bad_records
 from inflight.demo.processes import Process
+from inflight.settings import Settings, load_settings
 from inflight.stack.stack import start_stack
 from inflight.stack.status import with_endpoints
 from machine_learning_engineering.evaluation.splits import split
 from machine_learning_engineering.kafka.client import create_topics
-from machine_learning_engineering.settings import Settings, load_settings
 from machine_learning_engineering.training.layers import validate
 from machine_learning_engineering.training.sources import collect
 from model.catalog import available

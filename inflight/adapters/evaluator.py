@@ -13,7 +13,7 @@ from machine_learning_engineering.events.schemas import LiveMetric
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from monitoring.labels.store import Version
 from monitoring.quality.evaluation import Evaluation, EvaluationError
 
@@ -21,7 +21,7 @@ from monitoring.quality.evaluation import Evaluation, EvaluationError
 class RegistryEvaluator:
     """Judges by the classes of the models, and by what the registry recorded of a version when it was trained."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: KernelSettings) -> None:
         self._classes = known_models()
         self._registry = Registry(settings.registry_dir)
         self._seed = settings.seed

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionLogError
-from machine_learning_engineering.settings import Settings
+from monitoring.settings import ElasticsearchSettings
 
 DEPLOYMENT = "elasticsearch"
 
 
-def open_log(where: str, settings: Settings) -> AbstractContextManager[PredictionLog]:
+def open_log(where: str, settings: ElasticsearchSettings) -> AbstractContextManager[PredictionLog]:
     """The log at `where`: "elasticsearch", the deployment's own, or the path of a SQLite log.
 
     Raises:

@@ -4,7 +4,7 @@ import contextlib
 
 import typer
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 
 ANNOUNCE_SECONDS = 3.0
 

@@ -7,7 +7,7 @@ import typer
 
 from inflight.commands import dashboards_preview
 from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, Ran
@@ -111,7 +111,7 @@ def apply(
     import msgspec
     from rich.console import Console
 
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
     from monitoring.dashboards.kibana import Kibana, KibanaError
     from monitoring.dashboards.saved_objects import FILE_NAME, compiled
 
@@ -146,7 +146,7 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
 
     from rich.progress import track
 
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
     from monitoring.dashboards.lint import queries, run
     from monitoring.elastic.client import connect
 
@@ -157,7 +157,7 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
             return list(track(answers, "Queries", total=queries(dashboards), console=_stderr(), transient=True))
     except Exception as error:
         # A ValueError is of a URL that is none.
-        raise stopped(error, ValueError) from error
+        raise exit_for(error, ValueError) from error
 
 
 def _stderr() -> Any:

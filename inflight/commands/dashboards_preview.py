@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from monitoring.dashboards.source import Dashboard
@@ -50,7 +50,7 @@ def preview(
     from rich.console import Console
     from rich.progress import track
 
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
     from monitoring.elastic.client import connect
 
     try:
@@ -81,7 +81,7 @@ def preview(
                     {"dashboard": board.id, "file": str(file), "without_results": found.empty, "failed": found.failed}
                 )
     except Exception as error:
-        raise stopped(error, ValueError) from error
+        raise exit_for(error, ValueError) from error
     if as_json:
         typer.echo(json.dumps({"pictures": told}))
     else:

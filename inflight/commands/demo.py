@@ -35,9 +35,9 @@ def demo(
     from rich.console import Console
 
     from inflight.demo.run import DemoFailed, Options, run_demo
+    from inflight.settings import load_settings
     from inflight.stack.process import StackError
     from machine_learning_engineering.datasets import DatasetUnavailable
-    from machine_learning_engineering.settings import load_settings
 
     console = Console(stderr=True)
     try:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
@@ -39,8 +39,8 @@ def list_letters(
     import heapq
     import json
 
+    from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
-    from machine_learning_engineering.settings import load_settings
 
     count = 0
 
@@ -55,7 +55,7 @@ def list_letters(
         _require_broker()
         newest = heapq.nlargest(limit or 50, counted(), key=lambda letter: (letter.at, letter.address))
     except Exception as error:
-        raise stopped(error, *_expected()) from error
+        raise exit_for(error, *_expected()) from error
     newest.reverse()
     if as_json:
         typer.echo(json.dumps({"matching": count, "dead_letters": [_summary(letter) for letter in newest]}))
@@ -77,8 +77,8 @@ def show(
     import json
     import sys
 
+    from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
-    from machine_learning_engineering.settings import load_settings
     from producers.rendering import render, render_line
 
     try:
@@ -86,7 +86,7 @@ def show(
         _require_broker()
         letter = reader.find(load_settings(), place)
     except Exception as error:
-        raise stopped(error, *_expected()) from error
+        raise exit_for(error, *_expected()) from error
     if raw:
         sys.stdout.buffer.write(letter.value or b"")
         sys.stdout.buffer.flush()
@@ -133,8 +133,8 @@ def replay(
 
     import msgspec
 
+    from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
-    from machine_learning_engineering.settings import load_settings
     from producers import dead_letter_replay as dead_letters
     from producers.interruption import interruptible
 
@@ -162,7 +162,7 @@ def replay(
                 interruption=interruption,
             )
     except Exception as error:
-        raise stopped(error, *_expected()) from error
+        raise exit_for(error, *_expected()) from error
     if as_json:
         typer.echo(json.dumps({**msgspec.to_builtins(report), "dry_run": dry_run}))
     else:
@@ -202,9 +202,9 @@ def _selection(
 
 def _require_broker() -> None:
     """Raise now what the reader would raise after its longer patience with a broker that is slow."""
+    from inflight.settings import load_settings
     from machine_learning_engineering.events.topics import DEAD_LETTERS
     from machine_learning_engineering.kafka.client import end_offsets
-    from machine_learning_engineering.settings import load_settings
 
     end_offsets(load_settings(), DEAD_LETTERS, timeout=10)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import DriftMeasured
@@ -26,8 +26,8 @@ def register(app: typer.Typer) -> None:
 
 def watcher() -> None:
     """Run one watcher."""
+    from inflight.settings import load_settings
     from machine_learning_engineering.observability import logging as service_log
-    from machine_learning_engineering.settings import load_settings
     from monitoring.drift import process as room
 
     settings = load_settings()
@@ -35,7 +35,7 @@ def watcher() -> None:
     try:
         room.run(settings)
     except Exception as error:
-        raise stopped(error, port="INFLIGHT_DRIFT_MONITOR_METRICS_PORT") from error
+        raise exit_for(error, port="INFLIGHT_DRIFT_MONITOR_METRICS_PORT") from error
 
 
 @drift.command(epilog="Examples: [bold]inflight drift show diamonds[/bold], [bold]... --last 1 --json[/bold]")
@@ -51,7 +51,7 @@ def show(
     import msgspec
     from rich.console import Console
 
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
     from monitoring.drift.history import last_windows
 
     # A spinner where standard error is a terminal, nothing elsewhere.
@@ -59,7 +59,7 @@ def show(
         try:
             windows = last_windows(load_settings(), model, last)
         except Exception as error:
-            raise stopped(error) from error
+            raise exit_for(error) from error
     if as_json:
         typer.echo(msgspec.json.encode({"model": model, "windows": windows}).decode())
     elif windows:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from machine_learning_engineering.feature_store.examples import Built
@@ -50,10 +50,10 @@ def build(
 
     from inflight.adapters.logs import open_log
     from inflight.adapters.models import known_models
+    from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
     from machine_learning_engineering.feature_store.examples import build as build_examples
     from machine_learning_engineering.feature_store.examples import read_labels
-    from machine_learning_engineering.settings import load_settings
 
     classes = known_models(names or ())
     try:
@@ -71,7 +71,7 @@ def build(
                 folder = store.path / "examples" / name
                 built.append(build_examples(store, classes[name], records, answers, folder))
     except Exception as error:
-        raise stopped(error, *_expected()) from error
+        raise exit_for(error, *_expected()) from error
     if json:
         typer.echo(msgspec.json.encode(built).decode())
         return
@@ -98,7 +98,7 @@ def follow(
     import msgspec
 
     from inflight.adapters.models import known_models
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
     from monitoring.feature_ingest import process as room
 
     classes = known_models(names or ())
@@ -106,7 +106,7 @@ def follow(
     try:
         followed = room.run(load_settings(), chosen, every=every)
     except Exception as error:
-        raise stopped(error, *_expected()) from error
+        raise exit_for(error, *_expected()) from error
     if json:
         typer.echo(msgspec.json.encode(followed).decode())
         return
@@ -141,7 +141,7 @@ def show(
                 return
             summaries = store.summaries()
     except Exception as error:
-        raise stopped(error, *_expected()) from error
+        raise exit_for(error, *_expected()) from error
     if json:
         typer.echo(msgspec.json.encode(summaries).decode())
         return
@@ -156,8 +156,8 @@ def show(
 
 
 def _store() -> "FeatureStore":
+    from inflight.settings import load_settings
     from machine_learning_engineering.feature_store.store import FeatureStore
-    from machine_learning_engineering.settings import load_settings
 
     return FeatureStore(load_settings().home / "features")
 

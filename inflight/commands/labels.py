@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.settings import Settings
+    from inflight.settings import Settings
     from producers.labels import TrueAnswer
 
 labels = typer.Typer(no_args_is_help=True, help="Publish true answers, which the joiner brings to their requests.")
@@ -35,8 +35,8 @@ def register(app: typer.Typer) -> None:
 def joiner() -> None:
     """Run one joiner."""
     from inflight.adapters.evaluator import RegistryEvaluator
+    from inflight.settings import load_settings
     from machine_learning_engineering.observability import logging as service_log
-    from machine_learning_engineering.settings import load_settings
     from monitoring.labels.process import run
 
     settings = load_settings()
@@ -44,7 +44,7 @@ def joiner() -> None:
     try:
         run(settings, RegistryEvaluator(settings))
     except Exception as error:
-        raise stopped(error, port="INFLIGHT_LABEL_JOINER_METRICS_PORT") from error
+        raise exit_for(error, port="INFLIGHT_LABEL_JOINER_METRICS_PORT") from error
 
 
 @labels.command(
@@ -125,8 +125,8 @@ def _publish(
     from itertools import islice
 
     from inflight.commands.replay import expected, print_report, publishing
+    from inflight.settings import load_settings
     from machine_learning_engineering.kafka.client import create_topics
-    from machine_learning_engineering.settings import load_settings
     from producers.interruption import interruptible
     from producers.labels import publish_labels, shuffled
     from producers.replay import ReplayStopped
@@ -142,7 +142,7 @@ def _publish(
         if shuffle:
             found = shuffled(found, settings.seed)
     except Exception as error:
-        raise stopped(error, *expected()) from error
+        raise exit_for(error, *expected()) from error
     stopped_by = None
     time.sleep(delay)
     with publishing(limit) as on_progress, interruptible() as interruption:
@@ -151,10 +151,10 @@ def _publish(
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__
         except Exception as error:
-            raise stopped(error, *expected()) from error
+            raise exit_for(error, *expected()) from error
     print_report(report, as_json)
     if stopped_by is not None:
-        raise stopped(stopped_by, *expected())
+        raise exit_for(stopped_by, *expected())
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate:

@@ -185,9 +185,9 @@ def export(
 @contextmanager
 def _registry() -> "Iterator[Registry]":
     """The registry of the settings; its errors end the command with their message."""
+    from inflight.settings import load_settings
     from machine_learning_engineering.registry.manifest import RegistryError
     from machine_learning_engineering.registry.registry import Registry
-    from machine_learning_engineering.settings import load_settings
 
     try:
         yield Registry(load_settings().registry_dir)
@@ -228,7 +228,7 @@ def _changed(name: str, alias: str, before: str | None, after: str, reason: str,
     """Say what a command did, and tell workers of a new champion."""
     if alias == "champion" and before != after:
         from inflight.adapters.promotions import tell_workers
-        from machine_learning_engineering.settings import load_settings
+        from inflight.settings import load_settings
 
         tell_workers(load_settings(), name, after, reason=reason, previous=before)
     if json:
@@ -253,7 +253,7 @@ def _print_comparison(found: "VersionComparison") -> None:
     typer.echo(f"* decides; better: {found.better or 'neither'}")
     if not found.same_data:
         typer.echo("They were made of other data or another seed: their metrics are of different rows.")
-    if not found.same_requests:
+    if not found.same_schema:
         typer.echo("They take different requests.")
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 if TYPE_CHECKING:
+    from inflight.settings import Settings
     from inflight.stack.stack import Endpoints, Kind, StackState
-    from machine_learning_engineering.settings import Settings
 
 JSON = typer.Option(False, "--json", help="Print one JSON object for machines.")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -39,10 +39,10 @@ def up(
     """
     from rich.console import Console
 
+    from inflight.settings import load_settings
     from inflight.stack.stack import StackState, start_stack
     from inflight.stack.status import with_endpoints
     from machine_learning_engineering.kafka.client import create_topics
-    from machine_learning_engineering.settings import load_settings
 
     settings = load_settings()
     with _errors_named():
@@ -87,8 +87,8 @@ def up(
 
 def down(as_json: bool = JSON) -> None:
     """Stop the broker and search node that `up` started. Their data stays."""
+    from inflight.settings import load_settings
     from inflight.stack.stack import StackState
-    from machine_learning_engineering.settings import load_settings
 
     settings = load_settings()
     state = StackState.load(settings.home)
@@ -105,9 +105,9 @@ def down(as_json: bool = JSON) -> None:
 
 def status(as_json: bool = JSON) -> None:
     """What runs, and how much it holds: nodes, records of each topic, documents of each index."""
+    from inflight.settings import load_settings
     from inflight.stack.stack import StackState
     from inflight.stack.status import read_status
-    from machine_learning_engineering.settings import load_settings
 
     settings = load_settings()
     found = read_status(settings)
@@ -134,8 +134,8 @@ def status(as_json: bool = JSON) -> None:
 
 def doctor(as_json: bool = JSON) -> None:
     """Check that this machine has what Inflight needs; every finding that is not ok comes with its fix."""
+    from inflight.settings import load_settings
     from inflight.stack.doctor import examine
-    from machine_learning_engineering.settings import load_settings
 
     checks = []
     for check in examine(load_settings()):

@@ -25,9 +25,9 @@ def redact(
     """Show for each model which features the log keeps, hashes or drops. Workers with these settings do the same."""
     import json
 
+    from inflight.settings import load_settings
     from machine_learning_engineering.core.json_values import value_of_cell
     from machine_learning_engineering.observability.redaction import WrongRules, redaction, tokens
-    from machine_learning_engineering.settings import load_settings
     from model.catalog import available
 
     settings = load_settings()

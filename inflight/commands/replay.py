@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from producers.replay import Progress as Replayed
@@ -71,8 +71,8 @@ def replay(
     """
     import logging
 
+    from inflight.settings import load_settings
     from machine_learning_engineering.kafka.client import create_topics
-    from machine_learning_engineering.settings import load_settings
     from producers.interruption import interruptible
     from producers.replay import ReplayStopped
     from producers.replay import replay as publish
@@ -90,7 +90,7 @@ def replay(
             raise ValueError(f"a rate is above 0 per second, not {rate}")
         create_topics(settings, timeout=10)
     except Exception as error:
-        raise stopped(error, *expected()) from error
+        raise exit_for(error, *expected()) from error
     stopped_by = None
     with publishing(limit) as on_progress, interruptible() as interruption:
         try:
@@ -110,10 +110,10 @@ def replay(
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__
         except Exception as error:
-            raise stopped(error, *expected()) from error
+            raise exit_for(error, *expected()) from error
     print_report(report, as_json, malformed=bad.count)
     if stopped_by is not None:
-        raise stopped(stopped_by, *expected())
+        raise exit_for(stopped_by, *expected())
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate or bad.count:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import stopped
+from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import Result
@@ -33,10 +33,10 @@ def results(
 
     import msgspec
 
+    from inflight.settings import load_settings
     from machine_learning_engineering.events.schemas import decode_result
     from machine_learning_engineering.events.topics import RESULTS
     from machine_learning_engineering.kafka.client import end_offsets, read_to_end
-    from machine_learning_engineering.settings import load_settings
 
     settings = load_settings()
     wanted = set(request_id or ())
@@ -64,7 +64,7 @@ def results(
         end_offsets(settings, RESULTS, timeout=10)
         newest = [found for _, found in heapq.nlargest(limit, matching(), key=lambda one: one[0])][::-1]
     except Exception as error:
-        raise stopped(error) from error
+        raise exit_for(error) from error
     if as_json:
         typer.echo(msgspec.json.encode({"results": newest}).decode())
     else:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from inflight.settings import Settings
     from machine_learning_engineering.core.example import Example
     from machine_learning_engineering.retraining.trigger import Decision
     from machine_learning_engineering.sdk import MLEModel
-    from machine_learning_engineering.settings import Settings
 
 _EPILOG = (
     "Examples: inflight retrain diamonds --labels sold.csv --dry-run | "
@@ -70,13 +70,13 @@ def retrain(
     from inflight.adapters.logs import open_log
     from inflight.adapters.models import known_models
     from inflight.adapters.promotions import tell_workers
-    from inflight.errors import stopped
+    from inflight.errors import exit_for
+    from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
     from machine_learning_engineering.prediction_log.store import PredictionLogError
     from machine_learning_engineering.registry.manifest import RegistryError
     from machine_learning_engineering.registry.registry import Registry
     from machine_learning_engineering.registry.uri import CHAMPION, parse
-    from machine_learning_engineering.settings import load_settings
     from machine_learning_engineering.training.log_source import labels_of_file
     from machine_learning_engineering.training.records import LogUnreadable
 
@@ -109,7 +109,7 @@ def retrain(
                 report=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable) as error:
-        raise stopped(error, PredictionLogError, LogUnreadable) from error
+        raise exit_for(error, PredictionLogError, LogUnreadable) from error
     except (RegistryError, ValueError, OSError) as error:
         typer.secho(str(error), err=True, fg="red")
         raise typer.Exit(1) from error

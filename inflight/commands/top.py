@@ -44,7 +44,7 @@ def watch(
     """
     import time
 
-    from machine_learning_engineering.settings import load_settings
+    from inflight.settings import load_settings
     from monitoring.top.reading import Watch
     from monitoring.top.sources import Sources, endpoints, url_of
 

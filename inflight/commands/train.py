@@ -10,9 +10,9 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from inflight.settings import Settings
     from machine_learning_engineering.evaluation.estimates import Estimate
     from machine_learning_engineering.prediction_log.store import PredictionLog
-    from machine_learning_engineering.settings import Settings
     from machine_learning_engineering.training.run_log import TrainingEntry
 
 _EPILOG = (
@@ -102,12 +102,12 @@ def train(
 
     from inflight.adapters.models import known_models
     from inflight.adapters.promotions import tell_workers
-    from inflight.errors import stopped
+    from inflight.errors import exit_for
+    from inflight.settings import load_settings
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.evaluation.estimates import FitFailed
     from machine_learning_engineering.registry.manifest import RegistryError
     from machine_learning_engineering.registry.registry import Registry
-    from machine_learning_engineering.settings import load_settings
     from machine_learning_engineering.training.pipeline import run_training
     from machine_learning_engineering.training.records import LogUnreadable
 
@@ -156,7 +156,7 @@ def train(
     if json:
         typer.echo(msgspec.json.encode(entries).decode())
     if away is not None:
-        raise stopped(away, LogUnreadable) from away
+        raise exit_for(away, LogUnreadable) from away
     if failed:
         raise typer.Exit(1)
 

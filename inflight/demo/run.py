@@ -8,11 +8,11 @@ from typing import Any, Literal, Protocol
 
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.processes import Process, product
+from inflight.settings import Settings
 from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
 from machine_learning_engineering.events.topics import LOGS, REQUESTS
 from machine_learning_engineering.kafka.client import create_topics
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.audit.audit import Audit

@@ -12,12 +12,13 @@ from typing import Literal, NamedTuple
 
 from packaging.requirements import Requirement
 
+from inflight.settings import Settings
 from inflight.stack import probes
 from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_answers, search_answers
-from machine_learning_engineering.settings import Settings, redact_url
+from machine_learning_engineering.settings import redact_url
 
 GIBIBYTE = 1024**3
 PINNED = (

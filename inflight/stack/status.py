@@ -4,11 +4,12 @@ from typing import Any
 
 from elasticsearch import ApiError, TransportError
 
+from inflight.settings import Settings
 from inflight.stack import probes
 from inflight.stack.stack import Endpoints, StackState
 from machine_learning_engineering.events.topics import TOPICS
 from machine_learning_engineering.kafka.client import end_offsets, topic_name
-from machine_learning_engineering.settings import Settings, redact_url
+from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import connect
 
 

@@ -9,7 +9,7 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.prediction_log.predict import PredictionResults, Request, predict_with_logging
 from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.retraining.trigger import Decision, trigger_retraining
-from machine_learning_engineering.settings import Settings, load_settings
+from machine_learning_engineering.settings import KernelSettings, load_settings
 
 __all__ = ["MLEModel"]
 
@@ -49,7 +49,7 @@ class MLEModel(Model):
         labels: Mapping[str, Any] | None = None,
         *,
         examples: Sequence[Example] | None = None,
-        settings: Settings | None = None,
+        settings: KernelSettings | None = None,
         **options: Any,
     ) -> Decision:
         """Retrain if the log and the labels show a reason to, and promote the challenger if it is better.

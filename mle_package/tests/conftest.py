@@ -12,7 +12,7 @@ import pytest
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.evaluation.metrics import regression_metrics
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 with suppress(ImportError):
     import hypothesis
@@ -77,5 +77,5 @@ def doubler() -> MLEModel:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path, _env_file=None)
+def settings(tmp_path: Path) -> KernelSettings:
+    return KernelSettings(home=tmp_path, _env_file=None)

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw
 from pydantic import ValidationError
 
 from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redactor, WrongRules, redaction, tokens
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 KEY = "a secret of the test, 32 letters"
 CANARY = "CANARY7f3a"
@@ -33,8 +33,8 @@ class Declared(Titanic):
     redacted_features: ClassVar[dict[str, str]] = {"name": "hash", "deck": "keep"}
 
 
-def settings(rules: dict[str, Any], key: str | None = KEY) -> Settings:
-    return Settings(_env_file=None, log_redact=rules, log_redact_key=key)  # type: ignore[call-arg]
+def settings(rules: dict[str, Any], key: str | None = KEY) -> KernelSettings:
+    return KernelSettings(_env_file=None, log_redact=rules, log_redact_key=key)  # type: ignore[call-arg]
 
 
 def redactor(rules: dict[str, Any], model: type = Titanic) -> Redactor:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.logging import EcsFormatter, TextFormatter, log_event, request_context
 from machine_learning_engineering.observability.rate_limit import SameComplaint
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 CANARY = "CANARY7f3a"
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -75,8 +75,8 @@ def restored() -> Iterator[None]:
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
 
 
-def settings(**changes: Any) -> Settings:
-    return Settings(_env_file=None, **changes)  # type: ignore[call-arg]
+def settings(**changes: Any) -> KernelSettings:
+    return KernelSettings(_env_file=None, **changes)  # type: ignore[call-arg]
 
 
 class Log:

@@ -7,10 +7,10 @@ import msgspec
 from machine_learning_engineering.events.schemas import DriftMeasured, decode_measurement
 from machine_learning_engineering.events.topics import MEASUREMENTS
 from machine_learning_engineering.kafka.client import read_to_end
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 
-def last_windows(settings: Settings, model: str, count: int) -> list[DriftMeasured]:
+def last_windows(settings: KernelSettings, model: str, count: int) -> list[DriftMeasured]:
     """The newest windows that were measured, the newest last.
 
     Raises:

@@ -18,8 +18,7 @@ from machine_learning_engineering.events.schemas import DriftMeasured, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
 from machine_learning_engineering.kafka.client import Fetch, client_options, consumer_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.registry.profiles import References
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
 from monitoring.drift.measurement import detected, measure
 from monitoring.drift.series import DriftMonitorMetrics, Shown
@@ -31,6 +30,7 @@ from monitoring.runtime.groups import WATCHER
 from monitoring.runtime.process import serve_metrics, until_signalled
 from monitoring.runtime.retry import TOPIC_SECONDS, prepare
 from monitoring.runtime.retry_call import Insistence
+from monitoring.settings import DriftMonitorSettings
 
 BATCH = 4_000
 LINGER = 0.5
@@ -42,7 +42,7 @@ _SHOW_SECONDS = 2.0
 _MOST_TOLD = 20
 
 
-def limits(settings: Settings) -> Limits:
+def limits(settings: DriftMonitorSettings) -> Limits:
     """When windows close, by the settings. The rows a second are shared by the partitions."""
     return Limits(
         records=settings.drift_window_rows,
@@ -56,7 +56,7 @@ class DriftMonitor:
     """Consumes, counts, and publishes what is ready, all in one thread."""
 
     def __init__(
-        self, settings: Settings, references: References, metrics: DriftMonitorMetrics, stopping: threading.Event
+        self, settings: DriftMonitorSettings, references: ProfileCache, metrics: DriftMonitorMetrics, stopping: threading.Event
     ) -> None:
         self._settings = settings
         self._references = references
@@ -67,7 +67,7 @@ class DriftMonitor:
         self._logs = topic_name(settings, LOGS)
         options = {
             **consumer_options(settings, WATCHER),
-            "session.timeout.ms": int(settings.worker_session_timeout * 1000),
+            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
             "queued.max.messages.kbytes": 32 * 1024,
             # Whoever starts it before the topics exist need not wait for the next full refresh.
             "topic.metadata.refresh.interval.ms": 5_000,
@@ -86,7 +86,7 @@ class DriftMonitor:
             }
         )
         self._stopping = stopping
-        self._insist = Insistence(settings.worker_delivery_timeout, stopping)
+        self._insist = Insistence(settings.kafka_delivery_timeout, stopping)
         self._owned: set[int] = set()
         self._newest: dict[int, datetime] = {}
         self._told: set[tuple[str, str]] = set()
@@ -198,7 +198,7 @@ class DriftMonitor:
         self._insist(self._producer.abort_transaction)
         now = monotonic()
         self._refused_since = self._refused_since or now
-        if now - self._refused_since > self._settings.worker_delivery_timeout:
+        if now - self._refused_since > self._settings.kafka_delivery_timeout:
             raise error
 
     # Partitions come and go. Rebalancing is eager: all are revoked, and some are assigned afterwards.
@@ -273,7 +273,7 @@ class DriftMonitor:
         self._metrics.lag.set(lag)
 
 
-def run(settings: Settings) -> None:
+def run(settings: DriftMonitorSettings) -> None:
     """Run the watcher until SIGTERM or SIGINT.
 
     Raises:
@@ -291,5 +291,5 @@ def run(settings: Settings) -> None:
         # Each batch makes thousands of objects: the collector need not look through all modules for them.
         gc.freeze()
         if not stopping.is_set():
-            DriftMonitor(settings, References(settings.registry_dir), metrics, stopping).run()
+            DriftMonitor(settings, ProfileCache(settings.registry_dir), metrics, stopping).run()
         log_event("watcher", "stopped")

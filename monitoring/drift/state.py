@@ -7,7 +7,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from machine_learning_engineering.events.topics import DRIFT_STATE
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from monitoring.drift.windows import State
 
 PATIENCE = 30.0
@@ -28,7 +28,7 @@ def deadline() -> float:
 class StateReader:
     """Reads the last state of a partition from the end of the topic backwards. `close` it at the end."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: KernelSettings) -> None:
         self._topic = topic_name(settings, DRIFT_STATE)
         # It never joins the group, and reads only what was committed: the default of librdkafka.
         self._consumer = Consumer({**consumer_options(settings, "inflight-drift-state"), "enable.partition.eof": True})

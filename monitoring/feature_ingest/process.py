@@ -20,7 +20,7 @@ from machine_learning_engineering.feature_store.store import FeatureStore
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from monitoring.runtime.consumer import commit, records
 from monitoring.runtime.process import until_signalled
 from monitoring.runtime.retry import TOPIC_SECONDS, prepare
@@ -48,7 +48,7 @@ class Follower:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: KernelSettings,
         store: FeatureStore,
         classes: Mapping[str, type[MLEModel]],
         folder: Path,
@@ -142,7 +142,7 @@ def _value(raw: msgspec.Raw) -> Any:
         return msgspec.UNSET
 
 
-def run(settings: Settings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> Followed:
+def run(settings: KernelSettings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> Followed:
     """Follow the stream until SIGTERM or SIGINT, however long the broker takes to come up.
 
     Raises:

@@ -13,10 +13,10 @@ from machine_learning_engineering.events.schemas import LiveMetric, QualityMeasu
 from machine_learning_engineering.events.topics import MEASUREMENTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.store import Version
 from monitoring.runtime.retry import FAILURES, cause_of
+from monitoring.settings import LabelJoinerSettings
 
 MAX_VERSIONS = 50
 """Of so many versions the metrics are exposed, the ones that were measured last."""
@@ -62,7 +62,7 @@ class Answers(Protocol):
 class Publisher:
     """Publishes measurements; each is acknowledged by all in-sync replicas, or it is an error."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: LabelJoinerSettings) -> None:
         self._producer = Producer(producer_options(settings))
         self._topic = topic_name(settings, MEASUREMENTS)
 
@@ -94,7 +94,7 @@ class Quality(threading.Thread):
 
     def __init__(
         self,
-        settings: Settings,
+        settings: LabelJoinerSettings,
         answers: Answers,
         judge: Evaluator,
         publish: Callable[[QualityMeasured], None],

@@ -10,7 +10,7 @@ from urllib.error import HTTPError, URLError
 
 import msgspec
 
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from monitoring.top.samples import Scrape, parse
 
 TIMEOUT = 2.0
@@ -35,7 +35,7 @@ class Alert(msgspec.Struct, frozen=True):
     summary: str
 
 
-def endpoints(settings: Settings, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def endpoints(settings: KernelSettings, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """The URLs of each kind of process: those given, else the one that the settings say.
 
     Raises:

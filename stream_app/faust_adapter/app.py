@@ -4,15 +4,15 @@ from dataclasses import replace
 
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import topic_name
-from machine_learning_engineering.settings import Settings
 from stream_app.faust_adapter.driver import BatchApp, TransportOptions
 from stream_app.faust_adapter.schema import BatchSchema
 from stream_app.runtime.scheduler import BatchScheduler
+from stream_app.settings import WorkerSettings
 
 GROUP = "inflight-worker"
 
 
-def create_app(settings: Settings, lane: BatchScheduler, options: TransportOptions) -> BatchApp:
+def create_app(settings: WorkerSettings, lane: BatchScheduler, options: TransportOptions) -> BatchApp:
     """The Faust app that hands every slice of requests to the scoring lane."""
     # As many wait in front of the lane as are in it, so that it never waits for Faust.
     handed_out = 2 * settings.worker_max_in_flight_batches
@@ -24,7 +24,7 @@ def create_app(settings: Settings, lane: BatchScheduler, options: TransportOptio
         broker="kafka://" + settings.kafka_bootstrap_servers.split(",")[0],
         broker_commit_interval=settings.worker_commit_interval,
         broker_commit_every=None,
-        broker_session_timeout=settings.worker_session_timeout,
+        broker_session_timeout=settings.kafka_session_timeout,
         stream_wait_empty=True,
         topic_allow_declare=False,
         topic_disable_leader=True,

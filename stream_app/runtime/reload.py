@@ -11,10 +11,10 @@ from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 from machine_learning_engineering.events.topics import MODEL_EVENTS
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, topic_name
 from machine_learning_engineering.registry.manifest import RegistryError
-from machine_learning_engineering.settings import Settings
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels, logger
 from stream_app.serving.scorer import Model
+from stream_app.settings import WorkerSettings
 
 POLL_SECONDS = 0.5
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 0.5
 class PromotionListener(threading.Thread):
     """Listens to the topic of model events from now on and tells of each record; the registry knows the rest."""
 
-    def __init__(self, settings: Settings, on_event: Callable[[], None]) -> None:
+    def __init__(self, settings: WorkerSettings, on_event: Callable[[], None]) -> None:
         super().__init__(name="inflight-promotions", daemon=True)
         # No group: every worker has to hear of it. Nothing is committed.
         self._consumer = Consumer(consumer_options(settings, "inflight-promotions"))
@@ -58,7 +58,7 @@ class ModelReloader:
         self._serve = serve
         self._metrics = metrics
 
-    async def run(self, settings: Settings) -> None:
+    async def run(self, settings: WorkerSettings) -> None:
         """Look until the app stops."""
         loop, told = asyncio.get_running_loop(), asyncio.Event()
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import TrainingRun, train
 from model.catalog import available
 from tests.support.broker_clients import Member, Send, confluent_sender, kafka_python_sender

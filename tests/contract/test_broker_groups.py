@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import Producer
 from kafka import KafkaConsumer
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import create_topics, end_offsets, producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 from tests.support.broker_clients import ALL, SESSION_TIMEOUT_MS, Member, Send, confluent_sender
 
 

@@ -7,6 +7,7 @@ import pytest
 from confluent_kafka import TIMESTAMP_CREATE_TIME, TIMESTAMP_LOG_APPEND_TIME, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import (
     client_options,
@@ -16,7 +17,6 @@ from machine_learning_engineering.kafka.client import (
     read_to_end,
     topic_name,
 )
-from machine_learning_engineering.settings import Settings
 from tests.support.broker_clients import ALL, Send
 
 

@@ -12,7 +12,7 @@ import typer.main
 import yaml
 
 from inflight.cli import app
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.elastic.client import STOP_SECONDS
 from monitoring.indexer.process import DRAIN_SECONDS
 from monitoring.labels.process import MEASURE_SECONDS
@@ -47,7 +47,7 @@ def test_compose_accepts_the_file() -> None:
 
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
     """The stream, its log, its metrics, drift and labels, and what brings the dashboards."""
-    processes = {"worker", "indexer", "exporter", "watcher", "joiner", "features"}
+    processes = {"worker", "indexer", "exporter", "drift-monitor", "label-joiner", "features"}
     assert processes | ENDS <= ours.keys()
 
 
@@ -109,7 +109,7 @@ def test_prometheus_scrapes_the_port_of_each_process(ours: dict[str, Any]) -> No
         job["dns_sd_configs"][0]["names"][0]: job["dns_sd_configs"][0]["port"] for job in config["scrape_configs"]
     }
     defaults = Settings(_env_file=None)
-    ports = {name: port for name in ours if (port := getattr(defaults, f"{name}_metrics_port", None))}
+    ports = {name: port for name in ours if (port := getattr(defaults, f"{name.replace('-', '_')}_metrics_port", None))}
     assert scraped == ports
     for name, port in ports.items():
         assert f"127.0.0.1:{port}/metrics" in ours[name]["healthcheck"]["test"][-1]

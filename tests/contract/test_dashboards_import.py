@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from inflight.cli import app
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.dashboards.kibana import Kibana, KibanaError
 from monitoring.dashboards.saved_objects import compiled, default_file
 from monitoring.dashboards.source import load_all, shipped
@@ -20,7 +20,7 @@ OBJECTS = default_file(shipped()).read_bytes()
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings of a Kibana that needs a key; its URL is given on the command line."""
     found = Settings(_env_file=None, home=tmp_path, kibana_api_key="secret", kibana_url="http://127.0.0.1:1")  # type: ignore[call-arg]
-    monkeypatch.setattr("machine_learning_engineering.settings.load_settings", lambda: found)
+    monkeypatch.setattr("inflight.settings.load_settings", lambda: found)
     return found
 
 

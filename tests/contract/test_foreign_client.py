@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 
+from inflight.settings import Settings
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import carried
 from machine_learning_engineering.events.schemas import PredictionCompleted
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
 from producers.replay import replay
 
 WIRE_FORMAT = Path(__file__).parents[2] / "docs" / "wire-format.md"

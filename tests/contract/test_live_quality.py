@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from inflight.adapters.evaluator import RegistryEvaluator
+from inflight.settings import Settings
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from model.catalog import available
 from monitoring.labels.store import Version
 from monitoring.quality.evaluation import EvaluationError

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from inflight.settings import Settings
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.retraining.trigger import SIGNIFICANCE, Decision
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds
 from model.reviews.model import CANDIDATES, Reviews

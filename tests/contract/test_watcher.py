@@ -14,12 +14,12 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
+from inflight.settings import Settings
 from machine_learning_engineering.drift.binning import reference_profile
 from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS
 from machine_learning_engineering.kafka.client import consumer_options, producer_options, read_to_end, topic_name
 from machine_learning_engineering.registry.profiles import Reference
-from machine_learning_engineering.settings import Settings
 from monitoring.drift import state as state_module
 from monitoring.drift.history import last_windows
 from monitoring.drift.process import DriftMonitor
@@ -44,7 +44,7 @@ PROFILE = reference_profile(Model, ROWS, [{"double": 2.0 * row["number"]} for ro
 
 
 class Known:
-    """References with one version."""
+    """ProfileCache with one version."""
 
     missing: tuple[Any, ...] = ()
 

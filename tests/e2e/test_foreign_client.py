@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from inflight.demo.processes import Process, product
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from inflight.settings import Settings
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from tests.support.deployment import Deployment

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.events.schemas import (
     Error,
@@ -22,7 +23,6 @@ from machine_learning_engineering.events.schemas import (
 )
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 from monitoring.audit.readers import take_audit
 from monitoring.documents.log import document_id, index_name, to_document
 from monitoring.elastic import bulk, scan, templates

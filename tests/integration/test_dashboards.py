@@ -12,13 +12,13 @@ from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
 
 from inflight.demo.bad_records import bad_records
+from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.kafka.promotions import announce_promotion
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.dashboards.lint import queries, run

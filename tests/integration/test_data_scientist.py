@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from inflight.demo.processes import product
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import RESULTS
 from machine_learning_engineering.kafka.client import read_to_end
-from machine_learning_engineering.settings import Settings
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 from producers.replay import replay
 from tests.support.waiting import until

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from confluent_kafka import Message, Producer
 
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.dead_letters.reader import Address, DeadLetter, Selection, find, select
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
 from producers.client import partition_of
 from producers.dead_letter_replay import replay
 from producers.interruption import StopSignal

@@ -9,12 +9,12 @@ import pytest
 from confluent_kafka import Producer
 from elasticsearch import Elasticsearch
 
+from inflight.settings import Settings
 from inflight.stack.embedded import EmbeddedNode
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.events.schemas import DriftMeasured, Error, FieldDrift, LiveMetric, QualityMeasured
 from machine_learning_engineering.events.topics import DEAD_LETTERS, MEASUREMENTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 from monitoring.elastic import client as elasticsearch
 from tests.support.indexing import eventually, indexer, log, publish
 

@@ -19,11 +19,11 @@ from msgspec import Raw
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS
 from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 from monitoring.exporter.lag import LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer

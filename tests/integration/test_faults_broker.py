@@ -83,7 +83,7 @@ def test_a_topic_that_is_gone_holds_the_requests_back(deployment: Deployment, to
 
     patience = {
         "kafka_options": json.dumps({"topic.metadata.propagation.max.ms": "2000"}),
-        "worker_delivery_timeout": 8,
+        "kafka_delivery_timeout": 8,
     }
     worker = deployment.worker(**patience)
     deployment.serving(1)

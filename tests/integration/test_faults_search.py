@@ -110,7 +110,7 @@ def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> 
     if isinstance(search, EmbeddedNode):
         pytest.skip("the embedded node has no circuit breaker and no blocks")
     deployment.worker()
-    indexer = deployment.indexer(indexer_batch_records=200)
+    indexer = deployment.indexer(elasticsearch_batch_records=200)
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
     load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=300, prefix=prefix)
@@ -156,7 +156,7 @@ def test_an_indexer_killed_in_the_middle_indexes_each_request_once(deployment: D
     prefix = deployment.settings.topic_prefix
     report = deployment.load(20_000, prefix=prefix).report()
     deployment.settles()
-    indexer = deployment.indexer(indexer_batch_records=50)
+    indexer = deployment.indexer(elasticsearch_batch_records=50)
     resumed = []
     for kills in range(1, 4):
         waiting = deployment.lag()[1]

@@ -16,12 +16,12 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LabelReported, PredictionLogged, encode
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store import examples as feature_store_log
 from machine_learning_engineering.feature_store.store import FeatureStore
 from machine_learning_engineering.kafka.client import producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 from model.catalog import available
 from monitoring.feature_ingest.process import Follower
 from tests.support.waiting import until
@@ -58,7 +58,7 @@ def environment(settings: Settings, tmp_path: Path) -> dict[str, str]:
         "TOPIC_PREFIX": settings.topic_prefix,
         "HOME": str(tmp_path / "home"),
         "KAFKA_IDLE_PAUSE": str(settings.kafka_idle_pause),
-        "WORKER_SESSION_TIMEOUT": "6",
+        "KAFKA_SESSION_TIMEOUT": "6",
     }
     return os.environ | {f"INFLIGHT_{name}": value for name, value in given.items()}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import LOGS
 from machine_learning_engineering.kafka.client import client_options, end_offsets, topic_name
-from machine_learning_engineering.settings import Settings
 from monitoring.runtime.groups import INDEXER
 from tests.support.indexing import eventually, ids, indexer, lag, letters, log, publish
 
@@ -24,8 +24,8 @@ def _process(settings: Settings, **environment: str) -> subprocess.Popen[bytes]:
         "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
         "INFLIGHT_HOME": str(settings.home),
         "INFLIGHT_INDEXER_METRICS_PORT": "0",
-        "INFLIGHT_INDEXER_BATCH_RECORDS": "100",
-        "INFLIGHT_WORKER_SESSION_TIMEOUT": "6",
+        "INFLIGHT_ELASTICSEARCH_BATCH_RECORDS": "100",
+        "INFLIGHT_KAFKA_SESSION_TIMEOUT": "6",
         **environment,
     }
     return subprocess.Popen(
@@ -43,7 +43,7 @@ def _members(settings: Settings) -> set[str]:
 
 def test_an_outage_of_elasticsearch_loses_nothing(settings: Settings, search: Any) -> None:
     """The indexer waits, in its group and in little memory, and goes on by itself."""
-    few = settings.model_copy(update={"indexer_batch_records": 50})
+    few = settings.model_copy(update={"elasticsearch_batch_records": 50})
     total = 3_000
     with indexer(few) as running:
         try:
@@ -114,7 +114,7 @@ def test_sigterm_drains(settings: Settings, search: Any) -> None:
 
 def test_two_indexers_share_and_take_over(settings: Settings, search: Any) -> None:
     """A second one joins in the middle of the work, and the first one leaves."""
-    few = settings.model_copy(update={"indexer_batch_records": 50})
+    few = settings.model_copy(update={"elasticsearch_batch_records": 50})
     total = 4_000
     publish(settings, *[log(settings, number) for number in range(total)])
     with indexer(few) as second_of_two:

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 import monitoring.indexer.process
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import encode
 from machine_learning_engineering.events.topics import DEAD_LETTERS
-from machine_learning_engineering.settings import Settings
 from monitoring.documents.log import to_document
 from monitoring.runtime import retry as outages
 from tests.support.indexing import eventually, indexer, lag, letters, log, publish

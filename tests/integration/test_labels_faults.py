@@ -9,9 +9,9 @@ import pytest
 from msgspec import Raw
 
 from inflight.demo.processes import Process
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters import reader
 from machine_learning_engineering.events.topics import LABELS
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.testing.log_store_examples import example
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 from monitoring.exporter.lag import LagReader

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import DEAD_LETTERS, REQUESTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
 from tests.support.programs.streaming import committed, count_of, ids_of, lost, publish, running, until
 
 SECONDS = 300.0
@@ -22,7 +22,7 @@ GOOD = {f"good-{number}": {"n": number} for number in range(40)}
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Slices of one record, so that a slice is to ours what an event is to plain Faust."""
-    return settings.model_copy(update={"worker_session_timeout": 6.0, "worker_max_batch_records": 1})
+    return settings.model_copy(update={"kafka_session_timeout": 6.0, "worker_max_batch_records": 1})
 
 
 def plain(settings: Settings, style: str) -> Any:

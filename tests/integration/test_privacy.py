@@ -10,12 +10,12 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from inflight.settings import Settings
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.elastic import client as search

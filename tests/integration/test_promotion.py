@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from inflight.settings import Settings
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import PredictionCompleted
 from machine_learning_engineering.events.topics import MODEL_EVENTS, REQUESTS, RESULTS
@@ -21,7 +22,6 @@ from machine_learning_engineering.kafka.promotions import PromotionNotAnnounced,
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from tests.support.deployment import UNTIL_STOPPED, Deployment
 from tests.support.waiting import figures, until
 

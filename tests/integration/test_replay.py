@@ -17,12 +17,12 @@ import pytest
 from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from inflight.settings import Settings
 from inflight.stack.kafka import KafkaNode
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS
 from machine_learning_engineering.kafka.client import client_options, read_to_end, topic_name
 from machine_learning_engineering.observability.trace import TRACEPARENT
-from machine_learning_engineering.settings import Settings
 from producers.client import MissingTopic, connect, disconnect
 from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayStopped, replay

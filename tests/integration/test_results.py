@@ -11,10 +11,10 @@ import pytest
 from confluent_kafka import Producer
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed, encode
 from machine_learning_engineering.events.topics import RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 REASON = "feature `z` is missing\x1b[31m"

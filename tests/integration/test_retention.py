@@ -9,7 +9,7 @@ import pytest
 from elasticsearch import Elasticsearch
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from monitoring.elastic import bulk, templates
 from monitoring.elastic import client as search
 from monitoring.indexer.metrics import IndexerMetrics

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from inflight.settings import Settings
 from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KafkaNode
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import consumer_options, end_offsets, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
 from tests.support.programs.streaming import (
     NOTHING_AMISS,
     Program,
@@ -36,7 +36,7 @@ FETCH_QUEUE = (16 + 8) * MEBIBYTE
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """A short session, so that the next worker soon gets what a killed one had."""
-    return settings.model_copy(update={"worker_session_timeout": 6.0})
+    return settings.model_copy(update={"kafka_session_timeout": 6.0})
 
 
 def some(name: str, count: int, **features: Any) -> dict[str, dict[str, Any]]:

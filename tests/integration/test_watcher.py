@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import (
     DriftDetected,
     DriftMeasured,
@@ -27,9 +28,8 @@ from machine_learning_engineering.kafka.client import (
     read_to_end,
     topic_name,
 )
-from machine_learning_engineering.registry.profiles import References
+from machine_learning_engineering.registry.profiles import ProfileCache
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from monitoring.drift.batch import read_batch
 from monitoring.drift.process import limits
 from monitoring.drift.windows import State, Windows
@@ -214,7 +214,7 @@ def test_killed_in_the_middle_of_windows_it_measures_the_same_ones(
         deployment.kill(process)
     log.write(300, partition=0)
     until(all_read, 300, "all rows are read")
-    oracle = Windows(References(models.registry_dir), limits(settings.model_copy(update=SMALL)))
+    oracle = Windows(ProfileCache(models.registry_dir), limits(settings.model_copy(update=SMALL)))
     expected = oracle.add(read_batch(list(read_to_end(settings, LOGS))))
     found = measured(settings)
     assert [(one.window_id, one.rows) for one in found] == [(one.window_id, one.rows) for one in expected]
@@ -248,7 +248,7 @@ def test_watchers_come_and_go_and_each_row_counts_once(
     last = states(settings)
     assert sum(one.rows for one in windows) + sum(part.rows for one in last.values() for part in one.parts) == log.rows
     assert len({one.window_id for one in windows}) == len(windows) >= 4
-    left = Windows(References(models.registry_dir), limits(settings.model_copy(update={"drift_window_min_rows": 1})))
+    left = Windows(ProfileCache(models.registry_dir), limits(settings.model_copy(update={"drift_window_min_rows": 1})))
     for key, state in last.items():
         left.restore(int(key or b""), state)
     assert count_odd(windows, [left]) == log.rows / 5

@@ -8,9 +8,9 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, Producer
 from kafka import KafkaProducer
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS
 from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
-from machine_learning_engineering.settings import Settings
 
 SESSION_TIMEOUT_MS = 6_000
 ALL = set(range(4))

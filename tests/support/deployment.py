@@ -12,12 +12,12 @@ from typing import Any, Self
 import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
+from inflight.settings import Settings
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import PredictionCompleted
 from machine_learning_engineering.events.topics import LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import consumer_options, read_to_end, topic_name
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from monitoring.audit.audit import Audit
 from monitoring.audit.readers import take_audit
 from monitoring.exporter.lag import LagReader
@@ -50,7 +50,7 @@ class Deployment:
             "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
             "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
             "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
-            "INFLIGHT_WORKER_SESSION_TIMEOUT": str(SESSION_TIMEOUT),
+            "INFLIGHT_KAFKA_SESSION_TIMEOUT": str(SESSION_TIMEOUT),
             "INFLIGHT_HOME": str(models.home.absolute()),
         }
         self._models = models

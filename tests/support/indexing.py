@@ -13,11 +13,11 @@ from confluent_kafka import KafkaException, Producer
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, read_origin
 from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from machine_learning_engineering.settings import Settings
 from monitoring.elastic import client as search
 from monitoring.elastic import scan
 from monitoring.exporter.lag import LagReader

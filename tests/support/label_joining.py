@@ -11,9 +11,9 @@ from elastic_transport import ConnectionError as NoConnection
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
+from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.writer import DeadLetter
 from machine_learning_engineering.events.schemas import LabelReported, encode
-from machine_learning_engineering.settings import Settings
 from monitoring.labels.join import Interrupted, Join
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import Waiting

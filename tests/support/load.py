@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayReport, replay
 from producers.request_builder import Source

@@ -7,7 +7,7 @@ from typing import Any
 
 from faust.types import TP
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from stream_app.faust_adapter.app import create_app
 from stream_app.faust_adapter.consumer import Consumer
 from stream_app.faust_adapter.driver import TransportOptions

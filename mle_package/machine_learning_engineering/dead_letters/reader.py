@@ -9,7 +9,7 @@ from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, r
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS
 from machine_learning_engineering.kafka.client import read_to_end
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 _ADDRESS = re.compile(r"(\d+):(\d+)")
 
@@ -72,7 +72,7 @@ def parse_address(text: str) -> Address:
     return Address(int(match[1]), int(match[2]))
 
 
-def select(settings: Settings, selection: Selection | None = None) -> Iterator[DeadLetter]:
+def select(settings: KernelSettings, selection: Selection | None = None) -> Iterator[DeadLetter]:
     """The dead letters that are meant, in the order of each partition.
 
     Records on the topic without our headers are passed over.
@@ -100,7 +100,7 @@ def select(settings: Settings, selection: Selection | None = None) -> Iterator[D
             yield letter
 
 
-def find(settings: Settings, address: Address) -> DeadLetter:
+def find(settings: KernelSettings, address: Address) -> DeadLetter:
     """The dead letter at `address`.
 
     Raises:

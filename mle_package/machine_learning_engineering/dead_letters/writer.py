@@ -10,7 +10,7 @@ from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 STAGE = "index"
 REJECTED = "index_rejected"
@@ -32,7 +32,7 @@ class DeadLetter(NamedTuple):
 class DeadLetterWriter:
     """Writes dead letters and waits until the broker has them on all in-sync replicas."""
 
-    def __init__(self, settings: Settings, stage: str = STAGE) -> None:
+    def __init__(self, settings: KernelSettings, stage: str = STAGE) -> None:
         self._stage = stage
         self._producer = Producer({**producer_options(settings), "linger.ms": 5})
         self._topic = topic_name(settings, DEAD_LETTERS)

@@ -6,6 +6,7 @@ Needs the extra `kafka` (confluent-kafka).
 import logging
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -13,19 +14,19 @@ from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
 from machine_learning_engineering.observability.rate_limit import MAY_REPEAT
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
 # Where no service log was started, as in a command, the error that ends it tells; Python would print each attempt.
 logger.addHandler(logging.NullHandler())
 
 
-def topic_name(settings: Settings, name: str) -> str:
+def topic_name(settings: KernelSettings, name: str) -> str:
     """The name of a topic or consumer group in this deployment."""
     return settings.topic_prefix + name
 
 
-def client_options(settings: Settings) -> dict[str, Any]:
+def client_options(settings: KernelSettings) -> dict[str, Any]:
     """The librdkafka options that all of a deployment's clients share."""
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
@@ -36,20 +37,20 @@ def client_options(settings: Settings) -> dict[str, Any]:
     }
 
 
-def producer_options(settings: Settings) -> dict[str, Any]:
+def producer_options(settings: KernelSettings) -> dict[str, Any]:
     """Options of a producer that loses nothing: acks from all replicas, idempotent, bounded in time and memory."""
     return {
         **client_options(settings),
         "acks": "all",
         "enable.idempotence": True,
-        "delivery.timeout.ms": int(settings.worker_delivery_timeout * 1000),
+        "delivery.timeout.ms": int(settings.kafka_delivery_timeout * 1000),
         "message.max.bytes": MAX_MESSAGE_BYTES,
         "queue.buffering.max.kbytes": 256 * 1024,
         "queue.buffering.max.messages": 1_000_000,
     }
 
 
-def consumer_options(settings: Settings, group: str) -> dict[str, Any]:
+def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
     """Options of a group consumer that starts at the beginning and commits only what it is told to.
 
     While it is polled it logs what is wrong with its connections.
@@ -69,7 +70,7 @@ def _log_error(error: KafkaError) -> None:
     logger.warning("Kafka: %s", error.str(), extra=MAY_REPEAT)
 
 
-def create_topics(settings: Settings, timeout: float = 30.0) -> list[str]:
+def create_topics(settings: KernelSettings, timeout: float = 30.0) -> list[str]:
     """Create the topics that don't exist yet; return the names of those that were created.
 
     Raises:
@@ -150,7 +151,7 @@ class Fetch:
         return others
 
 
-def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:
+def end_offsets(settings: KernelSettings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:
     """First and next offset of each partition of a topic: ``{partition: (low, high)}``; empty if there is no topic."""
     consumer = Consumer({**consumer_options(settings, "reader"), "group.id": "inflight-reader"})
     try:
@@ -160,12 +161,13 @@ def end_offsets(settings: Settings, topic: str, timeout: float = 30.0) -> dict[i
 
 
 def read_to_end(
-    settings: Settings, topic: str, timeout: float = 30.0, *, newest: int | None = None
+    settings: KernelSettings, topic: str, timeout: float = 30.0, *, newest: int | None = None, since: datetime | None = None
 ) -> Iterator[Message]:
     """Every record of a topic from its first up to the end that it has now, without joining a group.
 
     Args:
-        newest: begin so many offsets before the end of each partition.
+        newest: begin this many offsets before the end of each partition.
+        since: begin at the first record of each partition with this timestamp or a later one.
         timeout: seconds without any record after which the broker counts as unreachable.
 
     Raises:
@@ -178,7 +180,10 @@ def read_to_end(
         found = {p: marks for p, marks in _watermarks(consumer, name, timeout).items() if marks[1] > marks[0]}
         ends = {partition: high for partition, (_, high) in found.items()}
         starts = {p: low if newest is None else max(low, high - newest) for p, (low, high) in found.items()}
-        consumer.assign([TopicPartition(name, partition, start) for partition, start in starts.items()])
+        if since is not None:
+            starts |= _offsets_since(consumer, name, ends, since, timeout)
+            ends = {partition: end for partition, end in ends.items() if starts[partition] < end}
+        consumer.assign([TopicPartition(name, partition, starts[partition]) for partition in ends])
         while ends:
             # It waits for all or the time-out: so for many a little, and then for one.
             messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1, timeout=timeout)
@@ -205,6 +210,15 @@ def read_to_end(
                     del ends[partition]
     finally:
         consumer.close()
+
+
+def _offsets_since(
+    consumer: Consumer, name: str, ends: dict[int, int], since: datetime, timeout: float
+) -> dict[int, int]:
+    asked = [TopicPartition(name, partition, int(since.timestamp() * 1000)) for partition in ends]
+    # Negative: no record is that new.
+    found = consumer.offsets_for_times(asked, timeout=timeout)
+    return {tp.partition: tp.offset if tp.offset >= 0 else ends[tp.partition] for tp in found}
 
 
 def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tuple[int, int]]:

@@ -8,7 +8,7 @@ from msgspec import UNSET
 from machine_learning_engineering.events.schemas import ModelPromoted, encode
 from machine_learning_engineering.events.topics import MODEL_EVENTS
 from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 
 class PromotionNotAnnounced(RuntimeError):
@@ -16,7 +16,7 @@ class PromotionNotAnnounced(RuntimeError):
 
 
 def announce_promotion(
-    settings: Settings, model: str, version: str, *, reason: str, previous: str | None = None, timeout: float = 10.0
+    settings: KernelSettings, model: str, version: str, *, reason: str, previous: str | None = None, timeout: float = 10.0
 ) -> ModelPromoted:
     """Publish that `version` is the champion of `model`, so that running workers serve it at once.
 

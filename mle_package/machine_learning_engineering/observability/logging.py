@@ -23,7 +23,7 @@ from machine_learning_engineering import __version__
 from machine_learning_engineering.core.error_text import is_plain, stack_trace, type_name, words
 from machine_learning_engineering.observability.rate_limit import FIELDS, MAY_REPEAT, SameComplaint, event_fields
 from machine_learning_engineering.observability.trace import trace_ids
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 ECS_VERSION = "8.11.0"
 OURS = ("machine_learning_engineering", "inflight", "model", "monitoring", "producers", "stream_app")
@@ -33,7 +33,7 @@ _LINE_BREAKS = {ord(char): ascii(char)[1:-1].replace("\\x", "\\u00") for char in
 _COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
-def configure_logging(service: str, settings: Settings, stream: TextIO | None = None) -> None:
+def configure_logging(service: str, settings: KernelSettings, stream: TextIO | None = None) -> None:
     """Send all that this process logs to standard error, under the name of a service, such as ``worker``."""
     stream = sys.stderr if stream is None else stream
     text = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())

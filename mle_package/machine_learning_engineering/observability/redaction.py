@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from machine_learning_engineering.core.model import RedactAction
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 ALL = "*"
 """In a rule: every other feature, or every other model. In a record: nothing of what was sent is there."""
@@ -84,7 +84,7 @@ class Redaction:
     """The models that settings have rules for and that are not there, perhaps for a slip of the pen."""
 
 
-def redaction(settings: Settings, classes: Mapping[str, type]) -> Redaction:
+def redaction(settings: KernelSettings, classes: Mapping[str, type]) -> Redaction:
     """The redactors of the models of these classes.
 
     Raises:
@@ -118,7 +118,7 @@ def redaction(settings: Settings, classes: Mapping[str, type]) -> Redaction:
     return Redaction(by_model, bool(by_model) or any(settings.log_redact.values()), unmatched)
 
 
-def tokens(settings: Settings) -> Callable[[Any], str] | None:
+def tokens(settings: KernelSettings) -> Callable[[Any], str] | None:
     """What makes the token of a value: a keyed digest, the same for equal JSON values; None without a key."""
     if settings.log_redact_key is None:
         return None

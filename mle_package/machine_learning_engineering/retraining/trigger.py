@@ -33,7 +33,7 @@ from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
 from machine_learning_engineering.retraining import live_rows
 from machine_learning_engineering.retraining.live_rows import LiveRows
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def trigger_retraining(
     log: PredictionLog,
     labels: Mapping[str, Any] | None = None,
     *,
-    settings: Settings,
+    settings: KernelSettings,
     examples: Sequence[Example] | None = None,
     significance: float = SIGNIFICANCE,
     min_labelled: int = MIN_LABELLED,
@@ -142,7 +142,7 @@ def trigger_retraining(
 class _Steps:
     """One call on its way; `decision` is what is known so far, so that an error loses none of it."""
 
-    def __init__(self, model_class: type[Model], settings: Settings, decision: Decision, report: Report) -> None:
+    def __init__(self, model_class: type[Model], settings: KernelSettings, decision: Decision, report: Report) -> None:
         self.model_class = model_class
         self.model = model_class()
         self.settings = settings
@@ -250,7 +250,7 @@ class _Steps:
             **self._kind_of_champion(champion),
         )
         self.decide(challenger=run.version)
-        with self.registry.promoting(name, reason=f"retrained: {self.decision.reason}") as aliases:
+        with self.registry.edit_aliases(name, reason=f"retrained: {self.decision.reason}") as aliases:
             aliases[CHALLENGER] = run.version
         self.report(f"{name}: comparing {run.version} with {champion} on {len(gating)} fresh rows")
         challenger = self.registry.open(name, run.version, model_class=self.model_class)
@@ -269,7 +269,7 @@ class _Steps:
         self.decide(outcome="rejected", gate=gate, reason=f"{self.decision.reason}; {why}")
         if not gate.significant:
             return
-        with self.registry.promoting(name, reason=why) as aliases:
+        with self.registry.edit_aliases(name, reason=why) as aliases:
             if aliases.get(CHAMPION) != champion:
                 self.decide(reason=f"{self.decision.reason}; but meanwhile {aliases.get(CHAMPION)} became the champion")
                 return

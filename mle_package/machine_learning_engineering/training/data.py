@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.evaluation.splits import place, split
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.sources import collect
 
@@ -35,7 +35,7 @@ class Parts(NamedTuple):
 
 def prepare(
     model_class: type[Model],
-    settings: Settings,
+    settings: KernelSettings,
     sources: Sequence[str],
     examples: Iterable[Example] | None,
     *,

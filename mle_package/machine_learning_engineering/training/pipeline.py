@@ -20,7 +20,7 @@ from machine_learning_engineering.evaluation.estimates import Estimate, of_held_
 from machine_learning_engineering.registry.manifest import Lineage, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import run_log as training_log
 from machine_learning_engineering.training.data import prepare
 from machine_learning_engineering.training.evaluator import Fits
@@ -39,7 +39,7 @@ Report = Callable[[str, int, int], None]
 
 def run_training(
     model_class: type[Model],
-    settings: Settings,
+    settings: KernelSettings,
     *,
     sources: Sequence[str] = (),
     examples: Iterable[Example] | None = None,
@@ -107,7 +107,7 @@ class _Training:
     """One training in its three steps; `entry` grows with each."""
 
     def __init__(
-        self, model_class: type[Model], settings: Settings, entry: TrainingEntry, started: float, report: Report
+        self, model_class: type[Model], settings: KernelSettings, entry: TrainingEntry, started: float, report: Report
     ) -> None:
         self.entry = entry
         self._model_class = model_class

@@ -16,7 +16,7 @@ from machine_learning_engineering.drift.binning import reference_profile
 from machine_learning_engineering.evaluation.splits import group_of, place, split
 from machine_learning_engineering.registry.manifest import Lineage
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.promotion import promote_if_better
 from machine_learning_engineering.training.sources import digest_of
 
@@ -42,7 +42,7 @@ class TrainingRun(msgspec.Struct, frozen=True):
 
 def train(
     model_class: type[Model],
-    settings: Settings,
+    settings: KernelSettings,
     *,
     examples: Sequence[Example] | None = None,
     report: Report = lambda step: None,

@@ -18,7 +18,7 @@ from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.csv_row import LAYER_FIELDS
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.settings import Settings
+from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.log_source import (
     of_log,
     of_log_file,
@@ -45,7 +45,7 @@ class Found(NamedTuple):
 
 def collect(
     model_class: type[Model],
-    settings: Settings,
+    settings: KernelSettings,
     sources: Sequence[str],
     *,
     examples: Iterable[Example] | None = None,

@@ -12,9 +12,9 @@ from typing import Any
 
 import faust
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import topic_name
-from machine_learning_engineering.settings import Settings
 
 STYLE = sys.argv[1]
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.topics import LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import (
     consumer_options,
@@ -24,7 +25,6 @@ from machine_learning_engineering.kafka.client import (
     read_to_end,
     topic_name,
 )
-from machine_learning_engineering.settings import Settings
 
 PROGRAMS = Path(__file__).parent
 GROUP = "inflight-worker"

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from inflight.settings import Settings
 from machine_learning_engineering.observability import logging as service_log
-from machine_learning_engineering.settings import Settings
 from stream_app.kafka.poller import KafkaPoller
 from stream_app.kafka.publisher import Record
 from stream_app.runtime import scheduler as lane

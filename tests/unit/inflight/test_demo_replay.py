@@ -6,7 +6,7 @@ import pytest
 
 from inflight.demo import run as demo
 from inflight.demo.run import DemoFailed, Options, Running, _follow
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from producers.publisher import Errors
 from producers.replay import ReplayReport
 

@@ -8,10 +8,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from inflight.settings import Settings
 from inflight.stack.doctor import examine
 from inflight.stack.probes import addresses
 from inflight.stack.status import broker_answers, search_answers
-from machine_learning_engineering.settings import Settings
 
 PLAINTEXT_REQUEST, TLS_HANDSHAKE = 0x00, 0x16
 

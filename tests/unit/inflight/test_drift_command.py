@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from inflight.cli import app
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
-from machine_learning_engineering.settings import Settings
 
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CARAT = FieldDrift("features.carat", "feature", "distribution", 6.5, 1e-9, 1e-8, True, 0.0, 0.0, 0.25, 0.0)

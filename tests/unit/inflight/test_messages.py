@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from inflight.cli import app
 from inflight.commands.dashboard_sources import hint_at_esql
 from inflight.commands.replay import print_report
-from inflight.errors import stopped
+from inflight.errors import exit_for
+from inflight.settings import load_settings
 from machine_learning_engineering.kafka import client as kafka
-from machine_learning_engineering.settings import load_settings
 from producers.replay import ReplayReport
 
 
@@ -38,7 +38,7 @@ def test_a_broker_that_is_away_is_named_with_its_address_and_in_words(
 ) -> None:
     """Not with the inside of a client's error."""
     monkeypatch.setenv("INFLIGHT_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:9")
-    error = stopped(KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure")))
+    error = exit_for(KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure")))
     assert isinstance(error, typer.Exit)
     assert error.exit_code == 2
     told = capsys.readouterr().err
@@ -56,7 +56,7 @@ def test_a_search_node_that_is_away_or_refuses_is_named_with_its_setting(
         (ConnectionTimeout("timed out"), "timed out; is the search node of INFLIGHT_ELASTICSEARCH_URL"),
         (AuthenticationException("no", meta, {}), "INFLIGHT_ELASTICSEARCH_API_KEY"),
     ):
-        stop = stopped(error)
+        stop = exit_for(error)
         assert isinstance(stop, typer.Exit)
         told = capsys.readouterr().err
         assert words in told
@@ -66,9 +66,9 @@ def test_a_search_node_that_is_away_or_refuses_is_named_with_its_setting(
 def test_a_bug_stays_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """With its traceback: a line would hide where it is."""
     bug = ValueError("a bug, unless the command expects one")
-    assert stopped(bug) is bug
+    assert exit_for(bug) is bug
     assert capsys.readouterr().err == ""
-    assert isinstance(stopped(bug, ValueError), typer.Exit)
+    assert isinstance(exit_for(bug, ValueError), typer.Exit)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 import inflight.adapters.promotions
 from inflight.cli import app
+from inflight.settings import Settings, load_settings
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.kafka import promotions as announce
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings, load_settings
 from machine_learning_engineering.training.quick import train
 from model import catalog
 
@@ -198,7 +198,7 @@ def test_compare_shows_metrics_side_by_side(registry):
     assert found["metrics"]["mae"]["difference"] == pytest.approx(
         found["metrics"]["mae"]["other"] - found["metrics"]["mae"]["one"]
     )
-    assert (found["same_data"], found["same_requests"]) == (False, True)
+    assert (found["same_data"], found["same_schema"]) == (False, True)
     text = run("models", "compare", "line:1", "line:2")
     assert "r2 *" in text
     assert "their metrics are of different rows" in text

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 import inflight.adapters.promotions
 from inflight.cli import app
+from inflight.settings import load_settings
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import load_settings
 from model import catalog
 
 

@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from inflight.cli import app
+from inflight.settings import Settings, load_settings
 from machine_learning_engineering.observability.redaction import tokens
-from machine_learning_engineering.settings import Settings, load_settings
 
 KEY = "a secret of this test"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from inflight import cli
-from machine_learning_engineering.settings import load_settings
+from inflight.settings import load_settings
 
 
 @pytest.fixture(autouse=True)

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from inflight.cli import app
 from inflight.commands.nodes import _local_port
+from inflight.settings import load_settings
 from inflight.stack.process import ProcessId, free_port
 from inflight.stack.stack import NodeState, StackState
 from machine_learning_engineering.kafka import client as kafka
-from machine_learning_engineering.settings import load_settings
 
 
 @pytest.fixture

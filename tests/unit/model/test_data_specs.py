@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import model as model_package
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.sources import collect
 from model.catalog import available

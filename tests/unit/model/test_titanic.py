@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from machine_learning_engineering.training.records import SourceUnreadable
 from machine_learning_engineering.training.sources import collect
 from model.titanic.features import INPUTS, PassengerFeatures, build_inputs

@@ -1,7 +1,7 @@
 import pytest
 from kafka import errors as kafka_errors
 
-from machine_learning_engineering.settings import Settings
+from inflight.settings import Settings
 from producers.client import is_refusal, is_timeout, partition_of, producer_options
 
 

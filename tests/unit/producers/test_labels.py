@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_label, encode
-from machine_learning_engineering.settings import Settings
 from producers import labels
 from producers.labels import Example, TrueAnswer, of_prefix, of_requests, shuffled
 from producers.request_builder import RequestBuilder, number_of, request_id_of

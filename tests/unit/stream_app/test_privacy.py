@@ -16,13 +16,13 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from msgspec import Meta
 
+from inflight.settings import Settings
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import redaction
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import Settings
 from stream_app.serving.scorer import OutputTopics, Scored, Scorer
 from tests.support.request_records import record, slice_of
 

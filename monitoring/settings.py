@@ -1,0 +1,91 @@
+"""Settings of each monitoring process, and of Elasticsearch and Kibana."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from machine_learning_engineering.settings import KernelSettings, Port, PositiveInt, PositiveSeconds
+
+
+class ElasticsearchSettings(KernelSettings):
+    """Access to Elasticsearch, and the size of bulk requests."""
+
+    elasticsearch_url: str = "http://127.0.0.1:9200"
+    elasticsearch_api_key: str | None = None
+    elasticsearch_replicas: Annotated[int, Field(ge=0)] = 0
+    """Replicas of each index; at least 1 wherever the search cluster has more than one machine."""
+    elasticsearch_batch_records: PositiveInt = 2_000
+    """Maximum number of documents in a bulk request."""
+    elasticsearch_batch_bytes: PositiveInt = 5 * 1024 * 1024
+    """Target size of a bulk request."""
+
+
+class KibanaSettings(KernelSettings):
+    """Access to Kibana."""
+
+    kibana_url: str = "http://127.0.0.1:5601"
+    """May end in a space: ``https://kibana:5601/s/ml``."""
+    kibana_api_key: str | None = None
+
+
+class IndexerSettings(ElasticsearchSettings):
+    """Settings of `inflight indexer`."""
+
+    elasticsearch_retention_days: Annotated[int, Field(ge=0)] = 0
+    """The indexer deletes daily indices that are older than this; 0 keeps them for ever."""
+    indexer_metrics_port: Port = 9_102
+
+
+class ExporterSettings(KernelSettings):
+    """Settings of `inflight exporter`."""
+
+    exporter_metrics_port: Port = 9_103
+
+
+class DriftMonitorSettings(KernelSettings):
+    """Settings of `inflight drift-monitor`.
+
+    A window of requests closes when it has `drift_window_rows` rows. It also closes when its first request is
+    `drift_window_seconds` old, provided that it has `drift_window_min_rows` rows by then.
+    """
+
+    drift_window_rows: PositiveInt = 1_000
+    """Rows of a full window."""
+    drift_window_seconds: PositiveSeconds = 3_600.0
+    """Maximum age of a window's first request."""
+    drift_window_min_rows: PositiveInt = 200
+    """Minimum number of rows of a window that closes by age."""
+    drift_significance: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    """Family-wise error rate of a window: the maximum probability that any column is reported as drifted although all
+    follow the reference."""
+    drift_min_psi: Annotated[float, Field(ge=0)] = 0.1
+    """Minimum population stability index of a difference that counts as drift."""
+    drift_rows_per_second: Annotated[float, Field(gt=0)] = 200.0
+    """Maximum mean rate of requests measured per model version, with bursts of one minute's worth. Of more, a sample is
+    measured; a metric counts the rest."""
+    drift_monitor_metrics_port: Port = 9_104
+
+
+class LabelJoinerSettings(ElasticsearchSettings):
+    """Settings of `inflight label-joiner`, which also measures the quality of served models.
+
+    Quality is that of the newest labelled predictions of a version: at most `quality_max_rows` rows, none older than
+    `quality_max_age`.
+    """
+
+    label_joiner_batch_records: Annotated[int, Field(gt=0, le=10_000)] = 1_000
+    label_match_timeout: PositiveSeconds = 7 * 86_400.0
+    """Time that a label waits for its request to appear in the log before it becomes a dead letter."""
+    quality_interval: PositiveSeconds = 30.0
+    """Minimum time between two measurements of quality. Only versions with new labels are measured."""
+    quality_max_rows: Annotated[int, Field(gt=1, le=10_000)] = 2_000
+    """Maximum number of rows of a measurement."""
+    quality_max_age: PositiveSeconds = 30 * 86_400.0
+    """Maximum age of a request in a measurement."""
+    quality_min_rows: Annotated[int, Field(gt=1)] = 30
+    """Minimum number of rows of a measurement."""
+    label_joiner_metrics_port: Port = 9_105
+
+
+class MonitoringSettings(KibanaSettings, IndexerSettings, ExporterSettings, DriftMonitorSettings, LabelJoinerSettings):
+    """Settings of all monitoring processes."""
