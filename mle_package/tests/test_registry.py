@@ -11,7 +11,7 @@ import pytest
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.registry import artifacts as version_files
+from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.manifest import CorruptModel, Lineage, ModelNotFound, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 
@@ -64,7 +64,7 @@ def test_a_model_that_is_not_fitted_is_not_saved(registry, doubler_class):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_metric_that_is_no_finite_number_is_refused_and_nothing_is_saved(registry, doubler, value):
     """JSON would hold a null in its place, and nobody could read the manifest again."""
-    with pytest.raises(RegistryError, match=r"was not saved, a metric is no finite number: r2 \(-?(nan|inf)\); see"):
+    with pytest.raises(RegistryError, match=r"was not saved, a metric is not finite: r2 \(-?(nan|inf)\); see"):
         save(registry, doubler, r2=value)
     assert registry.versions("doubler") == []
 
@@ -106,7 +106,7 @@ def test_a_crash_before_the_rename_leaves_nothing_visible(registry, doubler, mon
 
     monkeypatch.setattr(durable, step, crash)
     # As after kill -9: nothing is tidied up.
-    monkeypatch.setattr(version_files.shutil, "rmtree", lambda *arguments, **options: None)
+    monkeypatch.setattr(artifacts.shutil, "rmtree", lambda *arguments, **options: None)
     with pytest.raises(Crash):
         save(registry, doubler)
     monkeypatch.undo()
@@ -148,7 +148,7 @@ import sys
 from pathlib import Path
 from machine_learning_engineering.registry.registry import Registry
 for _ in range(20):
-    with Registry(Path(sys.argv[1])).promoting("doubler") as aliases:
+    with Registry(Path(sys.argv[1])).edit_aliases("doubler") as aliases:
         aliases[sys.argv[2]] = "v1"
         aliases["count"] = str(int(aliases.get("count", "0")) + 1)
 """

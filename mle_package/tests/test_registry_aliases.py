@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machine_learning_engineering.registry.aliases import champion_before
+from machine_learning_engineering.registry.aliases import previous_champion
 from machine_learning_engineering.registry.manifest import AliasChange, CorruptModel, ModelNotFound, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 
@@ -129,7 +129,7 @@ def test_rollbacks_undo_promotions_like_a_stack(moves):
         current = stack[-1] if stack else None
         if move == "back":
             expected = stack[-2] if len(stack) > 1 else None
-            assert champion_before(history) == expected
+            assert previous_champion(history) == expected
             if expected is not None:
                 stack.pop()
                 history.append(AliasChange("champion", expected, current, now, "ada", rollback=True))
@@ -160,7 +160,7 @@ def test_damaged_aliases_are_not_taken_for_none(registry, doubler, damage):
     champions(registry, doubler, 2)
     path = registry.path / "doubler" / "aliases.json"
     path.write_bytes(damage)
-    with pytest.raises(CorruptModel, match=r"the aliases of .* can't be read"), registry.promoting("doubler"):
+    with pytest.raises(CorruptModel, match=r"the aliases of .* can't be read"), registry.edit_aliases("doubler"):
         pytest.fail("they were given to be changed")
     with pytest.raises(CorruptModel):
         registry.rollback("doubler")

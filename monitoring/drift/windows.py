@@ -104,7 +104,7 @@ class Closed(NamedTuple):
 
 
 class HasReferences(Protocol):
-    """`machine_learning_engineering.registry.profiles.References`, or a stand-in."""
+    """`machine_learning_engineering.registry.profiles.ProfileCache`, or a stand-in."""
 
     def get(self, model: str, version: str) -> Reference | None:
         """The reference of a version; None if there is none."""

@@ -67,6 +67,6 @@ def test_its_tests_pass_where_nothing_else_is_installed(alone: Environment) -> N
 def test_versions_are_logged_to_a_real_mlflow(alone: Environment) -> None:
     """The extra `mlflow` is too large for the product's environment, so that its tests run here."""
     alone.extra("mlflow")
-    ended = alone.test(ROOT / "mle_package" / "tests" / "test_mlflow_export.py")
+    ended = alone.test(ROOT / "mle_package" / "tests" / "test_registry_mlflow_export.py")
     assert " passed" in ended
     assert "skipped" not in ended

@@ -1,4 +1,7 @@
-"""Which version of a model is which, and who changed that: one file a model, replaced as a whole under a lock."""
+"""Aliases of a model's versions and the history of their changes, in one file per model.
+
+The file is replaced as a whole under a lock, so several processes may edit the aliases of one model.
+"""
 
 import fcntl
 import getpass
@@ -14,12 +17,12 @@ from machine_learning_engineering.registry.manifest import AliasChange, CorruptM
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
 
 ALIASES_FILE = "aliases.json"
-HISTORY = 1_000
-"""So many of a model's last changes are kept."""
+MAX_HISTORY = 1_000
+"""Maximum number of alias changes kept per model."""
 
 
 class Aliases(dict[str, str]):
-    """The version of each alias, to be changed in place; `reason` and `rollback` go to the history."""
+    """Version by alias, edited in place. `reason` and `rollback` are recorded in the history."""
 
     reason: str = ""
     rollback: bool = False
@@ -31,10 +34,10 @@ class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
-    """The aliases of the model in a folder, and their changes, oldest first.
+    """Read the aliases of the model in `folder` and their changes, oldest first.
 
     Raises:
-        CorruptModel: the file can't be read.
+        CorruptModel: The file is unreadable.
     """
     path = folder / ALIASES_FILE
     try:
@@ -45,7 +48,7 @@ def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
         stored = msgspec.json.decode(content, type=_Stored)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         try:
-            # Before there was a history, the file held the aliases alone.
+            # Files written before the history existed hold the aliases only.
             return msgspec.json.decode(content, type=dict[str, str]), []
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise CorruptModel(
@@ -56,14 +59,16 @@ def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
 
 
 @contextmanager
-def changing(folder: Path, reason: str = "", *, anew: bool = False) -> Iterator[Aliases]:
-    """The aliases to be changed while nobody else changes them; written at the end, unless the block raises.
+def edit(folder: Path, reason: str = "", *, reset_if_corrupt: bool = False) -> Iterator[Aliases]:
+    """Lock the aliases, yield them for editing, and write them unless the block raises.
 
     Args:
-        anew: begin with none if they can't be read, which loses the history.
+        folder: The model's folder.
+        reason: Recorded in the history.
+        reset_if_corrupt: Start without aliases if the file is unreadable. This loses the history.
 
     Raises:
-        CorruptModel: they can't be read. Damage must not be taken for a model without a champion.
+        CorruptModel: The file is unreadable. A damaged file must not pass for a model without a champion.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -71,34 +76,37 @@ def changing(folder: Path, reason: str = "", *, anew: bool = False) -> Iterator[
         try:
             before, history = read(folder)
         except CorruptModel:
-            if not anew:
+            if not reset_if_corrupt:
                 raise
             before, history = {}, []
         after = Aliases(before)
         after.reason = reason
         yield after
         if after.get(CHALLENGER) == after.get(CHAMPION) != before.get(CHAMPION):
-            # It has won.
+            # The challenger won.
             after.pop(CHALLENGER, None)
         if after != before:
-            history = [*history, *_changes(before, after)][-HISTORY:]
+            history = [*history, *_changes(before, after)][-MAX_HISTORY:]
             content = msgspec.json.encode(_Stored(dict(after), history))
             durable.replace(folder / ALIASES_FILE, msgspec.json.format(content, indent=2))
 
 
-def champion_before(history: list[AliasChange]) -> str | None:
-    """The champion that a rollback goes back to: going back twice leads to the one before that, not forth again."""
-    line: list[str | None] = []
+def previous_champion(history: list[AliasChange]) -> str | None:
+    """The champion that a rollback restores.
+
+    Rollbacks pop a stack: a second one restores the champion before, not the one just rolled back.
+    """
+    stack: list[str | None] = []
     for change in history:
         if change.alias != CHAMPION:
             continue
-        if not line:
-            line.append(change.previous)
+        if not stack:
+            stack.append(change.previous)
         if change.rollback:
-            line[-2:] = [change.version]
+            stack[-2:] = [change.version]
         else:
-            line.append(change.version)
-    return line[-2] if len(line) > 1 else None
+            stack.append(change.version)
+    return stack[-2] if len(stack) > 1 else None
 
 
 def _changes(before: dict[str, str], after: Aliases) -> list[AliasChange]:
@@ -121,5 +129,5 @@ def _changes(before: dict[str, str], after: Aliases) -> list[AliasChange]:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a container's user may have no name
+    except (OSError, KeyError, ImportError):  # The user of a container may have no name.
         return "unknown"

@@ -1,4 +1,4 @@
-"""The files of a model's versions: ``<version>/{model.skops,profile.json,manifest.json}`` below the model's folder."""
+"""Files of a model's versions: ``<version>/{model.skops,profile.json,manifest.json}`` in the model's folder."""
 
 import hashlib
 import shutil
@@ -17,16 +17,21 @@ PROFILE_FILE = "profile.json"
 
 
 def versions(folder: Path) -> list[str]:
-    """The versions in a model's folder, oldest first."""
+    """List the versions in a model's folder, oldest first."""
     found = [path.name for path in folder.iterdir() if VERSION.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=_number)
 
 
 def add(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> str:
-    """Keep files as the next version, which appears whole or not at all and is returned.
+    """Store files as the next version, atomically.
 
     Args:
-        manifest: what is known of the version but its number and the digests of its files.
+        folder: The model's folder.
+        contents: Content by file name.
+        manifest: The manifest; its `version` and `files` are filled in here.
+
+    Returns:
+        The new version.
     """
     files = {file: StoredFile(_digest(content), len(content)) for file, content in contents.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -46,11 +51,11 @@ def add(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> str:
         raise
 
 
-def manifest(folder: Path, version: str) -> Manifest:
-    """The manifest of a version that is there.
+def read_manifest(folder: Path, version: str) -> Manifest:
+    """Read the manifest of an existing version.
 
     Raises:
-        CorruptModel: it can't be read, or belongs to another model or version.
+        CorruptModel: It is unreadable, or belongs to another model or version.
     """
     name, path = folder.name, folder / version / MANIFEST_FILE
     try:
@@ -60,27 +65,28 @@ def manifest(folder: Path, version: str) -> Manifest:
             f"the manifest of model `{name}` {version} can't be read ({error}): restore {path}, or move its folder away"
         ) from error
     if (found.name, found.version) != (name, version):
-        raise CorruptModel(f"{path} belongs to model `{found.name}` {found.version}, not to `{name}` {version}")
+        raise CorruptModel(
+            f"{path} belongs to model `{found.name}` {found.version}, not to `{name}` {version}: "
+            "restore the folder, or move it away"
+        )
     return found
 
 
-def verified(folder: Path, manifest: Manifest, file: str) -> bytes:
-    """The bytes of a file of a version, once they are known to be those that were saved.
+def read_verified(folder: Path, manifest: Manifest, file: str) -> bytes:
+    """Read a file of a version and verify its digest.
 
     Raises:
-        CorruptModel: they are not, or can't be read.
+        CorruptModel: The file is unreadable or differs from what was saved.
     """
     path = folder / manifest.version / file
     what = f"{file} of model `{manifest.name}` {manifest.version}"
+    fix = f"restore {path}, or run inflight train {manifest.name}"
     try:
         expected, content = manifest.files[file], path.read_bytes()
     except (KeyError, OSError) as error:
-        raise CorruptModel(f"{what} can't be read: {error}") from error
+        raise CorruptModel(f"{what} can't be read ({error}): {fix}") from error
     if (found := _digest(content)) != expected.sha256:
-        raise CorruptModel(
-            f"{what} has sha256 {found}, its manifest says {expected.sha256}: it was not opened; "
-            f"restore the file or run inflight train {manifest.name}"
-        )
+        raise CorruptModel(f"{what} has sha256 {found}, its manifest says {expected.sha256}; it was not opened: {fix}")
     return content
 
 

@@ -1,15 +1,15 @@
-"""Two versions side by side, from what the registry recorded of them."""
+"""Comparison of two versions, from their manifests."""
 
 import math
 from typing import Any
 
 from msgspec import Struct
 
-from machine_learning_engineering.registry.manifest import Manifest, same_requests
+from machine_learning_engineering.registry.manifest import Manifest, schemas_equivalent
 
 
 class MetricPair(Struct, frozen=True):
-    """A metric of both; `difference` is the second less the first, None where one has no such metric."""
+    """One metric of both versions. `difference` is `other` minus `one`, None if one lacks the metric."""
 
     one: float | None
     other: float | None
@@ -17,10 +17,12 @@ class MetricPair(Struct, frozen=True):
 
 
 class VersionComparison(Struct, frozen=True):
-    """`better` is the version whose primary metric is greater, None if they are equal or can't be compared.
+    """Differences between two versions.
 
-    Metrics are only comparable as far as they were measured on the same rows: `same_data` says whether both were made
-    of the same data with the same seed. `params` are those that differ, None where one has none.
+    `better` is the version with the greater primary metric, None if they are equal or not comparable. Metrics are only
+    comparable if they were measured on the same rows: `same_data` is true if both versions were trained on the same
+    data with the same seed. `same_schema` is true if both accept the same requests. `params` holds the parameters that
+    differ, None where a version has no such parameter.
     """
 
     one: str
@@ -28,13 +30,13 @@ class VersionComparison(Struct, frozen=True):
     primary_metric: str
     better: str | None
     same_data: bool
-    same_requests: bool
+    same_schema: bool
     metrics: dict[str, MetricPair]
     params: dict[str, tuple[Any, Any]]
 
 
 def compare(one: Manifest, other: Manifest) -> VersionComparison:
-    """What differs between two versions, of one model or of two."""
+    """Compare two versions, of one model or of two."""
     metrics = {
         name: _pair(one.metrics.get(name), other.metrics.get(name))
         for name in dict.fromkeys([*one.metrics, *other.metrics])
@@ -48,7 +50,7 @@ def compare(one: Manifest, other: Manifest) -> VersionComparison:
         primary_metric=one.primary_metric,
         better=names[difference > 0] if difference is not None and abs(difference) > 0 else None,
         same_data=(one.training_data_sha256, one.seed) == (other.training_data_sha256, other.seed),
-        same_requests=same_requests(one.features_schema, other.features_schema),
+        same_schema=schemas_equivalent(one.features_schema, other.features_schema),
         metrics=metrics,
         params={
             name: (one.params.get(name), other.params.get(name))

@@ -1,4 +1,4 @@
-"""What the registry knows of a version, and what can be wrong with one."""
+"""The manifest of a version, its parts, and the errors of the registry."""
 
 import math
 from collections.abc import Mapping
@@ -11,32 +11,32 @@ from machine_learning_engineering.events.schemas import Timestamp
 
 
 class RegistryError(RuntimeError):
-    """A model can't be kept or opened; the message names the model, the version and the fix."""
+    """A model can't be saved or opened. The message names the model, the version and the fix."""
 
 
 class ModelNotFound(RegistryError):
-    """There is no such model, version or alias."""
+    """No such model, version or alias exists."""
 
 
 class CorruptModel(RegistryError):
-    """What is stored is not what was saved, holds types that are not trusted, or can't be built from the code here."""
+    """A stored file differs from what was saved, holds untrusted types, or can't be built from the installed code."""
 
 
 class IncompatibleModel(RegistryError):
-    """The version was made for other code: another schema of its features, or another scikit-learn."""
+    """The version needs other code: another schema of its features, or another scikit-learn."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):
-    """Digest and size in bytes of a file of a version."""
+    """SHA-256 and size in bytes of a file of a version."""
 
     sha256: str
     size: int
 
 
 class Lineage(msgspec.Struct, frozen=True):
-    """Where a version comes from: the training run, the digest of each dataset by its id, and the version before.
+    """Origin of a version: its training run, the SHA-256 of each dataset by id, and the version it was to replace.
 
-    `parent` is the version that this one was made to replace, None for the first.
+    `parent` is None for the first version.
     """
 
     training_run: str = ""
@@ -45,7 +45,7 @@ class Lineage(msgspec.Struct, frozen=True):
 
 
 class AliasChange(msgspec.Struct, frozen=True):
-    """Who made an alias point to `version` instead of `previous`, when and why; None is "to nothing"."""
+    """One change of an alias: from the version `previous` to `version`, when, by whom and why. None is "unset"."""
 
     alias: str
     version: str | None
@@ -57,7 +57,7 @@ class AliasChange(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What is known of a version. A later manifest may have more fields, which then are optional, never fewer."""
+    """Metadata of a version. Later releases may add optional fields; they never remove one."""
 
     name: str
     version: str
@@ -73,30 +73,30 @@ class Manifest(msgspec.Struct, frozen=True):
     lineage: Lineage = Lineage()
 
 
-def finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:
-    """The metrics of a new version as plain numbers.
+def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:
+    """Convert the metrics of a new version to floats and check that they are finite.
 
     Raises:
-        RegistryError: one is no finite number. JSON has none such: the manifest could not be read again.
+        RegistryError: A metric is NaN or infinite. JSON has neither, so the manifest would be unreadable.
     """
     found = {metric: float(value) for metric, value in metrics.items()}
     if bad := ", ".join(f"{metric} ({value})" for metric, value in found.items() if not math.isfinite(value)):
-        raise RegistryError(f"model `{model}` was not saved, a metric is no finite number: {bad}; see its evaluate()")
+        raise RegistryError(f"model `{model}` was not saved, a metric is not finite: {bad}; see its evaluate()")
     return found
 
 
-def same_requests(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two JSON Schemas accept the same requests: titles and descriptions do not count."""
-    return bool(_without_words(one) == _without_words(other))
+def schemas_equivalent(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two JSON Schemas accept the same requests, ignoring titles and descriptions."""
+    return bool(_strip_annotations(one) == _strip_annotations(other))
 
 
-def _without_words(schema: Any, names_are_fields: bool = False) -> Any:
+def _strip_annotations(schema: Any, keys_are_fields: bool = False) -> Any:
     if isinstance(schema, dict):
         return {
-            key: _without_words(value, names_are_fields=key == "properties" and not names_are_fields)
+            key: _strip_annotations(value, keys_are_fields=key == "properties" and not keys_are_fields)
             for key, value in schema.items()
-            if names_are_fields or key not in ("title", "description")
+            if keys_are_fields or key not in ("title", "description")
         }
     if isinstance(schema, list):
-        return [_without_words(item) for item in schema]
+        return [_strip_annotations(item) for item in schema]
     return schema

@@ -1,4 +1,4 @@
-"""Reference profiles by model and version, for who knows nothing else of models: read from the registry once each."""
+"""Cache of reference profiles by model and version, read from the registry."""
 
 import hashlib
 import time
@@ -13,19 +13,24 @@ from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 
 RETRY_SECONDS = 30.0
-"""So long a version without a profile is not looked for again. A registry may get a version later than the stream."""
-_MOST = 1_000
+"""Seconds before a missing profile is looked up again: a version may reach the stream before this registry."""
+_MAX_MISSING = 1_000
 
 
 class Reference(NamedTuple):
-    """A profile, without its held-out answers. `digest` tells it from another profile of the same version's name."""
+    """A profile without its held-out predictions. `digest` tells apart profiles of equally named versions."""
 
     profile: Profile
     digest: str
 
 
-class References:
-    """What the registry in a folder has, as far as it was asked for."""
+class ProfileCache:
+    """Profiles of the registry in a folder, read on first use.
+
+    Args:
+        registry: The registry's folder.
+        clock: Monotonic time in seconds.
+    """
 
     def __init__(self, registry: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = Registry(registry)
@@ -35,20 +40,20 @@ class References:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """Models and versions that were asked for lately and have no profile."""
+        """Models and versions that were requested recently and have no profile."""
         now = self._clock()
         return [key for key, until in self._missing.items() if until + RETRY_SECONDS > now]
 
     def get(self, model: str, version: str) -> Reference | None:
-        """The reference of a version; None if there is none that can be read."""
+        """The reference of a version, or None if there is no readable profile."""
         key = (model, version)
         found = self._known.get(key)
         if found is not None or self._clock() < self._missing.get(key, float("-inf")):
             return found
         found = self._read(model, version)
         if found is None:
-            # Names come from the stream, and anybody may send any number of them.
-            if len(self._missing) >= _MOST:
+            # Names come from the stream and are unbounded.
+            if len(self._missing) >= _MAX_MISSING:
                 self._missing.clear()
             self._missing[key] = self._clock() + RETRY_SECONDS
         else:

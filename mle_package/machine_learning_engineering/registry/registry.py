@@ -1,9 +1,11 @@
-"""Trained models on disk, as ``<registry>/<name>/<version>/{model.skops,profile.json,manifest.json}``.
+"""Life cycle of trained models on disk: save, open, promote and roll back versions.
 
-A version appears whole or not at all and never changes afterwards; which one is which, and was, is in ``aliases.json``.
-Before a file is opened its bytes are compared with the manifest, and only types on an allow-list are built from it.
-The digests find damage and mix-ups. They do not protect from somebody who can write the folder; the allow-list does in
-part: a file names no code to run, but the parsers of the trusted types were not made for hostile bytes.
+Layout: ``<registry>/<name>/<version>/{model.skops,profile.json,manifest.json}`` and ``<registry>/<name>/aliases.json``.
+A version is written atomically and never changes; aliases say which version is the champion, and was. Before a file is
+opened, its SHA-256 is compared with the manifest, and only types on an allow-list are built from it.
+
+The digests detect damage and mix-ups. They do not protect against an attacker who can write the folder. The allow-list
+does in part: a file can't name code to run, but the parsers of the trusted types are not hardened.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +18,7 @@ import msgspec
 
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.registry import aliases as alias_file
-from machine_learning_engineering.registry import artifacts as version_files
-from machine_learning_engineering.registry import skops_file
+from machine_learning_engineering.registry import artifacts, skops_file
 from machine_learning_engineering.registry.aliases import Aliases
 from machine_learning_engineering.registry.artifacts import PROFILE_FILE
 from machine_learning_engineering.registry.manifest import (
@@ -28,8 +29,8 @@ from machine_learning_engineering.registry.manifest import (
     Manifest,
     ModelNotFound,
     RegistryError,
-    finite,
-    same_requests,
+    require_finite,
+    schemas_equivalent,
 )
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
 from machine_learning_engineering.registry.uri import CHAMPION, LATEST, NAME, check_alias, parse
@@ -43,7 +44,11 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 class Registry:
-    """The models below one folder. Several processes may save, promote and open at the same time."""
+    """Models in one folder. Several processes may save, promote and open at the same time.
+
+    Methods raise `ModelNotFound` for an unknown model, version or alias, and `CorruptModel` if a file is unreadable
+    or differs from what was saved.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,22 +64,28 @@ class Registry:
         profile: "Profile | None" = None,
         lineage: Lineage | None = None,
     ) -> str:
-        """Keep a fitted model as a new version, which is set on the model and returned. It is not promoted.
+        """Store a fitted model as a new version. It is not promoted.
 
         Args:
-            training_data_sha256: digest of the data that the model was fitted on.
-            params: what else is worth knowing of the training run, as JSON values.
-            profile: see `profile.reference_profile`; kept beside the model.
-            lineage: where the model comes from; a parent that is not given is the champion of this moment.
+            model: The fitted model; its `version` is set.
+            metrics: Finite metrics by name.
+            training_data_sha256: Digest of the training data.
+            seed: Seed of the training run.
+            params: Further facts about the training run, as JSON values.
+            profile: Reference profile of the training data, see `drift.binning.reference_profile`.
+            lineage: Origin of the version. The parent defaults to the current champion.
+
+        Returns:
+            The new version, such as ``v3``.
 
         Raises:
-            RegistryError: the model is not fitted, a metric is no finite number, or its file would not be opened again.
+            RegistryError: The model is not fitted, a metric is not finite, or the file would not open again.
         """
         import sklearn
 
         if model.estimator is None:
             raise RegistryError(f"model `{model.name}` is not fitted: call fit() before it is saved")
-        metrics = finite(metrics, model.name)
+        metrics = require_finite(metrics, model.name)
         contents = {MODEL_FILE: skops_file.dumps(model)}
         if profile is not None:
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
@@ -95,53 +106,51 @@ class Registry:
             scikit_learn_version=sklearn.__version__,
             lineage=lineage,
         )
-        model.version = version_files.add(self._folder(model.name), contents, manifest)
+        model.version = artifacts.add(self._folder(model.name), contents, manifest)
         return model.version
 
     def open(self, name: str, alias_or_version: str = CHAMPION, *, model_class: type[ModelT]) -> ModelT:
-        """The model of a version, ready to predict. The name may be a URI, such as ``models:/diamonds@champion``.
+        """Open a version for prediction.
+
+        Args:
+            name: Name or URI of the model, such as ``models:/diamonds@champion``.
+            alias_or_version: The version to open if `name` does not say.
+            model_class: The model's class.
+
+        Returns:
+            A new model with `estimator` and `version` set.
 
         Raises:
-            ModelNotFound: no such model, version or alias.
-            CorruptModel: a file is not what the manifest says, or can't be opened with the trusted types and code here.
-            IncompatibleModel: it was made for another schema or scikit-learn.
+            CorruptModel: Also if the file holds untrusted types, or can't be built with the installed code.
+            IncompatibleModel: The version needs another schema or scikit-learn.
         """
-        import sklearn
-
         name, version = self.locate(name, alias_or_version)
         manifest = self.manifest(name, version)
         what = f"model `{name}` {version}"
-        if not same_requests(manifest.features_schema, model_class.schema()):
-            raise IncompatibleModel(
-                f"{what} was trained for other features than the code has: run inflight train {name}"
-            )
-        if manifest.scikit_learn_version.split(".")[:2] != sklearn.__version__.split(".")[:2]:
-            raise IncompatibleModel(
-                f"{what} was trained with scikit-learn {manifest.scikit_learn_version}, installed is "
-                f"{sklearn.__version__}: run inflight train {name}"
-            )
-        content = version_files.verified(self._folder(name), manifest, MODEL_FILE)
+        _check_compatible(manifest, model_class, what)
         model = model_class()
-        model.estimator = skops_file.loads(content, model_class, what)
+        model.estimator = skops_file.loads(self._read_verified(manifest, MODEL_FILE), model_class, what)
         model.version = version
         return model
 
     def locate(self, uri: str, default: str = CHAMPION) -> tuple[str, str]:
-        """The model and the version that a text names, such as ``diamonds@champion`` or ``models:/diamonds/3``.
+        """Resolve a URI, such as ``diamonds@champion`` or ``models:/diamonds/3``, to an existing version.
 
         Args:
-            default: the alias or version that is meant where the text gives none.
+            uri: Name or URI of a model.
+            default: The alias or version to use if `uri` has neither.
+
+        Returns:
+            The model's name and the version.
 
         Raises:
-            ModelNotFound: no such model, version or alias.
-            CorruptModel: an alias is asked for, and they can't be read.
-            RegistryError: the text names nothing.
+            RegistryError: `uri` is malformed.
         """
         name, wanted = parse(uri, default)
         versions = self.versions(name)
         if versions and wanted == LATEST:
             wanted = versions[-1]
-        if wanted in versions:  # No alias is named like a version: one can be promoted if the aliases are damaged.
+        if wanted in versions:  # Checked before the aliases, so that promotion can repair an unreadable alias file.
             return name, wanted
         aliases = self.aliases(name)
         version = aliases.get(wanted, wanted)
@@ -154,111 +163,81 @@ class Registry:
         return name, version
 
     def resolve(self, name: str, alias_or_version: str = CHAMPION) -> str:
-        """The version that an alias points to; a version is its own.
-
-        Raises:
-            ModelNotFound: no such model, version or alias.
-        """
+        """The version that an alias points to. A version resolves to itself."""
         return self.locate(name, alias_or_version)[1]
 
     def manifest(self, name: str, version: str) -> Manifest:
-        """The manifest of a version.
-
-        Raises:
-            ModelNotFound: no such version.
-            CorruptModel: it can't be read, or belongs to another model or version.
-        """
+        """Read the manifest of a version."""
         if version not in self.versions(name):
-            raise ModelNotFound(f"model `{name}` has no version {version!r} in {self.path}")
-        return version_files.manifest(self._folder(name), version)
+            raise ModelNotFound(f"model `{name}` has no version {version!r} in {self.path}: see inflight models list")
+        return artifacts.read_manifest(self._folder(name), version)
 
     def profile(self, name: str, version: str) -> "Profile | None":
-        """The reference profile of a version; None if it was saved without one.
-
-        Raises:
-            ModelNotFound: no such version.
-            CorruptModel: it is not what was saved.
-        """
+        """Read the reference profile of a version. Returns None if the version was saved without one."""
         from machine_learning_engineering.drift.profile import Profile
 
         manifest = self.manifest(name, version)
         if PROFILE_FILE not in manifest.files:
             return None
         try:
-            return msgspec.json.decode(version_files.verified(self._folder(name), manifest, PROFILE_FILE), type=Profile)
+            return msgspec.json.decode(self._read_verified(manifest, PROFILE_FILE), type=Profile)
         except msgspec.MsgspecError as error:
-            raise CorruptModel(f"{PROFILE_FILE} of model `{name}` {version} is no profile: {error}") from error
+            raise CorruptModel(
+                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error}): run inflight train {name}"
+            ) from error
 
     def verify(self, name: str, version: str) -> Manifest:
-        """The manifest of a version, all of whose files are as they were saved.
-
-        Raises:
-            ModelNotFound: no such version.
-            CorruptModel: one of them is not.
-        """
+        """Verify the digests of all files of a version and return its manifest."""
         manifest = self.manifest(name, version)
         for file in manifest.files:
-            version_files.verified(self._folder(name), manifest, file)
+            self._read_verified(manifest, file)
         return manifest
 
     def models(self) -> list[str]:
-        """The names of the models that have a version."""
+        """List the names of the models that have a version, sorted."""
         if not self.path.is_dir():
             return []
         names = (folder.name for folder in self.path.iterdir() if NAME.fullmatch(folder.name))
         return sorted(name for name in names if self.versions(name))
 
     def versions(self, name: str) -> list[str]:
-        """The versions of a model, oldest first; empty if there is none."""
-        return version_files.versions(self._folder(name))
+        """List the versions of a model, oldest first. The list is empty for an unknown model."""
+        return artifacts.versions(self._folder(name))
 
     def aliases(self, name: str) -> dict[str, str]:
-        """The version of each alias of a model.
-
-        Raises:
-            CorruptModel: they can't be read.
-        """
+        """Read the version of each alias of a model."""
         return alias_file.read(self._folder(name))[0]
 
     def history(self, name: str) -> list[AliasChange]:
-        """The changes of a model's aliases, oldest first.
-
-        Raises:
-            CorruptModel: they can't be read.
-        """
+        """Read the last changes of a model's aliases, oldest first; at most `aliases.MAX_HISTORY`."""
         return alias_file.read(self._folder(name))[1]
 
     def champions(self) -> dict[str, str]:
-        """The champion's version of each model that has one."""
+        """Read the champion's version by model. Models without a champion are left out."""
         found = {name: self.aliases(name).get(CHAMPION) for name in self.models()}
         return {name: version for name, version in found.items() if version is not None}
 
     def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
-        """Make a version the champion, or let another alias point to it. A challenger that wins loses its alias.
+        """Point an alias, the champion by default, to a version. A challenger that becomes champion loses its alias.
 
-        Aliases that can't be read are made anew, with this one alone.
-
-        Raises:
-            ModelNotFound: no such version.
-            CorruptModel: a file of it is not as it was saved.
+        If the alias file is unreadable, a new one with this alias alone replaces it.
         """
         check_alias(alias)
-        with alias_file.changing(self._folder(name), reason, anew=True) as aliases:
+        with alias_file.edit(self._folder(name), reason, reset_if_corrupt=True) as aliases:
             self.verify(name, version)
             aliases[alias] = version
 
     def rollback(self, name: str, *, reason: str = "") -> str:
-        """Make the champion before this one the champion again; which version that is.
+        """Promote the previous champion again and return its version.
 
         Raises:
-            ModelNotFound: there was none before, or its version is gone.
-            CorruptModel: a file of it is not as it was saved.
+            ModelNotFound: There was no previous champion, or its version is missing.
         """
-        with self.promoting(name, reason) as aliases:
-            version = alias_file.champion_before(self.history(name))
+        with self.edit_aliases(name, reason) as aliases:
+            version = alias_file.previous_champion(self.history(name))
             if version is None:
                 raise ModelNotFound(
-                    f"model `{name}` has no champion before {aliases.get(CHAMPION, 'the first')} to go back to: "
+                    f"model `{name}` has no champion before {aliases.get(CHAMPION, 'the first')} to roll back to: "
                     f"choose a version, such as {name}:v1, with inflight models promote"
                 )
             self.verify(name, version)
@@ -267,15 +246,12 @@ class Registry:
         return version
 
     @contextmanager
-    def promoting(self, name: str, reason: str = "") -> Iterator[Aliases]:
-        """The aliases of a model to be changed in place, while nobody else changes them; written at the end.
+    def edit_aliases(self, name: str, reason: str = "") -> Iterator[Aliases]:
+        """Lock the aliases of a model and yield them for editing in place; they are written at the end of the block.
 
-        What changed goes to the history with the `reason`, which may also be set on what is yielded.
-
-        Raises:
-            CorruptModel: they can't be read; `promote` makes them anew.
+        The history records each change with `reason`, which may also be set on the yielded aliases.
         """
-        with alias_file.changing(self._folder(name), reason) as aliases:
+        with alias_file.edit(self._folder(name), reason) as aliases:
             yield aliases
 
     def _champion(self, name: str) -> str | None:
@@ -284,7 +260,24 @@ class Registry:
         except CorruptModel:
             return None
 
+    def _read_verified(self, manifest: Manifest, file: str) -> bytes:
+        return artifacts.read_verified(self._folder(manifest.name), manifest, file)
+
     def _folder(self, name: str) -> Path:
         if not NAME.fullmatch(name):
             raise RegistryError(f"{name[:128]!r} is not the name of a model: use a-z, 0-9, - and _")
         return self.path / name
+
+
+def _check_compatible(manifest: Manifest, model_class: type[Model], what: str) -> None:
+    import sklearn
+
+    if not schemas_equivalent(manifest.features_schema, model_class.schema()):
+        raise IncompatibleModel(
+            f"{what} was trained for other features than the code has: run inflight train {manifest.name}"
+        )
+    if manifest.scikit_learn_version.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        raise IncompatibleModel(
+            f"{what} was trained with scikit-learn {manifest.scikit_learn_version}, installed is "
+            f"{sklearn.__version__}: run inflight train {manifest.name}"
+        )

@@ -1,4 +1,4 @@
-"""Names of models and of their versions, as people and tools write them."""
+"""Model URIs: names of models, versions and aliases as people and tools write them."""
 
 import re
 from typing import NamedTuple
@@ -22,33 +22,35 @@ class ModelUri(NamedTuple):
     alias_or_version: str
 
 
-def parse(text: str, default: str = CHAMPION) -> ModelUri:
-    """What a text names: ``diamonds``, ``diamonds@challenger``, ``diamonds:v3``, ``models:/diamonds/3``.
+def parse(uri: str, default: str = CHAMPION) -> ModelUri:
+    """Parse a model URI: ``diamonds``, ``diamonds@challenger``, ``diamonds:v3``, ``models:/diamonds/3``.
 
-    A version may be written with or without its "v"; `default` is meant where a text gives neither alias nor version.
+    Args:
+        uri: The URI. The "v" of a version is optional.
+        default: The alias or version to use if `uri` has neither.
 
     Raises:
-        RegistryError: it names nothing.
+        RegistryError: `uri` is malformed.
     """
-    found = _URI.fullmatch(text)
+    found = _URI.fullmatch(uri)
     if found is None or not NAME.fullmatch(found["name"]):
         raise RegistryError(
-            f"{text[:128]!r} is not the name of a model: use a-z, 0-9, - and _, as in diamonds, diamonds@champion, "
+            f"{uri[:128]!r} is not the name of a model: use a-z, 0-9, - and _, as in diamonds, diamonds@champion, "
             "diamonds:v3 or models:/diamonds/3"
         )
-    return ModelUri(found["name"], normal(found["alias"] or found["version"] or default))
+    return ModelUri(found["name"], normalize_version(found["alias"] or found["version"] or default))
 
 
-def normal(alias_or_version: str) -> str:
-    """An alias or a version; of a bare number the version with its "v"."""
+def normalize_version(alias_or_version: str) -> str:
+    """Prefix a bare version number with "v"; return anything else unchanged."""
     return f"v{alias_or_version}" if alias_or_version.isdecimal() else alias_or_version
 
 
 def check_alias(alias: str) -> None:
-    """Refuse what would be taken for a version.
+    """Check that a name is a valid alias and not the name of a version.
 
     Raises:
-        RegistryError: it can't be an alias.
+        RegistryError: It is not.
     """
     if not _ALIAS.fullmatch(alias) or VERSION.fullmatch(alias) or alias == LATEST:
-        raise RegistryError(f"{alias[:64]!r} can't be an alias: use a-z, 0-9, - and _, and no version's name")
+        raise RegistryError(f"{alias[:64]!r} can't be an alias: use a-z, 0-9, - and _, and not the name of a version")

@@ -59,7 +59,7 @@ def promote_if_better(
     Raises:
         CorruptModel: who is the champion can't be read.
     """
-    with registry.promoting(model_class.name) as aliases:
+    with registry.edit_aliases(model_class.name) as aliases:
         champion = aliases.get(CHAMPION)
         promoted, reason = _is_better(registry, model_class, version, champion, measured)
         decided(promoted, reason)

@@ -9,7 +9,7 @@ import pytest
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.prediction_log.store import PredictionLogError
-from machine_learning_engineering.registry import artifacts as version_files
+from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.registry import Registry
 
 
@@ -49,7 +49,7 @@ def test_a_disk_that_is_full_while_saving_leaves_the_champion(
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(version_files, "add", full)
+    monkeypatch.setattr(artifacts, "add", full)
     decision = doubler_class.trigger_retraining(log, worse, settings=settings)
     failed(decision, registry, "No space left on device")
 
@@ -78,14 +78,14 @@ def test_a_damaged_champion_is_neither_opened_nor_replaced(registry, worse, log,
 def test_a_challenger_whose_file_was_exchanged_is_not_promoted(
     registry, worse, log, doubler_class, settings, monkeypatch
 ):
-    add = version_files.add
+    add = artifacts.add
 
     def exchanged(folder, contents, manifest):
         version = add(folder, contents, manifest)
         (folder / version / "model.skops").write_bytes((folder / "v1" / "profile.json").read_bytes())
         return version
 
-    monkeypatch.setattr(version_files, "add", exchanged)
+    monkeypatch.setattr(artifacts, "add", exchanged)
     decision = doubler_class.trigger_retraining(log, worse, settings=settings)
     failed(decision, registry, "CorruptModel: model.skops of model `doubler` v2", versions=("v1", "v2"))
     assert decision.challenger == "v2"

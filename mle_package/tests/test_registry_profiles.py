@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.registry.profiles import RETRY_SECONDS, References
+from machine_learning_engineering.registry.profiles import RETRY_SECONDS, ProfileCache
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 
@@ -42,7 +42,7 @@ def registry(tmp_path):
 
 def test_a_reference_has_the_bins_and_no_answers(registry):
     version = saved(registry)
-    found = References(registry.path).get("line", version)
+    found = ProfileCache(registry.path).get("line", version)
     assert list(found.profile.features) == ["number"]
     assert found.profile.held_out == []
     assert registry.profile("line", version).held_out != []
@@ -50,7 +50,7 @@ def test_a_reference_has_the_bins_and_no_answers(registry):
 
 def test_it_is_read_once(registry):
     version = saved(registry)
-    references = References(registry.path)
+    references = ProfileCache(registry.path)
     first = references.get("line", version)
     for file in (registry.path / "line" / version).iterdir():
         file.unlink()
@@ -60,14 +60,14 @@ def test_it_is_read_once(registry):
 @pytest.mark.parametrize(("model", "version"), [("line", "v9"), ("none", "v1"), ("../line", "v1"), ("line", "../v1")])
 def test_what_is_not_in_the_registry_has_none(registry, model, version):
     saved(registry)
-    references = References(registry.path)
+    references = ProfileCache(registry.path)
     assert references.get(model, version) is None
     assert references.missing == [(model, version)]
 
 
 def test_a_version_that_comes_later_is_found_after_a_while(registry):
     now = [0.0]
-    references = References(registry.path, lambda: now[0])
+    references = ProfileCache(registry.path, lambda: now[0])
     assert references.get("line", "v1") is None
     saved(registry)
     assert references.get("line", "v1") is None
@@ -79,21 +79,21 @@ def test_a_version_that_comes_later_is_found_after_a_while(registry):
 def test_a_version_without_a_profile_and_a_damaged_one_have_none(registry):
     bare, damaged = saved(registry, with_profile=False), saved(registry)
     (registry.path / "line" / damaged / "profile.json").write_text("{}")
-    references = References(registry.path)
+    references = ProfileCache(registry.path)
     assert references.get("line", bare) is None
     assert references.get("line", damaged) is None
 
 
 def test_what_nobody_asks_for_any_more_is_not_missing(registry):
     now = [0.0]
-    references = References(registry.path, lambda: now[0])
+    references = ProfileCache(registry.path, lambda: now[0])
     references.get("line", "v1")
     now[0] += 2 * RETRY_SECONDS
     assert references.missing == []
 
 
 def test_any_number_of_names_takes_no_memory(registry):
-    references = References(registry.path)
+    references = ProfileCache(registry.path)
     for number in range(2_500):
         references.get("line", f"v{number}")
     assert len(references.missing) <= 1_000
@@ -103,11 +103,11 @@ def test_another_profile_of_the_same_name_has_another_digest(tmp_path):
     one, other = Registry(tmp_path / "one"), Registry(tmp_path / "other")
     version = saved(one)
     assert saved(other) == version
-    same = References(one.path).get("line", version).digest
-    assert same == References(other.path).get("line", version).digest
+    same = ProfileCache(one.path).get("line", version).digest
+    assert same == ProfileCache(other.path).get("line", version).digest
     different = Registry(tmp_path / "different")
     model = Line()
     model.estimator = LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])
     profile = reference_profile(Line, [Row(float(n)) for n in range(50)], [])
     different.save(model, metrics={}, training_data_sha256="0" * 64, seed=1, profile=profile)
-    assert References(different.path).get("line", version).digest != same
+    assert ProfileCache(different.path).get("line", version).digest != same
