@@ -1,4 +1,4 @@
-"""A real Alertmanager with our configuration: who is told of which alert, and what is not told beside another one."""
+"""A real Alertmanager with our configuration: the receiver of each alert, and which alerts inhibit which."""
 
 import json
 import os
@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 FOLDER = Path(__file__).parents[2] / "monitoring" / "deploy" / "alertmanager"
+ALERTS = FOLDER.parent / "prometheus" / "alerts.yml"
 BINARIES = ("prometheus-alertmanager", "alertmanager")
 """Debian's name, and its own."""
 
@@ -87,32 +88,32 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
         found.stop()
 
 
-def test_pages_and_tickets_go_to_their_receivers(alertmanager: Alertmanager) -> None:
-    """Every alert of ours, by its severity."""
-    groups = yaml.safe_load((FOLDER / "alerts.yml").read_text())["groups"]
+def test_each_severity_goes_to_its_receiver(alertmanager: Alertmanager) -> None:
+    """Of all our alerts."""
+    groups = yaml.safe_load(ALERTS.read_text())["groups"]
     severities = {rule["alert"]: rule["labels"]["severity"] for group in groups for rule in group["rules"]}
     told = alertmanager.told_of(*({"alertname": name, "severity": one} for name, one in severities.items()))
     assert {name: receivers for (name, _), (receivers, _) in told.items()} == {
-        name: [f"{severity}s"] for name, severity in severities.items()
+        name: [severity] for name, severity in severities.items()
     }
 
 
 def test_nobody_is_told_twice(alertmanager: Alertmanager) -> None:
-    """A page makes the ticket about the same budget of the same model needless; without workers much else is."""
+    """A critical alert inhibits the warning about the same budget of the same model; a missing worker inhibits more."""
     told = alertmanager.told_of(
-        {"alertname": "InflightPredictionErrors", "severity": "page", "model": "diamonds"},
-        {"alertname": "InflightPredictionErrorsSlowly", "severity": "ticket", "model": "diamonds"},
-        {"alertname": "InflightPredictionErrorsSlowly", "severity": "ticket", "model": "titanic"},
-        {"alertname": "InflightSlowPredictions", "severity": "page", "model": "titanic"},
-        {"alertname": "InflightSlowPredictionsSlowly", "severity": "ticket", "model": "titanic"},
-        {"alertname": "InflightDriftDetected", "severity": "ticket", "model": "diamonds"},
-        {"alertname": "InflightStalled", "severity": "page"},
+        {"alertname": "InflightPredictionErrors", "severity": "critical", "model": "diamonds"},
+        {"alertname": "InflightPredictionErrorsSlowBurn", "severity": "warning", "model": "diamonds"},
+        {"alertname": "InflightPredictionErrorsSlowBurn", "severity": "warning", "model": "titanic"},
+        {"alertname": "InflightSlowPredictions", "severity": "critical", "model": "titanic"},
+        {"alertname": "InflightSlowPredictionsSlowBurn", "severity": "warning", "model": "titanic"},
+        {"alertname": "InflightDriftDetected", "severity": "warning", "model": "diamonds"},
+        {"alertname": "InflightStalled", "severity": "critical"},
     )
     assert {name for name, (_, inhibited) in told.items() if inhibited} == {
-        ("InflightPredictionErrorsSlowly", "diamonds"),
-        ("InflightSlowPredictionsSlowly", "titanic"),
+        ("InflightPredictionErrorsSlowBurn", "diamonds"),
+        ("InflightSlowPredictionsSlowBurn", "titanic"),
     }
-    told = alertmanager.told_of({"alertname": "InflightWorkerAbsent", "severity": "page"})
+    told = alertmanager.told_of({"alertname": "InflightWorkerAbsent", "severity": "critical"})
     inhibited = {name for (name, _), (_, is_inhibited) in told.items() if is_inhibited}
     assert {"InflightStalled", "InflightSlowPredictions"} <= inhibited
     assert inhibited.isdisjoint({"InflightDriftDetected", "InflightPredictionErrors", "InflightWorkerAbsent"})
