@@ -1,6 +1,9 @@
-"""The kernel of Inflight: events, topics, the model contract and the registry.
+"""Public surface of the SDK. ``__init__.pyi`` lists its names; a name's module is imported when it is first used.
 
-Importing this package does nothing but define names; heavy parts (scikit-learn, a Kafka client) load on use.
+The submodules that the documentation names are public too: `evaluation.metrics`, `feature_store` and `testing`.
 """
 
+from machine_learning_engineering.core.lazy import lazy_exports
+
 __version__ = "0.1.0"
+__all__, __getattr__ = lazy_exports(__name__, __file__)

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from ds_package import features
 from ds_package.features import CULTIVARS, FIELDS, Cultivar, WineFeatures, WinePrediction
-from machine_learning_engineering.core.example import Example
-from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering import Example, MLEModel
 
 
 class Wine(MLEModel):

@@ -9,9 +9,7 @@ import pytest
 
 from ds_package import Wine
 from ds_package.features import CULTIVARS, WineFeatures, columns
-from machine_learning_engineering.core.validation import InvalidFeatures
-from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
-from machine_learning_engineering.testing.check_model import parametrize_with_checks
+from machine_learning_engineering import InvalidFeatures, SqlitePredictionLog, parametrize_with_checks
 
 
 @pytest.fixture(scope="module")

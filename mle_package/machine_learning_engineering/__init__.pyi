@@ -1,0 +1,15 @@
+from machine_learning_engineering.core.candidate import Candidate as Candidate
+from machine_learning_engineering.core.example import Example as Example
+from machine_learning_engineering.core.validation import InvalidFeatures as InvalidFeatures
+from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog as SqlitePredictionLog
+from machine_learning_engineering.prediction_log.store import PredictionLog as PredictionLog
+from machine_learning_engineering.registry.registry import Registry as Registry
+from machine_learning_engineering.retraining.trigger import trigger_retraining as trigger_retraining
+from machine_learning_engineering.sdk import MLEModel as MLEModel
+from machine_learning_engineering.settings import KernelSettings as KernelSettings
+from machine_learning_engineering.testing.check_model import check_model as check_model
+from machine_learning_engineering.testing.check_model import parametrize_with_checks as parametrize_with_checks
+from machine_learning_engineering.training.pipeline import run_training as run_training
+from machine_learning_engineering.training.quick import train as train
+
+__version__: str
