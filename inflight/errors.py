@@ -1,7 +1,7 @@
 """How a command ends when it fails: one line on standard error that names the fix, and an exit code.
 
-Exit code 2: something outside the command is missing or wrong, such as an unavailable broker, Elasticsearch or Kibana, a
-setting, or an argument. Exit code 1: the command ran and its answer is no, or its job failed.
+Exit code 2: something outside the command is missing or wrong: an unavailable broker, Elasticsearch or Kibana, a setting,
+or an argument. Exit code 1: the command ran and its answer is no, or its job failed.
 """
 
 import errno
@@ -60,7 +60,9 @@ def _broker(error: BaseException) -> str:
     cause = error.args[0] if error.args else error
     text = cause.str() if hasattr(cause, "str") else str(error)
     servers = load_settings().kafka_bootstrap_servers
-    return f"no response from Kafka at {servers} ({text}): check `inflight status`, or start a broker with `inflight up`"
+    return (
+        f"no response from Kafka at {servers} ({text}): check `inflight status`, or start a broker with `inflight up`"
+    )
 
 
 def _elasticsearch(error: BaseException) -> str:

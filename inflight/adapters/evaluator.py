@@ -41,7 +41,7 @@ class RegistryEvaluator:
 
     def judge(self, version: Version, answers: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         """See `monitoring.quality.evaluation.Evaluator`. Answers that do not fit the model's schema any more are left out."""
-        from machine_learning_engineering.evaluation.estimates import CONFIDENCE, of_held_out
+        from machine_learning_engineering.evaluation.estimates import CONFIDENCE, bootstrap_estimate
 
         if (cls := self._classes.get(version.model)) is None:
             return None
@@ -54,7 +54,7 @@ class RegistryEvaluator:
             with warnings.catch_warnings():
                 # scikit-learn warns where a metric is not defined, and gives NaN, which is an error here.
                 warnings.simplefilter("ignore")
-                estimates = of_held_out(model, predictions, labels, self._seed)
+                estimates = bootstrap_estimate(model, predictions, labels, self._seed)
         except Exception as error:  # Whatever a model's own metrics raise, the others go on being measured.
             raise EvaluationError(f"{type(error).__name__}: {error}") from error
         if bad := sorted(name for name, found in estimates.items() if not math.isfinite(found.low + found.high)):

@@ -1,4 +1,4 @@
-"""`inflight dlq list | show | replay`: look at dead letters and publish them again."""
+"""`inflight dlq list | show | replay`: show dead letters and publish them again."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,14 +9,14 @@ from inflight.errors import exit_for
 if TYPE_CHECKING:
     from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
 
-dlq = typer.Typer(no_args_is_help=True, help="Look at dead letters and publish them again.")
+dlq = typer.Typer(no_args_is_help=True, help="Show dead letters and publish them again.")
 
-Reason = Annotated[str | None, typer.Option(help="Only with this reason, as `list` shows it.")]
-Model = Annotated[str | None, typer.Option(help="Only for this model.")]
-Stage = Annotated[str | None, typer.Option(help="Only from this stage: decode, index, ...")]
+Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason, as `list` shows it.")]
+Model = Annotated[str | None, typer.Option(help="Only dead letters for this model.")]
+Stage = Annotated[str | None, typer.Option(help="Only dead letters from this stage: decode, index, ...")]
 Since = Annotated[str | None, typer.Option(help="Only from this time on: 15m, 2h, 1d ago, or 2026-01-31T12:00:00Z.")]
 Until = Annotated[str | None, typer.Option(help="Only before this time, written like --since.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -35,28 +35,18 @@ def list_letters(
     limit: Limit = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List dead letters, the newest last; of many, the newest."""
-    import heapq
+    """List dead letters, the newest last: the newest ones if there are more than the limit."""
     import json
 
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
-    count = 0
-
-    def counted() -> "Any":
-        nonlocal count
-        for letter in reader.select(load_settings(), selection):
-            count += 1
-            yield letter
-
     try:
         selection = _selection(reason, model, stage, since, until)
         _require_broker()
-        newest = heapq.nlargest(limit or 50, counted(), key=lambda letter: (letter.at, letter.address))
+        newest, count = reader.newest(load_settings(), selection, limit or 50)
     except Exception as error:
         raise exit_for(error, *_expected()) from error
-    newest.reverse()
     if as_json:
         typer.echo(json.dumps({"matching": count, "dead_letters": [_summary(letter) for letter in newest]}))
         return
@@ -65,14 +55,14 @@ def list_letters(
 
 
 @dlq.command(
-    epilog="Example: [bold]inflight dlq show 0:17[/bold], [bold]inflight dlq show 0:17 --raw > request.json[/bold]"
+    epilog="Examples: [bold]inflight dlq show 0:17[/bold], [bold]inflight dlq show 0:17 --raw > request.json[/bold]"
 )
 def show(
     address: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="The dead letter, as `list` shows it.")],
     raw: Annotated[bool, typer.Option("--raw", help="Write the exact bytes of the value, and nothing else.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter: where it came from, its headers and its bytes (up to 4 KiB)."""
+    """Show one dead letter: its origin, its headers and its bytes (up to 4 KiB)."""
     import base64
     import json
     import sys
@@ -112,21 +102,21 @@ def replay(
     addresses: Annotated[
         list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...", help="Dead letters, as `list` shows them.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All dead letters, without any filter.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Replay all dead letters, without a filter.")] = False,
     reason: Reason = None,
     model: Model = None,
     stage: Stage = None,
     since: Since = None,
     until: Until = None,
     limit: Limit = None,
-    again: Annotated[bool, typer.Option("--again", help="Also those that were replayed before.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be replayed.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also replay those that were replayed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be replayed.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish dead letters again to the topic they came from: the same bytes, key and headers, so the same id.
 
-    Do it when the cause is gone, say when the missing model is there. A letter that was replayed from this machine is
-    left alone unless --again is given.
+    Replay them once the cause is fixed, for example when the missing model exists. A dead letter that was replayed from
+    this machine before is skipped, unless --again is given. Exit code 1 if one was not published.
     """
     import json
     import logging
@@ -138,7 +128,7 @@ def replay(
     from producers import dead_letter_replay as dead_letters
     from producers.interruption import interruptible
 
-    # What kafka-python would print about each failed attempt is in our report, once it is final.
+    # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load_settings()
 
@@ -149,7 +139,7 @@ def replay(
     try:
         selection = _selection(reason, model, stage, since, until, addresses or [])
         if not everything and selection == reader.Selection():
-            raise ValueError("say which dead letters: PARTITION:OFFSET, a filter such as --reason, or --all")
+            raise ValueError("name the dead letters to replay: PARTITION:OFFSET, a filter such as --reason, or --all")
         _require_broker()
         with interruptible() as interruption:
             report = dead_letters.replay(
@@ -201,7 +191,7 @@ def _selection(
 
 
 def _require_broker() -> None:
-    """Raise now what the reader would raise after its longer patience with a broker that is slow."""
+    """Fail fast, unlike the reader, which waits longer for a slow broker."""
     from inflight.settings import load_settings
     from machine_learning_engineering.events.topics import DEAD_LETTERS
     from machine_learning_engineering.kafka.client import end_offsets
@@ -228,19 +218,19 @@ def _print_table(letters: "list[DeadLetter]") -> None:
 
     if not letters:
         return
-    table = Table("address", "at", "stage", "reason", "model", "request id", "bytes", "message", box=None)
+    table = Table("address", "at (UTC)", "stage", "reason", "model", "request id", "bytes", "message", box=None)
     for letter in letters:
         found = letter.origin
         size = "-" if letter.value is None else f"{len(letter.value):,}"
         cells = [str(letter.address), f"{letter.at:%Y-%m-%d %H:%M:%S}", found.stage, found.reason]
         cells += [found.model or "-", found.request_id or "-", size, found.message]
-        # As Text, since these are foreign words that rich would read as markup.
+        # As Text: rich would interpret markup in foreign strings.
         table.add_row(*(Text(render_line(cell)) for cell in cells))
     Console().print(table)
 
 
 def _expected() -> tuple[type[BaseException], ...]:
-    """Errors whose messages name the fix."""
+    """Errors whose message names the fix."""
     from producers.journal import JournalInUse
 
     return ValueError, LookupError, JournalInUse

@@ -1,10 +1,10 @@
-"""`inflight results`: what was answered, in a terminal."""
+"""`inflight results`: predictions and failures, in a terminal."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import FAILED, exit_for
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import Result
@@ -19,65 +19,40 @@ def register(app: typer.Typer) -> None:
 
 
 def results(
-    model: Annotated[str | None, typer.Argument(help="Only of this model.")] = None,
-    failed: Annotated[bool, typer.Option("--failed", help="Only refusals and failures, with their reasons.")] = False,
-    request_id: Annotated[list[str] | None, typer.Option("--id", help="Only of this request. Repeatable.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 20,
+    model: Annotated[str | None, typer.Argument(help="Only results of this model.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="Only failures, with their reasons.")] = False,
+    request_id: Annotated[
+        list[str] | None, typer.Option("--id", help="Only the result of this request. Repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of results, the newest.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show answers of the results topic, the newest last. Ends with 1 if there is none that matches.
+    """Show records of the results topic, the newest last. Exit code 1 if none matches.
 
-    A request that is on none of these lines may be a dead letter (`inflight dlq list`), or waits for a worker.
+    A request without a result may be a dead letter or still in progress: `inflight trace` shows which.
     """
-    import heapq
-
     import msgspec
 
     from inflight.settings import load_settings
-    from machine_learning_engineering.events.schemas import decode_result
-    from machine_learning_engineering.events.topics import RESULTS
-    from machine_learning_engineering.kafka.client import end_offsets, read_to_end
-
-    settings = load_settings()
-    wanted = set(request_id or ())
-    # Without a condition the newest of each partition suffice.
-    everything = model is None and not failed and not wanted
-    count = unreadable = 0
-
-    def matching() -> Any:
-        nonlocal count, unreadable
-        for record in read_to_end(settings, RESULTS, newest=limit if everything else None):
-            try:
-                found = decode_result(record.value() or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                unreadable += 1
-                continue
-            if model not in (None, found.model) or (wanted and found.request_id not in wanted):
-                continue
-            if failed and not hasattr(found, "error"):
-                continue
-            count += 1
-            yield (found.completed_at, record.partition(), record.offset()), found
+    from monitoring.trace.results import newest_results
 
     try:
-        # Told at once, and not after the reader's longer patience with a broker that is slow.
-        end_offsets(settings, RESULTS, timeout=10)
-        newest = [found for _, found in heapq.nlargest(limit, matching(), key=lambda one: one[0])][::-1]
+        newest = newest_results(load_settings(), limit, model=model, failed=failed, request_ids=set(request_id or ()))
     except Exception as error:
         raise exit_for(error) from error
     if as_json:
-        typer.echo(msgspec.json.encode({"results": newest}).decode())
+        typer.echo(msgspec.json.encode({"results": newest.results}).decode())
     else:
-        _print(newest)
-        of_all = "" if everything else f" of {count:,} that match"
-        typer.echo(f"{len(newest):,} results{of_all}", err=True)
-    if unreadable:
-        typer.echo(f"{unreadable:,} records on the topic are not results of Inflight", err=True)
-    if not newest:
-        raise typer.Exit(1)
+        _print(newest.results)
+        matching = "" if newest.matching is None else f" of {newest.matching:,} that match"
+        typer.echo(f"{len(newest.results):,} results{matching}", err=True)
+    if newest.unreadable:
+        typer.echo(f"{newest.unreadable:,} records on the topic are not results of Inflight", err=True)
+    if not newest.results:
+        raise typer.Exit(FAILED)
 
 
-def _print(found: "list[Result]") -> None:
+def _print(results: "list[Result]") -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -85,15 +60,15 @@ def _print(found: "list[Result]") -> None:
     from machine_learning_engineering.events.schemas import PredictionCompleted
     from producers.rendering import render_line
 
-    if not found:
+    if not results:
         return
-    table = Table("completed at", "request id", "model", "version", "prediction or reason", box=None)
-    for one in found:
+    table = Table("completed at (UTC)", "request id", "model", "version", "prediction or reason", box=None)
+    for one in results:
         if isinstance(one, PredictionCompleted):
-            answer = bytes(one.prediction).decode(errors="replace")
+            outcome = bytes(one.prediction).decode(errors="replace")
         else:
-            answer = f"{one.error.type}: {one.error.message}"
-        cells = [f"{one.completed_at:%Y-%m-%d %H:%M:%S}", one.request_id, one.model, one.model_version or "-", answer]
-        # As Text, since these are foreign words that rich would read as markup.
+            outcome = f"{one.error.type}: {one.error.message}"
+        cells = [f"{one.completed_at:%Y-%m-%d %H:%M:%S}", one.request_id, one.model, one.model_version or "-", outcome]
+        # As Text: rich would interpret markup in foreign strings.
         table.add_row(*(Text(render_line(cell)) for cell in cells))
     Console().print(table)

@@ -77,7 +77,7 @@ def retrain(
     from machine_learning_engineering.registry.manifest import RegistryError
     from machine_learning_engineering.registry.registry import Registry
     from machine_learning_engineering.registry.uri import CHAMPION, parse
-    from machine_learning_engineering.training.log_source import labels_of_file
+    from machine_learning_engineering.training.log_source import read_label_file
     from machine_learning_engineering.training.records import LogUnreadable
 
     settings = load_settings()
@@ -86,7 +86,7 @@ def retrain(
         model_class = known_models([name])[name]
         # Said here in one line; later it would be a failed retraining with a traceback.
         Registry(settings.registry_dir).resolve(name, CHAMPION)
-        given = None if labels is None else labels_of_file(labels, model_class)
+        given = None if labels is None else read_label_file(labels, model_class)
         start = None if since is None else parse_time(since)
         examples = _examples(model_class, settings, data_source) if data_source else None
         console = Console(stderr=True)
@@ -106,7 +106,7 @@ def retrain(
                 min_rows=min_rows,
                 since=start,
                 dry_run=dry_run,
-                report=(lambda step: None) if status is None else (lambda step: status.update(step)),
+                on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable) as error:
         raise exit_for(error, PredictionLogError, LogUnreadable) from error
@@ -132,8 +132,8 @@ def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list
     decode = msgspec.json.decode
     found = collect(model_class, settings, sources)
     for source in found.sources:
-        if source.set_aside:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.set_aside.items())
+        if source.skipped:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.skipped.items())
             typer.echo(f"set aside of {source.name}: {reasons}", err=True)
     return [Example(decode(record.features), decode(record.label), record.group) for record in found.records]
 

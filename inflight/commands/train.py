@@ -131,7 +131,7 @@ def train(
             if missing and before is not None:
                 continue
             with _logs(sources, settings) as logs, _progress(console) as report:
-                entry = run_training(classes[name], settings, sources=sources, logs=logs, report=report)
+                entry = run_training(classes[name], settings, sources=sources, logs=logs, on_progress=report)
         except LogUnreadable as error:  # All models are trained on it.
             away = error
             break
@@ -186,8 +186,8 @@ def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
 
 def _show(entry: "TrainingEntry") -> None:
     for source in entry.sources:
-        if source.set_aside:
-            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.set_aside.items())
+        if source.skipped:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.skipped.items())
             typer.echo(f"{entry.model}: set aside of {source.name}: {reasons}")
     compared = _count(len(entry.models), "candidate")
     typer.echo(f"{entry.model}: {compared} on {entry.rows_trained:,} rows, cross-validated")

@@ -1,5 +1,6 @@
 """Reading dead letters from their topic."""
 
+import heapq
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -98,6 +99,24 @@ def select(settings: KernelSettings, selection: Selection | None = None) -> Iter
         )
         if selection.holds(letter):
             yield letter
+
+
+def newest(settings: KernelSettings, selection: Selection, limit: int) -> tuple[list[DeadLetter], int]:
+    """The newest dead letters that are selected, oldest first, at most `limit`; and how many are selected.
+
+    Raises:
+        TimeoutError: the broker stopped responding.
+    """
+    count = 0
+
+    def counted() -> Iterator[DeadLetter]:
+        nonlocal count
+        for letter in select(settings, selection):
+            count += 1
+            yield letter
+
+    letters = heapq.nlargest(limit, counted(), key=lambda letter: (letter.at, letter.address))
+    return letters[::-1], count
 
 
 def find(settings: KernelSettings, address: Address) -> DeadLetter:

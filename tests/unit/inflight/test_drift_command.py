@@ -58,4 +58,4 @@ def test_no_window_says_what_to_look_at(windows: list[DriftMeasured]) -> None:
     """With exit code 1."""
     shown = CliRunner().invoke(app, ["drift", "show", "titanic"])
     assert shown.exit_code == 1
-    assert "inflight watcher" in shown.stderr
+    assert "inflight drift-monitor" in shown.stderr

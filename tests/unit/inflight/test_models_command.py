@@ -247,7 +247,7 @@ def write_labels(path: Path, labels: dict[str, float]) -> str:
 def test_a_dry_run_says_that_retraining_is_due(registry, served, told, tmp_path):
     labels = write_labels(tmp_path / "labels.csv", served)
     decision = run_json("retrain", "line", "--labels", labels, "--dry-run")
-    assert (decision["outcome"], decision["evidence"]["labelled"]) == ("due", 600)
+    assert (decision["outcome"], decision["evidence"]["labelled"]) == ("retraining_due", 600)
     assert decision["evidence"]["metric"]["significant"]
     assert (registry.champions(), told) == ({"line": "v2"}, [])
 

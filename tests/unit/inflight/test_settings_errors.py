@@ -25,7 +25,7 @@ def settings_are_read_anew() -> Iterator[None]:
         ("INFLIGHT_LOG_REDACT_KEY", "short-secret", "INFLIGHT_LOG_REDACT_KEY"),
     ],
 )
-@pytest.mark.parametrize("command", [["redact"], ["watcher"], ["status"]])
+@pytest.mark.parametrize("command", [["redact"], ["drift-monitor"], ["status"]])
 def test_a_wrong_setting_is_named_and_its_value_is_not(
     command: list[str],
     name: str,

@@ -1,0 +1,61 @@
+"""`inflight audit`: whether every accepted request has exactly one outcome."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from inflight.errors import FAILED, exit_for, exit_with
+
+if TYPE_CHECKING:
+    from monitoring.audit.audit import Audit
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file to `app`."""
+    app.command(
+        epilog="Examples: [bold]inflight audit[/bold]; [bold]inflight audit --json --prefix nightly-[/bold], for "
+        "what [bold]inflight replay --id-prefix nightly[/bold] published. "
+        "Exit code 1 if a request was lost or has two different outcomes, or if there is no request at all. "
+        "Requests in progress count as lost: wait for them."
+    )(audit)
+
+
+def audit(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    prefix: Annotated[
+        str, typer.Option(metavar="ID_PREFIX", help="Only requests whose id starts with this prefix.")
+    ] = "",
+    index: Annotated[bool, typer.Option("--index/--no-index", help="Also read the index.")] = True,
+) -> None:
+    """Count, from topics and index, whether every accepted request has exactly one visible outcome."""
+    import msgspec
+    from rich.console import Console
+
+    from inflight.settings import load_settings
+    from monitoring.audit.readers import take_audit
+
+    # A spinner if standard error is a terminal, otherwise nothing.
+    with Console(stderr=True).status("Reading") as status:
+        try:
+            result = take_audit(
+                load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
+            )
+        except Exception as error:
+            raise exit_for(error) from error
+    if as_json:
+        typer.echo(msgspec.json.encode(result).decode())
+    else:
+        _print(result)
+    if not result.accepted:
+        which = f" whose id starts with {prefix}" if prefix else ""
+        raise exit_with(f"there is no request{which}: the audit shows nothing", FAILED)
+    raise typer.Exit(0 if result.kept else FAILED)
+
+
+def _print(result: "Audit") -> None:
+    import msgspec
+
+    for name, value in msgspec.structs.asdict(result).items():
+        typer.echo(f"{name:<19}{'-' if value is None else f'{value:,}':>14}")
+    broken = f"BROKEN: {result.lost:,} lost, {result.duplicates:,} with two outcomes"
+    typer.echo(f"{'promise':<19}{'kept: one outcome each' if result.kept else broken}")

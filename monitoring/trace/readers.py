@@ -1,0 +1,280 @@
+"""Reads what is known of one request: its records on all topics, its documents, and committed offsets.
+
+Every topic is read from its start (or from a time) to its present end, in all partitions: another client may hash keys
+differently. A record without the bytes of the id is not decoded.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from machine_learning_engineering.dead_letters.letter import read_origin
+from machine_learning_engineering.dead_letters.reader import Address
+from machine_learning_engineering.events import schemas
+from machine_learning_engineering.events.fingerprint import fingerprint
+from machine_learning_engineering.events.headers import headers_of, traceparent_of
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import consumer_options, end_offsets, read_to_end, topic_name
+from monitoring.documents.log import INDEX_PATTERN, document_id, index_name
+from monitoring.elastic import client as elastic
+from monitoring.elastic import scan
+from monitoring.settings import ElasticsearchSettings
+from monitoring.trace.path import Document, Path, Position, Stage, Step, build_path
+
+MAX_STEPS = 100
+"""Records of one topic that a path holds; further ones are counted."""
+BROKER_SECONDS = 10.0
+ELASTICSEARCH_SECONDS = 10.0
+
+Progress = Callable[[str, int], None]
+"""Told the topic that is being read, and how many of its records have been."""
+
+_Found = tuple[dict[str, Any], Position | None, object]
+"""Details of a record, the position of the record that it is about, and what equal records have in common."""
+
+
+class _Request(Struct):
+    request_id: str = ""
+    model: str = ""
+    features: Raw = Raw(b"null")
+    requested_at: datetime | UnsetType = UNSET
+
+
+_decode_request = msgspec.json.Decoder(_Request).decode
+
+
+class RequestReader:
+    """Reads the records about one request.
+
+    Args:
+        values: show features, predictions and labels; otherwise their sizes.
+    """
+
+    def __init__(self, settings: ElasticsearchSettings, request_id: str, *, values: bool = False) -> None:
+        self._settings = settings
+        self._id = request_id
+        self._values = values
+        self._key = request_id.encode()
+        # As JSON has it: our own encoder writes UTF-8, others escape what is not ASCII.
+        self._needles = tuple({msgspec.json.encode(request_id)[1:-1], json.dumps(request_id)[1:-1].encode()})
+        self._prefix = len(settings.topic_prefix)
+        self._positions: set[Position] = set()
+        self.omitted: dict[str, int] = {}
+        self.indices: set[str] = set()
+        """Where its document is, by the days on which it was accepted."""
+
+    def steps(self, since: datetime | None = None, progress: Progress = lambda _topic, _count: None) -> Iterator[Step]:
+        """The records about the request, topic by topic: at most `MAX_STEPS` of each.
+
+        Raises:
+            TimeoutError: a topic could not be read to its end.
+            confluent_kafka.KafkaException: the broker is unreachable.
+        """
+        # Fails fast, unlike the reader, which waits longer for a slow broker.
+        end_offsets(self._settings, REQUESTS, timeout=BROKER_SECONDS)
+        topics: tuple[tuple[str, Stage, Callable[[Message], _Found | None]], ...] = (
+            (REQUESTS, "request", self._request),
+            (RESULTS, "result", self._result),
+            (LOGS, "log", self._log),
+            (DEAD_LETTERS, "dead_letter", self._dead_letter),
+            (LABELS, "label", self._label),
+        )
+        for topic, stage, read in topics:
+            first: object = None
+            seen = 0
+            for count, record in enumerate(read_to_end(self._settings, topic, since=since)):
+                if count % 10_000 == 0:
+                    progress(topic_name(self._settings, topic), count)
+                # The origin of a dead letter is in its headers.
+                if topic != DEAD_LETTERS and not self._mentions(record):
+                    continue
+                if (found := read(record)) is None:
+                    continue
+                details, origin, content = found
+                position = Position(topic, record.partition(), record.offset())
+                seen += 1
+                if seen == 1:
+                    first = content
+                if seen > MAX_STEPS:
+                    self.omitted[stage] = seen - MAX_STEPS
+                    continue
+                self._positions.add(position)
+                at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
+                if stage == "request":
+                    self.indices.add(index_name(at))
+                repeat = None if seen == 1 or stage == "dead_letter" else "equal" if content == first else "different"
+                yield Step(at, stage, position, details, origin, repeat)
+
+    def _mentions(self, record: Message) -> bool:
+        value = record.value() or b""
+        return record.key() == self._key or any(needle in value for needle in self._needles)
+
+    def _request(self, record: Message) -> _Found | None:
+        value = record.value() or b""
+        details: dict[str, Any] = {"bytes": len(value)}
+        if traceparent := traceparent_of(headers_of(record)):
+            details["traceparent"] = traceparent
+        try:
+            view = _decode_request(value)
+        except (ValueError, RecursionError):
+            return ({"unreadable": True} | details, None, value) if record.key() == self._key else None
+        if view.request_id != self._id and record.key() != self._key:
+            return None
+        details = {"model": view.model} | details | self._value("features", view.features)
+        if view.request_id != self._id:
+            details["request_id"] = view.request_id
+        return details, None, fingerprint(view.model, view.features)
+
+    def _result(self, record: Message) -> _Found | None:
+        event = _decoded(schemas.decode_result, record)
+        if event is None or event.request_id != self._id:
+            return None
+        details = {"model": event.model, "model_version": _known(event.model_version)}
+        if isinstance(event, schemas.PredictionCompleted):
+            outcome = {"outcome": "completed"} | details
+            return outcome | self._value("prediction", event.prediction), None, (event.model, bytes(event.prediction))
+        error = {"error_type": event.error.type, "error_message": event.error.message}
+        return {"outcome": "failed"} | details | error, None, (event.model, event.error)
+
+    def _log(self, record: Message) -> _Found | None:
+        event = _decoded(schemas.decode_log, record)
+        if event is None or event.request_id != self._id:
+            return None
+        self.indices.add(index_name(event.accepted_at))
+        details: dict[str, Any] = {"outcome": event.outcome, "model": event.model}
+        details |= {"model_version": _known(event.model_version)}
+        for name in ("queue_seconds", "score_seconds", "total_seconds", "batch_size"):
+            details[name] = getattr(event, name)
+        details |= self._value("features", event.features)
+        if event.prediction is not UNSET:
+            details |= self._value("prediction", event.prediction)
+        if event.error is not UNSET:
+            details |= {"error_type": event.error.type, "error_message": event.error.message}
+        if event.redacted is not UNSET:
+            details["redacted"] = event.redacted
+        content = event.outcome, event.model, bytes(event.prediction) if event.prediction is not UNSET else event.error
+        return details, Position(REQUESTS, event.partition, event.offset), content
+
+    def _dead_letter(self, record: Message) -> _Found | None:
+        try:
+            origin = read_origin(headers_of(record))
+        except ValueError:
+            return None
+        position = Position(origin.topic[self._prefix :], origin.partition, origin.offset)
+        if position not in self._positions and self._id != origin.request_id and record.key() != self._key:
+            return None
+        address = str(Address(record.partition(), record.offset()))
+        details = {"address": address, "reason": origin.reason, "stage": origin.stage, "message": origin.message}
+        details |= {"model": origin.model, "bytes": len(record.value() or b"")}
+        return {name: value for name, value in details.items() if value is not None}, position, None
+
+    def _label(self, record: Message) -> _Found | None:
+        event = _decoded(schemas.decode_label, record)
+        if event is None or event.request_id != self._id:
+            return None
+        details = {"model": event.model, "observed_at": event.observed_at} | self._value("label", event.label)
+        return details, None, bytes(event.label)
+
+    def _value(self, name: str, value: Raw) -> dict[str, Any]:
+        return {name: value} if self._values else {f"{name}_bytes": len(value)}
+
+
+def trace(
+    settings: ElasticsearchSettings,
+    request_id: str,
+    *,
+    values: bool = False,
+    since: datetime | None = None,
+    progress: Progress = lambda _topic, _count: None,
+) -> Path:
+    """The path of a request through all topics, with its documents in Elasticsearch if that responds.
+
+    Args:
+        values: show features, predictions and labels; otherwise their sizes.
+        since: skip records with an earlier timestamp.
+
+    Raises:
+        TimeoutError: a topic could not be read to its end.
+        confluent_kafka.KafkaException: the broker is unreachable.
+    """
+    reader = RequestReader(settings, request_id, values=values)
+    steps = list(reader.steps(since, progress))
+    progress("Elasticsearch", 0)
+    found = read_documents(settings, request_id, reader.indices, values=values)
+    return build_path(request_id, steps, reader.omitted, found, CommittedOffsets(settings).get)
+
+
+def read_documents(
+    settings: ElasticsearchSettings, request_id: str, indices: set[str], *, values: bool = False
+) -> list[Document] | str:
+    """The documents of a request, or why Elasticsearch could not be asked.
+
+    Args:
+        indices: those in which a document is found before a search can see it; others are searched.
+    """
+    from elasticsearch import ApiError, TransportError
+
+    name = document_id(request_id)
+    wanted = [{"_index": index, "_id": name} for index in sorted(indices)]
+    try:
+        with elastic.connect(settings, timeout=ELASTICSEARCH_SECONDS) as client:
+            answer = elastic.call(client, "POST", "/_mget", {"docs": wanted})["docs"] if wanted else []
+            query = {"query": {"ids": {"values": [name]}}, "size": MAX_STEPS}
+            hits = [doc for doc in answer if doc.get("found")] + scan.hits(client, INDEX_PATTERN, query)
+            unique = {(hit["_index"], hit["_id"]): hit["_source"] for hit in reversed(hits)}
+            return [Document(*address, _document_details(source, values)) for address, source in sorted(unique.items())]
+    except (ApiError, TransportError, elastic.StrangeAnswerError, ValueError, KeyError, TypeError) as error:
+        # ValueError: the setting is no URL. The others: the response is not one of Elasticsearch.
+        return f"Elasticsearch did not respond as expected ({type(error).__name__}: {error!s:.200})"
+
+
+def _document_details(source: dict[str, Any], values: bool) -> dict[str, Any]:
+    fields = source["inflight"]
+    details = {
+        name: fields[name] for name in ("outcome", "labelled", "label_observed_at", "redacted") if name in fields
+    }
+    details = {"model": fields["model"]["name"], "model_version": fields["model"].get("version")} | details
+    if values:
+        names = ("features", "features_text", "prediction", "label")
+        details |= {name: fields[name] for name in names if name in fields}
+    return {name: value for name, value in details.items() if value is not None}
+
+
+class CommittedOffsets:
+    """Offsets that consumer groups have committed, asked when they are needed, without joining a group."""
+
+    def __init__(self, settings: ElasticsearchSettings) -> None:
+        self._settings = settings
+        self.get = lru_cache(maxsize=64)(self._get)
+
+    def _get(self, group: str, topic: str, partition: int) -> int | None:
+        options = consumer_options(self._settings, group)
+        # Its errors would be reported to a poll, and it is never polled.
+        del options["error_cb"]
+        consumer = Consumer(options)
+        try:
+            asked = [TopicPartition(topic_name(self._settings, topic), partition)]
+            (committed,) = consumer.committed(asked, timeout=BROKER_SECONDS)
+        except KafkaException:
+            return None
+        finally:
+            consumer.close()
+        return committed.offset if committed.offset >= 0 else None
+
+
+def _decoded(decode: Callable[[bytes], Any], record: Message) -> Any:
+    """The event, None if the record is no such event."""
+    try:
+        return decode(record.value() or b"")
+    except (ValueError, RecursionError):
+        return None
+
+
+def _known(version: str | UnsetType) -> str | None:
+    return None if version is UNSET else version
