@@ -299,7 +299,7 @@ plt.show()
 # %%
 log = SqlitePredictionLog(settings.prediction_log)
 asked = [example.features for example in sample[:2]] + [sample[2].features | {"cut": "Perfect"}]
-outcome = model.predict_with_logging(asked, log, spool_dir=settings.home / "spool")
+results = model.predict_with_logging(asked, log, spool_dir=settings.home / "spool")
 figures.table(
     ["request", "true price", "answer"],
     [
@@ -308,7 +308,7 @@ figures.table(
             f"{example.label:,.0f}",
             f"{answer.prediction.price:,.0f}" if answer.error is None else answer.error.message,
         )
-        for request, example, answer in zip(asked, sample, outcome.answers, strict=False)
+        for request, example, answer in zip(asked, sample, results.outcomes, strict=False)
     ],
 )
 

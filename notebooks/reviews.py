@@ -36,7 +36,7 @@ from machine_learning_engineering.settings import load_settings
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.pipeline import run_training
 from model.reviews import dataset
-from model.reviews.features import LABELS, scaled, sentences_of, third
+from model.reviews.features import LABELS, class_index, scaled, sentences_of
 from model.reviews.model import Reviews
 from notebooks import figures
 from notebooks.figures import BLUE, GREEN, GREY, ORANGE, RED
@@ -56,7 +56,7 @@ COLOURS = (RED, GREY, BLUE)
 # %%
 examples = list(Reviews.examples(settings.data_dir))
 stars = np.array([example.label for example in examples])
-classes = np.array([third(scaled(label)) for label in stars])
+classes = np.array([class_index(scaled(label)) for label in stars])
 rated = [list(group) for _, group in groupby(dataset.sentences(settings.data_dir), key=lambda one: one.review)]
 lengths = np.array([len(review) for review in rated])
 figures.table(
@@ -84,7 +84,7 @@ plt.show()
 
 # %%
 _, axes = plt.subplots(figsize=(8, 2.6))
-own = np.array([third(scaled(dataset.stars(sentence.rating))) for review in rated for sentence in review])
+own = np.array([class_index(scaled(dataset.stars(sentence.rating))) for review in rated for sentence in review])
 inherited = np.repeat(classes, lengths)
 left = np.zeros(3)
 for place, (name, colour) in enumerate(zip(LABELS, COLOURS, strict=True)):
@@ -152,7 +152,7 @@ rows, labels = layers.rows_of(model, layers.read(Path(entry.layers["silver"].pat
 parts = layers.read(Path(entry.layers["gold"].path))[1]["part"].to_pylist()
 held_out = [row for row, part in zip(rows, parts, strict=True) if part == layers.HELD_OUT]
 true_stars = np.array([label for label, part in zip(labels, parts, strict=True) if part == layers.HELD_OUT])
-truth = np.array([third(scaled(label)) for label in true_stars])
+truth = np.array([class_index(scaled(label)) for label in true_stars])
 answers = model.predict(held_out)
 sentences = [Reviews.Features(text=sentence) for row in held_out for sentence in sentences_of(row)]
 sentence_truth = np.repeat(truth, [len(sentences_of(row)) for row in held_out])
@@ -266,7 +266,7 @@ shown = max(few, key=lambda place: np.std(answers[place].sentence_scores))
 texts = [text if len(text) < 75 else text[:72] + "..." for text in sentences_of(held_out[shown])]
 points = np.array(answers[shown].sentence_scores)
 _, axes = plt.subplots(figsize=(10, 0.36 * len(texts) + 1.1))
-axes.barh(range(len(texts)), points - 0.5, left=0.5, color=[COLOURS[third(point)] for point in points])
+axes.barh(range(len(texts)), points - 0.5, left=0.5, color=[COLOURS[class_index(point)] for point in points])
 axes.set_yticks(range(len(texts)), texts, fontsize=9)
 axes.invert_yaxis()
 axes.axvline(0.5, color="black", linewidth=0.8)
@@ -290,7 +290,7 @@ asked = [
     {"text": "Das Bild ist furchtbar."},
     {"text": ""},
 ]
-outcome = model.predict_with_logging(asked, log, spool_dir=settings.home / "spool")
+results = model.predict_with_logging(asked, log, spool_dir=settings.home / "spool")
 figures.table(
     ["request", "score", "label", "negative", "neutral", "positive"],
     [
@@ -306,7 +306,7 @@ figures.table(
                 )
             ),
         )
-        for request, answer in zip(asked, outcome.answers, strict=True)
+        for request, answer in zip(asked, results.outcomes, strict=True)
     ],
 )
 

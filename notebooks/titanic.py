@@ -289,12 +289,12 @@ asked = [
     {"pclass": 3, "sex": "male", "sibsp": 0, "parch": 0, "fare": 7.9, "name": "Doe, Mr. James"},
     {"pclass": 4, "sex": "male", "sibsp": 0, "parch": 0, "fare": 7.9},
 ]
-outcome = model.predict_with_logging(asked, log, spool_dir=settings.home / "spool")
+results = model.predict_with_logging(asked, log, spool_dir=settings.home / "spool")
 figures.table(
     ["request", "answer"],
     [
         (msgspec.json.encode(request).decode(), answer.prediction if answer.error is None else answer.error.message)
-        for request, answer in zip(asked, outcome.answers, strict=True)
+        for request, answer in zip(asked, results.outcomes, strict=True)
     ],
 )
 

@@ -15,7 +15,7 @@ from machine_learning_engineering.testing.check_model import (
 )
 from machine_learning_engineering.testing.checks import CHECKS
 
-from .broken_models import (
+from .support.broken_models import (
     BadlyNamed,
     Centred,
     Consuming,

@@ -13,7 +13,7 @@ from machine_learning_engineering.prediction_log.parquet import export_parquet
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.store import PredictionLogError
 
-from .logged import START, record
+from .support.records import START, record
 
 
 @pytest.fixture

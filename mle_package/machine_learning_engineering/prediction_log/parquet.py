@@ -1,4 +1,4 @@
-"""Predictions as a parquet file. pyarrow, an extra, loads when something is exported."""
+"""Export of prediction logs to parquet. pyarrow, an extra, is imported on first use."""
 
 from collections.abc import Iterable
 from itertools import islice
@@ -17,11 +17,14 @@ _PAGE = 1_000
 
 
 def export_parquet(records: "Iterable[PredictionRecord]", path: Path) -> int:
-    """Write records to a parquet file, which appears whole or not at all; how many there were.
+    """Write records to a parquet file, atomically.
 
     Columns: request_id, model, model_version, outcome, created_at (UTC, microseconds), score_seconds, batch_size,
-    error_type, error_message, redacted (a list of names), and as JSON texts features, prediction and label; null for
-    what is not set.
+    error_type, error_message, redacted (a list of names), and features, prediction and label as JSON text. Unset fields
+    are null.
+
+    Returns:
+        The number of records.
 
     Raises:
         ImportError: pyarrow is not installed.
@@ -44,19 +47,8 @@ def export_parquet(records: "Iterable[PredictionRecord]", path: Path) -> int:
 
 
 def _flat(record: "PredictionRecord") -> dict[str, Any]:
-    error = None if record.error is UNSET else record.error
-    return {
-        "request_id": record.request_id,
-        "model": record.model,
-        "model_version": record.model_version,
-        "outcome": record.outcome,
-        "created_at": record.created_at,
-        "score_seconds": record.score_seconds,
-        "batch_size": record.batch_size,
-        "features": bytes(record.features).decode(),
-        "prediction": None if record.prediction is UNSET else bytes(record.prediction).decode(),
-        "label": None if record.label is UNSET else bytes(record.label).decode(),
-        "error_type": error and error.type,
-        "error_message": error and error.message,
-        "redacted": None if record.redacted is UNSET else record.redacted,
-    }
+    row = {name: None if (value := getattr(record, name)) is UNSET else value for name in record.__struct_fields__}
+    for name in ("features", "prediction", "label"):
+        row[name] = None if row[name] is None else bytes(row[name]).decode()
+    error = row.pop("error")
+    return row | {"error_type": error and error.type, "error_message": error and error.message}

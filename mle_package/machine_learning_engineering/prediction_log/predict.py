@@ -1,6 +1,6 @@
-"""Predicting with a log: each row is validated, answered or failed by itself, and kept.
+"""Prediction with logging: each row is validated, predicted and logged on its own.
 
-What the log does not take is spooled to disk, as lines of JSON, until `replay_spool` brings it in.
+If the log fails, rows are spooled to disk as JSON lines, which `replay_spool` loads into the log later.
 """
 
 import fcntl
@@ -29,26 +29,26 @@ from machine_learning_engineering.prediction_log.store import PredictionLog, Pre
 logger = logging.getLogger(__name__)
 
 Request = Mapping[str, Any] | bytes | Raw | Struct
-"""The features of one request: as JSON values, as JSON text, or as the model's `Features`."""
+"""Features of one request: JSON values, JSON text, or the model's `Features`."""
 
-ATTEMPTS = 3
-"""So often a batch is offered to the log before it is spooled."""
+MAX_ATTEMPTS = 3
+"""Append attempts before records are spooled."""
 
 
 class PredictionsSpooled(UserWarning):
-    """A log did not take predictions; they are on disk instead."""
+    """The log failed; the predictions were spooled to disk."""
 
 
 class PredictionsNotLogged(Exception):
-    """Neither the log nor the disk took the predictions, which are in `answers`."""
+    """Both the log and the spool failed. `outcomes` holds the predictions."""
 
-    def __init__(self, message: str, answers: "Sequence[Answer]") -> None:
+    def __init__(self, message: str, outcomes: "Sequence[PredictionOutcome]") -> None:
         super().__init__(message)
-        self.answers = answers
+        self.outcomes = outcomes
 
 
-class Answer(NamedTuple):
-    """The outcome of one row: a `Prediction`, or an error."""
+class PredictionOutcome(NamedTuple):
+    """The outcome of one row: a `Prediction` or an error."""
 
     request_id: str
     prediction: Any | None
@@ -56,9 +56,9 @@ class Answer(NamedTuple):
 
 
 class PredictionResults(NamedTuple):
-    """One answer a request, in order; `spool` is the file that holds them if the log failed, for `log_error`."""
+    """One outcome per request, in order. If the log failed with `log_error`, `spool` is the file with the records."""
 
-    answers: list[Answer]
+    outcomes: list[PredictionOutcome]
     spool: Path | None
     log_error: str | None
 
@@ -72,12 +72,16 @@ def predict_with_logging(
     request_ids: Sequence[str] | None = None,
     pause: float = 0.1,
 ) -> PredictionResults:
-    """Answer requests and keep every row with its outcome; see `MLEModel.predict_with_logging`."""
+    """Predict requests and log each row with its outcome; see `MLEModel.predict_with_logging`.
+
+    Args:
+        pause: Seconds before the first retry of the log; doubled with each further one.
+    """
     ids = [uuid.uuid4().hex for _ in requests] if request_ids is None else list(request_ids)
     if len(ids) != len(requests) or not all(isinstance(one, str) and 1 <= len(one) <= 256 for one in ids):
-        raise ValueError(f"{len(requests)} requests need as many request_ids, each a text of 1 to 256 characters")
+        raise ValueError(f"{len(requests)} requests need as many request_ids, each a string of 1 to 256 characters")
     created_at = datetime.now(UTC)
-    outcomes: list[_Outcome | None] = [None] * len(requests)
+    scored: list[_ScoredRow | None] = [None] * len(requests)
     features: list[Raw] = []
     valid: list[tuple[int, Any]] = []
     for index, request in enumerate(requests):
@@ -86,60 +90,66 @@ def predict_with_logging(
             row = model.decode(raw)
         except InvalidFeatures as error:
             features.append(_loggable(request))
-            outcomes[index] = _Outcome(None, UNSET, Error("invalid_features", str(error)), 0.0, 0)
+            scored[index] = _ScoredRow(None, UNSET, Error("invalid_features", str(error)), 0.0, 0)
         else:
             features.append(Raw(raw))
             valid.append((index, row))
     for (index, _), predicted in zip(valid, _predict(model, [row for _, row in valid]), strict=True):
-        outcomes[index] = predicted
-    answers, records = [], []
-    for request_id, raw_features, outcome in zip(ids, features, outcomes, strict=True):
-        assert outcome is not None
-        answers.append(Answer(request_id, outcome.prediction, outcome.error))
+        scored[index] = predicted
+    outcomes, records = [], []
+    for request_id, raw_features, row in zip(ids, features, scored, strict=True):
+        assert row is not None
+        outcomes.append(PredictionOutcome(request_id, row.prediction, row.error))
         records.append(
             PredictionRecord(
                 request_id=request_id,
                 model=model.name,
                 model_version=model.version,
-                outcome="completed" if outcome.error is None else "failed",
+                outcome="completed" if row.error is None else "failed",
                 features=raw_features,
                 created_at=created_at,
-                score_seconds=outcome.seconds,
-                batch_size=outcome.size,
-                prediction=outcome.encoded,
-                error=UNSET if outcome.error is None else outcome.error,
+                score_seconds=row.seconds,
+                batch_size=row.size,
+                prediction=row.encoded,
+                error=UNSET if row.error is None else row.error,
             )
         )
-    failure = _keep(log, records, pause) if records else None
+    failure = _append_with_retry(log, records, pause) if records else None
     if failure is None:
-        return PredictionResults(answers, None, None)
+        return PredictionResults(outcomes, None, None)
     path = spool_dir / f"{model.name}.jsonl"
     try:
         _spool(path, records)
     except OSError as error:
-        message = f"{len(records)} predictions of `{model.name}` are neither logged ({failure}) nor spooled ({error})"
-        raise PredictionsNotLogged(message, answers) from error
+        message = (
+            f"{len(records)} predictions of `{model.name}` are neither logged ({failure}) nor spooled ({error}): "
+            f"make {spool_dir} writable, or log the error's `outcomes` yourself"
+        )
+        raise PredictionsNotLogged(message, outcomes) from error
     warnings.warn(
         f"{len(records)} predictions of `{model.name}` were not logged ({failure}). They are in {path}: "
-        "call replay_spool() once the log is back",
+        "call replay_spool() once the log is reachable",
         PredictionsSpooled,
         stacklevel=3,
     )
-    return PredictionResults(answers, path, failure)
+    return PredictionResults(outcomes, path, failure)
 
 
 def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
-    """Bring what was spooled into the log and empty the spool; how many records the log did not have yet.
+    """Load spooled records into the log and empty the spool.
 
-    A line that a crash cut off is moved to a file beside, named ``.damaged``, with a warning. If the log fails, its
-    error is raised and the spool stays as it is; it may then be replayed again.
+    Lines truncated by a crash are moved to a ``.damaged`` file next to the spool, with a warning. If the log fails, its
+    error is raised and the spool is unchanged, so the replay can be retried.
+
+    Returns:
+        The number of records that were not yet in the log.
     """
     count = 0
     for path in sorted(spool_dir.glob("*.jsonl")):
         with path.open("r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             records, damaged = [], []
-            # Not splitlines(), which also breaks a line where white space between the tokens of a request is a "\r".
+            # Not splitlines(): a request may hold "\r" as white space between its tokens.
             for line in filter(None, file.read().split(b"\n")):
                 try:
                     records.append(msgspec.json.decode(line, type=PredictionRecord))
@@ -148,20 +158,17 @@ def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
             if records:
                 count += log.append(records)
             if damaged:
-                aside = path.with_suffix(".damaged")
-                with aside.open("ab") as kept:
-                    kept.write(b"\n".join(damaged) + b"\n")
-                    kept.flush()
-                    os.fsync(kept.fileno())
-                warnings.warn(f"{len(damaged)} damaged lines were moved to {aside}", PredictionsSpooled, stacklevel=2)
-            # Emptied, not removed: another process may wait for the lock on this very file.
+                target = path.with_suffix(".damaged")
+                durable.append(target, b"\n".join(damaged) + b"\n")
+                warnings.warn(f"{len(damaged)} damaged lines were moved to {target}", PredictionsSpooled, stacklevel=2)
+            # Truncated, not removed: another process may be waiting for the lock on this file.
             file.truncate(0)
             os.fsync(file.fileno())
     return count
 
 
-class _Outcome(NamedTuple):
-    """What came of a row; `seconds` and `size` are of the predict call that it was in."""
+class _ScoredRow(NamedTuple):
+    """A row's prediction or error, with the duration and batch size of its predict call."""
 
     prediction: Any | None
     encoded: Any
@@ -170,8 +177,8 @@ class _Outcome(NamedTuple):
     size: int
 
 
-def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_Outcome]:
-    """One outcome a row, in order. If a call raises, halve and try again, until the rows at fault stand alone."""
+def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_ScoredRow]:
+    """Predict rows in order. If a call raises, retry both halves, down to the single rows that fail."""
     if not rows:
         return
     started = time.perf_counter()
@@ -185,9 +192,9 @@ def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_Outcome]:
     except Exception as error:
         if len(rows) == 1:
             logger.warning("model %s: predict raised for one row", model.name, exc_info=True)
-            # The type and the place, and no more: a model's message may quote what it was given.
+            # Type and location only: the message may quote feature values.
             failure = Error("prediction_error", f"model {model.name}: predict raised {raised(error)}")
-            yield _Outcome(None, UNSET, failure, time.perf_counter() - started, 1)
+            yield _ScoredRow(None, UNSET, failure, time.perf_counter() - started, 1)
             return
         middle = len(rows) // 2
         yield from _predict(model, rows[:middle])
@@ -195,11 +202,11 @@ def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_Outcome]:
         return
     seconds = time.perf_counter() - started
     for prediction, raw in zip(predictions, encoded, strict=True):
-        yield _Outcome(prediction, raw, None, seconds, len(rows))
+        yield _ScoredRow(prediction, raw, None, seconds, len(rows))
 
 
 def _encoded(request: Request) -> bytes:
-    """The request as JSON text. A NaN, which the encoder would write as null, is refused here."""
+    """Encode a request as JSON. NaN is rejected here because the encoder would write it as null."""
     if isinstance(request, bytes | Raw):
         return bytes(request)
     try:
@@ -214,7 +221,7 @@ def _encoded(request: Request) -> bytes:
 
 
 def _loggable(request: Request) -> Raw:
-    """Features that were refused, as they are if they are JSON, else as a JSON text that quotes them."""
+    """Rejected features for the log: unchanged if they are JSON, otherwise quoted in a JSON string."""
     if isinstance(request, bytes | Raw):
         text: Any = bytes(request)
         try:
@@ -225,22 +232,22 @@ def _loggable(request: Request) -> Raw:
     return Raw(msgspec.json.encode(repr(request).encode(errors="replace").decode()))
 
 
-def _keep(log: PredictionLog, records: Sequence[PredictionRecord], pause: float) -> str | None:
-    """Append with retries; what the last attempt raised, or None."""
+def _append_with_retry(log: PredictionLog, records: Sequence[PredictionRecord], pause: float) -> str | None:
+    """Append records to the log. Returns the error of the last attempt, or None."""
     failure = None
-    for attempt in range(ATTEMPTS):
+    for attempt in range(MAX_ATTEMPTS):
         try:
             log.append(records)
             return None
         except Exception as error:
             failure = f"{type(error).__name__}: {error}"
-        if attempt + 1 < ATTEMPTS:
+        if attempt + 1 < MAX_ATTEMPTS:
             time.sleep(pause * 2**attempt)
     return failure
 
 
 def _spool(path: Path, records: Sequence[PredictionRecord]) -> None:
-    """Append lines to a file, through to the disk."""
-    # A text in JSON holds no line break, so that any is white space between the tokens of raw features.
+    """Append records to a file of JSON lines and sync it to disk."""
+    # A JSON string holds no raw line break, so each one is white space between the tokens of raw features.
     lines = (msgspec.json.encode(record).replace(b"\n", b" ") + b"\n" for record in records)
     durable.append(path, b"".join(lines))

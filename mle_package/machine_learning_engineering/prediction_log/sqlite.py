@@ -1,8 +1,4 @@
-"""Where predictions are kept with their features, to be read again beside the true labels that come later.
-
-`PredictionLog` is the port, and `prediction_log.checks` holds the laws that every implementation keeps.
-`SqlitePredictionLog` is one file and needs no server; the log of a deployment is `monitoring.elastic.prediction_log`.
-"""
+"""A prediction log in one SQLite file. The log of a deployment is `monitoring.elastic.prediction_log`."""
 
 import sqlite3
 import threading
@@ -39,14 +35,14 @@ _decode = msgspec.json.Decoder(PredictionRecord).decode
 
 
 class SqlitePredictionLog:
-    """A log in one SQLite file, which is made if it is missing. Several threads and processes may use it at once.
+    """A log in one SQLite file, created if missing. Threads and processes may share it.
 
     Args:
-        path: the file; SQLite keeps two more beside it. It must not be on a network file system.
-        timeout: so many seconds a write waits for those of other processes.
+        path: The file; SQLite keeps two more next to it. It must not be on a network file system.
+        timeout: Seconds that a write waits for other processes.
 
     Raises:
-        PredictionLogError: it can't be opened, is no such log, or was written by a newer version of this package.
+        PredictionLogError: The file can't be opened, is not a log, or was written by a newer version of this package.
     """
 
     def __init__(self, path: Path, *, timeout: float = 30.0) -> None:
@@ -116,13 +112,13 @@ class SqlitePredictionLog:
         until: datetime | None = None,
         version: str | None = None,
     ) -> Iterator[PredictionRecord]:
-        """See `PredictionLog.read`. What is appended meanwhile may be among them."""
+        """See `PredictionLog.read`. It may include records that are appended while it runs."""
         start = _FIRST if since is None else to_microseconds(since)
         end = _LAST if until is None else to_microseconds(until)
         query = "SELECT created_at, request_id, record, label FROM predictions WHERE model = ? AND created_at < ?"
         query += " AND (created_at, request_id) > (?, ?)" + ("" if version is None else " AND version = ?")
         query += f" ORDER BY created_at, request_id LIMIT {_PAGE}"
-        # No request id is empty, so that the pair sorts before all of its moment.
+        # No request id is empty, so this pair sorts before all records of its time.
         after = (start, "")
         while True:
             arguments = (model, end, *after) if version is None else (model, end, *after, version)
@@ -149,7 +145,7 @@ class SqlitePredictionLog:
             raise NotLogged(f"request {request_id!r} is not in the prediction log {self.path}")
 
     def close(self) -> None:
-        """Close the file; the log can't be used afterwards."""
+        """Close the file."""
         with self._lock:
             self._connection.close()
 

@@ -1,4 +1,4 @@
-"""The port of a prediction log: its records, its operations and its errors."""
+"""The interface of a prediction log: its records, operations and errors."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -12,21 +12,21 @@ from machine_learning_engineering.events.schemas import Error, ModelName, Reques
 
 
 class PredictionLogError(Exception):
-    """The log can't be read or written; the message says which and why."""
+    """The log can't be read or written. The message names the log and the reason."""
 
 
 class NotLogged(LookupError):
-    """A label was given for a request that is not in the log."""
+    """A label names a request that is not in the log."""
 
 
 class PredictionRecord(Struct, frozen=True, kw_only=True):
-    """One request and its outcome, in the fields of `events.PredictionLogged` where they apply.
+    """One request and its outcome, in the fields of `events.schemas.PredictionLogged`.
 
-    `features`, `prediction` and `label` are JSON values. `score_seconds` is the time of the predict call that the row
-    was in, and `batch_size` the number of rows in it (0 where the features were refused). `prediction` is set where
-    the outcome is "completed", `error` where it is "failed", `label` once it is known. `created_at` is when the request
-    was accepted, and `model_version` is empty where no model of that name was served. `redacted` names the features
-    that the stream's log does not hold as they were sent, ``*`` all of them.
+    `features`, `prediction` and `label` are JSON values. `created_at` is the time at which the request was accepted.
+    `model_version` is empty if no model of that name was served. `score_seconds` is the duration of the row's predict
+    call and `batch_size` the number of rows in it, 0 if the features were rejected. `prediction` is set if the outcome
+    is "completed", `error` if it is "failed", `label` once it is known. `redacted` names the features that the log does
+    not hold as they were sent; ``*`` stands for all of them.
     """
 
     request_id: RequestId
@@ -44,12 +44,18 @@ class PredictionRecord(Struct, frozen=True, kw_only=True):
 
 
 class PredictionLog(Protocol):
-    """Every implementation keeps the same contract; each method raises PredictionLogError if the log fails."""
+    """A store of prediction records. Each method raises PredictionLogError if the log fails.
+
+    `testing.log_store` checks the contract of any implementation.
+    """
 
     def append(self, records: Iterable[PredictionRecord]) -> int:
-        """Keep records, all or none, safely on disk when this returns; how many were new.
+        """Store all records or none. They are synced to disk when this returns.
 
-        Of two with the same request id the first wins, so that appending again after an error is safe.
+        The log keeps the first of two records with the same request id, so an append may be retried.
+
+        Returns:
+            The number of new records.
         """
 
     def read(
@@ -60,27 +66,34 @@ class PredictionLog(Protocol):
         until: datetime | None = None,
         version: str | None = None,
     ) -> Iterator[PredictionRecord]:
-        """The records of a model (of a version), oldest first, created at `since` or later and before `until`."""
+        """Read records, oldest first.
+
+        Args:
+            model: The model's name.
+            since: Earliest `created_at`, inclusive; timezone-aware.
+            until: Latest `created_at`, exclusive; timezone-aware.
+            version: Only records of this version.
+        """
 
     def label(self, request_id: str, label: Any) -> None:
-        """Set the true answer of a request, a JSON value. A later label replaces an earlier one.
+        """Set the true label of a request, a JSON value. A later label replaces an earlier one.
 
         Raises:
-            NotLogged: there is no such request.
-            TypeError: the label can't be written as JSON.
-            ValueError: it holds a NaN or an infinity.
+            NotLogged: The request is not in the log.
+            TypeError: The label can't be encoded as JSON.
+            ValueError: The label holds NaN or an infinity.
         """
 
 
 def encode_label(label: Any) -> bytes:
-    """A label as JSON text.
+    """Encode a label as JSON.
 
     Raises:
-        TypeError: it can't be written as JSON.
-        ValueError: it holds a NaN or an infinity, which would become null.
+        TypeError: The label can't be encoded as JSON.
+        ValueError: It holds NaN or an infinity, which would become null.
     """
     try:
         json.dumps(msgspec.to_builtins(label), allow_nan=False)
     except ValueError as error:
-        raise ValueError(f"a label is a JSON value, {label!r} is not: {error}") from error
+        raise ValueError(f"label {label!r} is not a JSON value, give a finite one: {error}") from error
     return msgspec.json.encode(label)

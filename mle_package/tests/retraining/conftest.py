@@ -55,7 +55,7 @@ def serve(some, registry, log, doubler_class):
     def answer(*arguments, **options):
         examples = some(*arguments, **options)
         model = registry.open("doubler", model_class=doubler_class)
-        answers = model.predict_with_logging([example.features for example in examples], log).answers
+        answers = model.predict_with_logging([example.features for example in examples], log).outcomes
         return {one.request_id: example.label for one, example in zip(answers, examples, strict=True)}
 
     return answer

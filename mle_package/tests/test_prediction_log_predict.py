@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from machine_learning_engineering.core.model import MethodNotImplemented
-from machine_learning_engineering.prediction_log import predict as logged_predict
+from machine_learning_engineering.prediction_log import predict as predict_module
 from machine_learning_engineering.prediction_log.predict import (
-    ATTEMPTS,
+    MAX_ATTEMPTS,
     PredictionsNotLogged,
     PredictionsSpooled,
     predict_with_logging,
@@ -59,19 +59,19 @@ def test_every_kind_of_request_is_answered_in_order_and_logged(doubler, log, spo
         doubler.Features(number=4.0),
     ]
     result = doubler.predict_with_logging(requests, log, request_ids=["a", "b", "c", "d"], spool_dir=spool)
-    assert doubles(result.answers) == pytest.approx([2, 4, 6, 8])
+    assert doubles(result.outcomes) == pytest.approx([2, 4, 6, 8])
     assert (result.spool, result.log_error, spool.exists()) == (None, None, False)
     logged = list(log.read("doubler"))
     assert [one.request_id for one in logged] == ["a", "b", "c", "d"]
     assert [json.loads(bytes(one.features))["number"] for one in logged] == [1, 2, 3, 4]
-    assert [json.loads(bytes(one.prediction))["double"] for one in logged] == doubles(result.answers)
+    assert [json.loads(bytes(one.prediction))["double"] for one in logged] == doubles(result.outcomes)
     assert {(one.model_version, one.outcome, one.batch_size) for one in logged} == {("unversioned", "completed", 4)}
     assert all(one.score_seconds > 0 for one in logged)
 
 
 def test_requests_without_ids_get_their_own(doubler, log, spool):
     result = doubler.predict_with_logging([{"number": 1}] * 3, log, spool_dir=spool)
-    assert len({answer.request_id for answer in result.answers}) == len(list(log.read("doubler"))) == 3
+    assert len({answer.request_id for answer in result.outcomes}) == len(list(log.read("doubler"))) == 3
 
 
 @pytest.mark.parametrize("given", [["a"], ["a", ""], ["a", "x" * 257]])
@@ -101,17 +101,17 @@ def test_ids_that_do_not_fit_are_refused_before_anything_is_done(doubler, log, s
 )
 def test_a_bad_row_fails_by_itself_and_is_logged_as_a_failure(doubler, log, spool, request_, message):
     result = doubler.predict_with_logging([{"number": 1}, request_, {"number": 3}], log, spool_dir=spool)
-    assert doubles(result.answers) == [pytest.approx(2), None, pytest.approx(6)]
-    assert result.answers[1].error.type == "invalid_features"
-    assert re.search(message, result.answers[1].error.message)
+    assert doubles(result.outcomes) == [pytest.approx(2), None, pytest.approx(6)]
+    assert result.outcomes[1].error.type == "invalid_features"
+    assert re.search(message, result.outcomes[1].error.message)
     (failed,) = [one for one in log.read("doubler") if one.outcome == "failed"]
-    assert (failed.error, failed.batch_size) == (result.answers[1].error, 0)
+    assert (failed.error, failed.batch_size) == (result.outcomes[1].error, 0)
     assert failed.prediction is msgspec.UNSET
     json.loads(bytes(failed.features))
 
 
 def test_a_struct_that_was_made_with_wrong_values_is_refused(doubler, log, spool):
-    (answer,) = doubler.predict_with_logging([doubler.Features(number=-1.0)], log, spool_dir=spool).answers
+    (answer,) = doubler.predict_with_logging([doubler.Features(number=-1.0)], log, spool_dir=spool).outcomes
     assert answer.error.message.startswith("feature `number` must be a number of at least 0")
 
 
@@ -125,18 +125,18 @@ def test_rows_that_predict_raises_for_stand_alone(doubler, log, spool, monkeypat
 
     monkeypatch.setattr(type(doubler), "predict", fragile)
     result = doubler.predict_with_logging([{"number": n} for n in range(16)], log, spool_dir=spool)
-    assert [n for n, one in enumerate(result.answers) if one.error is not None] == [3, 11]
-    assert result.answers[3].error.type == "prediction_error"
-    assert result.answers[3].error.message.startswith("model doubler: predict raised ZeroDivisionError at ")
+    assert [n for n, one in enumerate(result.outcomes) if one.error is not None] == [3, 11]
+    assert result.outcomes[3].error.type == "prediction_error"
+    assert result.outcomes[3].error.message.startswith("model doubler: predict raised ZeroDivisionError at ")
     assert sum(one.outcome == "failed" for one in log.read("doubler")) == 2
-    assert len([one for one in caplog.records if one.name == logged_predict.__name__]) == 2
+    assert len([one for one in caplog.records if one.name == predict_module.__name__]) == 2
 
 
 @pytest.mark.parametrize("wrong", [lambda rows: [], lambda rows: [object()] * len(rows), lambda rows: None])
 def test_a_predict_that_answers_nonsense_fails_its_rows(doubler, log, spool, monkeypatch, wrong):
     monkeypatch.setattr(type(doubler), "predict", lambda self, rows: wrong(rows))
     result = doubler.predict_with_logging([{"number": 1}] * 3, log, spool_dir=spool)
-    assert [answer.error.type for answer in result.answers] == ["prediction_error"] * 3
+    assert [answer.error.type for answer in result.outcomes] == ["prediction_error"] * 3
 
 
 class Margin(msgspec.Struct, frozen=True):
@@ -153,9 +153,9 @@ def test_an_answer_that_is_not_finite_fails_its_row_alone(doubler, log, spool, m
 
     monkeypatch.setattr(type(doubler), "predict", answers)
     result = doubler.predict_with_logging([{"number": n} for n in range(8)], log, spool_dir=spool)
-    assert [n for n, one in enumerate(result.answers) if one.error is not None] == [1, 6]
-    assert {result.answers[n].error.type for n in (1, 6)} == {"prediction_error"}
-    assert [result.answers[n].prediction for n in (1, 6)] == [None, None]
+    assert [n for n, one in enumerate(result.outcomes) if one.error is not None] == [1, 6]
+    assert {result.outcomes[n].error.type for n in (1, 6)} == {"prediction_error"}
+    assert [result.outcomes[n].prediction for n in (1, 6)] == [None, None]
     logged = {json.loads(bytes(one.features))["number"]: one for one in log.read("doubler")}
     assert (logged[1].outcome, logged[1].prediction) == ("failed", msgspec.UNSET)
     assert json.loads(bytes(logged[2].prediction)) == {"double": 4.0, "margins": [None, 0.5]}
@@ -164,7 +164,7 @@ def test_an_answer_that_is_not_finite_fails_its_row_alone(doubler, log, spool, m
 def test_an_answer_may_hold_json_text_of_its_own_with_null_in_it(doubler, log, spool, monkeypatch):
     text = msgspec.Raw(b'{"why":null}')
     monkeypatch.setattr(type(doubler), "predict", lambda self, rows: [text for _ in rows])
-    (answer,) = doubler.predict_with_logging([{"number": 1}], log, spool_dir=spool).answers
+    (answer,) = doubler.predict_with_logging([{"number": 1}], log, spool_dir=spool).outcomes
     assert answer == (answer.request_id, text, None)
 
 
@@ -176,12 +176,12 @@ def test_a_predict_that_is_not_written_says_so(doubler, log, spool, monkeypatch)
 
 def test_no_requests_give_no_answers_and_ask_no_log(doubler, spool):
     flaky = Flaky(None, failures=9)
-    assert doubler.predict_with_logging([], flaky, spool_dir=spool).answers == []
+    assert doubler.predict_with_logging([], flaky, spool_dir=spool).outcomes == []
     assert flaky.calls == 0
 
 
 def test_a_log_that_fails_for_a_moment_is_asked_again(doubler, log, spool):
-    flaky = Flaky(log, failures=ATTEMPTS - 1)
+    flaky = Flaky(log, failures=MAX_ATTEMPTS - 1)
     result = predict_with_logging(doubler, [{"number": 1}], flaky, spool_dir=spool, pause=0)
     assert (result.log_error, spool.exists()) == (None, False)
     assert len(list(log.read("doubler"))) == 1
@@ -196,7 +196,7 @@ def spooled(doubler, spool, ids):
 
 def test_what_the_log_does_not_take_is_spooled_reported_and_replayed(doubler, log, spool):
     result = spooled(doubler, spool, ["a", "b"])
-    assert doubles(result.answers) == pytest.approx([2, 2])
+    assert doubles(result.outcomes) == pytest.approx([2, 2])
     assert (result.spool, result.log_error) == (spool / "doubler.jsonl", "PredictionLogError: the log is away")
     spooled(doubler, spool, ["c"])
     assert replay_spool(log, spool) == 3
@@ -238,10 +238,10 @@ def test_without_log_and_disk_an_error_holds_the_answers(doubler, tmp_path, monk
     def full(path, records):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(logged_predict, "_spool", full)
+    monkeypatch.setattr(predict_module, "_spool", full)
     with pytest.raises(PredictionsNotLogged, match=r"neither logged .*away.* nor spooled .*No space left") as raised:
         predict_with_logging(doubler, [{"number": 1}], Flaky(None, 99), spool_dir=tmp_path, pause=0)
-    assert doubles(raised.value.answers) == pytest.approx([2])
+    assert doubles(raised.value.outcomes) == pytest.approx([2])
 
 
 def test_the_readme_examples_run(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from machine_learning_engineering.prediction_log.store import NotLogged, Predict
 from machine_learning_engineering.testing.log_store import StoreCheckFailed, check_log_law, check_prediction_log
 from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS
 
-from .logged import record
+from .support.records import record
 
 
 @pytest.fixture
