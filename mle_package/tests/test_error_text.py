@@ -22,20 +22,20 @@ def caught(action):
 def test_the_place_is_the_authors_line_and_not_the_librarys():
     """Where numpy raises, who called it is what helps."""
     error = caught(lambda: np.linalg.inv(np.zeros((2, 3))))
-    assert error_text.raised(error).startswith("LinAlgError at test_error_text.py:")
+    assert error_text.describe_origin(error).startswith("LinAlgError at test_error_text.py:")
     assert error_text.type_name(error) == "numpy.linalg.LinAlgError"
 
 
 def test_an_exception_that_was_never_raised_has_no_place():
     """Nor one whose traceback was lost."""
-    assert error_text.raised(ValueError(CANARY)) == "ValueError"
+    assert error_text.describe_origin(ValueError(CANARY)) == "ValueError"
     assert "ValueError" in error_text.stack_trace(ValueError(CANARY))
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left"), RegistryError("no version"), TimeoutError("5 s")])
 def test_errors_of_machines_have_their_words(error):
     """They are about addresses, files and versions."""
-    assert str(error) in error_text.words(error)
+    assert str(error) in error_text.safe_message(error)
 
 
 def test_a_traceback_names_causes_contexts_and_groups_without_their_texts():

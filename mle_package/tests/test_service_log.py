@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.logging import EcsFormatter, TextFormatter, log_event, request_context
-from machine_learning_engineering.observability.rate_limit import SameComplaint
+from machine_learning_engineering.observability.rate_limit import RateLimitFilter
 from machine_learning_engineering.settings import KernelSettings
 
 CANARY = "CANARY7f3a"
@@ -63,7 +63,7 @@ def restored() -> Iterator[None]:
     kafka_disabled, kafka.disabled = kafka.disabled, True
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in service_log.OURS}
+    levels = {name: logging.getLogger(name).level for name in service_log.OWN_LOGGERS}
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield
     gc.enable()
@@ -293,12 +293,12 @@ def test_of_many_complaints_that_are_alike_the_first_few_are_written(restored: N
     logger = logging.getLogger("stream_app.serving.scorer")
     for number in range(100):
         logger.warning("it failed", extra=request_context(str(number), "titanic"))
-    assert len(log.lines()) == SameComplaint.MOST
+    assert len(log.lines()) == RateLimitFilter.MAX_LINES
     logger.warning("another place", extra=request_context("x", "titanic"))
     assert log.lines()[-1]["message"] == "another place"
     (kept,) = logging.getLogger().handlers
     (found,) = kept.filters
-    assert isinstance(found, SameComplaint)
+    assert isinstance(found, RateLimitFilter)
     found.SECONDS = -1.0
     for number in range(2):
         logger.warning("no matter", extra=request_context(str(number), "diamonds"))
@@ -307,14 +307,14 @@ def test_of_many_complaints_that_are_alike_the_first_few_are_written(restored: N
 
 def test_the_number_of_withheld_lines_is_told() -> None:
     """With the first line that passes again."""
-    complaints = SameComplaint()
+    complaints = RateLimitFilter()
 
     def record() -> logging.LogRecord:
         found = logging.LogRecord("x", logging.INFO, "x.py", 1, "x", (), None)
         found.__dict__.update(request_context("r", "m"))
         return found
 
-    assert [complaints.filter(record()) for _ in range(SameComplaint.MOST + 5)].count(False) == 5
+    assert [complaints.filter(record()) for _ in range(RateLimitFilter.MAX_LINES + 5)].count(False) == 5
     complaints.SECONDS = -1.0
     last = record()
     assert complaints.filter(last)

@@ -1,28 +1,104 @@
-"""Bulk requests."""
+"""Bulk requests: actions, their results, and what may be told of an error."""
 
-from typing import Any
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
+import msgspec
 from elasticsearch import Elasticsearch
 
-from monitoring.elastic.client import JSON, NDJSON, StrangeAnswerError
+from machine_learning_engineering.core.validation import safe_field_path
+from monitoring.elastic.client import JSON, NDJSON, UnexpectedResponse
+
+_T = TypeVar("_T")
+# Elasticsearch's messages may quote personal data: values, their first bytes, whole lines. Only the name of the field and
+# a limit are taken from them.
+_FIELD = re.compile(r"\b(?:field|mapping for|field=)\s*[\[\"]([^\]\"]*)[\]\"]")
+_LIMIT = re.compile(r"Limit of [a-z ]+\[\d+\] has been exceeded")
 
 
-def bulk(client: Elasticsearch, lines: bytes) -> list[dict[str, Any]]:
-    """One bulk request of `create` actions; the answer for each: `status`, and `error` if there is one.
+class BulkItem(NamedTuple):
+    """Result of one action: HTTP status, and Elasticsearch's error object if there is one."""
+
+    status: int
+    error: dict[str, Any] | None = None
+
+    @property
+    def error_type(self) -> str:
+        """Elasticsearch's name of the error; empty if there is none."""
+        return str((self.error or {}).get("type", ""))
+
+
+def action(kind: str, index: str, identity: str, **conditions: int) -> bytes:
+    """The first line of an action: `kind` is create, update or delete."""
+    return msgspec.json.encode({kind: {"_index": index, "_id": identity, **conditions}})
+
+
+def bulk(client: Elasticsearch, actions: Sequence[bytes], max_bytes: int | None = None) -> list[BulkItem]:
+    """Execute actions and return the result of each, in order.
+
+    Args:
+        actions: the line of each action, followed by a line break and its document if it has one.
+        max_bytes: size above which the actions are sent in several requests.
 
     Raises:
-        elasticsearch.ApiError: an answer that is not 2xx.
-        elasticsearch.TransportError: no answer.
-        StrangeAnswerError: an answer with 2xx that is not a bulk answer.
+        elasticsearch.ApiError: the status is not 2xx.
+        elasticsearch.TransportError: there is no response.
+        UnexpectedResponse: the response is 2xx, but does not hold a result for each action.
     """
-    answer = client.perform_request(
-        "POST",
-        "/_bulk",
-        params={"filter_path": "items.create.status,items.create.error"},
-        headers={"accept": JSON, "content-type": NDJSON},
-        body=lines,
-    ).body
-    try:
-        return [item["create"] for item in answer["items"]]
-    except (KeyError, TypeError) as error:
-        raise StrangeAnswerError(f"an answer without items: {answer!r:.200}") from error
+    results: list[BulkItem] = []
+    for chunk in [actions] if max_bytes is None else chunks(actions, max_bytes, len):
+        body = client.perform_request(
+            "POST",
+            "/_bulk",
+            params={"filter_path": "items.*.status,items.*.error"},
+            headers={"accept": JSON, "content-type": NDJSON},
+            body=b"\n".join([*chunk, b""]),
+        ).body
+        try:
+            items = [item for entry in body["items"] for item in entry.values()]
+            if len(items) != len(chunk):
+                raise KeyError("items")
+            results += [BulkItem(item["status"], item.get("error")) for item in items]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UnexpectedResponse(f"a bulk response without all items: {body!r:.200}") from error
+    return results
+
+
+def delete(client: Elasticsearch, documents: Sequence[tuple[str, str]], max_bytes: int | None = None) -> list[bool]:
+    """Delete documents, named by index and id; False for each that did not exist. Raises as `bulk` does."""
+    results = bulk(client, [action("delete", *document) for document in documents], max_bytes)
+    if failed := [item for item in results if item.status not in (200, 404)]:
+        raise UnexpectedResponse(f"{len(failed)} documents were not deleted: {failed[0]!r:.200}")
+    return [item.status == 200 for item in results]
+
+
+def chunks(
+    items: Sequence[_T], max_bytes: int, size: Callable[[_T], int], max_items: int | None = None
+) -> Iterator[list[_T]]:
+    """Consecutive parts of at most `max_bytes` and `max_items`, or of a single item that is larger."""
+    chunk: list[_T] = []
+    total = 0
+    for item in items:
+        if chunk and (total + size(item) > max_bytes or len(chunk) == max_items):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += size(item)
+    if chunk:
+        yield chunk
+
+
+def describe_error(error: Any) -> str:
+    """Why Elasticsearch rejected a document, from the `error` of a response, without quoting the document."""
+    if not isinstance(error, dict):
+        return "Elasticsearch rejected the document"
+    reason, cause = str(error.get("reason")), error.get("caused_by")
+    parts = [safe_field_path(str(error.get("type")))]
+    if field := _FIELD.search(reason):
+        parts.append(f"field {safe_field_path(field[1])}")
+    if limit := _LIMIT.search(reason):
+        parts.append(limit[0])
+    if isinstance(cause, dict) and "type" in cause:
+        parts.append(safe_field_path(str(cause["type"])))
+    return f"Elasticsearch rejected the document: {'; '.join(parts)}"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from confluent_kafka import Message
 
-from machine_learning_engineering.core.validation import unquoted
+from machine_learning_engineering.core.validation import redact_decoder_message
 from machine_learning_engineering.dead_letters.writer import DeadLetter
 from monitoring.indexer.projections import PROJECTIONS, Entry, Projection
 
@@ -56,7 +56,7 @@ class Batch:
             entries = projection.entries(record)
         except (ValueError, OverflowError, RecursionError) as error:
             # The second one comes of a time or a duration that Python has no number for.
-            why = "nested too deeply" if isinstance(error, RecursionError) else unquoted(error)
+            why = "nested too deeply" if isinstance(error, RecursionError) else redact_decoder_message(error)
             self.bytes += len(record)
             self.letters.append(DeadLetter(record, projection.undecodable, f"not a {projection.what}: {why}"))
             return

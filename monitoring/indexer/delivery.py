@@ -7,7 +7,7 @@ from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
-from machine_learning_engineering.core.validation import quotable
+from machine_learning_engineering.core.validation import safe_field_path
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
 from machine_learning_engineering.observability.logging import log_event
 from monitoring.elastic import bulk, scan
@@ -215,11 +215,11 @@ def _describe(error: Any) -> str:
     if not isinstance(error, dict):
         return "Elasticsearch refused the document"
     reason, cause = str(error.get("reason")), error.get("caused_by")
-    told = [quotable(str(error.get("type")))]
+    told = [safe_field_path(str(error.get("type")))]
     if field := _FIELD.search(reason):
-        told.append(f"field {quotable(field[1])}")
+        told.append(f"field {safe_field_path(field[1])}")
     if limit := _LIMIT.search(reason):
         told.append(limit[0])
     if isinstance(cause, dict) and "type" in cause:
-        told.append(quotable(str(cause["type"])))
+        told.append(safe_field_path(str(cause["type"])))
     return f"Elasticsearch refused the document: {'; '.join(told)}"

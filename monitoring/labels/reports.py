@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from machine_learning_engineering.core.json_values import canonical_json
-from machine_learning_engineering.core.validation import unquoted
+from machine_learning_engineering.core.validation import redact_decoder_message
 from machine_learning_engineering.dead_letters.writer import DeadLetter
 from machine_learning_engineering.events.schemas import decode_label
 
@@ -69,7 +69,7 @@ def read(record: Record) -> Report | DeadLetter:
         event = decode_label(record.value() or b"")
         observed_at = event.observed_at.astimezone(UTC)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
-        why = "nested too deeply" if isinstance(error, RecursionError) else unquoted(error)
+        why = "nested too deeply" if isinstance(error, RecursionError) else redact_decoder_message(error)
         return DeadLetter(record, UNDECODABLE, f"not a label: {why}")
     text = canonical_json(event.label)
     if text is None or text == b"null":

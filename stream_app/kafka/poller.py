@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from faust.types import TP
 
 from machine_learning_engineering.kafka.client import Fetch
-from machine_learning_engineering.observability.rate_limit import MAY_REPEAT
+from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.batch import PartitionBatch, cut
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ class KafkaPoller(threading.Thread):
             # librdkafka goes on by itself after all but fatal errors: a broker away, a topic not yet created.
             if error.fatal():
                 raise KafkaException(error)
-            logger.warning("Kafka: %s", error, extra=MAY_REPEAT)
+            logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
@@ -260,7 +260,7 @@ class KafkaPoller(threading.Thread):
             logger.warning("offsets were not committed before the partitions went: %s", error.args[0])
 
     def _error(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=MAY_REPEAT)
+        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
 
     def _statistics(self, statistics: str) -> None:
         if self._on_statistics is not None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
-from machine_learning_engineering.observability.rate_limit import MAY_REPEAT
+from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 
 logger = logging.getLogger(__name__)
 
@@ -187,4 +187,4 @@ class Publisher:
             self._error = error
 
     def _warn(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=MAY_REPEAT)
+        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from machine_learning_engineering.core.validation import malformed, quotable
+from machine_learning_engineering.core.validation import find_non_json_value, safe_field_path
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_request
 
 # Reading a broken record for its id is a courtesy: not at any price.
@@ -60,7 +60,7 @@ def _unreadable(value: bytes, error: Exception) -> InvalidRequest:
         value.decode()
     except UnicodeDecodeError as broken:
         return InvalidRequest("not-utf8", f"the value is not UTF-8: byte 0x{value[broken.start]:02x} at {broken.start}")
-    found = malformed(value) if len(value) <= _COURTESY_BYTES else None
+    found = find_non_json_value(value) if len(value) <= _COURTESY_BYTES else None
     return InvalidRequest("not_json", f"the value is not JSON: {found or error}")
 
 
@@ -70,12 +70,12 @@ def _explain(error: msgspec.ValidationError) -> str:
     found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<field>[^`]*)`", text, re.DOTALL)
     what = found["what"] if found is not None else text
     if named := re.search(r"field `(.*)`", what, re.DOTALL):
-        name = quotable(named[1])
+        name = safe_field_path(named[1])
         return f"{name}: {_lower(what.replace(named[1], name))}; a request is {_expected()}"
     # Such as a type that there is none of.
     what = "this value is not one of those that are allowed" if what.startswith("Invalid value") else what
     if found is not None and found["field"]:
-        return f"{quotable(found['field'])}: {_lower(what)}"
+        return f"{safe_field_path(found['field'])}: {_lower(what)}"
     return f"{_lower(what)}; a request is {_expected()}"
 
 

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from msgspec import UNSET, Raw
 
-from machine_learning_engineering.core.error_text import raised
+from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.core.json_values import finite_json
-from machine_learning_engineering.core.validation import refusal
+from machine_learning_engineering.core.validation import rejection_message
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, headers_of, traceparent_of
 from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed, PredictionLogged
@@ -137,12 +137,12 @@ class Scorer:
         try:
             features = model.decode(request.features)
         except ValueError as error:
-            failure = Error("invalid_features", refusal(error))
+            failure = Error("invalid_features", rejection_message(error))
             self._fail(_Row(request, None, record, headers, scored), failure, model, started, 0.0, 1)
             return
         except Exception as error:
             # A mistake in the model's code: this record would end every worker that it is given to.
-            what = f"model {request.model}: decode raised {raised(error)}"
+            what = f"model {request.model}: decode raised {describe_origin(error)}"
             logger.warning(what, exc_info=True, extra=_about(request, headers))
             failure = Error("prediction_error", what)
             self._fail(_Row(request, None, record, headers, scored), failure, model, started, 0.0, 1)
@@ -164,7 +164,7 @@ class Scorer:
         except Exception as error:
             if len(rows) == 1:
                 # The type and the place, and no more: a model's message may quote what it was given.
-                what = f"model {rows[0].request.model}: predict raised {raised(error)}"
+                what = f"model {rows[0].request.model}: predict raised {describe_origin(error)}"
                 logger.warning(what, exc_info=True, extra=_about(rows[0].request, rows[0].headers))
                 elapsed = max(0.0, self._clock() - before)
                 self._fail(rows[0], Error("prediction_error", what), model, started, elapsed, 1)

@@ -32,17 +32,17 @@ def type_name(error: BaseException) -> str:
     )
 
 
-def is_plain(error: BaseException) -> bool:
+def is_infrastructure_error(error: BaseException) -> bool:
     """Whether the text of an exception is about a machine, and so never about the values of a request."""
     return isinstance(error, OSError) or type(error).__module__.startswith(_PLAIN_MODULES)
 
 
-def words(error: BaseException) -> str:
+def safe_message(error: BaseException) -> str:
     """The text of an exception where that is plain, else its type."""
-    return f"{type_name(error)}: {error}" if is_plain(error) else type_name(error)
+    return f"{type_name(error)}: {error}" if is_infrastructure_error(error) else type_name(error)
 
 
-def raised(error: BaseException) -> str:
+def describe_origin(error: BaseException) -> str:
     """Type and place, such as ``ValueError at preprocessing.py:88 in columns``; the type alone without a traceback.
 
     The place is the innermost line outside of numerical libraries and Python's own, if there is one.
@@ -69,7 +69,7 @@ def stack_trace(error: BaseException, *, plain: bool = True, values: bool = Fals
     """
     if values:
         return "".join(traceback.format_exception(error))
-    return "".join(_lines(error, words if plain else type_name, set()))
+    return "".join(_lines(error, safe_message if plain else type_name, set()))
 
 
 def _lines(error: BaseException, tell: Callable[[BaseException], str], seen: set[int]) -> Iterator[str]:

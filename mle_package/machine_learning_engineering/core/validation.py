@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from machine_learning_engineering.core.error_text import raised
+from machine_learning_engineering.core.error_text import describe_origin
 
 
 class InvalidFeatures(ValueError):
@@ -65,7 +65,7 @@ _STEP = re.compile(r"(?P<name>[^\[\].]*)(?P<index>(\[\d{0,6}\])*)")
 _WITHHELD = "…"
 
 
-def quotable(path: str) -> str:
+def safe_field_path(path: str) -> str:
     """The path of a field, such as ``sizes[1].name``, without the names in it that may be something else."""
     steps = [_STEP.fullmatch(step) for step in path.split(".")]
     return ".".join(
@@ -74,20 +74,20 @@ def quotable(path: str) -> str:
     )
 
 
-def unquoted(error: Exception) -> str:
+def redact_decoder_message(error: Exception) -> str:
     """What a decoder says of a record, without the values that it quotes and the names that may be values."""
     text = _VALUE.sub("", str(error))
-    return _NAMED.sub(lambda found: f"unknown field `{quotable(found[1])}`", text)
+    return _NAMED.sub(lambda found: f"unknown field `{safe_field_path(found[1])}`", text)
 
 
-def refusal(error: ValueError) -> str:
+def rejection_message(error: ValueError) -> str:
     """Why a model's `decode` refused features, without a value: what it says itself only if it is `InvalidFeatures`."""
     if isinstance(error, InvalidFeatures):
         return str(error)
     text = str(error)
     if isinstance(error, msgspec.ValidationError) and (found := _LOCATED.fullmatch(text)):
-        return f"feature `{quotable(found['field'])}` is refused by the model's schema"
-    return f"features are refused: {raised(error)}"
+        return f"feature `{safe_field_path(found['field'])}` is refused by the model's schema"
+    return f"features are refused: {describe_origin(error)}"
 
 
 def explain(error: Exception, raw: bytes | Raw, features: type[Struct], model: str) -> str:
@@ -96,24 +96,24 @@ def explain(error: Exception, raw: bytes | Raw, features: type[Struct], model: s
     if isinstance(error, RecursionError):
         return f"features of `{model}` are nested too deeply: they are one flat JSON object"
     if isinstance(error, UnicodeDecodeError) or not isinstance(error, msgspec.ValidationError):
-        return malformed(raw) or f"features of `{model}` are not JSON: {message}"
+        return find_non_json_value(raw) or f"features of `{model}` are not JSON: {message}"
     if found := _MISSING.fullmatch(message):
         return f"feature `{found['field']}` is missing: it must be {_accepts(features, found['field'])}"
     if found := _UNKNOWN.fullmatch(message):
         known = ", ".join(features.__struct_encode_fields__)
-        return f"feature `{quotable(found['field'])}` is unknown to the model `{model}`, which takes {known}"
+        return f"feature `{safe_field_path(found['field'])}` is unknown to the model `{model}`, which takes {known}"
     if (own := error.__cause__) is not None:
         # Raised by the author's own check of a Struct.
-        return str(own) if isinstance(own, InvalidFeatures) else f"features of `{model}` are refused: {raised(own)}"
+        return str(own) if isinstance(own, InvalidFeatures) else f"features of `{model}` are refused: {describe_origin(own)}"
     if found := _LOCATED.fullmatch(message):
         field = found["field"]
-        return f"feature `{quotable(field)}` {_complaint(found['what'], _accepts(features, field))}"
+        return f"feature `{safe_field_path(field)}` {_complaint(found['what'], _accepts(features, field))}"
     if found := _EXPECTED.fullmatch(message):
         return f"features of `{model}` must be a JSON object, not {_GOT.get(found['got'], found['got'])}"
     return f"features of `{model}` do not fit its schema"
 
 
-def malformed(raw: bytes | Raw) -> str | None:
+def find_non_json_value(raw: bytes | Raw) -> str | None:
     """Where a text that is not valid JSON holds what JSON can't: NaN, infinities, broken UTF-8; None if not found.
 
     Slow, for the way to an error message only.
@@ -122,7 +122,7 @@ def malformed(raw: bytes | Raw) -> str | None:
     text = bytes(raw).decode("utf-8", errors="surrogateescape")
     try:
         for path, leaf in _leaves(json.loads(text), ""):
-            name = f"feature `{quotable(path)}`" if path else "the value"
+            name = f"feature `{safe_field_path(path)}`" if path else "the value"
             if isinstance(leaf, float) and not math.isfinite(leaf):
                 return f"{name} must be a finite number: JSON has no NaN and no infinities"
             if isinstance(leaf, str) and not _is_utf8(leaf):

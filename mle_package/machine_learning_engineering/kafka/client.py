@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
-from machine_learning_engineering.observability.rate_limit import MAY_REPEAT
+from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
 
 
 def _log_error(error: KafkaError) -> None:
-    logger.warning("Kafka: %s", error.str(), extra=MAY_REPEAT)
+    logger.warning("Kafka: %s", error.str(), extra=RATE_LIMITED)
 
 
 def create_topics(settings: KernelSettings, timeout: float = 30.0) -> list[str]:

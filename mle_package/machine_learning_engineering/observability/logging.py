@@ -20,13 +20,13 @@ from typing import Any, TextIO
 import msgspec
 
 from machine_learning_engineering import __version__
-from machine_learning_engineering.core.error_text import is_plain, stack_trace, type_name, words
-from machine_learning_engineering.observability.rate_limit import FIELDS, MAY_REPEAT, SameComplaint, event_fields
+from machine_learning_engineering.core.error_text import is_infrastructure_error, safe_message, stack_trace, type_name
+from machine_learning_engineering.observability.rate_limit import FIELDS, RATE_LIMITED, RateLimitFilter, event_fields
 from machine_learning_engineering.observability.trace import trace_ids
 from machine_learning_engineering.settings import KernelSettings
 
 ECS_VERSION = "8.11.0"
-OURS = ("machine_learning_engineering", "inflight", "model", "monitoring", "producers", "stream_app")
+OWN_LOGGERS = ("machine_learning_engineering", "inflight", "model", "monitoring", "producers", "stream_app")
 """Loggers that obey `INFLIGHT_LOG_LEVEL`; those of libraries say warnings and errors only."""
 # JSON allows them in a text, and many a program takes them for the end of a line.
 _LINE_BREAKS = {ord(char): ascii(char)[1:-1].replace("\\x", "\\u00") for char in "\x85\u2028\u2029"}
@@ -44,13 +44,13 @@ def configure_logging(service: str, settings: KernelSettings, stream: TextIO | N
         formatter = EcsFormatter(service, values=settings.log_error_values)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
-    handler.addFilter(SameComplaint())
+    handler.addFilter(RateLimitFilter())
     root = logging.getLogger()
     for other in tuple(root.handlers):
         root.removeHandler(other)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    for name in OURS:
+    for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(settings.log_level.upper())
     warnings.showwarning = partial(_warned, settings.log_error_values)
     sys.excepthook = _uncaught
@@ -66,7 +66,7 @@ def request_context(request_id: str, model: str, traceparent: Any = None) -> dic
     fields: dict[str, Any] = {"inflight.request_id": request_id, "inflight.model": model}
     if isinstance(traceparent, str) and (trace := trace_ids(traceparent)):
         fields["trace.id"], fields["span.id"] = trace
-    return {FIELDS: fields, "about_request": True, **MAY_REPEAT}
+    return {FIELDS: fields, "about_request": True, **RATE_LIMITED}
 
 
 def log_event(process: str, event: str, **fields: Any) -> None:
@@ -86,7 +86,7 @@ def log_event(process: str, event: str, **fields: Any) -> None:
         ecs["trace.id"], ecs["span.id"] = trace
     for name, value in fields.items():
         if isinstance(value, BaseException):
-            value = words(value)
+            value = safe_message(value)
         ecs["error.message" if name == "error" else f"inflight.{name}"] = value
     logging.getLogger(f"monitoring.{process}").log(level, event.replace("-", " "), extra={FIELDS: ecs})
 
@@ -162,7 +162,7 @@ def message(record: logging.LogRecord, *, values: bool = False) -> str:
         told = tuple(map(_told, told))
     elif isinstance(told, Mapping):
         told = {name: _told(value) for name, value in told.items()}
-    text = words(record.msg) if isinstance(record.msg, BaseException) else _text(record.msg)
+    text = safe_message(record.msg) if isinstance(record.msg, BaseException) else _text(record.msg)
     try:
         text = text % told if told else text
     except Exception:
@@ -173,7 +173,7 @@ def message(record: logging.LogRecord, *, values: bool = False) -> str:
 
 
 def _told(value: Any) -> Any:
-    return words(value) if isinstance(value, BaseException) else value
+    return safe_message(value) if isinstance(value, BaseException) else value
 
 
 def _error(record: logging.LogRecord, *, values: bool) -> dict[str, Any]:
@@ -182,13 +182,13 @@ def _error(record: logging.LogRecord, *, values: bool) -> dict[str, Any]:
         return {}
     plain = not hasattr(record, "about_request")
     found = {"error.type": type_name(error), "error.stack_trace": stack_trace(error, plain=plain, values=values)}
-    if values or (plain and is_plain(error)):
+    if values or (plain and is_infrastructure_error(error)):
         found["error.message"] = str(error)
     return found
 
 
 def _as_text(value: Any) -> str:
-    return words(value) if isinstance(value, BaseException) else _text(value)
+    return safe_message(value) if isinstance(value, BaseException) else _text(value)
 
 
 def _text(value: Any) -> str:

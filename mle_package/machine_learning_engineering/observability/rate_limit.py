@@ -5,21 +5,21 @@ import threading
 import time
 from typing import Any
 
-MAY_REPEAT = {"may_repeat": True}
+RATE_LIMITED = {"rate_limited": True}
 """The `extra` of a line that may come many times a second, as while a broker is away: the first few are written."""
 
 
 FIELDS = "inflight_fields"
 
 
-class SameComplaint(logging.Filter):
-    """Of lines that may repeat, lets the first `MOST` from one place in the code pass in `SECONDS`; counts the others.
+class RateLimitFilter(logging.Filter):
+    """Of lines that may repeat, lets the first `MAX_LINES` from one place in the code pass in `SECONDS`; counts the others.
 
     A model that raises for every request would otherwise write a traceback for each. The next line that passes has the
     number of those that did not.
     """
 
-    MOST = 10
+    MAX_LINES = 10
     SECONDS = 10.0
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class SameComplaint(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the line is written. (In any thread.)"""
-        if not hasattr(record, "may_repeat"):
+        if not hasattr(record, "rate_limited"):
             return True
         error = record.exc_info[0] if record.exc_info else None
         place = (record.pathname, record.lineno, error, event_fields(record).get("inflight.model"))
@@ -41,7 +41,7 @@ class SameComplaint(logging.Filter):
             if time.monotonic() - found[0] > self.SECONDS:
                 found[0], found[1] = time.monotonic(), 0
             found[1] += 1
-            if found[1] > self.MOST:
+            if found[1] > self.MAX_LINES:
                 found[2] += 1
                 return False
             withheld, found[2] = int(found[2]), 0

@@ -19,10 +19,10 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.core.error_text import raised
+from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.core.json_values import finite_json
 from machine_learning_engineering.core.model import MethodNotImplemented, Model
-from machine_learning_engineering.core.validation import InvalidFeatures, malformed
+from machine_learning_engineering.core.validation import InvalidFeatures, find_non_json_value
 from machine_learning_engineering.events.schemas import Error
 from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
@@ -193,7 +193,7 @@ def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_ScoredRow]:
         if len(rows) == 1:
             logger.warning("model %s: predict raised for one row", model.name, exc_info=True)
             # Type and location only: the message may quote feature values.
-            failure = Error("prediction_error", f"model {model.name}: predict raised {raised(error)}")
+            failure = Error("prediction_error", f"model {model.name}: predict raised {describe_origin(error)}")
             yield _ScoredRow(None, UNSET, failure, time.perf_counter() - started, 1)
             return
         middle = len(rows) // 2
@@ -213,7 +213,7 @@ def _encoded(request: Request) -> bytes:
         if isinstance(request, Mapping):
             request = dict(request)
         raw = msgspec.json.encode(request)
-        if b"null" in raw and (complaint := malformed(json.dumps(msgspec.to_builtins(request)).encode())):
+        if b"null" in raw and (complaint := find_non_json_value(json.dumps(msgspec.to_builtins(request)).encode())):
             raise InvalidFeatures(complaint)
     except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidFeatures(f"features can't be written as JSON: {error}") from error

@@ -87,7 +87,7 @@ def log() -> Iterator[io.StringIO]:
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in service_log.OURS:
+    for name in service_log.OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.NOTSET)
     # Else pytest would not hear of what goes wrong in the threads and destructors of later tests.
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
