@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inflight.errors import FAILED, exit_for, print_error
+
 if TYPE_CHECKING:
     from inflight.settings import Settings
     from machine_learning_engineering.core.example import Example
@@ -13,8 +15,8 @@ if TYPE_CHECKING:
     from machine_learning_engineering.sdk import MLEModel
 
 _EPILOG = (
-    "Examples: inflight retrain diamonds --labels sold.csv --dry-run | "
-    "inflight retrain diamonds --log predictions.sqlite --since 7d --json"
+    "Examples: [bold]inflight retrain diamonds --labels sold.csv --dry-run[/bold], "
+    "[bold]inflight retrain diamonds --log predictions.sqlite --since 7d --json[/bold]"
 )
 
 
@@ -69,12 +71,11 @@ def retrain(
 
     from inflight.adapters.logs import open_log
     from inflight.adapters.models import known_models
-    from inflight.adapters.promotions import tell_workers
-    from inflight.errors import exit_for
+    from inflight.adapters.promotions import announce_champion
     from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
     from machine_learning_engineering.prediction_log.store import PredictionLogError
-    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.manifest import CorruptModel, IncompatibleModel, RegistryError
     from machine_learning_engineering.registry.registry import Registry
     from machine_learning_engineering.registry.uri import CHAMPION, parse
     from machine_learning_engineering.training.log_source import read_label_file
@@ -84,7 +85,7 @@ def retrain(
     try:
         name = parse(model).name
         model_class = known_models([name])[name]
-        # Said here in one line; later it would be a failed retraining with a traceback.
+        # A line here; later it would be a failed retraining with a traceback.
         Registry(settings.registry_dir).resolve(name, CHAMPION)
         given = None if labels is None else read_label_file(labels, model_class)
         start = None if since is None else parse_time(since)
@@ -94,7 +95,7 @@ def retrain(
             open_log(log or str(settings.prediction_log), settings) as opened,
             console.status(name) if console.is_terminal else nullcontext() as status,
         ):
-            # As above: a log that is away would be a failed retraining.
+            # As above: an unreachable log would be a failed retraining.
             next(opened.read(name, since=start), None)
             decision = model_class.trigger_retraining(
                 opened,
@@ -108,19 +109,16 @@ def retrain(
                 dry_run=dry_run,
                 on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
-    except (PredictionLogError, LogUnreadable) as error:
-        raise exit_for(error, PredictionLogError, LogUnreadable) from error
-    except (RegistryError, ValueError, OSError) as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(1) from error
+    except (PredictionLogError, LogUnreadable, RegistryError, ValueError, OSError) as error:
+        raise exit_for(error, RuntimeError, ValueError, failed=(CorruptModel, IncompatibleModel)) from error
     if decision.outcome == "promoted" and decision.challenger is not None:
-        tell_workers(settings, name, decision.challenger, reason=decision.reason, previous=decision.champion)
+        announce_champion(settings, name, decision.challenger, reason=decision.reason, previous=decision.champion)
     if json:
         typer.echo(msgspec.json.encode(decision).decode())
     else:
         _show(decision)
     if decision.outcome == "failed":
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list[str]) -> "list[Example]":
@@ -144,7 +142,7 @@ def _show(decision: "Decision") -> None:
     if decision.reason:
         typer.echo(f"  {decision.reason}")
     if decision.error:
-        typer.secho(f"  {decision.error}", err=True, fg="red")
+        print_error(decision.error)
     skipped = "".join(f", {count} {why}" for why, count in evidence.skipped.items())
     typer.echo(f"  {evidence.rows:,} rows, {evidence.labelled:,} with a label{skipped}")
     if evidence.labels_unmatched:

@@ -101,7 +101,7 @@ def train(
     from rich.console import Console
 
     from inflight.adapters.models import known_models
-    from inflight.adapters.promotions import tell_workers
+    from inflight.adapters.promotions import announce_champion
     from inflight.errors import exit_for
     from inflight.settings import load_settings
     from machine_learning_engineering.datasets import DatasetUnavailable
@@ -150,7 +150,7 @@ def train(
             continue
         entries.append(entry)
         if entry.promoted and before is not None and settings.sota_dir == settings.registry_dir:
-            tell_workers(settings, name, entry.version, reason=entry.reason, previous=before)
+            announce_champion(settings, name, entry.version, reason=entry.reason, previous=before)
         if not json:
             _show(entry)
     if json:

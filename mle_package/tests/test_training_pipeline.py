@@ -181,7 +181,7 @@ def test_at_most_n_configurations_are_tried(compared_class, settings):
 
 def test_fits_are_counted(compared_class, settings):
     steps = []
-    run_training(compared_class, settings, report=lambda *step: steps.append(step))
+    run_training(compared_class, settings, on_progress=lambda *step: steps.append(step))
     assert steps[0] == ("doubler: reading the data", 0, 0)
     # 20 folds and a last fit for each, and 5 configurations on 4 folds.
     assert steps[-1] == ("doubler: saving", 62, 62)
@@ -273,7 +273,7 @@ def test_an_interruption_is_logged_and_the_champion_stays(compared_class, settin
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_training(compared_class, settings, report=interrupt)
+        run_training(compared_class, settings, on_progress=interrupt)
     assert last_entry(settings).error.startswith("KeyboardInterrupt")
     assert champion()
 

@@ -18,7 +18,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 
-from model.reviews.features import scaled, third
+from model.reviews.features import class_index, scaled
 from model.reviews.scorer import SentenceScorer
 
 Floats = NDArray[np.float64]
@@ -67,7 +67,7 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: no review is negative, none is neutral or none is positive.
         """
         targets = np.array([scaled(value) for value in stars], dtype=np.float64)
-        if len({third(target) for target in targets}) < 3:
+        if len({class_index(target) for target in targets}) < 3:
             raise ValueError(f"{len(targets)} reviews lack one of the three classes: all are needed to train")
         self.vectorizers_ = self._new_vectorizers()
         texts = [text for review in reviews for text in review]
@@ -103,10 +103,12 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             review_of: the position of each sentence's review; a review may have no sentence.
         """
         weights = np.sqrt(known)
-        away = weights * (logits - self.centre_)
-        total, sums = _sums(weights, review_of, count), _sums(away, review_of, count)
+        deviation = weights * (logits - self.centre_)
+        total, sums = _sums(weights, review_of, count), _sums(deviation, review_of, count)
         # A sentence is scored as a review that consists of it.
-        evidence = np.concatenate([_pooled(sums, total, self.score_prior_), _pooled(away, weights, self.score_prior_)])
+        evidence = np.concatenate(
+            [_pooled(sums, total, self.score_prior_), _pooled(deviation, weights, self.score_prior_)]
+        )
         scores = self._score(evidence)
         ends = np.cumsum(np.bincount(review_of, minlength=count)).tolist()
         return Scores(
@@ -132,8 +134,10 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         words = TfidfVectorizer(**parted_by_spaces, ngram_range=(1, 2), min_df=2, sublinear_tf=True)
         if not self.characters:
             return [words]
-        pieces = TfidfVectorizer(analyzer="char_wb", lowercase=False, ngram_range=(2, 5), min_df=3, sublinear_tf=True)
-        return [words, pieces]
+        char_ngrams = TfidfVectorizer(
+            analyzer="char_wb", lowercase=False, ngram_range=(2, 5), min_df=3, sublinear_tf=True
+        )
+        return [words, char_ngrams]
 
     def _fitted(self, bags: Any, weights: Floats, review_of: NDArray[np.intp], targets: Floats) -> LogisticRegression:
         """A logistic regression on sentences and reviews, with the cross-entropy to targets between 0 and 1."""
@@ -164,11 +168,11 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         inherited = targets[review_of]
         neutral = float(np.mean((inherited >= _LIMITS[0]) & (inherited <= _LIMITS[1])))
         # Both whole reviews and sentences as reviews of their own, so that the answers hold for either.
-        away = weights * (logits - self.centre_)
-        total, sums = _sums(weights, review_of, count), _sums(away, review_of, count)
+        deviation = weights * (logits - self.centre_)
+        total, sums = _sums(weights, review_of, count), _sums(deviation, review_of, count)
         nearest = np.inf
         for prior in _SCORE_PRIORS:
-            whole, alone = _pooled(sums, total, prior), _pooled(away, weights, prior)
+            whole, alone = _pooled(sums, total, prior), _pooled(deviation, weights, prior)
             low, high = np.quantile(whole, shares)
             distance = abs(float(np.mean((alone >= low) & (alone <= high))) - neutral)
             if distance < nearest:
@@ -179,7 +183,7 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         above = np.stack([targets >= _LIMITS[0], targets > _LIMITS[1]])
         best = -np.inf
         for prior in _ODDS_PRIORS:
-            whole, alone = _pooled(sums, total, prior), _pooled(away, weights, prior)
+            whole, alone = _pooled(sums, total, prior), _pooled(deviation, weights, prior)
             evidence = np.concatenate([whole, alone])
             answers = np.concatenate([above, above[:, review_of]], axis=1)
             weight = np.concatenate([np.ones(count), np.full(len(logits), count / len(logits))])
@@ -201,9 +205,9 @@ def _sums(values: Floats, review_of: NDArray[np.intp], count: int) -> Floats:
     return np.bincount(review_of, values, count).astype(np.float64, copy=False)
 
 
-def _pooled(away: Floats, weight: Floats, prior: float) -> Floats:
+def _pooled(deviation: Floats, weight: Floats, prior: float) -> Floats:
     """How far the mean logit of each review is from the centre, less so by `prior` the fewer terms are known."""
-    return np.asarray(away / np.maximum(weight + prior, 1e-12))
+    return np.asarray(deviation / np.maximum(weight + prior, 1e-12))
 
 
 def _weights(bags: Any) -> Floats:

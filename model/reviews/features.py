@@ -48,7 +48,7 @@ def scaled(stars: float) -> float:
     return (stars - 1.0) / 4.0
 
 
-def third(score: float) -> int:
+def class_index(score: float) -> int:
     """The position in `LABELS` of the class of a score; a limit belongs to the middle."""
     return 0 if score < 1 / 3 else 1 if score <= 2 / 3 else 2
 

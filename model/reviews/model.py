@@ -65,7 +65,9 @@ class Reviews(MLEModel):
             return []
         scored = self.estimator.score_reviews(features.build_inputs(rows))
         return [
-            ReviewPrediction(score, LABELS[features.third(score)], Probabilities(*classes), tuple(sentences.tolist()))
+            ReviewPrediction(
+                score, LABELS[features.class_index(score)], Probabilities(*classes), tuple(sentences.tolist())
+            )
             for score, classes, sentences in zip(
                 scored.scores.tolist(), scored.probabilities.tolist(), scored.sentences, strict=True
             )
@@ -79,13 +81,13 @@ class Reviews(MLEModel):
         from sklearn import metrics
 
         classes = [0, 1, 2]
-        actual = [features.third(features.scaled(stars)) for stars in labels]
+        actual = [features.class_index(features.scaled(stars)) for stars in labels]
         answers = [LABELS.index(prediction.label) for prediction in predictions]
         stars_off = [abs(1 + 4 * one.score - stars) for one, stars in zip(predictions, labels, strict=True)]
         probabilities = np.array([astuple(one.probabilities) for one in predictions]).reshape(-1, 3)
         hit = np.eye(3)[actual]
         of_sentences = [
-            (truth, features.third(score))
+            (truth, features.class_index(score))
             for prediction, truth in zip(predictions, actual, strict=True)
             for score in prediction.sentence_scores or (prediction.score,)
         ]

@@ -65,10 +65,10 @@ class SentenceScorer:
         place, times = self._repeated(terms, sentence)
         if len(place):
             term, sentence = terms[place], sentence[place]
-            more = _MORE.take(times, axis=1) if times.max() < _MORE.shape[1] else _more(times)
-            more *= self._values.take(term, axis=1)
+            excess = _EXCESS.take(times, axis=1) if times.max() < _EXCESS.shape[1] else _excess(times)
+            excess *= self._values.take(term, axis=1)
             cell = self._block_of[term] * count + sentence + np.array([[0], [blocks * count]])
-            sums += np.bincount(cell.ravel(), more.ravel(), cells)
+            sums += np.bincount(cell.ravel(), excess.ravel(), cells)
             known = known - np.bincount(sentence, times - 1, count)
         squares, totals = sums.reshape(2, blocks, count)
         # No term, no length. Row by row: the order of a sum over an axis may depend on how many columns there are.
@@ -90,21 +90,21 @@ class SentenceScorer:
         return place, times[place]
 
 
-def _more(times: NDArray[Any]) -> Floats:
+def _excess(times: NDArray[Any]) -> Floats:
     """How far a term's weight, one plus the logarithm, and its square are from what adds up if each time counts 1."""
     weights = 1.0 + np.log(times)
     return np.stack([weights * weights - times, weights - times])
 
 
 # A logarithm is slow, and few terms occur more often than this in a sentence.
-_MORE = _more(np.maximum(np.arange(64), 1))
+_EXCESS = _excess(np.maximum(np.arange(64), 1))
 
 
 class _Words:
     """Words, and what terms each holds: its own, and its pieces."""
 
     def __init__(self, vectorizers: Sequence[Any], block_of: NDArray[np.intp], values: Floats) -> None:
-        words, *pieces = vectorizers
+        words, *char_ngrams = vectorizers
         self._known: Mapping[str, int] = words.vocabulary_
         # By the first word of a pair, then by the second: faster than to join what the sentence was split into.
         self._pairs: dict[str, dict[str, int]] = {}
@@ -113,9 +113,9 @@ class _Words:
             if second:
                 self._pairs.setdefault(first, {})[second] = row
         starts = np.searchsorted(block_of, np.arange(1, len(vectorizers))).tolist()
-        self._pieces = [
+        self._char_ngrams = [
             (vectorizer.build_analyzer(), vectorizer.vocabulary_, start)
-            for vectorizer, start in zip(pieces, starts, strict=True)
+            for vectorizer, start in zip(char_ngrams, starts, strict=True)
         ]
         self._growing = threading.Lock()
         self._new_table = partial(_Table, len(self._known), block_of, values)
@@ -147,7 +147,7 @@ class _Words:
         if row is not None:
             return row
         terms = [self._known[word]] if word in self._known else []
-        for analyze, vocabulary, start in self._pieces:
+        for analyze, vocabulary, start in self._char_ngrams:
             terms += [start + vocabulary[piece] for piece in analyze(word) if piece in vocabulary]
         with self._growing:
             row = table.row_of.get(word)

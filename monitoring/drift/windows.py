@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from machine_learning_engineering.drift.binning import merge, observe
+from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile
-from machine_learning_engineering.drift.serialization import Packed, pack, unpack
+from machine_learning_engineering.drift.serialization import SerializedWindow, deserialize, serialize
 from machine_learning_engineering.events.schemas import DriftMeasured
 from machine_learning_engineering.registry.profiles import Reference
 from monitoring.drift.batch import Batch, Row, Version, objects
@@ -65,7 +65,7 @@ class KeptPart(Struct, frozen=True):
     rows: int
     start: datetime
     end: datetime
-    counts: Packed
+    counts: SerializedWindow
     redacted: list[str]
 
 
@@ -139,7 +139,7 @@ class Windows:
                 rows=part.rows,
                 start=part.start,
                 end=part.end,
-                counts=pack(part.counts),
+                counts=serialize(part.counts),
                 redacted=sorted(part.redacted),
             )
             for version, part in self._parts.get(partition, {}).items()
@@ -158,7 +158,7 @@ class Windows:
             try:
                 if reference is None or reference.digest != kept.digest:
                     raise ValueError("the reference is another one")
-                counts = unpack(reference.profile, kept.counts)
+                counts = deserialize(reference.profile, kept.counts)
             except ValueError:
                 self.tally["discarded"] += kept.rows
                 self.changed.add(partition)
@@ -243,7 +243,7 @@ class Windows:
             taken, closed_by = self._until_full(version, [rows[i].accepted_at for i in usable])
             now, usable = usable[:taken], usable[taken:]
             if now:
-                counts = observe(reference.profile, [features[i] for i in now], [predictions[i] for i in now])
+                counts = count_into(reference.profile, [features[i] for i in now], [predictions[i] for i in now])
                 self._count(partition, version, reference.digest, [rows[i] for i in now], counts)
             if closed_by is not None:
                 yield self._close(version, closed_by)

@@ -126,7 +126,7 @@ def test_a_disturbed_window_leads_to_a_better_champion(
 
 def test_inputs_in_another_unit_are_found_without_labels_and_named(serving: Serving, fresh: list[Example]) -> None:
     decision = serving.look([in_grams(example) for example in fresh[:ROWS]], labelled=False)
-    assert decision.outcome == "due"
+    assert decision.outcome == "retraining_due"
     assert decision.evidence.drift is not None
     assert set(decision.evidence.drift.drifted) == {"features.carat", "predictions.price"}
     assert serving.registry.versions("diamonds") == ["v1"]
@@ -152,7 +152,7 @@ def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(len(films))[:1_600].tolist()
     shifted = [films[index] for index in order]
     unlabelled = serving.look(shifted, labelled=False)
-    assert unlabelled.outcome == "due"
+    assert unlabelled.outcome == "retraining_due"
     assert unlabelled.evidence.drift is not None
     assert "features.text" in unlabelled.evidence.drift.drifted
     decision = serving.look(shifted)

@@ -44,7 +44,7 @@ PROFILE = reference_profile(Model, ROWS, [{"double": 2.0 * row["number"]} for ro
 
 
 class Known:
-    """References with one version."""
+    """ProfileCache with one version."""
 
     missing: tuple[Any, ...] = ()
 

@@ -31,7 +31,7 @@ PROFILE = reference_profile(Model, ROWS, [{"price": float(number)} for number in
 
 
 class Known:
-    """References of the versions 1 and 2 of any model."""
+    """ProfileCache of the versions 1 and 2 of any model."""
 
     def __init__(self, digest: str = "d") -> None:
         self.digest = digest

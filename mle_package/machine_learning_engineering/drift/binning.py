@@ -20,11 +20,11 @@ from machine_learning_engineering.drift.profile import (
     MAX_WORD_LENGTH,
     MAX_WORDS_PER_ROW,
     WORDS,
-    Categories,
+    CategoryCounts,
     Field,
-    Numbers,
+    NumericHistogram,
     Profile,
-    Text,
+    TextCounts,
 )
 
 _WORD = re.compile(r"\w+")
@@ -55,7 +55,7 @@ def reference_profile(
     )
 
 
-def observe(reference: Profile, rows: Sequence[Any], predictions: Sequence[Any] = ()) -> Profile:
+def count_into(reference: Profile, rows: Sequence[Any], predictions: Sequence[Any] = ()) -> Profile:
     """Other rows and answers, counted in the bins of a reference. Without predictions their counts are all 0."""
     features, answers = columns(rows, reference.defaults), columns(predictions, {})
     return Profile(
@@ -85,11 +85,11 @@ def _reference(values: list[Any]) -> Field:
     booleans = all(isinstance(value, bool) for value in present)
     few = len(counts) <= min(CATEGORIES, len(present) / 2) and all(len(value) <= CATEGORY_LENGTH for value in counts)
     if booleans or few:
-        return Categories(len(values), len(values) - len(present), 0, dict(counts.most_common()))
+        return CategoryCounts(len(values), len(values) - len(present), 0, dict(counts.most_common()))
     return _reference_text(values)
 
 
-def _reference_numbers(numbers: NDArray[np.float64]) -> Numbers:
+def _reference_numbers(numbers: NDArray[np.float64]) -> NumericHistogram:
     present = numbers[~np.isnan(numbers) & (numbers != 0)]
     edges: list[float] = []
     if present.size:
@@ -101,35 +101,35 @@ def _reference_numbers(numbers: NDArray[np.float64]) -> Numbers:
     return _count_numbers(edges, numbers)
 
 
-def _reference_text(values: list[Any]) -> Text:
+def _reference_text(values: list[Any]) -> TextCounts:
     choosing, counted = [_words(value) for value in values[1::2]], values[::2]
     frequency = Counter(word for words in choosing for word in set(words))
     most = sorted(frequency.items(), key=lambda item: (-item[1], item[0]))[:WORDS]
     words = [word for word, count in most if count > 1]
     known = set(words)
     length, share = _measures([_words(value) if value is not None else None for value in counted], known)
-    empty = Text(0, 0, dict.fromkeys(words, 0), _reference_numbers(length), _reference_numbers(share))
+    empty = TextCounts(0, 0, dict.fromkeys(words, 0), _reference_numbers(length), _reference_numbers(share))
     return _count_text(empty, counted)
 
 
 def _count(field: Field, values: list[Any]) -> Field:
-    if isinstance(field, Numbers):
+    if isinstance(field, NumericHistogram):
         return _count_numbers(field.edges, _numbers(values))
-    if isinstance(field, Text):
+    if isinstance(field, TextCounts):
         return _count_text(field, values)
     found = Counter(_text(value) for value in values if value is not None)
     counts = {value: found.get(value, 0) for value in field.counts}
     missing = sum(value is None for value in values)
-    return Categories(len(values), missing, len(values) - missing - sum(counts.values()), counts)
+    return CategoryCounts(len(values), missing, len(values) - missing - sum(counts.values()), counts)
 
 
-def _count_numbers(edges: list[float], numbers: NDArray[np.float64]) -> Numbers:
+def _count_numbers(edges: list[float], numbers: NDArray[np.float64]) -> NumericHistogram:
     all_present = numbers[~np.isnan(numbers)]
     present = all_present[all_present != 0]
     # JSON has no infinities.
     finite = all_present[np.isfinite(all_present)]
     bins = np.searchsorted(np.array(edges), present, side="right")
-    return Numbers(
+    return NumericHistogram(
         rows=len(numbers),
         missing=len(numbers) - len(all_present),
         zeros=len(all_present) - len(present),
@@ -140,12 +140,12 @@ def _count_numbers(edges: list[float], numbers: NDArray[np.float64]) -> Numbers:
     )
 
 
-def _count_text(field: Text, values: list[Any]) -> Text:
+def _count_text(field: TextCounts, values: list[Any]) -> TextCounts:
     rows = [None if value is None else _words(value) for value in values]
     vocabulary = frozenset(field.words)
     frequency = Counter(word for words in rows if words for word in vocabulary.intersection(words))
     length, known = _measures(rows, vocabulary)
-    return Text(
+    return TextCounts(
         rows=len(rows),
         missing=sum(words is None for words in rows),
         words={word: frequency.get(word, 0) for word in field.words},
@@ -189,10 +189,10 @@ def _words(value: Any) -> list[str]:
 
 
 def _sum(one: Field, other: Field) -> Field:
-    if isinstance(one, Numbers) and isinstance(other, Numbers):
+    if isinstance(one, NumericHistogram) and isinstance(other, NumericHistogram):
         lows = [value for value in (one.minimum, other.minimum) if value is not None]
         highs = [value for value in (one.maximum, other.maximum) if value is not None]
-        return Numbers(
+        return NumericHistogram(
             rows=one.rows + other.rows,
             missing=one.missing + other.missing,
             zeros=one.zeros + other.zeros,
@@ -201,16 +201,16 @@ def _sum(one: Field, other: Field) -> Field:
             edges=one.edges,
             counts=[a + b for a, b in zip(one.counts, other.counts, strict=True)],
         )
-    if isinstance(one, Categories) and isinstance(other, Categories):
+    if isinstance(one, CategoryCounts) and isinstance(other, CategoryCounts):
         counts = {value: count + other.counts[value] for value, count in one.counts.items()}
-        return Categories(one.rows + other.rows, one.missing + other.missing, one.unseen + other.unseen, counts)
-    assert isinstance(one, Text)
-    assert isinstance(other, Text)
+        return CategoryCounts(one.rows + other.rows, one.missing + other.missing, one.unseen + other.unseen, counts)
+    assert isinstance(one, TextCounts)
+    assert isinstance(other, TextCounts)
     length, known = _sum(one.length, other.length), _sum(one.known, other.known)
-    assert isinstance(length, Numbers)
-    assert isinstance(known, Numbers)
+    assert isinstance(length, NumericHistogram)
+    assert isinstance(known, NumericHistogram)
     words = {word: count + other.words[word] for word, count in one.words.items()}
-    return Text(one.rows + other.rows, one.missing + other.missing, words, length, known)
+    return TextCounts(one.rows + other.rows, one.missing + other.missing, words, length, known)
 
 
 def _sample(predictions: Sequence[Any], labels: Sequence[Any]) -> list[tuple[Any, Any]]:

@@ -1,6 +1,6 @@
 """What a model's rows and answers looked like when it was trained, as counts in fixed bins: the reference for drift.
 
-Bins are chosen once, on the reference. Any other rows are counted in the same bins (`observe`), and counts of two
+Bins are chosen once, on the reference. Any other rows are counted in the same bins (`count_into`), and counts of two
 windows add up (`merge`), so that a stream needs to keep no rows. `drift` compares two profiles.
 
 Rows may be a model's Structs or the JSON objects that were decoded from them; a field is known by its name in JSON. An
@@ -27,7 +27,7 @@ MAX_WORD_LENGTH = 40
 MAX_WORDS_PER_ROW = 2_000
 
 
-class Numbers(Struct, frozen=True, tag_field="kind", tag="number"):
+class NumericHistogram(Struct, frozen=True, tag_field="kind", tag="number"):
     """Counts of a number: `edges` are the bounds between bins, of which the upper one takes the bound itself.
 
     The first bin is below the reference's minimum and the last above its maximum: both are empty in a reference.
@@ -44,7 +44,7 @@ class Numbers(Struct, frozen=True, tag_field="kind", tag="number"):
     counts: list[int]
 
 
-class Categories(Struct, frozen=True, tag_field="kind", tag="category"):
+class CategoryCounts(Struct, frozen=True, tag_field="kind", tag="category"):
     """Counts of each known value (true and false as "true" and "false"); `unseen` is whatever is none of them."""
 
     rows: int
@@ -53,7 +53,7 @@ class Categories(Struct, frozen=True, tag_field="kind", tag="category"):
     counts: dict[str, int]
 
 
-class Text(Struct, frozen=True, tag_field="kind", tag="text"):
+class TextCounts(Struct, frozen=True, tag_field="kind", tag="text"):
     """Words: in how many rows each of `words` occurs, how many words a row has, and which share of them is known.
 
     Of the reference's rows every other one chooses the words and is not counted: counted on the rows that chose them,
@@ -63,11 +63,11 @@ class Text(Struct, frozen=True, tag_field="kind", tag="text"):
     rows: int
     missing: int
     words: dict[str, int]
-    length: Numbers
-    known: Numbers
+    length: NumericHistogram
+    known: NumericHistogram
 
 
-Field = Numbers | Categories | Text
+Field = NumericHistogram | CategoryCounts | TextCounts
 
 
 class Profile(Struct, frozen=True):

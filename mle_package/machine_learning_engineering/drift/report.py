@@ -15,10 +15,10 @@ from typing import Literal
 import numpy as np
 from msgspec import Struct
 
-from machine_learning_engineering.drift.profile import Categories, Field, Numbers, Profile, Text
-from machine_learning_engineering.drift.statistics import chi_square, holm, psi, shares_differ
+from machine_learning_engineering.drift.profile import CategoryCounts, Field, NumericHistogram, Profile, TextCounts
+from machine_learning_engineering.drift.statistics import chi_square, holm, hypergeometric_test, psi
 
-MODERATE = 0.1
+DEFAULT_MIN_PSI = 0.1
 """The PSI from which a significant difference counts."""
 
 
@@ -62,7 +62,7 @@ class Rates(Struct, frozen=True):
     out_of_range: float
 
 
-class _Found(Struct, frozen=True):
+class _RawTest(Struct, frozen=True):
     field: str
     statistic: Statistic
     psi: float
@@ -70,15 +70,17 @@ class _Found(Struct, frozen=True):
     detail: str = ""
 
 
-def drift(reference: Profile, window: Profile, *, significance: float = 0.01, min_psi: float = MODERATE) -> DriftReport:
-    """Compare a window, counted with `profile.observe`, with its reference."""
+def drift(
+    reference: Profile, window: Profile, *, significance: float = 0.01, min_psi: float = DEFAULT_MIN_PSI
+) -> DriftReport:
+    """Compare a window, counted with `count_into`, with its reference."""
     found = [
         test
-        for room, one, other in (
+        for section, one, other in (
             ("features", reference.features, window.features),
             ("predictions", reference.predictions, window.predictions),
         )
-        for test in _tests(room, one, other)
+        for test in _tests(section, one, other)
     ]
     adjusted = holm([test.p_value for test in found])
     tests = [
@@ -106,54 +108,56 @@ def drift(reference: Profile, window: Profile, *, significance: float = 0.01, mi
 def rates(reference: Field, window: Field) -> Rates:
     """What is conspicuous about a window's field without any test; all 0 without rows."""
     unseen = below = above = 0
-    if isinstance(window, Categories):
+    if isinstance(window, CategoryCounts):
         unseen = window.unseen
-    elif isinstance(window, Text):
+    elif isinstance(window, TextCounts):
         unseen = window.known.zeros
-    elif isinstance(reference, Numbers):
+    elif isinstance(reference, NumericHistogram):
         below, above = _out_of_range(reference, window)
     rows = max(1, window.rows)
     return Rates(window.missing / rows, unseen / rows, (below + above) / rows)
 
 
-def _tests(room: str, reference: Mapping[str, Field], window: Mapping[str, Field]) -> Iterator[_Found]:
+def _tests(section: str, reference: Mapping[str, Field], window: Mapping[str, Field]) -> Iterator[_RawTest]:
     for name, one in reference.items():
-        other, field = window[name], f"{room}.{name}"
+        other, field = window[name], f"{section}.{name}"
         if not one.rows or not other.rows:
             continue
         yield from _share(field, "missing", one.missing, one.rows, other.missing, other.rows)
-        if isinstance(one, Numbers) and isinstance(other, Numbers):
+        if isinstance(one, NumericHistogram) and isinstance(other, NumericHistogram):
             yield from _share(field, "zeros", one.zeros, one.rows, other.zeros, other.rows)
             yield from _bins(field, "distribution", one, other)
             yield from _range(field, one, other)
-        elif isinstance(one, Categories) and isinstance(other, Categories):
+        elif isinstance(one, CategoryCounts) and isinstance(other, CategoryCounts):
             yield from _share(field, "unseen", one.unseen, one.rows, other.unseen, other.rows)
             yield _compared(field, "distribution", list(one.counts.values()), list(other.counts.values()))
-        elif not isinstance(one, Numbers | Categories) and not isinstance(other, Numbers | Categories):
+        elif not isinstance(one, NumericHistogram | CategoryCounts) and not isinstance(
+            other, NumericHistogram | CategoryCounts
+        ):
             yield from _bins(field, "length", one.length, other.length)
             yield from _bins(field, "known words", one.known, other.known)
             yield from _words(field, one.words, one.rows, other.words, other.rows)
 
 
-def _bins(field: str, statistic: Statistic, one: Numbers, other: Numbers) -> Iterator[_Found]:
+def _bins(field: str, statistic: Statistic, one: NumericHistogram, other: NumericHistogram) -> Iterator[_RawTest]:
     if sum(one.counts) and sum(other.counts):
         yield _compared(field, statistic, [one.zeros, *one.counts], [other.zeros, *other.counts])
 
 
-def _range(field: str, one: Numbers, other: Numbers) -> Iterator[_Found]:
+def _range(field: str, one: NumericHistogram, other: NumericHistogram) -> Iterator[_RawTest]:
     """The side that more values are beyond. The reference has none there by its making, yet the test is exact: of two
     samples alike the largest values of both together are as likely to be anybody's."""
     below, above = _out_of_range(one, other)
     if below or above:
         sides = np.array([below, above])
-        p_values = shares_differ(np.zeros(2, dtype=np.int64), one.rows, sides, other.rows)
+        p_values = hypergeometric_test(np.zeros(2, dtype=np.int64), one.rows, sides, other.rows)
         index = int(p_values.argmin())
         outside = int(sides[index])
         size = psi([0, one.rows], [outside, other.rows - outside])
-        yield _Found(field, "out of range", size, min(1.0, 2 * float(p_values[index])), ("below", "above")[index])
+        yield _RawTest(field, "out of range", size, min(1.0, 2 * float(p_values[index])), ("below", "above")[index])
 
 
-def _out_of_range(reference: Numbers, window: Numbers) -> tuple[int, int]:
+def _out_of_range(reference: NumericHistogram, window: NumericHistogram) -> tuple[int, int]:
     """How many of a window's numbers are below, and how many above all of the reference's.
 
     Zeros are counted apart: of the others the first bin is below and the last above all of the reference's others.
@@ -167,23 +171,23 @@ def _out_of_range(reference: Numbers, window: Numbers) -> tuple[int, int]:
     return below + window.zeros * (low > 0), above + window.zeros * (high < 0)
 
 
-def _compared(field: str, statistic: Statistic, one: list[int], other: list[int]) -> _Found:
-    return _Found(field, statistic, psi(one, other), chi_square(one, other))
+def _compared(field: str, statistic: Statistic, one: list[int], other: list[int]) -> _RawTest:
+    return _RawTest(field, statistic, psi(one, other), chi_square(one, other))
 
 
-def _share(field: str, statistic: Statistic, one: int, rows: int, other: int, others: int) -> Iterator[_Found]:
+def _share(field: str, statistic: Statistic, one: int, rows: int, other: int, others: int) -> Iterator[_RawTest]:
     if one or other:
-        (p_value,) = shares_differ(np.array([one]), rows, np.array([other]), others).tolist()
-        yield _Found(field, statistic, psi([one, rows - one], [other, others - other]), p_value)
+        (p_value,) = hypergeometric_test(np.array([one]), rows, np.array([other]), others).tolist()
+        yield _RawTest(field, statistic, psi([one, rows - one], [other, others - other]), p_value)
 
 
-def _words(field: str, one: dict[str, int], rows: int, other: dict[str, int], others: int) -> Iterator[_Found]:
+def _words(field: str, one: dict[str, int], rows: int, other: dict[str, int], others: int) -> Iterator[_RawTest]:
     """The word that differs most; its p-value counts for all of them."""
     if not one:
         return
     words = list(one)
-    p_values = shares_differ(np.array([one[w] for w in words]), rows, np.array([other[w] for w in words]), others)
+    p_values = hypergeometric_test(np.array([one[w] for w in words]), rows, np.array([other[w] for w in words]), others)
     index = int(p_values.argmin())
     word = words[index]
     size = psi([one[word], rows - one[word]], [other[word], others - other[word]])
-    yield _Found(field, "words", size, min(1.0, float(p_values[index]) * len(words)), word)
+    yield _RawTest(field, "words", size, min(1.0, float(p_values[index]) * len(words)), word)

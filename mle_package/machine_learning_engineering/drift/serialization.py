@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from machine_learning_engineering.drift.profile import Categories, Field, Numbers, Profile, Text
+from machine_learning_engineering.drift.profile import CategoryCounts, Field, NumericHistogram, Profile, TextCounts
 
-Packed = list[Any]
+SerializedWindow = list[Any]
 """JSON values: of the features and of the predictions a list for each field, in the order of the reference."""
 
 
-def pack(window: Profile) -> Packed:
+def serialize(window: Profile) -> SerializedWindow:
     """What `unpack` makes the same window of."""
     return [[_pack(field) for field in fields.values()] for fields in (window.features, window.predictions)]
 
 
-def unpack(reference: Profile, packed: Packed) -> Profile:
+def deserialize(reference: Profile, packed: SerializedWindow) -> Profile:
     """The window that was packed, in the bins of its reference.
 
     Raises:
@@ -30,28 +30,28 @@ def unpack(reference: Profile, packed: Packed) -> Profile:
 
 
 def _pack(field: Field) -> list[Any]:
-    if isinstance(field, Numbers):
+    if isinstance(field, NumericHistogram):
         return [field.rows, field.missing, field.zeros, field.minimum, field.maximum, field.counts]
-    if isinstance(field, Categories):
+    if isinstance(field, CategoryCounts):
         return [field.rows, field.missing, field.unseen, list(field.counts.values())]
     return [field.rows, field.missing, _pack(field.length), _pack(field.known), list(field.words.values())]
 
 
 def _unpack(field: Field, packed: list[Any]) -> Field:
-    if isinstance(field, Numbers):
+    if isinstance(field, NumericHistogram):
         rows, missing, zeros, minimum, maximum, counts = packed
         if len(counts) != len(field.edges) + 1:
             raise ValueError(f"{len(counts)} counts are not of {len(field.edges)} edges")
-        return Numbers(rows, missing, zeros, minimum, maximum, field.edges, counts)
-    if isinstance(field, Categories):
+        return NumericHistogram(rows, missing, zeros, minimum, maximum, field.edges, counts)
+    if isinstance(field, CategoryCounts):
         rows, missing, unseen, counts = packed
-        return Categories(rows, missing, unseen, dict(zip(field.counts, counts, strict=True)))
+        return CategoryCounts(rows, missing, unseen, dict(zip(field.counts, counts, strict=True)))
     rows, missing, length, known, counts = packed
     words = dict(zip(field.words, counts, strict=True))
-    return Text(rows, missing, words, _unpack_numbers(field.length, length), _unpack_numbers(field.known, known))
+    return TextCounts(rows, missing, words, _unpack_numbers(field.length, length), _unpack_numbers(field.known, known))
 
 
-def _unpack_numbers(field: Numbers, packed: list[Any]) -> Numbers:
+def _unpack_numbers(field: NumericHistogram, packed: list[Any]) -> NumericHistogram:
     unpacked = _unpack(field, packed)
-    assert isinstance(unpacked, Numbers)
+    assert isinstance(unpacked, NumericHistogram)
     return unpacked

@@ -10,7 +10,7 @@ _EXPECTED = 5.0
 """A chi-square needs about so many expected rows in each bin; rarer bins are put together."""
 
 
-_TERMS = 32
+_TAIL_TERMS = 32
 """So many chances are added up one by one before the rest is bounded: all that matter of a rare event."""
 
 
@@ -52,7 +52,7 @@ def chi_square(reference: Sequence[int], window: Sequence[int]) -> float:
     return float(chdtrc(len(one) - 1, statistic))
 
 
-def shares_differ(
+def hypergeometric_test(
     reference: NDArray[np.int64], rows: int, window: NDArray[np.int64], window_rows: int
 ) -> NDArray[np.float64]:
     """P-values, one an event, of events as frequent in a window's rows as in the reference's: exact, or a little too
@@ -75,7 +75,7 @@ def shares_differ(
 
     first = np.exp(log_choose(rows, one) + log_choose(window_rows, other) - log_choose(all_rows, total))
     # From the chance of one number of occurrences to that of the next, by a factor below 1 that falls.
-    number = other[:, None] + np.arange(_TERMS)
+    number = other[:, None] + np.arange(_TAIL_TERMS)
     left, room = np.maximum(total[:, None] - number, 0.0), np.maximum(window_rows - number, 0.0)
     factors = left * room / ((number + 1) * (rows - left + 1))
     chances = first[:, None] * factors.cumprod(axis=1)

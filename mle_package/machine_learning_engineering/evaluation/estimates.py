@@ -22,7 +22,7 @@ class FitFailed(RuntimeError):
 
 
 @contextmanager
-def naming(candidate: str) -> Iterator[None]:
+def naming_candidate(candidate: str) -> Iterator[None]:
     """Names the candidate in whatever its estimator raises.
 
     Raises:
@@ -70,7 +70,7 @@ def measure(model: Model, rows: Sequence[Any], labels: Sequence[Any]) -> dict[st
     return _checked(model, model.evaluate(model.predict(rows), labels))
 
 
-def of_folds(scores: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+def estimate_from_folds(scores: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     """The mean of each metric over folds, with its interval.
 
     Folds share most of the rows that they are fitted on, so that the plain standard error is too small. It is corrected
@@ -88,7 +88,9 @@ def of_folds(scores: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     return found
 
 
-def of_held_out(model: Model, predictions: Sequence[Any], labels: Sequence[Any], seed: int) -> dict[str, Estimate]:
+def bootstrap_estimate(
+    model: Model, predictions: Sequence[Any], labels: Sequence[Any], seed: int
+) -> dict[str, Estimate]:
     """Each metric on held-out rows, with the percentiles of 200 bootstrap samples of these rows as its interval."""
     random = np.random.default_rng(seed)
     samples: list[Mapping[str, float]] = []

@@ -14,16 +14,16 @@ from msgspec import Struct
 
 from machine_learning_engineering.core.model import Model
 
-_ENOUGH = 4
-"""After so many deals as extreme as what was observed the test stops: it is not going to be significant. The test is
+_STOP_AFTER_EXCEEDANCES = 4
+"""After so many n_permutations as extreme as what was observed the test stops: it is not going to be significant. The test is
 valid with any number; a larger one finds a little more, and takes as many times as long where something has changed."""
 
 
-class MetricTest(Struct, frozen=True):
+class PermutationTest(Struct, frozen=True):
     """A metric of one set of rows (or model) against that of another, the greater being the better.
 
     `p_value` is one-sided: how often chance makes `observed` so much lower (or, of a challenger, higher) than
-    `reference`. It took `deals` to find out.
+    `reference`. It took `n_permutations` to find out.
     """
 
     metric: str
@@ -33,17 +33,17 @@ class MetricTest(Struct, frozen=True):
     rows: int
     p_value: float
     significant: bool
-    deals: int
+    n_permutations: int
 
 
-def degraded(
+def test_degradation(
     model: Model,
     reference: Sequence[tuple[Any, Any]],
     live: Sequence[tuple[Any, Any]],
     *,
     significance: float,
     seed: int,
-) -> MetricTest:
+) -> PermutationTest:
     """Is the primary metric of live rows lower than that of reference rows? Both are pairs of prediction and label.
 
     Each deal mixes all pairs and parts them anew in sets of the same sizes.
@@ -55,12 +55,12 @@ def degraded(
     before, now = _finite(model, reference, "held-out"), _finite(model, live, "live")
     random = np.random.default_rng(seed)
 
-    def deal() -> float:
+    def permute() -> float:
         order = random.permutation(len(pairs)).tolist()
         return _metric(model, [pairs[i] for i in order[:size]]) - _metric(model, [pairs[i] for i in order[size:]])
 
-    p_value, deals = _p_value(before - now, deal, significance)
-    return MetricTest(
+    p_value, n_permutations = _p_value(before - now, permute, significance)
+    return PermutationTest(
         metric=model.primary_metric,
         reference=before,
         observed=now,
@@ -68,11 +68,11 @@ def degraded(
         rows=len(live),
         p_value=p_value,
         significant=p_value <= significance,
-        deals=deals,
+        n_permutations=n_permutations,
     )
 
 
-def better(
+def paired_permutation_test(
     model: Model,
     champion: Sequence[Any],
     challenger: Sequence[Any],
@@ -80,7 +80,7 @@ def better(
     *,
     significance: float,
     seed: int,
-) -> MetricTest:
+) -> PermutationTest:
     """Are a challenger's predictions better than a champion's for the same rows?
 
     Each deal exchanges the two predictions of every other row or so, at random.
@@ -93,15 +93,15 @@ def better(
     random = np.random.default_rng(seed)
     both = list(zip(champion, challenger, labels, strict=True))
 
-    def deal() -> float:
+    def permute() -> float:
         exchanged = (random.random(len(both)) < 0.5).tolist()
         one = [(b if swap else a, label) for (a, b, label), swap in zip(both, exchanged, strict=True)]
         other = [(a if swap else b, label) for (a, b, label), swap in zip(both, exchanged, strict=True)]
         return _metric(model, other) - _metric(model, one)
 
     # Where both answer alike there is nothing that could be better.
-    p_value, deals = (1.0, 0) if now <= before else _p_value(now - before, deal, significance)
-    return MetricTest(
+    p_value, n_permutations = (1.0, 0) if now <= before else _p_value(now - before, permute, significance)
+    return PermutationTest(
         metric=model.primary_metric,
         reference=before,
         observed=now,
@@ -109,19 +109,19 @@ def better(
         rows=len(labels),
         p_value=p_value,
         significant=p_value <= significance,
-        deals=deals,
+        n_permutations=n_permutations,
     )
 
 
-def _p_value(observed: float, deal: Callable[[], float], significance: float) -> tuple[float, int]:
+def _p_value(observed: float, permute: Callable[[], float], significance: float) -> tuple[float, int]:
     """Besag and Clifford's sequential Monte Carlo test: the p-value is valid whether it stops early or not."""
-    most = math.ceil(_ENOUGH / significance) - 1
+    most = math.ceil(_STOP_AFTER_EXCEEDANCES / significance) - 1
     extreme = 0
-    for deals in range(1, most + 1):
+    for n_permutations in range(1, most + 1):
         # A metric that is not defined for a deal speaks against nothing: it counts as extreme.
-        extreme += not deal() < observed
-        if extreme == _ENOUGH:
-            return _ENOUGH / deals, deals
+        extreme += not permute() < observed
+        if extreme == _STOP_AFTER_EXCEEDANCES:
+            return _STOP_AFTER_EXCEEDANCES / n_permutations, n_permutations
     return (extreme + 1) / (most + 1), most
 
 

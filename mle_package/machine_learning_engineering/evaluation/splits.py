@@ -28,7 +28,7 @@ Fold = tuple[list[int], list[int]]
 _Group = TypeVar("_Group", bound=Hashable)
 
 
-def place(group: bytes, seed: int) -> float:
+def hash_fraction(group: bytes, seed: int) -> float:
     """Where a group falls between 0 and 1: by chance, but whatever it is beside, and on every machine the same."""
     return int.from_bytes(hashlib.blake2b(group, key=str(seed).encode(), digest_size=6).digest()) / 2**48
 
@@ -48,7 +48,7 @@ def split(count: int, seed: int, groups: Sequence[bytes] | None = None) -> tuple
     members = _members([b"%d" % row for row in range(count)] if groups is None else groups)
     if len(members) < 3:
         raise ValueError(f"{count} rows are too few to train on: at least 3 that differ are needed")
-    places = {group: place(group, seed) for group in members}
+    places = {group: hash_fraction(group, seed) for group in members}
     ordered = sorted(places, key=places.__getitem__)
     few = sum(len(members[group]) for group in ordered if places[group] < HELD_OUT) < count * HELD_OUT / 2
     held_out: list[int] = []
@@ -82,7 +82,7 @@ def cross_validation(groups: Sequence[Hashable], seed: int) -> list[Fold]:
     return [fold for repeat in range(repeats) for fold in folds(groups, FOLDS, seed + repeat)]
 
 
-def group_of(group: str | None, row: Any) -> bytes:
+def split_key(group: str | None, row: Any) -> bytes:
     """What a row must not be split from: its group, or else the rows that equal it, wherever they were found."""
     return msgspec.json.encode(row, order="sorted") if group is None else b"group " + group.encode()
 

@@ -47,11 +47,11 @@ def read(
     labels: Mapping[str, Any] | None,
     *,
     version: str,
-    most: int,
+    max_rows: int,
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> LiveRows:
-    """The newest rows of a version, at most `most`, and the newest labelled ones, at most as many.
+    """The newest rows of a version, at most `max_rows`, and the newest labelled ones, at most as many.
 
     Args:
         labels: true answers by request id; one in the log counts where this has none.
@@ -59,8 +59,8 @@ def read(
     Raises:
         PredictionLogError: the log can't be read.
     """
-    newest: deque[tuple[datetime, Any, Any]] = deque(maxlen=most)
-    labelled: deque[Labelled] = deque(maxlen=most)
+    newest: deque[tuple[datetime, Any, Any]] = deque(maxlen=max_rows)
+    labelled: deque[Labelled] = deque(maxlen=max_rows)
     skipped: Counter[str] = Counter()
     unmatched = len(labels or {})
     for record in log.read(model.name, since=since, until=until, version=version):

@@ -24,10 +24,14 @@ from msgspec import Struct
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.drift.binning import observe
+from machine_learning_engineering.drift.binning import count_into
 from machine_learning_engineering.drift.profile import HELD_OUT_ROWS, Profile
-from machine_learning_engineering.drift.report import MODERATE, DriftReport, drift
-from machine_learning_engineering.evaluation.permutation import MetricTest, better, degraded
+from machine_learning_engineering.drift.report import DEFAULT_MIN_PSI, DriftReport, drift
+from machine_learning_engineering.evaluation.permutation import (
+    PermutationTest,
+    paired_permutation_test,
+    test_degradation,
+)
 from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
@@ -41,10 +45,10 @@ SIGNIFICANCE = 0.002
 """One false alarm in five hundred calls: a scheduled look comes again and again."""
 MIN_LABELLED = 200
 MIN_ROWS = 500
-MOST_ROWS = 10_000
+MAX_ROWS = 10_000
 
-Outcome = Literal["kept", "due", "promoted", "rejected", "failed"]
-Report = Callable[[str], None]
+Outcome = Literal["kept", "retraining_due", "promoted", "rejected", "failed"]
+ProgressCallback = Callable[[str], None]
 
 
 class Evidence(Struct, frozen=True):
@@ -60,15 +64,16 @@ class Evidence(Struct, frozen=True):
     first: datetime | None = None
     last: datetime | None = None
     recorded_metric: float | None = None
-    metric: MetricTest | None = None
+    metric: PermutationTest | None = None
     drift: DriftReport | None = None
 
 
 class Decision(Struct, frozen=True, kw_only=True):
     """What was decided and why.
 
-    `outcome`: "kept" (no reason to retrain), "due" (a reason, but a dry run or nothing to train on), "promoted" and
-    "rejected" (of the challenger), "failed" (see `error`; the champion stays). `record` is the file that holds this.
+    `outcome` is "kept" (no reason to retrain), "retraining_due" (a reason, but a dry run or too few rows to train on),
+    "promoted" or "rejected" (the challenger), or "failed" (see `error`; the champion stays). `record` is the path of the
+    JSON file with this decision.
     """
 
     decision_id: str
@@ -82,7 +87,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     champion: str | None = None
     evidence: Evidence = Evidence()
     challenger: str | None = None
-    gate: MetricTest | None = None
+    gate: PermutationTest | None = None
     error: str = ""
     seconds: float = 0.0
     record: str = ""
@@ -98,18 +103,18 @@ def trigger_retraining(
     significance: float = SIGNIFICANCE,
     min_labelled: int = MIN_LABELLED,
     min_rows: int = MIN_ROWS,
-    min_psi: float = MODERATE,
-    most_rows: int = MOST_ROWS,
+    min_psi: float = DEFAULT_MIN_PSI,
+    max_rows: int = MAX_ROWS,
     since: datetime | None = None,
     until: datetime | None = None,
     dry_run: bool = False,
-    report: Report = lambda step: None,
+    on_progress: ProgressCallback = lambda step: None,
 ) -> Decision:
     """See `MLEModel.trigger_retraining`."""
     if not 0 < significance < 1:
         raise ValueError(f"significance is the rate of false alarms, between 0 and 1, not {significance}")
-    if min_labelled < 2 or min_rows < 1 or most_rows < max(min_labelled, min_rows):
-        raise ValueError("min_labelled is at least 2, min_rows at least 1, and most_rows no less than either")
+    if min_labelled < 2 or min_rows < 1 or max_rows < max(min_labelled, min_rows):
+        raise ValueError("min_labelled is at least 2, min_rows at least 1, and max_rows no less than either")
     started = time.monotonic()
     decision = Decision(
         decision_id=uuid.uuid4().hex,
@@ -119,47 +124,49 @@ def trigger_retraining(
         min_labelled=min_labelled,
         min_rows=min_rows,
     )
-    steps = _Steps(model_class, settings, decision, report)
+    run = _RetrainingRun(model_class, settings, decision, on_progress)
     try:
-        live = steps.look(log, labels, min_psi=min_psi, most_rows=most_rows, since=since, until=until)
-        if steps.decision.outcome == "due":
+        live = run.collect_evidence(log, labels, min_psi=min_psi, max_rows=max_rows, since=since, until=until)
+        if run.decision.outcome == "retraining_due":
             logged = [one.example for one in live.labelled if one.example is not None]
             fresh = logged if examples is None else examples
             if len(fresh) < min_labelled:
-                steps.decide(
-                    reason=f"{steps.decision.reason}; there are {len(fresh)} fresh labelled rows to train on, "
+                run.decide(
+                    reason=f"{run.decision.reason}; there are {len(fresh)} fresh labelled rows to train on, "
                     f"at least {min_labelled} are needed: report more labels or give examples"
                 )
             elif not dry_run:
-                steps.retrain(fresh)
+                run.retrain(fresh)
     except Exception as error:  # Whatever goes wrong, the champion goes on serving.
         logger.warning("retraining of %s failed", model_class.name, exc_info=True)
-        steps.decide(outcome="failed", error=f"{type(error).__name__}: {error}")
-    steps.decide(seconds=round(time.monotonic() - started, 3))
-    return _recorded(steps.decision, settings.home / "retraining" / model_class.name)
+        run.decide(outcome="failed", error=f"{type(error).__name__}: {error}")
+    run.decide(seconds=round(time.monotonic() - started, 3))
+    return _recorded(run.decision, settings.home / "retraining" / model_class.name)
 
 
-class _Steps:
+class _RetrainingRun:
     """One call on its way; `decision` is what is known so far, so that an error loses none of it."""
 
-    def __init__(self, model_class: type[Model], settings: KernelSettings, decision: Decision, report: Report) -> None:
+    def __init__(
+        self, model_class: type[Model], settings: KernelSettings, decision: Decision, on_progress: ProgressCallback
+    ) -> None:
         self.model_class = model_class
         self.model = model_class()
         self.settings = settings
         self.registry = Registry(settings.registry_dir)
         self.decision = decision
-        self.report = report
+        self.on_progress = on_progress
 
     def decide(self, **found: Any) -> None:
         self.decision = msgspec.structs.replace(self.decision, **found)
 
-    def look(
+    def collect_evidence(
         self,
         log: PredictionLog,
         labels: Mapping[str, Any] | None,
         *,
         min_psi: float,
-        most_rows: int,
+        max_rows: int,
         since: datetime | None,
         until: datetime | None,
     ) -> LiveRows:
@@ -168,8 +175,8 @@ class _Steps:
         champion = self.registry.resolve(name, CHAMPION)
         self.decide(champion=champion)
         manifest, profile = self.registry.verify(name, champion), self.registry.profile(name, champion)
-        self.report(f"{name}: reading the prediction log")
-        live = live_rows.read(self.model, log, labels, version=champion, most=most_rows, since=since, until=until)
+        self.on_progress(f"{name}: reading the prediction log")
+        live = live_rows.read(self.model, log, labels, version=champion, max_rows=max_rows, since=since, until=until)
         evidence = Evidence(
             rows=len(live.rows),
             labelled=len(live.labelled),
@@ -183,12 +190,12 @@ class _Steps:
         if profile is None:
             raise ValueError(f"model `{name}` {champion} has no reference profile: run inflight train {name}")
         if len(live.rows) >= self.decision.min_rows:
-            self.report(f"{name}: comparing {len(live.rows)} rows with the reference profile")
-            window = observe(profile, live.rows, live.predictions)
+            self.on_progress(f"{name}: comparing {len(live.rows)} rows with the reference profile")
+            window = count_into(profile, live.rows, live.predictions)
             found = drift(profile, window, significance=self.decision.significance, min_psi=min_psi)
             self.decide(evidence=msgspec.structs.replace(evidence, drift=found))
         if len(live.labelled) >= self.decision.min_labelled and profile.held_out:
-            self.report(f"{name}: comparing {len(live.labelled)} labelled rows with the held-out ones")
+            self.on_progress(f"{name}: comparing {len(live.labelled)} labelled rows with the held-out ones")
             self._by_metric(profile, live)
         else:
             self._by_drift(profile)
@@ -199,7 +206,7 @@ class _Steps:
             (msgspec.convert(prediction, self.model.Prediction), msgspec.convert(label, self.model.Label))
             for prediction, label in profile.held_out
         ]
-        test = degraded(
+        test = test_degradation(
             self.model,
             reference,
             [(one.prediction, one.label) for one in live.labelled[-HELD_OUT_ROWS:]],
@@ -208,7 +215,7 @@ class _Steps:
         )
         self.decide(
             evidence=msgspec.structs.replace(self.decision.evidence, metric=test),
-            outcome="due" if test.significant else "kept",
+            outcome="retraining_due" if test.significant else "kept",
             reason=f"live {test.metric} {test.observed:.5g} of {test.rows} rows is "
             f"{'' if test.significant else 'not significantly '}lower than {test.reference:.5g} of "
             f"{test.reference_rows} held-out rows (p = {test.p_value:.2g})",
@@ -223,13 +230,13 @@ class _Steps:
         if found is None:
             self.decide(reason=f"{few}, and {evidence.rows} rows are too few to test for drift: {decision.min_rows}")
         elif found.drifted:
-            self.decide(outcome="due", reason=f"{few}; drifted: {', '.join(found.drifted)}")
+            self.decide(outcome="retraining_due", reason=f"{few}; drifted: {', '.join(found.drifted)}")
         else:
             self.decide(reason=f"{few}; no drift in {found.rows} rows")
 
     def retrain(self, fresh: Sequence[Example]) -> None:
         """Fit a challenger on a part of fresh examples, and let it take the champion's place if it is better."""
-        from machine_learning_engineering.evaluation.splits import group_of, split
+        from machine_learning_engineering.evaluation.splits import split, split_key
         from machine_learning_engineering.training.quick import train
 
         name, champion = self.model.name, self.decision.champion
@@ -237,24 +244,24 @@ class _Steps:
         serving = self.registry.open(name, champion, model_class=self.model_class)
         # Decoded before the long work: bad data is found at once.
         rows = [self.model.decode(msgspec.json.encode(example.features)) for example in fresh]
-        groups = [group_of(example.group, row) for example, row in zip(fresh, rows, strict=True)]
+        groups = [split_key(example.group, row) for example, row in zip(fresh, rows, strict=True)]
         fitting, gating = split(len(fresh), self.settings.seed, groups)
         gate_rows, labels = [rows[index] for index in gating], [fresh[index].label for index in gating]
         run = train(
             self.model_class,
             self.settings,
             examples=[fresh[index] for index in fitting],
-            report=self.report,
+            on_progress=self.on_progress,
             promote=False,
             training_run=self.decision.decision_id,
-            **self._kind_of_champion(champion),
+            **self._champion_recipe(champion),
         )
         self.decide(challenger=run.version)
         with self.registry.edit_aliases(name, reason=f"retrained: {self.decision.reason}") as aliases:
             aliases[CHALLENGER] = run.version
-        self.report(f"{name}: comparing {run.version} with {champion} on {len(gating)} fresh rows")
+        self.on_progress(f"{name}: comparing {run.version} with {champion} on {len(gating)} fresh rows")
         challenger = self.registry.open(name, run.version, model_class=self.model_class)
-        gate = better(
+        gate = paired_permutation_test(
             self.model,
             serving.predict(gate_rows),
             challenger.predict(gate_rows),
@@ -276,7 +283,7 @@ class _Steps:
             aliases[CHAMPION] = run.version
         self.decide(outcome="promoted")
 
-    def _kind_of_champion(self, champion: str) -> dict[str, Any]:
+    def _champion_recipe(self, champion: str) -> dict[str, Any]:
         """The candidate and params that the champion was made of, if it was chosen among candidates that still are."""
         params = self.registry.manifest(self.model.name, champion).params
         for candidate in self.model.candidates():

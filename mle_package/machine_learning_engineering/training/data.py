@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.evaluation.splits import place, split
+from machine_learning_engineering.evaluation.splits import hash_fraction, split
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.sources import collect
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog
 
 
-class Parts(NamedTuple):
+class TrainTestSplit(NamedTuple):
     """The rows to fit on, with their labels and groups, and the rows and labels that are held out by `seed`.
 
-    `fitted_from` is the lowest place of a row to fit on, `held_out_to` the highest of one that is held out; see
+    `train_min_hash` is the lowest place of a row to fit on, `test_max_hash` the highest of one that is held out; see
     `training.evaluation.place`.
     """
 
@@ -27,8 +27,8 @@ class Parts(NamedTuple):
     groups: list[bytes]
     held_out: list[Any]
     held_out_labels: list[Any]
-    fitted_from: float
-    held_out_to: float
+    train_min_hash: float
+    test_max_hash: float
     seed: int
     training_data_sha256: str
 
@@ -40,15 +40,15 @@ def prepare(
     examples: Iterable[Example] | None,
     *,
     logs: "Mapping[str, PredictionLog] | None",
-    tell: Callable[[str], None],
-    note: Callable[..., None],
-) -> Parts:
+    on_progress: Callable[[str], None],
+    record: Callable[..., None],
+) -> TrainTestSplit:
     """Write the layers, and read the rows back from the silver one: what is trained on is what was kept.
 
     Args:
         logs: see `training.sources.collect`.
-        tell: told of each step as it begins.
-        note: given fields of the training's entry as they become known, so that a failed training has them too.
+        on_progress: told of each step as it begins.
+        record: given fields of the training's entry as they become known, so that a failed training has them too.
 
     Raises:
         SourceUnreadable: a source can't be read.
@@ -58,31 +58,31 @@ def prepare(
         OSError: a layer can't be written.
     """
     model, folder = model_class(), settings.layers_dir
-    tell("reading the data")
+    on_progress("reading the data")
     found = collect(model_class, settings, sources, examples=examples, logs=logs)
-    note(sources=found.sources, training_data_sha256=found.sha256)
+    record(sources=found.sources, training_data_sha256=found.sha256)
     bronze = layers.write(folder, "bronze", model, layers.bronze_table(found.records), sources=found.sources)
-    note(layers={"bronze": bronze})
-    tell(f"checking {len(found.records)} records")
+    record(layers={"bronze": bronze})
+    on_progress(f"checking {len(found.records)} records")
     accepted = layers.validate(model, found.records)
     fitting, held_out = split(len(accepted.rows), settings.seed, accepted.groups)
     table = layers.silver_table(model, accepted, found.records)
     silver = layers.write(folder, "silver", model, table, parents=[bronze])
     gold = layers.write(folder, "gold", model, layers.gold_table(model, accepted, held_out), parents=[silver])
-    note(
+    record(
         layers={"bronze": bronze, "silver": silver, "gold": gold},
         rows_trained=len(fitting),
         rows_held_out=len(held_out),
     )
     rows, labels = layers.rows_of(model, layers.read(Path(silver.path))[1])
-    return Parts(
+    return TrainTestSplit(
         [rows[index] for index in fitting],
         [labels[index] for index in fitting],
         [accepted.groups[index] for index in fitting],
         [rows[index] for index in held_out],
         [labels[index] for index in held_out],
-        place(accepted.groups[fitting[0]], settings.seed),
-        place(accepted.groups[held_out[-1]], settings.seed),
+        hash_fraction(accepted.groups[fitting[0]], settings.seed),
+        hash_fraction(accepted.groups[held_out[-1]], settings.seed),
         settings.seed,
         found.sha256,
     )

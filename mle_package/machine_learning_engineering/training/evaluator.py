@@ -4,28 +4,34 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.evaluation.estimates import Estimate, naming, of_folds, rows_per_second, score
+from machine_learning_engineering.evaluation.estimates import (
+    Estimate,
+    estimate_from_folds,
+    naming_candidate,
+    rows_per_second,
+    score,
+)
 from machine_learning_engineering.evaluation.splits import FEW_ROWS, Fold, cross_validation, folds
-from machine_learning_engineering.training.data import Parts
+from machine_learning_engineering.training.data import TrainTestSplit
 from machine_learning_engineering.training.run_log import Trial
 from machine_learning_engineering.training.search import Plan, search
 
 _SEARCH_FOLDS = 4
 
 
-class Fits:
-    """Fits the candidates of a model on the parts of one training: `done` fits of `total`.
+class CandidateEvaluator:
+    """CandidateEvaluator the candidates of a model on the parts of one training: `done` fits of `total`.
 
     Whatever an estimator raises comes as `FitFailed`, which names the candidate. `tell` is told of each step as it
     begins.
     """
 
     def __init__(
-        self, model_class: type[Model], parts: Parts, plans: Sequence[Plan], tell: Callable[[str], None]
+        self, model_class: type[Model], parts: TrainTestSplit, plans: Sequence[Plan], on_progress: Callable[[str], None]
     ) -> None:
         self._model_class = model_class
         self._parts = parts
-        self._tell = tell
+        self._on_step = on_progress
         self._compared = cross_validation(parts.groups, parts.seed)
         # Other folds than the candidates are compared on. One will do where there are many rows.
         searched = folds(parts.groups, _SEARCH_FOLDS, parts.seed + 1_000)
@@ -43,7 +49,7 @@ class Fits:
         primary = self._model_class.primary_metric
 
         def scored(params: Mapping[str, Any]) -> float:
-            self._tell(f"searching {planned.candidate.name}")
+            self._on_step(f"searching {planned.candidate.name}")
             scores = [self._score(planned, params, fold) for fold in self._searched]
             return sum(one[primary] for one in scores) / len(scores)
 
@@ -51,21 +57,21 @@ class Fits:
 
     def cross_validate(self, planned: Plan, params: Mapping[str, Any]) -> dict[str, Estimate]:
         """The metrics of a candidate over folds."""
-        self._tell(f"cross-validating {planned.candidate.name}")
-        return of_folds([self._score(planned, params, fold) for fold in self._compared])
+        self._on_step(f"cross-validating {planned.candidate.name}")
+        return estimate_from_folds([self._score(planned, params, fold) for fold in self._compared])
 
     def fit(self, planned: Plan, params: Mapping[str, Any]) -> tuple[Model, dict[str, int]]:
         """A candidate fitted on all rows but the held-out ones, and how many rows it answers in a second."""
-        self._tell(f"fitting {planned.candidate.name}")
+        self._on_step(f"fitting {planned.candidate.name}")
         model = self._model_class()
-        with naming(planned.candidate.name):
+        with naming_candidate(planned.candidate.name):
             self._fit(planned, params, model, self._parts.rows, self._parts.labels)
             speed = rows_per_second(model, self._parts.rows)
         self.done += 1
         return model, speed
 
     def _score(self, planned: Plan, params: Mapping[str, Any], fold: Fold) -> dict[str, float]:
-        with naming(planned.candidate.name):
+        with naming_candidate(planned.candidate.name):
             found = score(
                 self._model_class,
                 self._parts.rows,

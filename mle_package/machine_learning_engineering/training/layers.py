@@ -27,7 +27,7 @@ from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.types import alternatives, kinds
 from machine_learning_engineering.core.validation import InvalidFeatures
-from machine_learning_engineering.evaluation.splits import group_of
+from machine_learning_engineering.evaluation.splits import split_key
 from machine_learning_engineering.training.records import Record, Source
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def validate(model: Model, records: Sequence[Record]) -> Rows:
             continue
         rows.append(row)
         labels.append(label)
-        groups.append(group_of(record.group, row))
+        groups.append(split_key(record.group, row))
     if problems:
         more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         count = f"{len(problems)} of {len(records)} records are not accepted"

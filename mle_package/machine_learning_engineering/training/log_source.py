@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 
-def of_log_file(model_class: type[Model], path: Path, source: str, set_aside: Counter[str]) -> Iterator[Record]:
+def of_log_file(model_class: type[Model], path: Path, source: str, skipped: Counter[str]) -> Iterator[Record]:
     """See `of_log`; the log is a SQLite file, and LogUnreadable if there is none."""
     from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
     from machine_learning_engineering.prediction_log.store import PredictionLogError
@@ -34,16 +34,16 @@ def of_log_file(model_class: type[Model], path: Path, source: str, set_aside: Co
         raise LogUnreadable(f"there is no prediction log at {path}")
     try:
         with SqlitePredictionLog(path) as log:
-            yield from of_log(model_class, log, source, set_aside)
+            yield from of_log(model_class, log, source, skipped)
     except PredictionLogError as error:
         raise LogUnreadable(str(error)) from error
 
 
-def of_log(model_class: type[Model], log: "PredictionLog", source: str, set_aside: Counter[str]) -> Iterator[Record]:
+def of_log(model_class: type[Model], log: "PredictionLog", source: str, skipped: Counter[str]) -> Iterator[Record]:
     """The requests that have a label, in the log or in the file of labels that `source` names.
 
     Args:
-        set_aside: gets the number of those that are no examples, by reason: "hashed" (a feature looks like the token of
+        skipped: gets the number of those that are no examples, by reason: "hashed" (a feature looks like the token of
             a value, but the log does not say that it is redacted), "failed" (and withheld by a rule), "unreadable"
             (features that the model's schema refuses), "bad label", and "label of no request".
 
@@ -54,7 +54,7 @@ def of_log(model_class: type[Model], log: "PredictionLog", source: str, set_asid
     from machine_learning_engineering.prediction_log.store import PredictionLogError
 
     name, _, file = source.partition(":")
-    labels = labels_of_file(Path(file), model_class) if file else {}
+    labels = read_label_file(Path(file), model_class) if file else {}
     model, unmatched = model_class(), len(labels)
     redacted: Counter[str] = Counter()
     labelled = number = 0
@@ -69,7 +69,7 @@ def of_log(model_class: type[Model], log: "PredictionLog", source: str, set_asid
             if logged.redacted and logged.outcome == "completed":
                 redacted.update(logged.redacted or ())
             elif refused := _refusal(model, logged, label):
-                set_aside[refused[0]] += 1
+                skipped[refused[0]] += 1
                 first = first or f"request {logged.request_id!r}: {refused[1]}"
             else:
                 number += 1
@@ -79,9 +79,9 @@ def of_log(model_class: type[Model], log: "PredictionLog", source: str, set_asid
     if redacted:
         raise SourceUnreadable(_why_not_redacted(model_class, redacted, labelled))
     if unmatched:
-        set_aside["label of no request"] = unmatched
+        skipped["label of no request"] = unmatched
     if not number:
-        raise SourceUnreadable(_why_none(model_class, name, file, len(labels), labelled, set_aside, first))
+        raise SourceUnreadable(_why_none(model_class, name, file, len(labels), labelled, skipped, first))
 
 
 def _refusal(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str, str] | None:
@@ -118,11 +118,11 @@ def _why_none(
     file: str,
     given: int,
     labelled: int,
-    set_aside: Mapping[str, int],
+    skipped: Mapping[str, int],
     first: str,
 ) -> str:
     if labelled:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in set_aside.items())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
         what = f"no labelled request for `{model_class.name}` in the prediction log can be learned from"
         return f"{what}: {reasons}; {first}"
     if file:
@@ -130,7 +130,7 @@ def _why_none(
     return f"no request for `{model_class.name}` in the prediction log has a label: give {log}:LABELS_FILE"
 
 
-def labels_of_file(path: Path, model_class: type[Model]) -> dict[str, Raw]:
+def read_label_file(path: Path, model_class: type[Model]) -> dict[str, Raw]:
     """The JSON text of each label by request id, of a .csv or .jsonl file with the columns request_id and label.
 
     Raises:

@@ -16,14 +16,14 @@ from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.evaluation.estimates import Estimate, of_held_out
+from machine_learning_engineering.evaluation.estimates import Estimate, bootstrap_estimate
 from machine_learning_engineering.registry.manifest import Lineage, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import run_log as training_log
 from machine_learning_engineering.training.data import prepare
-from machine_learning_engineering.training.evaluator import Fits
+from machine_learning_engineering.training.evaluator import CandidateEvaluator
 from machine_learning_engineering.training.promotion import champion_on, promote_if_better
 from machine_learning_engineering.training.run_log import TrainedModel, TrainingEntry
 from machine_learning_engineering.training.search import Plan, best, choose, plan
@@ -31,9 +31,9 @@ from machine_learning_engineering.training.search import Plan, best, choose, pla
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog
 
-__all__ = ["Report", "run_training"]
+__all__ = ["ProgressCallback", "run_training"]
 
-Report = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Told of each step as it begins, with how many fits are done, of how many (0 of 0 while there are none to count)."""
 
 
@@ -44,7 +44,7 @@ def run_training(
     sources: Sequence[str] = (),
     examples: Iterable[Example] | None = None,
     logs: "Mapping[str, PredictionLog] | None" = None,
-    report: Report = lambda step, done, total: None,
+    on_progress: ProgressCallback = lambda step, done, total: None,
 ) -> TrainingEntry:
     """Compare a model's candidates on data, keep each in the history and the best in the registry, and log it all.
 
@@ -80,7 +80,7 @@ def run_training(
         seed=settings.seed,
         libraries=training_log.libraries(),
     )
-    training = _Training(model_class, settings, entry, started, report)
+    training = _Training(model_class, settings, entry, started, on_progress)
     try:
         with cap_numeric_threads(settings.train_threads):
             training.prepare(sources or [settings.train_data_source], examples, logs)
@@ -107,14 +107,19 @@ class _Training:
     """One training in its three steps; `entry` grows with each."""
 
     def __init__(
-        self, model_class: type[Model], settings: KernelSettings, entry: TrainingEntry, started: float, report: Report
+        self,
+        model_class: type[Model],
+        settings: KernelSettings,
+        entry: TrainingEntry,
+        started: float,
+        on_progress: ProgressCallback,
     ) -> None:
         self.entry = entry
         self._model_class = model_class
         self._settings = settings
         self._started = started
-        self._report = report
-        self._fits: Fits | None = None
+        self._on_progress = on_progress
+        self._fits: CandidateEvaluator | None = None
         self._fitted: list[Model] = []
 
     def prepare(
@@ -125,7 +130,13 @@ class _Training:
     ) -> None:
         """Make the layers."""
         self._parts = prepare(
-            self._model_class, self._settings, sources, examples, logs=logs, tell=self._tell, note=self._grow
+            self._model_class,
+            self._settings,
+            sources,
+            examples,
+            logs=logs,
+            on_progress=self._on_step,
+            record=self._update,
         )
 
     # --- candidates --------------------------------------------------------------------------------------------------
@@ -133,16 +144,16 @@ class _Training:
     def compare(self) -> None:
         """Search, cross-validate and fit each candidate, keep it in the history, and choose one."""
         plans = plan(self._model_class().candidates(), self._settings.train_n_models)
-        self._fits = fits = Fits(self._model_class, self._parts, plans, self._tell)
+        self._fits = fits = CandidateEvaluator(self._model_class, self._parts, plans, self._on_step)
         for planned in plans:
-            self._grow(models=[*self.entry.models, self._candidate(planned, fits)])
+            self._update(models=[*self.entry.models, self._candidate(planned, fits)])
         metric = self._model_class.primary_metric
         estimates = [(model.candidate, model.cross_validation[metric]) for model in self.entry.models]
         chosen, why = choose(metric, estimates)
         self._chosen = self._fitted[chosen]
-        self._grow(chosen=self.entry.models[chosen].id, selection=why)
+        self._update(chosen=self.entry.models[chosen].id, selection=why)
 
-    def _candidate(self, planned: Plan, fits: Fits) -> TrainedModel:
+    def _candidate(self, planned: Plan, fits: CandidateEvaluator) -> TrainedModel:
         candidate, started = planned.candidate, time.monotonic()
         trials = fits.search(planned)
         params = best(trials).params if trials else {}
@@ -173,11 +184,13 @@ class _Training:
     def publish(self) -> None:
         """Measure the chosen model on the held-out rows, save it, and promote it if it is better than the champion."""
         model, parts = self._chosen, self._parts
-        self._tell(f"measuring on {len(parts.held_out)} rows")
+        self._on_step(f"measuring on {len(parts.held_out)} rows")
         predictions = model.predict(parts.held_out)
-        held_out: dict[str, Estimate] = of_held_out(model, predictions, parts.held_out_labels, self._settings.seed)
+        held_out: dict[str, Estimate] = bootstrap_estimate(
+            model, predictions, parts.held_out_labels, self._settings.seed
+        )
         metrics = {metric: estimate.mean for metric, estimate in held_out.items()}
-        self._tell("saving")
+        self._on_step("saving")
         registry = Registry(self._settings.sota_dir)
         [trained] = [one for one in self.entry.models if one.id == self.entry.chosen]
         version = self._save(
@@ -191,12 +204,12 @@ class _Training:
                 "metrics_of": "held-out rows",
                 "rows_trained": self.entry.rows_trained,
                 "rows_held_out": self.entry.rows_held_out,
-                "fitted_from": parts.fitted_from,
+                "train_min_hash": parts.train_min_hash,
                 "dataset_sha256": model.dataset_sha256,
             },
             profile=reference_profile(model, parts.rows, predictions, parts.held_out_labels),
         )
-        self._grow(metrics=metrics, held_out=held_out, version=version)
+        self._update(metrics=metrics, held_out=held_out, version=version)
         # The log first: a champion that no log knows of must not come into being.
         promote_if_better(
             registry,
@@ -228,7 +241,7 @@ class _Training:
         Raises:
             OSError: it can't be written.
         """
-        self._grow(seconds=round(time.monotonic() - self._started, 3), **changes)
+        self._update(seconds=round(time.monotonic() - self._started, 3), **changes)
         training_log.append(self._settings.training_log, self.entry)
 
     def fail(self, error: BaseException) -> None:
@@ -246,9 +259,9 @@ class _Training:
         except (RegistryError, OSError):
             return False
 
-    def _grow(self, **changes: Any) -> None:
+    def _update(self, **changes: Any) -> None:
         self.entry = msgspec.structs.replace(self.entry, **changes)
 
-    def _tell(self, step: str) -> None:
+    def _on_step(self, step: str) -> None:
         done, total = (self._fits.done, self._fits.total) if self._fits else (0, 0)
-        self._report(f"{self._model_class.name}: {step}", done, total)
+        self._on_progress(f"{self._model_class.name}: {step}", done, total)

@@ -8,17 +8,17 @@ from machine_learning_engineering.evaluation.estimates import measure
 from machine_learning_engineering.registry.manifest import Manifest, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
-from machine_learning_engineering.training.data import Parts
+from machine_learning_engineering.training.data import TrainTestSplit
 
 
-class Compared(NamedTuple):
+class ChampionScore(NamedTuple):
     """A champion's primary metric, and what has to be said of it right after its name."""
 
     metric: float
     remark: str = ""
 
 
-def champion_on(parts: Parts, champion: Model, manifest: Manifest) -> Compared:
+def champion_on(parts: TrainTestSplit, champion: Model, manifest: Manifest) -> ChampionScore:
     """The champion's primary metric on the held-out rows: the recorded one if these rows are the same, else measured.
 
     Raises:
@@ -27,15 +27,15 @@ def champion_on(parts: Parts, champion: Model, manifest: Manifest) -> Compared:
     metric = champion.primary_metric
     same_seed = manifest.seed == parts.seed
     # Places depend on the seed, and old versions have none recorded: then any row may have been fitted on.
-    fitted_from = manifest.params.get("fitted_from", 0.0) if same_seed else 0.0
+    train_min_hash = manifest.params.get("train_min_hash", 0.0) if same_seed else 0.0
     same_data = manifest.training_data_sha256 == parts.training_data_sha256
-    if same_data and fitted_from == parts.fitted_from and metric in manifest.metrics:
-        return Compared(manifest.metrics[metric])
+    if same_data and train_min_hash == parts.train_min_hash and metric in manifest.metrics:
+        return ChampionScore(manifest.metrics[metric])
     found = measure(champion, parts.held_out, parts.held_out_labels)[metric]
-    if fitted_from > parts.held_out_to:
-        return Compared(found)
+    if train_min_hash > parts.test_max_hash:
+        return ChampionScore(found)
     how = "in another way" if same_seed else "by another seed"
-    return Compared(found, f", which may have been fitted on some of these rows: its own were held out {how}")
+    return ChampionScore(found, f", which may have been fitted on some of these rows: its own were held out {how}")
 
 
 def promote_if_better(
@@ -43,7 +43,7 @@ def promote_if_better(
     model_class: type[Model],
     version: str,
     *,
-    measured: Callable[[Model, Manifest], Compared] | None = None,
+    measured: Callable[[Model, Manifest], ChampionScore] | None = None,
     decided: Callable[[bool, str], None] = lambda promoted, reason: None,
 ) -> tuple[bool, str]:
     """Make a version the champion if there is none, or if the one there is can't be opened or has a lower metric.
@@ -74,7 +74,7 @@ def _is_better(
     model_class: type[Model],
     version: str,
     champion: str | None,
-    measured: Callable[[Model, Manifest], Compared] | None,
+    measured: Callable[[Model, Manifest], ChampionScore] | None,
 ) -> tuple[bool, str]:
     name, metric = model_class.name, model_class.primary_metric
     if champion is None:
@@ -82,7 +82,7 @@ def _is_better(
     try:
         model = registry.open(name, champion, model_class=model_class)
         manifest = registry.manifest(name, champion)
-        best, remark = Compared(manifest.metrics[metric]) if measured is None else measured(model, manifest)
+        best, remark = ChampionScore(manifest.metrics[metric]) if measured is None else measured(model, manifest)
     except (RegistryError, KeyError) as error:
         return True, f"the champion {champion} can't be opened or compared: {error}"
     reached = registry.manifest(name, version).metrics[metric]

@@ -13,7 +13,7 @@ from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.evaluation.splits import group_of, place, split
+from machine_learning_engineering.evaluation.splits import hash_fraction, split, split_key
 from machine_learning_engineering.registry.manifest import Lineage
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import KernelSettings
@@ -22,7 +22,7 @@ from machine_learning_engineering.training.sources import digest_of
 
 __all__ = ["TrainingRun", "train"]
 
-Report = Callable[[str], None]
+ProgressCallback = Callable[[str], None]
 
 
 class TrainingRun(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ def train(
     settings: KernelSettings,
     *,
     examples: Sequence[Example] | None = None,
-    report: Report = lambda step: None,
+    on_progress: ProgressCallback = lambda step: None,
     promote: bool = True,
     candidate: Candidate | None = None,
     params: Mapping[str, Any] | None = None,
@@ -57,7 +57,7 @@ def train(
 
     Args:
         examples: the labelled rows; the model's own dataset by default.
-        report: told the name of each step as it begins.
+        on_progress: told the name of each step as it begins.
         promote: false if somebody else decides whether the version is promoted.
         candidate: what to fit, with `params` over its defaults; `new_estimator` by default.
         training_run: the id that the version's lineage has for this training.
@@ -71,7 +71,7 @@ def train(
     """
     started = time.monotonic()
     model = model_class()
-    report(f"{model.name}: reading the dataset")
+    on_progress(f"{model.name}: reading the dataset")
     if examples is None:
         examples = list(model.examples(settings.data_dir))
     # The rows go through the bytes and the decoder that requests go through, so that both see the same values.
@@ -79,15 +79,15 @@ def train(
     rows = [model.decode(raw) for raw in encoded]
     labels = [example.label for example in examples]
     digest = digest_of((raw, msgspec.json.encode(label)) for raw, label in zip(encoded, labels, strict=True))
-    groups = [group_of(example.group, row) for example, row in zip(examples, rows, strict=True)]
+    groups = [split_key(example.group, row) for example, row in zip(examples, rows, strict=True)]
     fitting, held_out = split(len(rows), settings.seed, groups)
     fitted = [rows[i] for i in fitting]
-    report(f"{model.name}: fitting {len(fitting)} rows")
+    on_progress(f"{model.name}: fitting {len(fitting)} rows")
     model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **_choice(candidate, params))
-    report(f"{model.name}: measuring on {len(held_out)} rows")
+    on_progress(f"{model.name}: measuring on {len(held_out)} rows")
     answers, true_answers = model.predict([rows[i] for i in held_out]), [labels[i] for i in held_out]
     metrics = dict(model.evaluate(answers, true_answers))
-    report(f"{model.name}: saving")
+    on_progress(f"{model.name}: saving")
     registry = Registry(settings.registry_dir)
     version = registry.save(
         model,
@@ -98,7 +98,7 @@ def train(
             **({} if candidate is None else {"candidate": candidate.name, "params": dict(params or {})}),
             "rows_trained": len(fitting),
             "rows_held_out": len(held_out),
-            "fitted_from": place(groups[fitting[0]], settings.seed),
+            "train_min_hash": hash_fraction(groups[fitting[0]], settings.seed),
             "dataset_sha256": model.dataset_sha256,
         },
         profile=reference_profile(model, fitted, answers, true_answers),

@@ -26,7 +26,7 @@ class Record(NamedTuple):
 class Source(Struct, frozen=True):
     """One file, dataset or log that was read. `kept` is where the raw file is kept, empty if there is none.
 
-    `sha256` is the digest of the raw file; where there is none, of the records. `set_aside` counts, by reason, what of
+    `sha256` is the digest of the raw file; where there is none, of the records. `skipped` counts, by reason, what of
     a log could not be used, see `training.logged`.
     """
 
@@ -34,4 +34,4 @@ class Source(Struct, frozen=True):
     sha256: str
     rows: int
     kept: str = ""
-    set_aside: dict[str, int] = {}
+    skipped: dict[str, int] = {}

@@ -76,11 +76,11 @@ def collect(
         elif (name := source.partition(":")[0]) in (logs or {}):
             aside: Counter[str] = Counter()
             _add(records, found, source, of_log(model_class, (logs or {})[name], source, aside))
-            found[-1] = msgspec.structs.replace(found[-1], set_aside=dict(aside))
+            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(aside))
         elif name == LOG:
             aside = Counter()
             _add(records, found, source, of_log_file(model_class, settings.prediction_log, source, aside))
-            found[-1] = msgspec.structs.replace(found[-1], set_aside=dict(aside))
+            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(aside))
         else:
             for path in _files(Path(source)):
                 content = path.read_bytes()

@@ -78,7 +78,7 @@ def told(monkeypatch) -> list[tuple[str, str, str | None]]:
     calls: list[tuple[str, str, str | None]] = []
     monkeypatch.setattr(
         inflight.adapters.promotions,
-        "tell_workers",
+        "announce_champion",
         lambda settings, model, version, *, reason, previous: calls.append((model, version, previous)),
     )
     return calls
@@ -209,7 +209,7 @@ def test_without_a_broker_a_promotion_says_at_once_when_workers_find_it(monkeypa
     # What takes seconds is a Kafka client that tries again and again: none is asked.
     monkeypatch.setattr(announce, "announce_promotion", lambda *_, **__: pytest.fail("a Kafka client was asked"))
     settings = Settings(_env_file=None, kafka_bootstrap_servers=servers)
-    inflight.adapters.promotions.tell_workers(settings, "line", "v1", reason="", previous=None)
+    inflight.adapters.promotions.announce_champion(settings, "line", "v1", reason="", previous=None)
     said = capsys.readouterr().err
     assert f"no broker at {servers} to announce line v1. Running workers look into the registry every 10 s." in said
 
@@ -220,7 +220,7 @@ def test_a_broker_that_does_not_take_it_is_told_of(monkeypatch, capsys):
 
     monkeypatch.setattr(announce, "announce_promotion", refuse)
     monkeypatch.setattr(inflight.adapters.promotions, "_listening", lambda servers: True)
-    inflight.adapters.promotions.tell_workers(Settings(_env_file=None), "line", "v1", reason="", previous=None)
+    inflight.adapters.promotions.announce_champion(Settings(_env_file=None), "line", "v1", reason="", previous=None)
     assert "no such topic. Running workers look" in capsys.readouterr().err
 
 

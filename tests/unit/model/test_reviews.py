@@ -15,7 +15,7 @@ from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.testing.check_model import check_law, prepare
 from machine_learning_engineering.testing.checks import CHECKS
 from model.reviews.estimator import ReviewRegressor
-from model.reviews.features import LABELS, ReviewFeatures, build_inputs, scaled, sentences_of, third
+from model.reviews.features import LABELS, ReviewFeatures, build_inputs, class_index, scaled, sentences_of
 from model.reviews.model import Reviews
 from model.reviews.scorer import SentenceScorer
 from model.reviews.text import marked_terms, split_sentences
@@ -70,7 +70,7 @@ def test_whatever_the_text_an_answer_is_within_its_range(model, texts):
     assert len(answers) == len(rows)
     for row, answer in zip(rows, answers, strict=True):
         assert 0 < answer.score < 1
-        assert answer.label == LABELS[third(answer.score)]
+        assert answer.label == LABELS[class_index(answer.score)]
         probabilities = msgspec.structs.astuple(answer.probabilities)
         assert min(probabilities) >= 0
         assert sum(probabilities) == pytest.approx(1)
@@ -123,7 +123,7 @@ def test_the_seed_decides_and_files_hold_no_other_types(model, tmp_path):
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_all_three_classes_are_needed_to_train(missing):
-    kept = [one for one in corpus() if third(scaled(one.label)) != missing]
+    kept = [one for one in corpus() if class_index(scaled(one.label)) != missing]
     with pytest.raises(ValueError, match="lack one of the three classes"):
         Reviews().fit([ReviewFeatures(**one.features) for one in kept], [one.label for one in kept], seed=1)
 

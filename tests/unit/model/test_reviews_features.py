@@ -10,7 +10,7 @@ from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.validation import InvalidFeatures
 from model.reviews import dataset
 from model.reviews.dataset import RatedSentence, stars
-from model.reviews.features import LABELS, ReviewFeatures, build_inputs, scaled, sentences_of, third
+from model.reviews.features import LABELS, ReviewFeatures, build_inputs, class_index, scaled, sentences_of
 from model.reviews.model import Reviews
 from model.reviews.text import MAX_SENTENCES, marked_terms, split_sentences
 
@@ -98,7 +98,7 @@ def test_stars_are_min_max_scaled(of_stars, score):
     ],
 )
 def test_classes_are_thirds(score, label):
-    assert LABELS[third(score)] == label
+    assert LABELS[class_index(score)] == label
 
 
 def test_sentences_become_reviews_with_the_stars_of_their_mean(monkeypatch):
@@ -134,7 +134,7 @@ def test_the_dataset_is_what_its_specification_says():
     assert all(-4 <= sentence.rating <= 4 and sentence.text for sentence in rated)
     examples = list(Reviews.examples())
     assert len(examples) == 300
-    counts = np.bincount([third(scaled(one.label)) for one in examples]).tolist()
+    counts = np.bincount([class_index(scaled(one.label)) for one in examples]).tolist()
     assert counts == [77, 77, 146]
     assert min(one.label for one in examples) == 1
     assert max(one.label for one in examples) == 5

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.drift.binning import merge, observe
+from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile
 from monitoring.drift.windows import Closed, State, Windows
 from tests.support.drift_stream import FULL_AT_SIX, HOUR, PROFILE, Known, add, row, successor
@@ -71,7 +71,7 @@ def test_each_row_counts_once_whoever_owns_its_partition(
                 owners[owner_of[p]].restore(p, state)
     left = [part for owner in owners for p in owner.next_offsets for part in _parts(owner, p)]
     for version in ("1", "2"):
-        total = observe(PROFILE, [])
+        total = count_into(PROFILE, [])
         for window in closed:
             if window.version.number == version:
                 total = merge(total, window.counts)
@@ -82,7 +82,7 @@ def test_each_row_counts_once_whoever_owns_its_partition(
                 (window,) = heir.overdue(ACCEPTED + HOUR) or [None]
                 total = merge(total, window.counts) if window else _add(total, kept)
         numbers = [number for one, _, number, _ in found if one == version]
-        expected = observe(PROFILE, [{"carat": number / 10} for number in numbers], [{"price": 5.0}] * len(numbers))
+        expected = count_into(PROFILE, [{"carat": number / 10} for number in numbers], [{"price": 5.0}] * len(numbers))
         assert total == expected
     assert len({window.window_id for window in closed}) == len(closed)
 
@@ -93,9 +93,9 @@ def _parts(windows: Windows, partition: int) -> list[Any]:
 
 def _add(total: Profile, kept: Any) -> Profile:
     """A part that is too small to be closed."""
-    from machine_learning_engineering.drift.serialization import unpack
+    from machine_learning_engineering.drift.serialization import deserialize
 
-    return merge(total, unpack(PROFILE, kept.counts))
+    return merge(total, deserialize(PROFILE, kept.counts))
 
 
 def test_a_redacted_feature_is_not_compared() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import msgspec
 from msgspec import Raw
 
-from machine_learning_engineering.drift.binning import observe
+from machine_learning_engineering.drift.binning import count_into
 from machine_learning_engineering.drift.profile import Profile
 from monitoring.drift.batch import Version
 from monitoring.drift.measurement import detected, measure
@@ -28,7 +28,7 @@ def test_a_window_closes_with_its_last_row() -> None:
     assert (closed.version, closed.rows, closed.closed_by) == (Version("m", "1"), 6, "count")
     assert (closed.start, closed.end) == (ACCEPTED, ACCEPTED + timedelta(seconds=5))
     assert windows.open() == {Version("m", "1"): (3, ACCEPTED + timedelta(seconds=6), ACCEPTED + timedelta(seconds=8))}
-    assert closed.counts == observe(PROFILE, [{"carat": n / 10} for n in range(6)], [{"price": 5.0}] * 6)
+    assert closed.counts == count_into(PROFILE, [{"carat": n / 10} for n in range(6)], [{"price": 5.0}] * 6)
 
 
 def test_many_windows_close_in_one_batch() -> None:

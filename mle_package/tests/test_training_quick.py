@@ -56,7 +56,7 @@ def test_with_damaged_aliases_nothing_is_promoted(doubler_class, settings):
 
 def test_a_metric_that_is_no_finite_number_is_an_error_and_saves_nothing(doubler_class, settings, monkeypatch):
     monkeypatch.setattr(doubler_class, "evaluate", lambda *arguments: {"r2": float("nan")})
-    with pytest.raises(RegistryError, match=r"a metric is no finite number: r2 \(nan\)"):
+    with pytest.raises(RegistryError, match=r"a metric is not finite: r2 \(nan\)"):
         train(doubler_class, settings)
     assert Registry(settings.registry_dir).models() == []
 
@@ -87,7 +87,7 @@ def test_a_bad_row_stops_training_and_saves_nothing(doubler_class, settings):
 
 def test_steps_are_reported(doubler_class, settings):
     steps: list[str] = []
-    run = train(doubler_class, settings, report=steps.append)
+    run = train(doubler_class, settings, on_progress=steps.append)
     assert steps == [
         "doubler: reading the dataset",
         f"doubler: fitting {run.rows_trained} rows",

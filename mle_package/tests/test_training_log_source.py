@@ -10,7 +10,7 @@ import pytest
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.store import PredictionRecord
 from machine_learning_engineering.testing.log_store_examples import example
-from machine_learning_engineering.training.log_source import labels_of_file
+from machine_learning_engineering.training.log_source import read_label_file
 from machine_learning_engineering.training.records import SourceUnreadable
 from machine_learning_engineering.training.sources import collect
 
@@ -73,7 +73,7 @@ def test_a_single_odd_request_is_set_aside_and_counted(collected, log):
         log.label(name, label)
     found = collected("log")
     assert [record.features for record in found.records] == [b'{"number":2}']
-    assert found.sources[0].set_aside == {"hashed": 1, "unreadable": 1, "bad label": 2, "failed": 1}
+    assert found.sources[0].skipped == {"hashed": 1, "unreadable": 1, "bad label": 2, "failed": 1}
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ def test_what_was_set_aside_is_in_the_training_log(doubler_class, settings, log)
     run_training(doubler_class, settings, sources=["log"])
     [entry] = training_log.read(settings.training_log)
     assert entry.rows_trained + entry.rows_held_out == 29
-    assert [(source.rows, source.set_aside) for source in entry.sources] == [(29, {"hashed": 1})]
+    assert [(source.rows, source.skipped) for source in entry.sources] == [(29, {"hashed": 1})]
 
 
 def test_labels_of_requests_that_are_not_there_are_counted(collected, log, tmp_path):
     path = write(tmp_path / "labels.csv", "request_id,label\na,2\nz,9\ny,9\n")
-    assert collected(f"log:{path}").sources[0].set_aside == {"label of no request": 2}
+    assert collected(f"log:{path}").sources[0].skipped == {"label of no request": 2}
     write(path, "request_id,label\nz,9\n")
     log.label("b", None)
     with pytest.raises(SourceUnreadable, match="can be learned from: 1 bad label, 1 label of no request; request 'b'"):
@@ -155,7 +155,7 @@ def test_cells_of_labels_become_what_a_label_is(doubler_class, monkeypatch, tmp_
     monkeypatch.setattr(doubler_class, "Label", kind)
     lines = [f"{n},x,{cell}\n" for n, cell in enumerate(cells.split())]
     path = write(tmp_path / "labels.csv", "request_id,when,label\n" + "".join(lines) + "empty,x,\nshort\n")
-    found = {key: msgspec.json.decode(value) for key, value in labels_of_file(path, doubler_class).items()}
+    found = {key: msgspec.json.decode(value) for key, value in read_label_file(path, doubler_class).items()}
     assert list(found.values()) == [*values, None, None]
 
 

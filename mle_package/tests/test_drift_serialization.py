@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.drift.binning import merge, observe, reference_profile
-from machine_learning_engineering.drift.serialization import pack, unpack
+from machine_learning_engineering.drift.binning import count_into, merge, reference_profile
+from machine_learning_engineering.drift.serialization import deserialize, serialize
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -50,30 +50,30 @@ any_rows = st.lists(
 
 @given(any_rows)
 def test_what_was_packed_and_sent_as_json_comes_back_the_same(found):
-    window = observe(REFERENCE, found, [{"answer": 1.5}] * len(found))
-    packed = msgspec.json.decode(msgspec.json.encode(pack(window)))
-    assert unpack(REFERENCE, packed) == window
+    window = count_into(REFERENCE, found, [{"answer": 1.5}] * len(found))
+    packed = msgspec.json.decode(msgspec.json.encode(serialize(window)))
+    assert deserialize(REFERENCE, packed) == window
 
 
 @given(any_rows, st.integers(0, 20))
 def test_counts_that_were_packed_in_between_add_up_to_all_at_once(found, cut):
-    one, other = observe(REFERENCE, found[:cut]), observe(REFERENCE, found[cut:])
-    assert merge(unpack(REFERENCE, pack(one)), other) == observe(REFERENCE, found)
+    one, other = count_into(REFERENCE, found[:cut]), count_into(REFERENCE, found[cut:])
+    assert merge(deserialize(REFERENCE, serialize(one)), other) == count_into(REFERENCE, found)
 
 
 def test_they_are_small():
-    window = observe(REFERENCE, rows(1_000, np.random.default_rng(2)), [{"answer": 1.0}] * 1_000)
-    assert len(msgspec.json.encode(pack(window))) < 1_500 < len(msgspec.json.encode(window))
+    window = count_into(REFERENCE, rows(1_000, np.random.default_rng(2)), [{"answer": 1.0}] * 1_000)
+    assert len(msgspec.json.encode(serialize(window))) < 1_500 < len(msgspec.json.encode(window))
 
 
 @pytest.mark.parametrize("packed", [[], [[], []], [[[1]], []], 5, [[1, 2, 3, 4], [1]]])
 def test_counts_in_other_bins_are_refused(packed):
     with pytest.raises(ValueError, match=r".*"):
-        unpack(REFERENCE, packed)
+        deserialize(REFERENCE, packed)
 
 
 def test_a_number_with_other_bins_is_refused():
     other = reference_profile(Model, [{"number": 1.0}] * 50, [{"answer": 1.0}] * 50)
     same_fields = msgspec.structs.replace(other, predictions={})
     with pytest.raises(ValueError, match="counts"):
-        unpack(same_fields, pack(observe(REFERENCE, [{"number": 1.0}])))
+        deserialize(same_fields, serialize(count_into(REFERENCE, [{"number": 1.0}])))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from machine_learning_engineering.evaluation.permutation import better, degraded
+from machine_learning_engineering.evaluation import permutation
+from machine_learning_engineering.evaluation.permutation import paired_permutation_test
 
 
 class Fraction:
@@ -24,7 +25,9 @@ def pairs(random, count, accuracy):
 def test_the_false_alarm_rate_is_the_stated_one():
     random = np.random.default_rng(5)
     alarms = sum(
-        degraded(Fraction(), pairs(random, 150, 0.8), pairs(random, 60, 0.8), significance=0.1, seed=run).significant
+        permutation.test_degradation(
+            Fraction(), pairs(random, 150, 0.8), pairs(random, 60, 0.8), significance=0.1, seed=run
+        ).significant
         for run in range(400)
     )
     # 40 are expected at most; more than 60 would be a chance of 1 in 1,000.
@@ -34,7 +37,9 @@ def test_the_false_alarm_rate_is_the_stated_one():
 @pytest.mark.parametrize(("accuracy", "significant"), [(0.6, True), (0.8, False), (0.95, False)])
 def test_only_a_lower_metric_is_degraded(accuracy, significant):
     random = np.random.default_rng(5)
-    test = degraded(Fraction(), pairs(random, 500, 0.8), pairs(random, 300, accuracy), significance=0.01, seed=1)
+    test = permutation.test_degradation(
+        Fraction(), pairs(random, 500, 0.8), pairs(random, 300, accuracy), significance=0.01, seed=1
+    )
     assert test.significant is significant
     assert (test.reference_rows, test.rows, test.metric) == (500, 300, "accuracy")
 
@@ -42,14 +47,16 @@ def test_only_a_lower_metric_is_degraded(accuracy, significant):
 def test_the_same_rows_and_seed_give_the_same_p_value():
     random = np.random.default_rng(5)
     one, other = pairs(random, 100, 0.8), pairs(random, 100, 0.7)
-    tests = [degraded(Fraction(), one, other, significance=0.01, seed=3) for _ in range(2)]
+    tests = [permutation.test_degradation(Fraction(), one, other, significance=0.01, seed=3) for _ in range(2)]
     assert tests[0] == tests[1]
 
 
 def test_a_clear_case_stops_early():
     random = np.random.default_rng(5)
-    test = degraded(Fraction(), pairs(random, 100, 0.5), pairs(random, 100, 0.9), significance=0.001, seed=3)
-    assert (test.p_value, test.deals) == (1.0, 4)
+    test = permutation.test_degradation(
+        Fraction(), pairs(random, 100, 0.5), pairs(random, 100, 0.9), significance=0.001, seed=3
+    )
+    assert (test.p_value, test.n_permutations) == (1.0, 4)
 
 
 def test_a_challenger_that_is_right_more_often_is_better():
@@ -57,10 +64,10 @@ def test_a_challenger_that_is_right_more_often_is_better():
     labels = random.integers(0, 2, 400)
     champion = np.where(random.random(400) < 0.7, labels, 1 - labels).tolist()
     challenger = np.where(random.random(400) < 0.9, labels, 1 - labels).tolist()
-    test = better(Fraction(), champion, challenger, labels.tolist(), significance=0.01, seed=1)
+    test = paired_permutation_test(Fraction(), champion, challenger, labels.tolist(), significance=0.01, seed=1)
     assert test.significant
     assert test.observed > test.reference
-    reverse = better(Fraction(), challenger, champion, labels.tolist(), significance=0.01, seed=1)
+    reverse = paired_permutation_test(Fraction(), challenger, champion, labels.tolist(), significance=0.01, seed=1)
     assert (reverse.significant, reverse.p_value) == (False, 1.0)
 
 
@@ -70,10 +77,10 @@ def test_equal_models_are_promoted_no_more_often_than_stated():
     for run in range(300):
         labels = random.integers(0, 2, 80)
         one, other = (np.where(random.random(80) < 0.8, labels, 1 - labels).tolist() for _ in range(2))
-        wins += better(Fraction(), one, other, labels.tolist(), significance=0.1, seed=run).significant
+        wins += paired_permutation_test(Fraction(), one, other, labels.tolist(), significance=0.1, seed=run).significant
     assert wins <= 48  # 30 are expected at most; more than 48 would be a chance of 1 in 1,000.
 
 
 def test_a_metric_that_is_not_defined_says_so():
     with pytest.raises(ValueError, match="the live accuracy of model `fraction` is not defined for 0 rows"):
-        degraded(Fraction(), [(1, 1)], [], significance=0.01, seed=1)
+        permutation.test_degradation(Fraction(), [(1, 1)], [], significance=0.01, seed=1)

@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.evaluation.estimates import (
     FitFailed,
+    bootstrap_estimate,
+    estimate_from_folds,
     measure,
-    naming,
-    of_folds,
-    of_held_out,
+    naming_candidate,
     rows_per_second,
 )
-from machine_learning_engineering.evaluation.splits import FEW_ROWS, cross_validation, folds, group_of, place, split
+from machine_learning_engineering.evaluation.splits import (
+    FEW_ROWS,
+    cross_validation,
+    folds,
+    hash_fraction,
+    split,
+    split_key,
+)
 
 GROUPS = st.lists(st.integers(0, 30).map(lambda number: b"%d" % number), min_size=3, max_size=120).filter(
     lambda groups: len(set(groups)) >= 5
@@ -30,7 +37,9 @@ def test_a_group_is_never_on_both_sides_and_no_row_is_lost(groups, seed):
     assert not {groups[row] for row in fitting} & {groups[row] for row in held_out}
     assert fitting
     assert len(held_out) >= min(len(groups) * 0.1, len(groups) - max(Counter(groups).values()))
-    assert max(place(groups[row], seed) for row in held_out) < min(place(groups[row], seed) for row in fitting)
+    assert max(hash_fraction(groups[row], seed) for row in held_out) < min(
+        hash_fraction(groups[row], seed) for row in fitting
+    )
 
 
 @given(groups=GROUPS, seed=st.integers(0, 99))
@@ -57,7 +66,7 @@ def test_what_was_held_out_stays_so_whatever_is_added_in_whatever_order():
 
 def test_a_place_is_the_same_on_every_machine():
     """Another one would let a champion of before be measured on rows that it was fitted on."""
-    assert place(b"a", 1) == 0.6404735159979005
+    assert hash_fraction(b"a", 1) == 0.6404735159979005
 
 
 def test_about_a_fifth_is_held_out_by_any_seed():
@@ -86,8 +95,8 @@ def test_equal_rows_are_one_group_however_their_values_are_ordered():
         tags: dict[str, int]
 
     one, two = (msgspec.json.decode(text, type=Tagged) for text in ('{"tags":{"a":1,"b":2}}', '{"tags":{"b":2,"a":1}}'))
-    assert group_of(None, one) == group_of(None, two)
-    assert group_of(None, one) != group_of(None, Tagged({"a": 1, "b": 3}))
+    assert split_key(None, one) == split_key(None, two)
+    assert split_key(None, one) != split_key(None, Tagged({"a": 1, "b": 3}))
 
 
 def test_two_groups_are_too_few():
@@ -111,7 +120,7 @@ def test_fewer_groups_than_folds_are_an_error():
 
 def test_the_interval_of_folds_by_hand():
     # Mean 3, variance 2.5 over 5 folds: error = sqrt(2.5 * (1/5 + 1/4)), t(0.975, 4) = 2.776445.
-    found = of_folds([{"m": float(value)} for value in (1, 2, 3, 4, 5)])["m"]
+    found = estimate_from_folds([{"m": float(value)} for value in (1, 2, 3, 4, 5)])["m"]
     assert found.mean == 3
     assert found.standard_error == pytest.approx(1.0606602)
     assert (found.low, found.high) == pytest.approx((3 - 2.944865, 3 + 2.944865), abs=1e-5)
@@ -122,7 +131,7 @@ def test_the_corrected_interval_covers_the_truth_about_as_often_as_it_says():
     random = np.random.default_rng(1)
     inside = 0
     for _ in range(300):
-        found = of_folds([{"m": float(value)} for value in random.normal(0, 1, 5)])["m"]
+        found = estimate_from_folds([{"m": float(value)} for value in random.normal(0, 1, 5)])["m"]
         inside += found.low <= 0 <= found.high
     assert inside / 300 >= 0.95
 
@@ -131,11 +140,11 @@ def test_the_held_out_metrics_are_those_of_the_rows_with_an_interval_around_them
     rows = [doubler.Features(number=float(number)) for number in range(40)]
     labels = [2.0 * number + (-1) ** number for number in range(40)]
     predictions = doubler.predict(rows)
-    found = of_held_out(doubler, predictions, labels, seed=3)
+    found = bootstrap_estimate(doubler, predictions, labels, seed=3)
     assert {name: estimate.mean for name, estimate in found.items()} == doubler.evaluate(predictions, labels)
     assert found["r2"].low < found["r2"].mean < found["r2"].high <= 1
-    assert found == of_held_out(doubler, predictions, labels, seed=3)
-    assert found != of_held_out(doubler, predictions, labels, seed=4)
+    assert found == bootstrap_estimate(doubler, predictions, labels, seed=3)
+    assert found != bootstrap_estimate(doubler, predictions, labels, seed=4)
 
 
 def test_a_metric_that_is_no_number_is_refused(doubler):
@@ -166,5 +175,5 @@ def test_speed_is_told_by_batch_size(doubler):
 
 
 def test_what_an_estimator_raises_names_the_candidate():
-    with pytest.raises(FitFailed, match="the candidate forest failed: ZeroDivisionError"), naming("forest"):
+    with pytest.raises(FitFailed, match="the candidate forest failed: ZeroDivisionError"), naming_candidate("forest"):
         _ = 1 / 0

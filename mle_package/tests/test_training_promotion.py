@@ -94,7 +94,7 @@ def test_a_champion_that_may_know_the_rows_is_told_in_the_reason(memorizing_clas
     if not changes:
         path = settings.registry_dir / "doubler" / "v1" / "manifest.json"
         manifest = msgspec.json.decode(path.read_bytes())
-        del manifest["params"]["fitted_from"]
+        del manifest["params"]["train_min_hash"]
         path.write_bytes(msgspec.json.encode(manifest))
     entry = run_training(memorizing_class, settings, examples=noisy(200))
     assert not entry.promoted

@@ -22,7 +22,7 @@ def read(doubler, tmp_path):
     def read(*records, labels=None):
         with SqlitePredictionLog(tmp_path / "log.sqlite") as log:
             log.append(records)
-            return live_rows.read(doubler, log, labels, version="v1", most=10)
+            return live_rows.read(doubler, log, labels, version="v1", max_rows=10)
 
     return read
 
@@ -70,7 +70,7 @@ def test_a_redacted_log_shows_that_retraining_is_due_but_is_not_trained_on(doubl
     with SqlitePredictionLog(settings.prediction_log) as log:
         log.append([example(f"r{n}", "doubler", at=START + timedelta(minutes=n), **hidden) for n in range(300)])
         decision = doubler_class.trigger_retraining(log, settings=settings)
-    assert (decision.outcome, decision.challenger, decision.error) == ("due", None, "")
+    assert (decision.outcome, decision.challenger, decision.error) == ("retraining_due", None, "")
     assert (decision.evidence.rows, decision.evidence.labelled) == (0, 300)
     assert decision.evidence.skipped == {"redacted": 300}
     assert "there are 0 fresh labelled rows to train on" in decision.reason

@@ -1,4 +1,4 @@
-"""What ways of labelling cost, and what the model is worth beside simpler ones: ``python -m model.reviews.study``.
+"""What ways of labelling cost, and what the model is worth beside simpler ones: ``python -m benchmarks.reviews_study``.
 
 The figures of the model card come from here. It needs the package vaderSentiment, which the model does not.
 """
@@ -18,7 +18,7 @@ from sklearn.model_selection import KFold
 from model.reviews import dataset
 from model.reviews.dataset import RatedSentence
 from model.reviews.estimator import ReviewRegressor
-from model.reviews.features import ReviewFeatures, build_inputs, scaled, third
+from model.reviews.features import ReviewFeatures, build_inputs, class_index, scaled
 from model.reviews.text import marked_terms
 
 _FOLDS, _REPEATS, _RESAMPLES, _SEED = 5, 2, 1_000, 11
@@ -93,7 +93,9 @@ def labellings(corpus: Corpus) -> dict[str, Fit]:
 
     def majority_class(model: ReviewRegressor, chosen: Sequence[int]) -> Any:
         votes = [
-            Counter(third(scaled(dataset.stars(one.rating))) for one in corpus.sentences[index]).most_common(1)[0][0]
+            Counter(class_index(scaled(dataset.stars(one.rating))) for one in corpus.sentences[index]).most_common(1)[
+                0
+            ][0]
             for index in chosen
         ]
         return model.fit(corpus.texts[list(chosen)], [(1.0, 3.0, 5.0)[vote] for vote in votes])
@@ -143,12 +145,12 @@ def brier(truth: Classes, probabilities: NDArray[np.float64]) -> float:
     return float(((probabilities - np.eye(3)[truth]) ** 2).sum(axis=1).mean())
 
 
-def limited(scores: NDArray[np.float64], low: float = -0.05, high: float = 0.05) -> Classes:
+def threshold_vader(scores: NDArray[np.float64], low: float = -0.05, high: float = 0.05) -> Classes:
     """The classes of VADER's scores; by default with the limits that its authors recommend."""
     return np.where(scores <= low, 0, np.where(scores < high, 1, 2))
 
 
-def limited_as_fitted(
+def threshold_vader_cv(
     scores: NDArray[np.float64], truth: Classes, groups: Classes, folds: Sequence[Classes]
 ) -> Classes:
     """The classes of scores, with the two limits that are best for the other folds."""
@@ -158,8 +160,8 @@ def limited_as_fitted(
         held = np.isin(groups, fold)
         known, right = scores[~held], truth[~held]
         pairs = ((low, high) for place, low in enumerate(grid) for high in grid[place:])
-        best = max(pairs, key=lambda pair: macro_f1(right, limited(known, *pair)))
-        answers[held] = limited(scores[held], *best)
+        best = max(pairs, key=lambda pair: macro_f1(right, threshold_vader(known, *pair)))
+        answers[held] = threshold_vader(scores[held], *best)
     return answers
 
 
@@ -192,7 +194,7 @@ def interval(groups: Classes, measure: Callable[[Classes], float]) -> tuple[floa
 
 
 def _classes(scores: Iterable[float]) -> Classes:
-    return np.array([third(float(score)) for score in scores], dtype=np.intp)
+    return np.array([class_index(float(score)) for score in scores], dtype=np.intp)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -252,10 +254,10 @@ def report_on_reviews(corpus: Corpus) -> Iterator[str]:
     yield _row("the model, of products it does not know", truth, _classes(unknown.reviews), _classes(unknown.sentences))
 
     of_reviews, of_sentences = vader(corpus)
-    plain = limited(of_reviews), limited(of_sentences)
+    plain = threshold_vader(of_reviews), threshold_vader(of_sentences)
     fitted = (
-        limited_as_fitted(of_reviews, truth.reviews, each_review, repeats[0]),
-        limited_as_fitted(of_sentences, truth.inherited, truth.review_of, repeats[0]),
+        threshold_vader_cv(of_reviews, truth.reviews, each_review, repeats[0]),
+        threshold_vader_cv(of_sentences, truth.inherited, truth.review_of, repeats[0]),
     )
     yield _row("VADER, its own limits", truth, *plain)
     yield _row("VADER, limits fitted to the labels", truth, *fitted)
@@ -289,7 +291,7 @@ def report_on_films(corpus: Corpus, films: Corpus) -> Iterator[str]:
         )
         yield f"{name}: {_cell(truth, _classes(scores.scores[rest]), each)}"
         yield f"{name}: {_calibration(truth, scores.probabilities[rest])}"
-    yield f"VADER: {_cell(truth, limited(vader(films)[1][rest]), each)}"
+    yield f"VADER: {_cell(truth, threshold_vader(vader(films)[1][rest]), each)}"
 
 
 if __name__ == "__main__":

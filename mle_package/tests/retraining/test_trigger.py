@@ -56,7 +56,7 @@ def test_labels_in_the_log_count_and_given_ones_override_them(registry, serve, l
     right = {request_id: label * 2 / 3 for request_id, label in labels.items()}
     wrong = doubler_class.trigger_retraining(log, settings=settings, dry_run=True)
     overridden = doubler_class.trigger_retraining(log, right, settings=settings, dry_run=True)
-    assert (wrong.outcome, overridden.outcome) == ("due", "kept")
+    assert (wrong.outcome, overridden.outcome) == ("retraining_due", "kept")
 
 
 def test_the_challenger_is_of_the_champions_kind(some, registry, serve, log, doubler_class, settings, monkeypatch):
@@ -81,14 +81,14 @@ def test_the_challenger_is_of_the_champions_kind(some, registry, serve, log, dou
 def test_a_dry_run_says_that_it_is_due_and_changes_nothing(registry, serve, log, doubler_class, settings):
     labels = serve(300, seed=2, factor=3.0)
     decision = doubler_class.trigger_retraining(log, labels, settings=settings, dry_run=True)
-    assert (decision.outcome, decision.challenger, decision.gate) == ("due", None, None)
+    assert (decision.outcome, decision.challenger, decision.gate) == ("retraining_due", None, None)
     assert state(registry) == ("v1", ["v1"])
 
 
 def test_drifted_inputs_without_labels_are_due_and_say_what_is_needed(registry, serve, log, doubler_class, settings):
     serve(600, seed=2, scale=2.0)
     decision = doubler_class.trigger_retraining(log, settings=settings)
-    assert decision.outcome == "due"
+    assert decision.outcome == "retraining_due"
     assert decision.evidence.drift.drifted == ["features.number", "predictions.double"]
     assert "report more labels or give examples" in decision.reason
     assert state(registry) == ("v1", ["v1"])
@@ -138,9 +138,9 @@ def test_the_newest_rows_count_if_there_are_more_than_asked_for(registry, serve,
     labels = serve(400, seed=2, factor=3.0)
     labels |= serve(400, seed=3)
     options = {"settings": settings, "dry_run": True, "min_rows": 200}
-    newest = doubler_class.trigger_retraining(log, labels, most_rows=400, **options)
+    newest = doubler_class.trigger_retraining(log, labels, max_rows=400, **options)
     assert (newest.outcome, newest.evidence.rows, newest.evidence.labelled) == ("kept", 400, 400)
-    assert doubler_class.trigger_retraining(log, labels, most_rows=800, **options).outcome == "due"
+    assert doubler_class.trigger_retraining(log, labels, max_rows=800, **options).outcome == "retraining_due"
 
 
 def test_rows_of_no_use_are_counted_and_left_out(registry, serve, log, doubler_class, settings, monkeypatch):

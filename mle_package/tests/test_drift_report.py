@@ -4,10 +4,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from machine_learning_engineering.drift.binning import observe, reference_profile
-from machine_learning_engineering.drift.profile import Numbers
+from machine_learning_engineering.drift.binning import count_into, reference_profile
+from machine_learning_engineering.drift.profile import NumericHistogram
 from machine_learning_engineering.drift.report import drift, rates
-from machine_learning_engineering.drift.statistics import chi_square, holm, psi, shares_differ
+from machine_learning_engineering.drift.statistics import chi_square, holm, hypergeometric_test, psi
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ def disturbed(reference, change, count=400, **options):
     window = rows(count, np.random.default_rng(99))
     for row in window:
         change(row)
-    return drift(reference, observe(reference, window), **options)
+    return drift(reference, count_into(reference, window), **options)
 
 
 def test_clean_windows_give_no_more_false_alarms_than_stated():
@@ -67,13 +67,13 @@ def test_clean_windows_give_no_more_false_alarms_than_stated():
         if run % 6 == 0:
             # New references too: the rate is over both samples.
             reference = reference_profile(Model, rows(1_000, random), [])
-        alarms += bool(drift(reference, observe(reference, rows(300, random)), significance=0.1, min_psi=0).drifted)
+        alarms += bool(drift(reference, count_into(reference, rows(300, random)), significance=0.1, min_psi=0).drifted)
     assert alarms <= 23  # 12 are expected at most; more than 23 would be a chance of 1 in 1,000.
 
 
 def test_fifty_clean_windows_at_the_default_level_give_no_alarm(reference):
     random = np.random.default_rng(3)
-    found = [drift(reference, observe(reference, rows(500, random))).drifted for _ in range(50)]
+    found = [drift(reference, count_into(reference, rows(500, random))).drifted for _ in range(50)]
     assert [fields for fields in found if fields] == []
 
 
@@ -120,14 +120,14 @@ def test_a_significant_but_small_difference_is_no_drift(reference):
 
 def test_a_number_that_was_always_the_same_drifts_when_it_changes():
     reference = reference_profile(Model, [{"number": 5.0}] * 500, [])
-    assert drift(reference, observe(reference, [{"number": 5.0}] * 100)).drifted == []
-    assert drift(reference, observe(reference, [{"number": 5.1}] * 100)).drifted == ["features.number"]
+    assert drift(reference, count_into(reference, [{"number": 5.0}] * 100)).drifted == []
+    assert drift(reference, count_into(reference, [{"number": 5.1}] * 100)).drifted == ["features.number"]
 
 
 def test_an_empty_window_and_an_empty_reference_are_no_drift(reference):
-    assert drift(reference, observe(reference, [])).tests == []
+    assert drift(reference, count_into(reference, [])).tests == []
     empty = reference_profile(Model, [], [])
-    assert drift(empty, observe(empty, rows(10, np.random.default_rng(1)))).drifted == []
+    assert drift(empty, count_into(empty, rows(10, np.random.default_rng(1)))).drifted == []
 
 
 def test_psi_is_zero_for_equal_shares_and_grows_with_the_difference():
@@ -174,7 +174,7 @@ def test_p_values_of_shares_are_exact_whatever_their_size(rows, window_rows):
     rarer = other * rows < one * window_rows
     fixed = rows + window_rows, one + other, window_rows
     exact = np.minimum(1, 2 * np.where(rarer, hypergeom.cdf(other, *fixed), hypergeom.sf(other - 1, *fixed)))
-    found = shares_differ(one, rows, other, window_rows)
+    found = hypergeometric_test(one, rows, other, window_rows)
     assert (found >= exact * (1 - 1e-6)).all()
     # What is left out of the sum is bounded, so large values of large windows are larger.
     suspicious = exact < 0.001
@@ -187,7 +187,7 @@ def test_words_alone_give_no_more_false_alarms_than_stated():
     random, share, windows = np.random.default_rng(12), np.full(200, 0.006), 2_000
     alarms = 0
     for _ in range(windows):
-        p_values = shares_differ(random.binomial(10_000, share), 10_000, random.binomial(1_000, share), 1_000)
+        p_values = hypergeometric_test(random.binomial(10_000, share), 10_000, random.binomial(1_000, share), 1_000)
         alarms += p_values.min() * len(share) < 0.01
     assert alarms <= 35  # 20 are expected at most; more than 35 would be a chance of 1 in 1,000.
 
@@ -195,17 +195,17 @@ def test_words_alone_give_no_more_false_alarms_than_stated():
 def test_shares_agree_with_other_tests():
     from scipy.stats import chi2_contingency, fisher_exact
 
-    (frequent,) = shares_differ(np.array([30_000]), 100_000, np.array([15_300]), 50_000)
+    (frequent,) = hypergeometric_test(np.array([30_000]), 100_000, np.array([15_300]), 50_000)
     assert frequent == pytest.approx(
         chi2_contingency([[30_000, 70_000], [15_300, 34_700]], correction=False).pvalue, rel=0.1
     )
-    (rare,) = shares_differ(np.array([0]), 5_000, np.array([6]), 300)
+    (rare,) = hypergeometric_test(np.array([0]), 5_000, np.array([6]), 300)
     # Twice the one side that there is.
     assert rare == pytest.approx(2 * fisher_exact([[0, 5_000], [6, 294]]).pvalue)
-    (usual,) = shares_differ(np.array([5_000]), 5_000, np.array([294]), 300)
+    (usual,) = hypergeometric_test(np.array([5_000]), 5_000, np.array([294]), 300)
     assert usual == pytest.approx(rare)
-    assert shares_differ(np.array([0, 3]), 0, np.array([1, 2]), 5).tolist() == [1, 1]
-    assert shares_differ(np.array([0, 100]), 100, np.array([0, 50]), 50).tolist() == [1, 1]
+    assert hypergeometric_test(np.array([0, 3]), 0, np.array([1, 2]), 5).tolist() == [1, 1]
+    assert hypergeometric_test(np.array([0, 100]), 100, np.array([0, 50]), 50).tolist() == [1, 1]
 
 
 def test_holm_by_hand():
@@ -230,7 +230,7 @@ def test_numbers_out_of_range_by_chance_are_no_alarm():
     p_values = []
     for _ in range(300):
         reference = reference_profile(Model, [{"number": float(n)} for n in random.normal(size=200)], [])
-        window = observe(reference, [{"number": float(n)} for n in random.normal(size=200)])
+        window = count_into(reference, [{"number": float(n)} for n in random.normal(size=200)])
         tests = drift(reference, window, min_psi=0).tests
         p_values += [test.p_value for test in tests if test.statistic == "out of range"]
     # Of 300 windows, most of which have some such number. 5 % would be 15; 27 are a chance of 1 in 500.
@@ -254,8 +254,8 @@ def test_numbers_out_of_range_by_chance_are_no_alarm():
 def test_the_share_out_of_range(known, found, share):
     reference = reference_profile(Model, [{"number": value} for value in known], [])
     field = reference.features["number"]
-    if isinstance(field, Numbers):
-        window = observe(reference, [{"number": value} for value in found])
+    if isinstance(field, NumericHistogram):
+        window = count_into(reference, [{"number": value} for value in found])
         assert rates(field, window.features["number"]).out_of_range == share
         assert rates(field, field).out_of_range == 0
     else:
@@ -263,7 +263,7 @@ def test_the_share_out_of_range(known, found, share):
 
 
 def test_the_rates_of_missing_and_unseen_values(reference):
-    window = observe(
+    window = count_into(
         reference,
         [
             {"number": 1.0, "kind": "a", "text": "word0 word1"},
@@ -275,4 +275,4 @@ def test_the_rates_of_missing_and_unseen_values(reference):
     found = {name: rates(reference.features[name], field) for name, field in window.features.items()}
     assert (found["number"].missing, found["kind"].missing, found["text"].missing) == (0.25, 0.25, 0.25)
     assert (found["number"].unseen, found["kind"].unseen, found["text"].unseen) == (0, 0.25, 0.25)
-    assert rates(reference.features["kind"], observe(reference, []).features["kind"]).missing == 0
+    assert rates(reference.features["kind"], count_into(reference, []).features["kind"]).missing == 0

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from model.reviews.dataset import RatedSentence
-from model.reviews.study import (
+from benchmarks.reviews_study import (
     Corpus,
     brier,
     calibration_error,
     interval,
-    limited,
-    limited_as_fitted,
     macro_f1,
+    threshold_vader,
+    threshold_vader_cv,
     truth_of,
 )
+from model.reviews.dataset import RatedSentence
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -37,7 +37,7 @@ def test_brier_is_the_squared_distance_to_what_happened():
 
 
 def test_limits_part_scores():
-    assert limited(np.array([-0.05, -0.04, 0.0, 0.049, 0.05])).tolist() == [0, 1, 1, 1, 2]
+    assert threshold_vader(np.array([-0.05, -0.04, 0.0, 0.049, 0.05])).tolist() == [0, 1, 1, 1, 2]
 
 
 def test_limits_are_fitted_to_the_other_folds():
@@ -45,8 +45,8 @@ def test_limits_are_fitted_to_the_other_folds():
     truth = np.digitize(scores, [0.3, 0.6])
     groups = np.arange(60)
     folds = [groups[groups % 3 == part] for part in range(3)]
-    assert macro_f1(truth, limited_as_fitted(scores, truth, groups, folds)) > 0.9
-    assert macro_f1(truth, limited(scores)) < 0.7
+    assert macro_f1(truth, threshold_vader_cv(scores, truth, groups, folds)) > 0.9
+    assert macro_f1(truth, threshold_vader(scores)) < 0.7
 
 
 def test_an_interval_is_of_whole_groups():

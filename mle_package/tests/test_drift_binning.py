@@ -8,8 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from machine_learning_engineering.drift.binning import merge, observe, reference_profile
-from machine_learning_engineering.drift.profile import HELD_OUT_BYTES, Categories, Numbers, Profile, Text
+from machine_learning_engineering.drift.binning import count_into, merge, reference_profile
+from machine_learning_engineering.drift.profile import (
+    HELD_OUT_BYTES,
+    CategoryCounts,
+    NumericHistogram,
+    Profile,
+    TextCounts,
+)
 from machine_learning_engineering.drift.report import drift
 
 
@@ -62,9 +68,19 @@ def reference():
 
 def test_each_field_is_profiled_by_its_kind_under_its_name_in_json(reference):
     kinds = {name: type(field) for name, field in reference.features.items()}
-    assert kinds == {"howMuch": Numbers, "kind": Categories, "count": Numbers, "isNew": Categories, "words": Text}
+    assert kinds == {
+        "howMuch": NumericHistogram,
+        "kind": CategoryCounts,
+        "count": NumericHistogram,
+        "isNew": CategoryCounts,
+        "words": TextCounts,
+    }
     kinds = {name: type(field) for name, field in reference.predictions.items()}
-    assert kinds == {"label": Categories, "probabilities.yes": Numbers, "probabilities.no": Numbers}
+    assert kinds == {
+        "label": CategoryCounts,
+        "probabilities.yes": NumericHistogram,
+        "probabilities.no": NumericHistogram,
+    }
 
 
 def test_counts_add_up_to_the_rows(reference):
@@ -90,7 +106,7 @@ def test_the_bins_of_a_number_hold_about_equal_counts(reference):
 def test_a_number_of_few_values_has_a_bin_for_each():
     profile = reference_profile(Model, [Row(how_much=float(1 + row % 3)) for row in range(300)], [])
     assert profile.features["howMuch"].counts == [0, 100, 100, 100, 0]
-    window = observe(profile, [{"howMuch": value} for value in (0.5, 1.0, 1.5, 2.0, 3.0, 3.1, 0.0, None)])
+    window = count_into(profile, [{"howMuch": value} for value in (0.5, 1.0, 1.5, 2.0, 3.0, 3.1, 0.0, None)])
     assert window.features["howMuch"].counts == [1, 2, 1, 1, 1]
 
 
@@ -103,11 +119,11 @@ def test_structs_and_the_json_objects_of_their_requests_give_the_same_counts(ref
             if one[name] == default:
                 del one[name]
     told = [msgspec.to_builtins(one) for one in predictions]
-    assert observe(reference, structs, predictions) == observe(reference, objects, told)
+    assert count_into(reference, structs, predictions) == count_into(reference, objects, told)
 
 
 def test_the_reference_rows_themselves_are_counted_as_in_the_reference(reference):
-    again = observe(reference, rows(1_000), answers(300))
+    again = count_into(reference, rows(1_000), answers(300))
     for name in ("howMuch", "kind", "count", "isNew"):
         assert again.features[name] == reference.features[name]
     assert again.predictions == reference.predictions
@@ -115,18 +131,20 @@ def test_the_reference_rows_themselves_are_counted_as_in_the_reference(reference
 
 def test_two_windows_merged_are_the_one_of_both(reference):
     one, other = rows(80, seed=2), rows(50, seed=3)
-    merged = merge(observe(reference, one, answers(10, 2)), observe(reference, other, answers(20, 3)))
-    assert merged == observe(reference, one + other, answers(10, 2) + answers(20, 3))
+    merged = merge(count_into(reference, one, answers(10, 2)), count_into(reference, other, answers(20, 3)))
+    assert merged == count_into(reference, one + other, answers(10, 2) + answers(20, 3))
 
 
 def test_a_window_of_nothing_counts_nothing(reference):
-    empty = observe(reference, [])
+    empty = count_into(reference, [])
     assert {field.rows for field in empty.features.values()} == {0}
-    assert merge(empty, observe(reference, rows(5))) == observe(reference, rows(5))
+    assert merge(empty, count_into(reference, rows(5))) == count_into(reference, rows(5))
 
 
 def test_values_that_the_reference_does_not_know(reference):
-    window = observe(reference, [{"howMuch": "many", "kind": "z", "count": 10**400, "isNew": 7, "words": "quite new"}])
+    window = count_into(
+        reference, [{"howMuch": "many", "kind": "z", "count": 10**400, "isNew": 7, "words": "quite new"}]
+    )
     assert (window.features["howMuch"].missing, window.features["howMuch"].minimum) == (1, None)
     assert (window.features["count"].counts[-1], window.features["count"].maximum) == (1, None)
     assert (window.features["kind"].unseen, window.features["isNew"].unseen) == (1, 1)
@@ -167,7 +185,7 @@ def test_no_rows_at_all_make_an_empty_profile():
 @pytest.mark.parametrize("value", [None, True, 0, 0.0, "", "a b", [1], {"a": 1}, float("nan"), -1e308, 2**70])
 def test_a_column_of_any_one_value_is_profiled(value):
     profile = reference_profile(Model, [{"howMuch": value}] * 10, [])
-    window = observe(profile, [{"howMuch": value}] * 4)
+    window = count_into(profile, [{"howMuch": value}] * 4)
     again = msgspec.json.decode(msgspec.json.encode(profile), type=Profile)
     assert again == profile
     assert all(field.rows == 4 for field in window.features.values())
@@ -183,13 +201,13 @@ some_rows = st.lists(
 @given(reference=some_rows, one=some_rows, other=some_rows)
 def test_whatever_the_rows_counts_add_up_and_merge(reference, one, other):
     profile = reference_profile(Model, reference, [])
-    window = observe(profile, one)
-    assert merge(window, observe(profile, other)) == observe(profile, one + other)
+    window = count_into(profile, one)
+    assert merge(window, count_into(profile, other)) == count_into(profile, one + other)
     for field in window.features.values():
         assert field.rows == len(one)
-        if isinstance(field, Numbers):
+        if isinstance(field, NumericHistogram):
             assert field.missing + field.zeros + sum(field.counts) == len(one)
-        elif isinstance(field, Categories):
+        elif isinstance(field, CategoryCounts):
             assert field.missing + field.unseen + sum(field.counts.values()) == len(one)
         else:
             assert max([0, *field.words.values()]) <= len(one) - field.missing
