@@ -25,7 +25,7 @@ from inflight.commands import (
     trace,
     train,
 )
-from inflight.errors import exit_with
+from inflight.errors import UNAVAILABLE, print_error
 
 app = typer.Typer(
     name="inflight",
@@ -50,7 +50,9 @@ def main() -> None:
         problems = _wrong_settings(error)
         if not problems:
             raise
-        raise SystemExit(max(exit_with(problem).exit_code for problem in problems)) from None
+        for problem in problems:
+            print_error(problem)
+        raise SystemExit(UNAVAILABLE) from None
 
 
 def _wrong_settings(error: Exception) -> list[str]:

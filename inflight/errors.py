@@ -12,9 +12,14 @@ UNAVAILABLE, FAILED = 2, 1
 _BROKER_ERRORS = ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError")
 
 
-def exit_with(message: str, code: int = UNAVAILABLE) -> typer.Exit:
-    """Print an error; return what to raise for it."""
+def print_error(message: object) -> None:
+    """Print one line on standard error, with the prefix that all errors have."""
     typer.echo(f"error: {message}", err=True)
+
+
+def exit_with(message: object, code: int = UNAVAILABLE) -> typer.Exit:
+    """Print an error; return what to raise for it."""
+    print_error(message)
     return typer.Exit(code)
 
 
@@ -31,7 +36,7 @@ def exit_for(
         port: the setting of the port on which the command serves its metrics.
     """
     if isinstance(error, failed):
-        return exit_with(str(error), FAILED)
+        return exit_with(error, FAILED)
     message = _message(error, expected, port)
     return error if message is None else exit_with(message)
 

@@ -1,10 +1,12 @@
-"""`inflight models`: what the registry holds, and which version is the champion."""
+"""`inflight models`: the versions in the registry, and which one is the champion."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from inflight.errors import FAILED, exit_for, print_error
 
 if TYPE_CHECKING:
     from machine_learning_engineering.registry.diff import VersionComparison
@@ -15,8 +17,8 @@ models = typer.Typer(no_args_is_help=True, help="The models in the registry: lis
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _URI = "diamonds, diamonds@challenger, diamonds:v3 or models:/diamonds/3"
-_Version = Annotated[str, typer.Argument(metavar="MODEL", help=f"A version: {_URI}. The champion if none is named.")]
-_Reason = Annotated[str, typer.Option(help="Why, for the history.")]
+_Version = Annotated[str, typer.Argument(metavar="MODEL", help=f"A version: {_URI}. The champion by default.")]
+_Reason = Annotated[str, typer.Option(help="The reason, for the history.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,36 +26,16 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models, name="models")
 
 
-@models.command("list", epilog="Example: inflight models list --json")
+@models.command("list", epilog="Example: [bold]inflight models list --json[/bold]")
 def list_(json: _JSON = False) -> None:
     """List every version of every model with its aliases and metrics."""
     with _registry() as registry:
-        found, damaged = _readable(registry)
-    for error in damaged:
-        typer.secho(error, err=True, fg="red")
-    _print_list(registry, found, json)
-    if damaged:
-        raise typer.Exit(1)
-
-
-def _readable(registry: "Registry") -> "tuple[list[tuple[Manifest, dict[str, str]]], list[str]]":
-    """The versions with the aliases of their models, and what is wrong with those that can't be read."""
-    from machine_learning_engineering.registry.manifest import CorruptModel
-
-    found: list[tuple[Manifest, dict[str, str]]] = []
-    damaged = []
-    for name in registry.models():
-        aliases: dict[str, str] = {}
-        try:
-            aliases = registry.aliases(name)
-        except CorruptModel as error:
-            damaged.append(str(error))
-        for version in registry.versions(name):
-            try:
-                found.append((registry.manifest(name, version), aliases))
-            except CorruptModel as error:
-                damaged.append(str(error))
-    return found, damaged
+        versions, errors = registry.overview()
+    for error in errors:
+        print_error(error)
+    _print_list(registry, versions, json)
+    if errors:
+        raise typer.Exit(FAILED)
 
 
 def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str]]]", json: bool) -> None:
@@ -77,7 +59,7 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
     return Console().print(table)
 
 
-@models.command(epilog="Example: inflight models show diamonds@champion --json")
+@models.command(epilog="Example: [bold]inflight models show diamonds@champion --json[/bold]")
 def show(model: _Version, json: _JSON = False) -> None:
     """Show a version: metrics, params, lineage, files, reference profile, and the history of the model's aliases."""
     with _registry() as registry:
@@ -112,39 +94,41 @@ def show(model: _Version, json: _JSON = False) -> None:
     return None
 
 
-@models.command(epilog='Example: inflight models promote diamonds:v3 --reason "passed the review"')
+@models.command(epilog='Example: [bold]inflight models promote diamonds:v3 --reason "passed the review"[/bold]')
 def promote(
-    model: Annotated[str, typer.Argument(metavar="VERSION", help="Such as diamonds:v3 or diamonds@challenger.")],
-    alias: Annotated[str, typer.Option(help="The alias to set; workers serve the champion.")] = "champion",
+    model: Annotated[str, typer.Argument(metavar="VERSION", help="Such as diamonds:v3 or diamonds@challenger; the challenger by default.")],
+    alias: Annotated[str, typer.Option(help="The alias to set. Workers serve the champion.")] = "champion",
     reason: _Reason = "",
     json: _JSON = False,
 ) -> None:
-    """Make a version the champion, once its files are known to be those that were saved and it can be opened."""
+    """Make a version the champion, after its files were verified and opened."""
+    from inflight.adapters.models import require_openable
+
     with _registry() as registry:
         name, version = registry.locate(model, default="challenger" if alias == "champion" else "champion")
         before = _alias(registry, name, alias)
-        _openable(registry, name, version)
+        require_openable(registry, name, version)
         registry.promote(name, version, alias=alias, reason=reason or "by hand")
     _changed(name, alias, before, version, reason or "by hand", json)
 
 
-@models.command(epilog='Example: inflight models rollback diamonds --reason "prices are off"')
+@models.command(epilog='Example: [bold]inflight models rollback diamonds --reason "prices are off"[/bold]')
 def rollback(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The name of the model.")],
     reason: _Reason = "",
     json: _JSON = False,
 ) -> None:
-    """Make the champion before this one the champion again. Doing it twice goes back two champions."""
+    """Make the previous champion the champion again. Repeat it to go back further."""
     with _registry() as registry:
         name, before = registry.locate(model)
         version = registry.rollback(name, reason=reason)
     _changed(name, "champion", before, version, reason or "rolled back", json)
 
 
-@models.command(epilog="Example: inflight models compare diamonds@champion diamonds@challenger")
+@models.command(epilog="Example: [bold]inflight models compare diamonds@champion diamonds@challenger[/bold]")
 def compare(
     one: Annotated[str, typer.Argument(metavar="A", help=f"A version: {_URI}.")],
-    other: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="The version to compare it with.")],
     json: _JSON = False,
 ) -> None:
     """Compare two versions: metrics, params, data, requests."""
@@ -157,12 +141,12 @@ def compare(
     return _print_comparison(found)
 
 
-@models.command(epilog="Example: inflight models export diamonds@champion --mlflow sqlite:///mlflow.db")
+@models.command(epilog="Example: [bold]inflight models export diamonds@champion --mlflow sqlite:///mlflow.db[/bold]")
 def export(
     model: _Version,
     mlflow: Annotated[str, typer.Option(help="The tracking URI: sqlite:///FILE or the address of a server.")],
     experiment: Annotated[
-        str, typer.Option(help="The experiment that the run goes to; the model's name if empty.")
+        str, typer.Option(help="The experiment of the run; by default the name of the model.")
     ] = "",
     json: _JSON = False,
 ) -> None:
@@ -184,35 +168,25 @@ def export(
 
 @contextmanager
 def _registry() -> "Iterator[Registry]":
-    """The registry of the settings; its errors end the command with their message."""
+    """The registry of the settings; its errors end the command."""
     from inflight.settings import load_settings
-    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.manifest import CorruptModel, IncompatibleModel, RegistryError
     from machine_learning_engineering.registry.registry import Registry
 
     try:
         yield Registry(load_settings().registry_dir)
     except (RegistryError, OSError, ImportError) as error:
-        typer.secho(str(error), err=True, fg="red")
-        raise typer.Exit(1) from error
+        raise exit_for(error, RegistryError, ImportError, failed=(CorruptModel, IncompatibleModel)) from error
 
 
 def _alias(registry: "Registry", name: str, alias: str) -> str | None:
-    """What an alias points to; None if there is none, or if the aliases are damaged: promoting makes them anew."""
+    """The version of an alias; None if there is none, or if the aliases are damaged: a promotion replaces them."""
     from machine_learning_engineering.registry.manifest import CorruptModel
 
     try:
         return registry.aliases(name).get(alias)
     except CorruptModel:
         return None
-
-
-def _openable(registry: "Registry", name: str, version: str) -> None:
-    """Refuse what a worker could not open: another schema, another scikit-learn, types that are not trusted."""
-    from model.catalog import available
-
-    # A model whose code is not installed here has its files verified only.
-    if (model_class := available().get(name)) is not None:
-        registry.open(name, version, model_class=model_class)
 
 
 def _entry(manifest: "Manifest", aliases: dict[str, str]) -> dict[str, Any]:
@@ -225,12 +199,12 @@ def _entry(manifest: "Manifest", aliases: dict[str, str]) -> dict[str, Any]:
 
 
 def _changed(name: str, alias: str, before: str | None, after: str, reason: str, json: bool) -> None:
-    """Say what a command did, and tell workers of a new champion."""
+    """Print what changed, and announce a new champion."""
     if alias == "champion" and before != after:
-        from inflight.adapters.promotions import tell_workers
+        from inflight.adapters.promotions import announce_champion
         from inflight.settings import load_settings
 
-        tell_workers(load_settings(), name, after, reason=reason, previous=before)
+        announce_champion(load_settings(), name, after, reason=reason, previous=before)
     if json:
         return _print_json({"model": name, "alias": alias, "previous": before, "version": after})
     if before == after:
@@ -252,9 +226,9 @@ def _print_comparison(found: "VersionComparison") -> None:
     Console().print(table)
     typer.echo(f"* decides; better: {found.better or 'neither'}")
     if not found.same_data:
-        typer.echo("They were made of other data or another seed: their metrics are of different rows.")
+        typer.echo("They were trained on different data or with another seed: their metrics are of different rows.")
     if not found.same_schema:
-        typer.echo("They take different requests.")
+        typer.echo("They accept different requests.")
 
 
 def _print_json(value: Any) -> None:

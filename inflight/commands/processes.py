@@ -12,39 +12,50 @@ if TYPE_CHECKING:
 
 
 class _Process(NamedTuple):
-    start: "Callable[[Settings], None]"
+    run: Callable[[], None]
     help: str
     epilog: str
 
 
-def _worker(_settings: "Settings") -> None:
+def _configured(name: str) -> "Settings":
+    """The settings, with the service log of the process configured."""
+    from inflight.settings import load_settings
+    from machine_learning_engineering.observability.logging import configure_logging
+
+    settings = load_settings()
+    configure_logging(name, settings)
+    return settings
+
+
+def _worker() -> None:
     from stream_app.worker import main
 
     main()
 
 
-def _indexer(settings: "Settings") -> None:
+def _indexer() -> None:
     from monitoring.indexer.process import run
 
-    run(settings)
+    run(_configured("indexer"))
 
 
-def _exporter(settings: "Settings") -> None:
+def _exporter() -> None:
     from monitoring.exporter.process import run
 
-    run(settings)
+    run(_configured("exporter"))
 
 
-def _drift_monitor(settings: "Settings") -> None:
+def _drift_monitor() -> None:
     from monitoring.drift.process import run
 
-    run(settings)
+    run(_configured("drift-monitor"))
 
 
-def _label_joiner(settings: "Settings") -> None:
+def _label_joiner() -> None:
     from inflight.adapters.evaluator import RegistryEvaluator
     from monitoring.labels.process import run
 
+    settings = _configured("label-joiner")
     run(settings, RegistryEvaluator(settings))
 
 
@@ -87,19 +98,14 @@ _PROCESSES = {
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
     for name, process in _PROCESSES.items():
-        app.command(name, help=process.help, epilog=process.epilog)(_command(name, process.start))
+        app.command(name, help=process.help, epilog=process.epilog)(_command(name, process.run))
 
 
-def _command(name: str, start: "Callable[[Settings], None]") -> Callable[[], None]:
-    def run() -> None:
-        from inflight.settings import load_settings
-        from machine_learning_engineering.observability.logging import configure_logging
-
-        settings = load_settings()
-        configure_logging(name, settings)
+def _command(name: str, run: Callable[[], None]) -> Callable[[], None]:
+    def command() -> None:
         try:
-            start(settings)
+            run()
         except Exception as error:
             raise exit_for(error, port=f"INFLIGHT_{name.upper().replace('-', '_')}_METRICS_PORT") from error
 
-    return run
+    return command

@@ -1,4 +1,4 @@
-"""`inflight retrain`: look whether a champion has become worse, and if so train and promote a better one."""
+"""`inflight retrain`: check whether a champion has become worse, and if so train and promote a better one."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -35,7 +35,7 @@ def retrain(
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="True answers (.csv, .jsonl): request_id, label. Beside those in the log."),
+        typer.Option(metavar="FILE", help="Labels (.csv, .jsonl): request_id, label. Added to those in the log."),
     ] = None,
     data_source: Annotated[
         list[str] | None,
@@ -43,28 +43,28 @@ def retrain(
             "-ds",
             "--data-source",
             metavar="SOURCE",
-            help="What to retrain on, as for `inflight train`: files, folders, `dataset`. "
+            help="Data to retrain on, as for `inflight train`: files, folders, `dataset`. "
             "By default the labelled rows of the log.",
         ),
     ] = None,
     since: Annotated[
-        str | None, typer.Option(help="Requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")
+        str | None, typer.Option(help="Only requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")
     ] = None,
     significance: Annotated[
-        float, typer.Option(min=0.0001, max=0.5, help="The rate of false alarms; also that of the challenger's gate.")
+        float, typer.Option(min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion, and of the challenger's gate.")
     ] = 0.002,
     min_labelled: Annotated[
-        int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested, and nothing trained.")
+        int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested and nothing is trained.")
     ] = 200,
     min_rows: Annotated[int, typer.Option(min=1, help="With fewer rows drift is not tested.")] = 500,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say whether retraining is due.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print whether retraining is due.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the decision with all its evidence, as JSON.")] = False,
 ) -> None:
     """Retrain a model if its live metric is worse than its recorded one, or, without labels, if its inputs drifted.
 
     The challenger is promoted if it is better than the champion on fresh rows that neither was fitted on. Every
-    decision is kept with its evidence in HOME/retraining. Ends with 1 if something failed, and with 2 if the log is
-    away; the champion then stays.
+    decision is kept with its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is unreachable
+    or an argument is wrong; the champion then stays.
     """
     import msgspec
     from rich.console import Console
@@ -110,7 +110,7 @@ def retrain(
                 on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable, RegistryError, ValueError, OSError) as error:
-        raise exit_for(error, RuntimeError, ValueError, failed=(CorruptModel, IncompatibleModel)) from error
+        raise exit_for(error, PredictionLogError, RegistryError, ValueError, failed=(CorruptModel, IncompatibleModel)) from error
     if decision.outcome == "promoted" and decision.challenger is not None:
         announce_champion(settings, name, decision.challenger, reason=decision.reason, previous=decision.champion)
     if json:
@@ -132,7 +132,7 @@ def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list
     for source in found.sources:
         if source.skipped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.skipped.items())
-            typer.echo(f"set aside of {source.name}: {reasons}", err=True)
+            typer.echo(f"skipped records of {source.name}: {reasons}", err=True)
     return [Example(decode(record.features), decode(record.label), record.group) for record in found.records]
 
 
@@ -146,7 +146,7 @@ def _show(decision: "Decision") -> None:
     skipped = "".join(f", {count} {why}" for why, count in evidence.skipped.items())
     typer.echo(f"  {evidence.rows:,} rows, {evidence.labelled:,} with a label{skipped}")
     if evidence.labels_unmatched:
-        typer.echo(f"  {evidence.labels_unmatched:,} labels are of no row that was read")
+        typer.echo(f"  {evidence.labels_unmatched:,} labels match no row that was read")
     for test in evidence.drift.tests[:3] if evidence.drift is not None else ():
         mark = "drifted" if test.drifted else "no drift"
         typer.echo(f"  {test.field} {test.statistic}: PSI {test.psi:.3g}, adjusted p {test.p_adjusted:.2g}: {mark}")

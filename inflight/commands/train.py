@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from inflight.errors import FAILED, exit_for, print_error
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,8 +18,9 @@ if TYPE_CHECKING:
     from machine_learning_engineering.training.run_log import TrainingEntry
 
 _EPILOG = (
-    "Examples: inflight train titanic | inflight train diamonds -ds dataset -ds new-diamonds/ -n 10 | "
-    "inflight train diamonds -ds log:labels.csv --json"
+    "Examples: [bold]inflight train titanic[/bold], "
+    "[bold]inflight train diamonds -ds dataset -ds new-diamonds/ -n 10[/bold], "
+    "[bold]inflight train diamonds -ds log:labels.csv --json[/bold]"
 )
 
 
@@ -27,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Which to train; all if left out.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="The models to train; all by default.")] = None,
     data_source: Annotated[
         list[str] | None,
         typer.Option(
@@ -37,7 +40,7 @@ def train(
             help="`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, `log` "
             "(labelled requests in HOME/predictions.sqlite), `elasticsearch` (those in the deployment's log), or "
             "`log:FILE`, `elasticsearch:FILE` (with the labels in FILE). "
-            "Give it several times to train on several together. [INFLIGHT_TRAIN_DATA_SOURCE, dataset]",
+            "Repeat it to train on several sources together. [INFLIGHT_TRAIN_DATA_SOURCE, dataset]",
         ),
     ] = None,
     data_target: Annotated[
@@ -46,7 +49,7 @@ def train(
             "-dt",
             "--data-target",
             metavar="FOLDER",
-            help="Where the data layers go. [INFLIGHT_TRAIN_DATA_TARGET, HOME/data-layers]",
+            help="Folder of the data layers. [INFLIGHT_TRAIN_DATA_TARGET, HOME/data-layers]",
         ),
     ] = None,
     models_target: Annotated[
@@ -55,7 +58,7 @@ def train(
             "-mt",
             "--models-target",
             metavar="FOLDER",
-            help="Where every fitted candidate goes. [INFLIGHT_TRAIN_MODELS_TARGET, HOME/history]",
+            help="Folder of every fitted candidate. [INFLIGHT_TRAIN_MODELS_TARGET, HOME/history]",
         ),
     ] = None,
     sota_target: Annotated[
@@ -64,7 +67,7 @@ def train(
             "-st",
             "--sota-target",
             metavar="FOLDER",
-            help="The registry that the best goes to; workers open the one in HOME. "
+            help="The registry for the best candidate; workers open the one in HOME. "
             "[INFLIGHT_TRAIN_SOTA_TARGET, HOME/registry]",
         ),
     ] = None,
@@ -74,7 +77,7 @@ def train(
             "-lt",
             "--log-target",
             metavar="FILE",
-            help="The training log, to which a line is added. [INFLIGHT_TRAIN_LOG_TARGET, HOME/training-log.jsonl]",
+            help="The training log; a line is appended. [INFLIGHT_TRAIN_LOG_TARGET, HOME/training-log.jsonl]",
         ),
     ] = None,
     n_models: Annotated[
@@ -84,25 +87,24 @@ def train(
             "--n-models",
             min=1,
             metavar="COUNT",
-            help="At most so many configurations are tried for each MODEL: one for each candidate in turn, the "
-            "simplest first, and what is left for the searches. [INFLIGHT_TRAIN_N_MODELS, the model's own numbers]",
+            help="Maximum number of configurations for each MODEL: first one for each candidate, the simplest first; "
+            "the searches share the rest. [INFLIGHT_TRAIN_N_MODELS, the model's own numbers]",
         ),
     ] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="Only models that have no champion yet.")] = False,
+    missing: Annotated[bool, typer.Option("--missing", help="Only train models that have no champion yet.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the entries of the training log, as JSON.")] = False,
 ) -> None:
     """Train models: compare their candidates, keep each of them, and promote the best.
 
     Candidates are compared by cross-validation on four fifths of the data. The chosen one is measured on the last
-    fifth, goes to the registry, and becomes the champion if it is better than the one there is. HOME is INFLIGHT_HOME.
-    Ends with 1 if a model was not trained, and with 2 if the log to train on is away; the champion then stays.
+    fifth, saved in the registry, and promoted if it is better than the current champion. HOME is INFLIGHT_HOME.
+    Exit code 1 if a model was not trained, 2 if the log to train on is unreachable; the champion then stays.
     """
     import msgspec
     from rich.console import Console
 
     from inflight.adapters.models import known_models
     from inflight.adapters.promotions import announce_champion
-    from inflight.errors import exit_for
     from inflight.settings import load_settings
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.evaluation.estimates import FitFailed
@@ -124,7 +126,7 @@ def train(
     console = Console(stderr=True)
     entries: list[TrainingEntry] = []
     failed = False
-    away: LogUnreadable | None = None
+    unreadable: LogUnreadable | None = None
     for name in names or sorted(classes):
         try:
             before = Registry(settings.sota_dir).champions().get(name)
@@ -133,7 +135,7 @@ def train(
             with _logs(sources, settings) as logs, _progress(console) as report:
                 entry = run_training(classes[name], settings, sources=sources, logs=logs, on_progress=report)
         except LogUnreadable as error:  # All models are trained on it.
-            away = error
+            unreadable = error
             break
         except (
             DatasetUnavailable,
@@ -143,9 +145,9 @@ def train(
             OSError,
             ImportError,
         ) as error:
-            console.print(f"[red]{name} was not trained, its champion stays:[/red]", highlight=False)
+            print_error(f"{name} was not trained, its champion stays:")
             for line in [str(error) or repr(error), *getattr(error, "__notes__", ())]:
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+                typer.echo(line, err=True)
             failed = True
             continue
         entries.append(entry)
@@ -155,15 +157,15 @@ def train(
             _show(entry)
     if json:
         typer.echo(msgspec.json.encode(entries).decode())
-    if away is not None:
-        raise exit_for(away, LogUnreadable) from away
+    if unreadable is not None:
+        raise exit_for(unreadable, LogUnreadable) from unreadable
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 @contextmanager
 def _logs(sources: "Sequence[str]", settings: "Settings") -> "Iterator[dict[str, PredictionLog]]":
-    """The deployment's log by its name, if it is among the sources."""
+    """The log of the deployment by its name, if it is among the sources."""
     from inflight.adapters.logs import DEPLOYMENT, open_log
 
     if not any(source.partition(":")[0] == DEPLOYMENT for source in sources):
@@ -175,7 +177,7 @@ def _logs(sources: "Sequence[str]", settings: "Settings") -> "Iterator[dict[str,
 
 @contextmanager
 def _progress(console: "Console") -> Iterator[Callable[[str, int, int], None]]:
-    """A bar of the fits that are done, on standard error and only on a terminal."""
+    """A progress bar of fits on standard error, only on a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
@@ -188,7 +190,7 @@ def _show(entry: "TrainingEntry") -> None:
     for source in entry.sources:
         if source.skipped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.skipped.items())
-            typer.echo(f"{entry.model}: set aside of {source.name}: {reasons}")
+            typer.echo(f"{entry.model}: skipped records of {source.name}: {reasons}")
     compared = _count(len(entry.models), "candidate")
     typer.echo(f"{entry.model}: {compared} on {entry.rows_trained:,} rows, cross-validated")
     for model in entry.models:

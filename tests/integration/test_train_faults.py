@@ -46,7 +46,7 @@ def test_a_log_that_is_away_is_told_once_and_ends_with_2(shell, champion, source
     assert (done.returncode, json.loads(done.stdout)) == (2, [])
     assert done.stderr.startswith(message)
     assert len(done.stderr.splitlines()) == 1
-    assert ("is the search node up? `inflight status` tells" in done.stderr) == (source == "elasticsearch")
+    assert ("is Elasticsearch running? `inflight status` shows it" in done.stderr) == (source == "elasticsearch")
     assert shell.champion() == champion
     assert shell.log()[-1]["error"].startswith("LogUnreadable: ")
 

@@ -217,6 +217,23 @@ class Registry:
         found = {name: self.aliases(name).get(CHAMPION) for name in self.models()}
         return {name: version for name, version in found.items() if version is not None}
 
+    def overview(self) -> tuple[list[tuple[Manifest, dict[str, str]]], list[CorruptModel]]:
+        """Read every version with the aliases of its model; and the errors of what can't be read."""
+        versions: list[tuple[Manifest, dict[str, str]]] = []
+        errors = []
+        for name in self.models():
+            aliases: dict[str, str] = {}
+            try:
+                aliases = self.aliases(name)
+            except CorruptModel as error:
+                errors.append(error)
+            for version in self.versions(name):
+                try:
+                    versions.append((self.manifest(name, version), aliases))
+                except CorruptModel as error:
+                    errors.append(error)
+        return versions, errors
+
     def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
         """Point an alias, the champion by default, to a version. A challenger that becomes champion loses its alias.
 

@@ -42,7 +42,7 @@ def test_a_broker_that_is_away_is_named_with_its_address_and_in_words(
     assert isinstance(error, typer.Exit)
     assert error.exit_code == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: no answer from Kafka at 127.0.0.1:9 (Broker transport failure)")
+    assert told.startswith("error: no response from Kafka at 127.0.0.1:9 (Broker transport failure)")
     assert "`inflight up`" in told
 
 
@@ -53,7 +53,7 @@ def test_a_search_node_that_is_away_or_refuses_is_named_with_its_setting(
     monkeypatch.setenv("INFLIGHT_ELASTICSEARCH_URL", "http://ada:secret@127.0.0.1:9")
     meta = ApiResponseMeta(401, "1.1", HttpHeaders(), 0.0, NodeConfig("http", "127.0.0.1", 9))
     for error, words in (
-        (ConnectionTimeout("timed out"), "timed out; is the search node of INFLIGHT_ELASTICSEARCH_URL"),
+        (ConnectionTimeout("timed out"), "timed out; is Elasticsearch running at http://127.0.0.1:9 (INFLIGHT_ELASTICSEARCH_URL)"),
         (AuthenticationException("no", meta, {}), "INFLIGHT_ELASTICSEARCH_API_KEY"),
     ):
         stop = exit_for(error)
@@ -127,7 +127,8 @@ def test_a_worker_without_a_broker_is_one_line(away: Exception, monkeypatch: pyt
 def test_retraining_what_was_never_trained_names_the_training(home: Path) -> None:
     """No decision is kept, since there was none to make."""
     result = run("retrain", "titanic", "--log", str(home / "none.sqlite"), "--dry-run")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: ")
     assert "run inflight train titanic" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (home / "retraining").exists()

@@ -121,7 +121,7 @@ def test_list_shows_versions_with_aliases_and_metrics(registry):
 def test_an_empty_registry_says_how_to_fill_it(settings):
     assert "run inflight train" in run("models", "list")
     assert run_json("models", "list") == []
-    assert "run inflight train line" in run("models", "show", "line", code=1)
+    assert "run inflight train line" in run("models", "show", "line", code=2)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_show_tells_all_that_is_known(registry):
     ],
 )
 def test_a_version_that_is_not_there_is_an_error_that_names_the_fix(registry, uri, message):
-    assert message in run("models", "show", uri, code=1)
+    assert message in run("models", "show", uri, code=2)
 
 
 def test_promote_changes_the_champion_tells_workers_and_keeps_the_reason(registry, told):
@@ -175,7 +175,7 @@ def test_another_alias_is_set_without_telling_workers(registry, told):
     assert run_json("models", "promote", "line:v1", "--alias", "candidate-2")["alias"] == "candidate-2"
     assert registry.aliases("line") == {"champion": "v2", "challenger": "v3", "candidate-2": "v1"}
     assert told == []
-    assert "can't be an alias" in run("models", "promote", "line:v1", "--alias", "v7", code=1)
+    assert "can't be an alias" in run("models", "promote", "line:v1", "--alias", "v7", code=2)
 
 
 def test_a_damaged_version_is_not_promoted(registry, told):
@@ -188,7 +188,7 @@ def test_rollback_goes_to_the_champion_before(registry, told):
     assert run_json("models", "rollback", "line", "--reason", "prices are off")["version"] == "v1"
     assert registry.champions() == {"line": "v1"}
     assert told == [("line", "v1", "v2")]
-    assert "has no champion before v1" in run("models", "rollback", "line", code=1)
+    assert "has no champion before v1" in run("models", "rollback", "line", code=2)
     assert registry.champions() == {"line": "v1"}
 
 
@@ -211,7 +211,7 @@ def test_without_a_broker_a_promotion_says_at_once_when_workers_find_it(monkeypa
     settings = Settings(_env_file=None, kafka_bootstrap_servers=servers)
     inflight.adapters.promotions.announce_champion(settings, "line", "v1", reason="", previous=None)
     said = capsys.readouterr().err
-    assert f"no broker at {servers} to announce line v1. Running workers look into the registry every 10 s." in said
+    assert f"no broker at {servers} to announce line v1. Running workers poll the registry every 10 s." in said
 
 
 def test_a_broker_that_does_not_take_it_is_told_of(monkeypatch, capsys):
@@ -219,9 +219,9 @@ def test_a_broker_that_does_not_take_it_is_told_of(monkeypatch, capsys):
         raise announce.PromotionNotAnnounced("line v1 was not announced on the stream: no such topic")
 
     monkeypatch.setattr(announce, "announce_promotion", refuse)
-    monkeypatch.setattr(inflight.adapters.promotions, "_listening", lambda servers: True)
+    monkeypatch.setattr(inflight.adapters.promotions, "anything_listens", lambda servers: True)
     inflight.adapters.promotions.announce_champion(Settings(_env_file=None), "line", "v1", reason="", previous=None)
-    assert "no such topic. Running workers look" in capsys.readouterr().err
+    assert "no such topic. Running workers poll" in capsys.readouterr().err
 
 
 # --- inflight retrain --------------------------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def test_without_labels_and_drift_the_champion_is_kept(registry, served, told):
     ],
 )
 def test_what_is_not_there_is_named(registry, served, arguments, message):
-    assert message in run("retrain", *arguments, code=1)
+    assert message in run("retrain", *arguments, code=2)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_what_is_not_there_is_named(registry, served, arguments, message):
     [
         (["--log", "nowhere.sqlite"], "error: there is no prediction log at nowhere.sqlite"),
         (["-ds", "log"], "error: there is no prediction log at "),
-        (["--log", "elasticsearch"], "is the search node up? `inflight status` tells"),
+        (["--log", "elasticsearch"], "is Elasticsearch running? `inflight status` shows it"),
     ],
 )
 def test_a_log_that_is_away_ends_with_2_in_one_line(registry, settings, monkeypatch, arguments, message):

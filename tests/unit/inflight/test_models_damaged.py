@@ -43,7 +43,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(catalog, "available", lambda: {"line": Line})
-    monkeypatch.setattr(inflight.adapters.promotions, "tell_workers", lambda *_, **__: None)
+    monkeypatch.setattr(inflight.adapters.promotions, "announce_champion", lambda *_, **__: None)
     load_settings.cache_clear()
     found = Registry(load_settings().registry_dir)
     line = Line()
