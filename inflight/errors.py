@@ -1,7 +1,7 @@
 """How a command ends when it fails: one line on standard error that names the fix, and an exit code.
 
-Exit code 2: something outside the command is missing or wrong: an unavailable broker, Elasticsearch or Kibana, a setting,
-or an argument. Exit code 1: the command ran and its answer is no, or its job failed.
+Exit code 2: something outside the command is missing or wrong: an unavailable broker, Elasticsearch or Kibana, a
+setting, or an argument. Exit code 1: the command ran and its answer is no, or its job failed.
 """
 
 import errno

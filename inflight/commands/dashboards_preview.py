@@ -1,6 +1,6 @@
 """`inflight dashboards preview`: pictures of the dashboards without Kibana."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,7 +30,7 @@ def preview(
     ] = None,
     out: Annotated[Path, typer.Option(help="The folder for the pictures; it is made.")] = Path("pictures"),
     since: Annotated[
-        str | None, typer.Option(help="now-1h, or 2026-01-31T12:00:00Z; by default as each board has it.")
+        str | None, typer.Option(help="1h, now-1h or 2026-01-31T12:00:00Z (UTC); by default as each board has it.")
     ] = None,
     until: Annotated[str, typer.Option(help="Likewise.")] = "now",
     scale: Annotated[float, typer.Option(min=0.25, max=4, help="Pixels for each unit of the drawing.")] = 1.5,
@@ -51,6 +51,8 @@ def preview(
     from rich.progress import track
 
     from inflight.settings import load_settings
+    from machine_learning_engineering.core.timestamps import parse_time
+    from monitoring.dashboards.lint import span
     from monitoring.elastic.client import connect
 
     try:
@@ -59,9 +61,13 @@ def preview(
         if error.name != "vl_convert":
             raise
         raise _stop(f"drawing needs vl-convert: {INSTALL}") from None
-    now = datetime.now().astimezone()
+    now = datetime.now(UTC)
     chosen = _chosen(boards or [], folder)
-    ends = _moment(until, now)
+    try:
+        ends = parse_time(until, now)
+        start = None if since is None else parse_time(since, now)
+    except ValueError as error:
+        raise _stop(str(error)) from None
     settings = load_settings()
     told: list[dict[str, Any]] = []
     try:
@@ -69,7 +75,7 @@ def preview(
         with connect(settings) as client:
             console = Console(stderr=True)
             for board in track(chosen, "Drawing", console=console, transient=True, disable=not console.is_terminal):
-                begins = _moment(since or board.since, ends if since is None else now)
+                begins = start or ends - span(board.since)
                 if begins >= ends:
                     raise ValueError(f"the time range ends before it begins: {begins} to {ends}")
                 found = picture(board, fetch(client, board, begins, ends), begins, ends)
@@ -104,25 +110,6 @@ def _chosen(boards: list[str], folder: Path | None) -> "list[Dashboard]":
             raise _stop(f"no dashboard {name}: there are {', '.join(known)}")
         found.append(one)
     return found
-
-
-def _moment(text: str, now: datetime) -> datetime:
-    """`now`, `now-1h`, or a date and time, which is in UTC if it does not say."""
-    import re
-    from datetime import UTC
-
-    from monitoring.dashboards.lint import span
-
-    if text == "now":
-        return now.astimezone(UTC)
-    try:
-        if re.fullmatch(r"now-\d+[smhdwMy](/[dwMy])?", text):
-            ago: timedelta = span(text)
-            return now.astimezone(UTC) - ago
-        found = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise _stop(f"{text!r} is no time: write now-1h or 2026-01-31T12:00:00Z") from None
-    return found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC)
 
 
 def _stop(message: str) -> typer.Exit:

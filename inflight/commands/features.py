@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import FAILED, exit_for, exit_with
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.feature_store.examples import Built
+    from machine_learning_engineering.feature_store.examples import BuildReport
     from machine_learning_engineering.feature_store.store import FeatureStore
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -26,24 +26,24 @@ def register(app: typer.Typer) -> None:
     "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
 )
 def build(
-    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Of which; all if left out.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="The models; all by default.")] = None,
     labels: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="True answers (.jsonl, .csv): request_id, model, label, observed_at."),
+        typer.Option(metavar="FILE", help="Labels (.jsonl, .csv): request_id, model, label, observed_at."),
     ] = None,
     log: Annotated[
         str, typer.Option(help="`elasticsearch`, or the path of a SQLite prediction log.")
     ] = "elasticsearch",
     since: Annotated[
-        str | None, typer.Option(help="Requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")
+        str | None, typer.Option(help="Only requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Requests before this time, written like --since.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only requests before this time, written like --since.")] = None,
     json: _JSON = False,
 ) -> None:
-    """Bring logged requests and labels into the feature store, and write the labelled ones as training data.
+    """Add logged requests and labels to the feature store, and write the labelled ones as training data.
 
-    Labels come from files and from the log itself. What is in the store already is left alone, so build as often as
-    you like; the examples are always all that the store knows.
+    Labels come from files and from the log itself. Running it again adds only what is new; the examples always hold
+    every labelled request of the store.
     """
     import msgspec
     from rich.console import Console
@@ -52,8 +52,7 @@ def build(
     from inflight.adapters.models import known_models
     from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
-    from machine_learning_engineering.feature_store.examples import build as build_examples
-    from machine_learning_engineering.feature_store.examples import read_labels
+    from machine_learning_engineering.feature_store.examples import build_from_log, read_labels
 
     classes = known_models(names or ())
     try:
@@ -61,15 +60,11 @@ def build(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     settings = load_settings()
-    built = []
+    chosen = {name: classes[name] for name in names or sorted(classes)}
     try:
         with Console(stderr=True).status("") as status, open_log(log, settings) as opened, _store() as store:
-            answers = [label for file in labels or () for label in read_labels(file)]
-            for name in names or sorted(classes):
-                status.update(f"{name}: reading the log")
-                records = opened.read(name, since=start, until=end)
-                folder = store.path / "examples" / name
-                built.append(build_examples(store, classes[name], records, answers, folder))
+            read = [label for file in labels or () for label in read_labels(file)]
+            built = build_from_log(store, chosen, opened, read, since=start, until=end, on_progress=status.update)
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if json:
@@ -77,9 +72,9 @@ def build(
         return
     for one in built:
         _print(one)
-    strangers = sorted({label.model for label in answers} - set(classes))
-    if strangers:
-        typer.echo(f"labels of models that are not here were left out: {', '.join(strangers)[:500]}", err=True)
+    unknown = sorted({label.model for label in read} - set(classes))
+    if unknown:
+        typer.echo(f"skipped labels of unknown models: {', '.join(unknown)[:500]}", err=True)
 
 
 @features.command(
@@ -87,24 +82,24 @@ def build(
     "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
 )
 def follow(
-    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="Of which; all if left out.")] = None,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two additions to the store.")] = 60.0,
+    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="The models; all by default.")] = None,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two writes to the store.")] = 60.0,
     json: _JSON = False,
 ) -> None:
-    """Fill the feature store from the stream, until SIGTERM: logged requests, and labels as they are reported.
+    """Add logged requests and reported labels from the stream to the feature store until SIGTERM.
 
-    Labelled requests become training data by themselves, in the folder `features/examples/MODEL` of the home.
+    Labelled requests become training data in the folder `features/examples/MODEL` of the home.
     """
     import msgspec
 
     from inflight.adapters.models import known_models
     from inflight.settings import load_settings
-    from monitoring.feature_ingest import process as room
+    from monitoring.feature_ingest.process import run
 
     classes = known_models(names or ())
     chosen = {name: classes[name] for name in names or sorted(classes)}
     try:
-        followed = room.run(load_settings(), chosen, every=every)
+        followed = run(load_settings(), chosen, every=every)
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if json:
@@ -118,11 +113,11 @@ def follow(
     epilog="Examples: [bold]inflight features show[/bold], [bold]inflight features show diamonds --key order-17[/bold]"
 )
 def show(
-    view: Annotated[str | None, typer.Argument(metavar="VIEW", help="With --key: where to look.")] = None,
+    view: Annotated[str | None, typer.Argument(metavar="VIEW", help="The view of --key.")] = None,
     key: Annotated[str | None, typer.Option(help="Show the latest values of this key.")] = None,
     json: _JSON = False,
 ) -> None:
-    """Show what the feature store holds, or the latest values of one key."""
+    """Show the contents of the feature store, or the latest values of one key."""
     import msgspec
     from rich.console import Console
     from rich.table import Table
@@ -134,8 +129,7 @@ def show(
             if view is not None and key is not None:
                 found = store.latest(view, key)
                 if found is None:
-                    typer.echo(f"error: the view `{view}` has no key {key!r}", err=True)
-                    raise typer.Exit(1)
+                    raise exit_with(f"the view `{view}` has no key {key!r}", FAILED)
                 at, record = found
                 typer.echo(msgspec.json.encode({"view": view, "key": key, "at": at, "features": record}).decode())
                 return
@@ -162,7 +156,7 @@ def _store() -> "FeatureStore":
     return FeatureStore(load_settings().home / "features")
 
 
-def _print(one: "Built") -> None:
+def _print(one: "BuildReport") -> None:
     redacted = f", {one.redacted:,} redacted" if one.redacted else ""
     typer.echo(
         f"{one.model}: {one.requests:,} requests ({one.new_requests:,} new, {one.refused:,} refused{redacted}), "
@@ -176,7 +170,7 @@ def _print(one: "Built") -> None:
 
 
 def _expected() -> tuple[type[BaseException], ...]:
-    """Errors whose messages name the fix."""
+    """Errors whose message names the fix."""
     from machine_learning_engineering.feature_store.offline import FeatureStoreError
     from machine_learning_engineering.prediction_log.store import PredictionLogError
 

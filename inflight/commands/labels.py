@@ -1,4 +1,4 @@
-"""`inflight joiner`, and `inflight labels replay | publish`: the true answers, and how good the predictions were."""
+"""`inflight labels replay | publish`: publish labels, the true outcomes of requests."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,39 +12,18 @@ if TYPE_CHECKING:
     from inflight.settings import Settings
     from producers.labels import TrueAnswer
 
-labels = typer.Typer(no_args_is_help=True, help="Publish true answers, which the joiner brings to their requests.")
+labels = typer.Typer(no_args_is_help=True, help="Publish labels, which the label joiner joins to their requests.")
 
-Rate = Annotated[float | None, typer.Option(help="Labels a second, evenly spaced; flat out by default.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Stop after so many labels.")]
-Delay = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait so long before the first one.")]
-Shuffle = Annotated[bool, typer.Option("--shuffle", help="In another order, the same at every run.")]
+Rate = Annotated[float | None, typer.Option(help="Labels per second, evenly spaced; as fast as possible by default.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number of labels.")]
+Delay = Annotated[float, typer.Option(min=0, metavar="SECONDS", help="Wait before the first label.")]
+Shuffle = Annotated[bool, typer.Option("--shuffle", help="Publish in a random order, the same in every run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command(
-        "joiner",
-        help="Join labels to the logged requests, and measure live quality, until SIGTERM.",
-        epilog="Example: [bold]inflight joiner[/bold], then [bold]inflight labels replay diamonds[/bold]. "
-        "Labels that come before their request wait in Elasticsearch; one that is away is waited for.",
-    )(joiner)
     app.add_typer(labels, name="labels")
-
-
-def joiner() -> None:
-    """Run one joiner."""
-    from inflight.adapters.evaluator import RegistryEvaluator
-    from inflight.settings import load_settings
-    from machine_learning_engineering.observability import logging as service_log
-    from monitoring.labels.process import run
-
-    settings = load_settings()
-    service_log.configure_logging("joiner", settings)
-    try:
-        run(settings, RegistryEvaluator(settings))
-    except Exception as error:
-        raise exit_for(error, port="INFLIGHT_LABEL_JOINER_METRICS_PORT") from error
 
 
 @labels.command(
@@ -57,21 +36,20 @@ def replay(
     id_prefix: Annotated[
         str | None,
         typer.Option(
-            help="Of the replay whose requests are labelled, which may be still to come. By default all replays of "
-            "the dataset that are on the topic of requests, but for shifted ones."
+            help="The prefix of the replay whose requests are labelled, now or later. By default all replays of the "
+            "dataset on the requests topic, except shifted ones."
         ),
     ] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="As the replay had it; only with --id-prefix.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="--repeat of that replay; only with --id-prefix.")] = 1,
     rate: Rate = None,
     limit: Limit = None,
     delay: Delay = 0.0,
     shuffle: Shuffle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the true answers of requests that `inflight replay` published from a dataset.
+    """Publish the labels of requests that `inflight replay` published from a dataset.
 
-    With --limit and --shuffle, the first so many labels are published in another order. Ends with code 1 if any label
-    failed or is indeterminate.
+    --limit applies before --shuffle. Exit code 1 if any label failed or is indeterminate.
     """
     from inflight.adapters.models import known_models
     from producers.labels import Example, of_prefix, of_requests
@@ -90,7 +68,7 @@ def replay(
 def publish(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", help="True answers (.jsonl, .csv): request_id, model, label, observed_at."),
+        typer.Argument(metavar="FILE", help="Labels (.jsonl, .csv): request_id, model, label, observed_at."),
     ],
     rate: Rate = None,
     limit: Limit = None,
@@ -98,9 +76,9 @@ def publish(
     shuffle: Shuffle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the labels in a file. In a .csv file a label is the JSON value in its cell, or else its text.
+    """Publish the labels in a file. In a .csv file a label is the JSON value of its cell, or else its text.
 
-    Ends with code 1 if any label failed or is indeterminate, and with 2 at the first line that is no label.
+    Exit code 1 if any label failed or is indeterminate, 2 at the first line that is no label.
     """
     from machine_learning_engineering.feature_store.examples import read_labels
     from producers.labels import TrueAnswer
@@ -131,12 +109,12 @@ def _publish(
     from producers.labels import publish_labels, shuffled
     from producers.replay import ReplayStopped
 
-    # What kafka-python would print about each failed attempt is in our report, once it is final.
+    # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load_settings()
     try:
         if rate is not None and not rate > 0:
-            raise ValueError(f"a rate is above 0 per second, not {rate}")
+            raise ValueError(f"--rate must be above 0, not {rate}")
         create_topics(settings, timeout=10)
         found: Iterable[TrueAnswer] = islice(answers(settings), limit)
         if shuffle:

@@ -96,7 +96,12 @@ def show(model: _Version, json: _JSON = False) -> None:
 
 @models.command(epilog='Example: [bold]inflight models promote diamonds:v3 --reason "passed the review"[/bold]')
 def promote(
-    model: Annotated[str, typer.Argument(metavar="VERSION", help="Such as diamonds:v3 or diamonds@challenger; the challenger by default.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="VERSION", help="Such as diamonds:v3 or diamonds@challenger; the challenger by default."
+        ),
+    ],
     alias: Annotated[str, typer.Option(help="The alias to set. Workers serve the champion.")] = "champion",
     reason: _Reason = "",
     json: _JSON = False,
@@ -145,9 +150,7 @@ def compare(
 def export(
     model: _Version,
     mlflow: Annotated[str, typer.Option(help="The tracking URI: sqlite:///FILE or the address of a server.")],
-    experiment: Annotated[
-        str, typer.Option(help="The experiment of the run; by default the name of the model.")
-    ] = "",
+    experiment: Annotated[str, typer.Option(help="The experiment of the run; by default the name of the model.")] = "",
     json: _JSON = False,
 ) -> None:
     """Log a version to MLflow: a run with metrics, params and data digests, its files, and a registered model version.

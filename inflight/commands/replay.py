@@ -34,11 +34,13 @@ def replay(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="The model that is asked, where a line names none; a dataset's own by default.")
+        str | None, typer.Option(help="The model, for lines that name none; the dataset's own by default.")
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="Requests a second, evenly spaced; flat out by default.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many requests.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Go through the source so many times.")] = 1,
+    rate: Annotated[
+        float | None, typer.Option(help="Requests per second, evenly spaced; as fast as possible by default.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of requests.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Number of passes over the source.")] = 1,
     shift: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,26 +50,27 @@ def replay(
     shuffle: Annotated[
         bool,
         typer.Option(
-            "--shuffle", help="Read it all first, and publish in another order, the same at every run. Ids stay."
+            "--shuffle", help="Read everything first and publish it in a random order, the same in every run. Ids stay."
         ),
     ] = False,
     text: Annotated[
-        list[str] | None, typer.Option(metavar="FIELD", help="A CSV column that stays text, whatever it looks like.")
+        list[str] | None,
+        typer.Option(metavar="FIELD", help="A CSV column that stays a string, whatever it looks like."),
     ] = None,
     id_prefix: Annotated[
-        str | None, typer.Option(help="Ids are PREFIX-00000000, ...: the same at every run. New ones by default.")
+        str | None, typer.Option(help="Ids are PREFIX-00000000, ...: the same in every run. Random by default.")
     ] = None,
-    input_format: Annotated[str, typer.Option("--format", help="Of standard input: jsonl or csv.")] = "jsonl",
+    input_format: Annotated[str, typer.Option("--format", help="Format of standard input: jsonl or csv.")] = "jsonl",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first malformed line.")] = False,
     trace: Annotated[bool, typer.Option("--trace", help="Start a W3C trace with each request.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")] = False,
 ) -> None:
-    """Publish prediction requests, and say what became of each.
+    """Publish prediction requests and report the outcome of each send.
 
-    Accepted: the broker acknowledged it with acks=all. Failed: the broker refused it. Indeterminate: a send timed out
-    and the request may or may not be on the topic; publish it again with the same id. Ends with code 1 if any request
-    failed, is indeterminate or was malformed. Datasets are in an order of their own, which drift detection sees: with
-    --shuffle, --limit takes a sample. Ctrl-C stops publishing, waits for what is under way and reports.
+    Accepted: the broker acknowledged it with acks=all. Failed: the broker rejected it. Indeterminate: the send timed
+    out, so the request may be on the topic; publish it again with the same id. Exit code 1 if any request failed, is
+    indeterminate or was malformed. Datasets are sorted, which looks like drift: with --shuffle, --limit takes a random
+    sample. Ctrl-C stops publishing, waits for requests in flight and reports.
     """
     import logging
 
@@ -79,7 +82,7 @@ def replay(
     from producers.shift import parse_shift
     from producers.sources import BadLines
 
-    # What kafka-python would print about each failed attempt is in our report, once it is final.
+    # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     bad = BadLines(lambda line: typer.echo(str(line), err=True), strict=strict)
     settings = load_settings()
@@ -87,7 +90,7 @@ def replay(
         shifts = [parse_shift(item) for item in shift or ()]
         open_source, own_model = _open(source, input_format, bad, text or [], repeat)
         if rate is not None and not rate > 0:
-            raise ValueError(f"a rate is above 0 per second, not {rate}")
+            raise ValueError(f"--rate must be above 0, not {rate}")
         create_topics(settings, timeout=10)
     except Exception as error:
         raise exit_for(error, *expected()) from error
@@ -123,7 +126,7 @@ def replay(
 def _open(
     source: str, input_format: str, bad: "BadLines", text_fields: list[str], repeat: int
 ) -> tuple[Callable[[], "Iterator[Request]"], str | None]:
-    """A function that opens the source anew, and the model that belongs to a dataset."""
+    """A function that opens the source, and the model of a dataset."""
     import sys
     from pathlib import Path
 
@@ -159,7 +162,7 @@ def _repeated(open_source: Callable[[], "Iterator[Request]"], times: int) -> "It
 
 @contextmanager
 def publishing(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
-    """A progress line on a terminal's standard error; nothing elsewhere."""
+    """A progress line on standard error if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -179,7 +182,7 @@ def publishing(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
             progress.update(
                 task,
                 completed=state.accepted + state.failed + state.indeterminate,
-                description=f"{state.accepted:,} accepted  {state.outstanding:,} under way  {state.failed:,} failed  "
+                description=f"{state.accepted:,} accepted  {state.outstanding:,} in flight  {state.failed:,} failed  "
                 f"{state.indeterminate:,} indeterminate  {state.accepted / elapsed if elapsed else 0:,.0f}/s",
             )
 
@@ -187,7 +190,7 @@ def publishing(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
 
 
 def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -> None:
-    """Print what became of the records, as JSON or in words."""
+    """Print the outcomes of the sends, as JSON or as text."""
     rate = report.accepted / report.seconds if report.seconds else 0.0
     if as_json:
         import json
@@ -209,7 +212,7 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
         return
     typer.echo(
         f"{report.accepted:,} accepted, {report.failed:,} failed, {report.indeterminate:,} indeterminate, "
-        f"{malformed:,} malformed; {report.seconds:.1f} s, {rate:,.0f} a second"
+        f"{malformed:,} malformed; {report.seconds:.1f} s, {rate:,.0f} per second"
     )
     if report.id_prefix and (report.accepted or report.indeterminate):
         typer.echo(f"  ids {report.id_prefix}-00000000 and so on")
@@ -220,7 +223,7 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
 
 
 def expected() -> tuple[type[BaseException], ...]:
-    """Errors of publishing whose messages name the fix."""
+    """Errors of publishing whose message names the fix."""
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.feature_store.offline import FeatureStoreError
     from producers.client import MissingTopic

@@ -51,7 +51,10 @@ def retrain(
         str | None, typer.Option(help="Only requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")
     ] = None,
     significance: Annotated[
-        float, typer.Option(min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion, and of the challenger's gate.")
+        float,
+        typer.Option(
+            min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion, and of the challenger's gate."
+        ),
     ] = 0.002,
     min_labelled: Annotated[
         int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested and nothing is trained.")
@@ -63,8 +66,8 @@ def retrain(
     """Retrain a model if its live metric is worse than its recorded one, or, without labels, if its inputs drifted.
 
     The challenger is promoted if it is better than the champion on fresh rows that neither was fitted on. Every
-    decision is kept with its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is unreachable
-    or an argument is wrong; the champion then stays.
+    decision is kept with its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is
+    unreachable or an argument is wrong; the champion then stays.
     """
     import msgspec
     from rich.console import Console
@@ -110,7 +113,9 @@ def retrain(
                 on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable, RegistryError, ValueError, OSError) as error:
-        raise exit_for(error, PredictionLogError, RegistryError, ValueError, failed=(CorruptModel, IncompatibleModel)) from error
+        raise exit_for(
+            error, PredictionLogError, RegistryError, ValueError, failed=(CorruptModel, IncompatibleModel)
+        ) from error
     if decision.outcome == "promoted" and decision.challenger is not None:
         announce_champion(settings, name, decision.challenger, reason=decision.reason, previous=decision.champion)
     if json:

@@ -1,46 +1,49 @@
-"""`inflight watch`: the stream at a glance, in a terminal."""
+"""`inflight top`: the state of the stream in the terminal."""
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from inflight.errors import exit_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from monitoring.top.overview import Overview
 
-_URLS = "URL, host:port or port of its metrics; again for several of them. The settings' port by default."
+_URLS = "URL, host:port or port of its metrics. Repeat it for several. By default the port in the settings."
 
 
 def register(app: typer.Typer) -> None:
     """Add the command of this file to `app`."""
     app.command(
-        "watch",
-        epilog="Examples: [bold]inflight watch[/bold], [bold]inflight watch --once --json[/bold], "
-        "[bold]inflight watch --worker 9101 --worker 9111 --prometheus http://127.0.0.1:9090[/bold]. "
-        "With --once, exit code 1 if there is anything that a person should look at.",
-    )(watch)
+        epilog="Examples: [bold]inflight top[/bold], [bold]inflight top --once --json[/bold], "
+        "[bold]inflight top --worker 9101 --worker 9111 --prometheus http://127.0.0.1:9090[/bold]. "
+        "With --once, exit code 1 if there is a warning."
+    )(top)
 
 
-def watch(
-    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
-    window: Annotated[float, typer.Option(min=0.2, help="Seconds that rates and latencies look back.")] = 15.0,
-    once: Annotated[bool, typer.Option("--once", help="Look twice, an interval apart, print it and end.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a look; without --once until Ctrl-C.")
-    ] = False,
+def top(
+    interval: Annotated[float, typer.Option(min=0.2, help="Seconds between refreshes.")] = 2.0,
+    window: Annotated[float, typer.Option(min=0.2, help="Window for rates and latencies, in seconds.")] = 15.0,
+    once: Annotated[bool, typer.Option("--once", help="Poll twice, print and exit.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per refresh.")] = False,
     worker: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help=_URLS)] = None,
-    exporter: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="The same of an exporter.")] = None,
-    indexer: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="The same of an indexer.")] = None,
-    watcher: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="The same of a watcher.")] = None,
-    joiner: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="The same of a joiner.")] = None,
+    exporter: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Likewise, of an exporter.")] = None,
+    indexer: Annotated[list[str] | None, typer.Option(metavar="ADDRESS", help="Likewise, of an indexer.")] = None,
+    drift_monitor: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Likewise, of a drift monitor.")
+    ] = None,
+    label_joiner: Annotated[
+        list[str] | None, typer.Option(metavar="ADDRESS", help="Likewise, of a label joiner.")
+    ] = None,
     prometheus: Annotated[
-        str | None, typer.Option(metavar="URL", help="A Prometheus, whose alerts are shown too.")
+        str | None, typer.Option(metavar="URL", help="Also show the alerts of this Prometheus.")
     ] = None,
 ) -> None:
-    """Watch throughput, outcomes, latency, lag, dead letters, drift and alerts, live, without any server.
+    """Show throughput, outcomes, latency, lag, dead letters, drift and alerts in the terminal, without a server.
 
-    Reads the metrics that the processes serve. Each of them may be missing: then what it tells of is.
+    Reads the metrics endpoints of the processes. If a process does not run, its section is missing.
     """
     import time
 
@@ -48,13 +51,13 @@ def watch(
     from monitoring.top.reading import Watch
     from monitoring.top.sources import Sources, endpoints, url_of
 
-    given = {"worker": worker, "exporter": exporter, "indexer": indexer, "watcher": watcher, "joiner": joiner}
+    given = {"worker": worker, "exporter": exporter, "indexer": indexer}
+    given |= {"drift-monitor": drift_monitor, "label-joiner": label_joiner}
     try:
         urls = endpoints(load_settings(), {name: found for name, found in given.items() if found})
         server = None if prometheus is None else url_of(prometheus).removesuffix("/metrics")
     except ValueError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise exit_with(error) from error
     sources, seen = Sources(urls, server), Watch(window)
 
     def look() -> "Overview":
@@ -90,7 +93,7 @@ def _print(found: "Overview", as_json: bool) -> None:
     from monitoring.top.screen import render
 
     console = Console()
-    # All there is: nobody has to fit it onto a screen.
+    # Everything: it need not fit onto a screen.
     everything = 30 + len(found.problems) + 2 * (len(found.models) + len(found.lags)) + 2 * len(found.drift)
     console.print(render(found, [], console.width, everything))
 

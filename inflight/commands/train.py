@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="The models to train; all by default.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="MODEL", help="The models to train; all by default.")
+    ] = None,
     data_source: Annotated[
         list[str] | None,
         typer.Option(

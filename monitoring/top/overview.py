@@ -1,4 +1,4 @@
-"""What is seen of a stream at a moment, as numbers: `inflight watch --json` prints it."""
+"""What is seen of a stream at a moment, as numbers: `inflight top --json` prints it."""
 
 from datetime import datetime
 

@@ -41,8 +41,8 @@ class Watch:
             lags=self._lag(max((one.at for one in up.get("exporter", [])), default=None)),
             dead_letters=_dead_letters(self._windows["exporter"]),
             indexer=_indexer(self._windows["indexer"]) if up.get("indexer") else None,
-            drift=_drift(self._windows["watcher"]),
-            quality=_quality(self._windows["joiner"]),
+            drift=_drift(self._windows["drift-monitor"]),
+            quality=_quality(self._windows["label-joiner"]),
             alerts=alerts if isinstance(alerts, list) else [],
             lag_age_seconds=(
                 self._windows["exporter"].smallest("inflight_consumer_lag_age_seconds") if up.get("exporter") else None

@@ -31,7 +31,7 @@ def render(found: Overview, history: Sequence[float], width: int, height: int) -
 
 
 def _head(found: Overview, history: Sequence[float], width: int) -> Text:
-    line = Text.assemble(("inflight watch", "bold"), f"  {found.at.astimezone():%H:%M:%S}  ")
+    line = Text.assemble(("inflight top", "bold"), f"  {found.at.astimezone():%H:%M:%S}  ")
     rate = "-" if found.per_second is None else _number(found.per_second)
     line.append(f"{rate} requests/s ", style="bold cyan")
     line.append(sparkline(history, max(0, width - len(line) - 2)), style="cyan")
@@ -61,7 +61,7 @@ def _problems(found: Overview, most: int) -> list[Text]:
     shown = found.problems if len(found.problems) <= most else found.problems[: most - 1]
     lines = [_fit(Text(f"! {problem}", style=BAD)) for problem in shown]
     if len(shown) < len(found.problems):
-        lines.append(_fit(Text(f"! and {len(found.problems) - len(shown)} more: inflight watch --once", style=BAD)))
+        lines.append(_fit(Text(f"! and {len(found.problems) - len(shown)} more: inflight top --once", style=BAD)))
     return lines
 
 

@@ -14,7 +14,7 @@ from machine_learning_engineering.settings import KernelSettings
 from monitoring.top.samples import Scrape, parse
 
 TIMEOUT = 2.0
-PROCESSES = ("worker", "exporter", "indexer", "watcher", "joiner")
+PROCESSES = ("worker", "exporter", "indexer", "drift-monitor", "label-joiner")
 """The kinds of process; `inflight NAME` starts each."""
 
 
@@ -44,7 +44,7 @@ def endpoints(settings: KernelSettings, given: Mapping[str, Sequence[str]]) -> d
     found = {}
     for name in PROCESSES:
         host = "127.0.0.1" if settings.metrics_host in ("0.0.0.0", "::") else settings.metrics_host  # noqa: S104
-        port = getattr(settings, f"{name}_metrics_port")
+        port = getattr(settings, f"{name.replace('-', '_')}_metrics_port")
         found[name] = [url_of(one) for one in given.get(name) or [f"http://{host}:{port}"]]
     return found
 

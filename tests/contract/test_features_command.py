@@ -59,7 +59,7 @@ def test_requests_and_labels_become_a_folder_for_training(inflight: Run, log: Pa
     assert done.returncode == 0, done.stderr
     assert "3 requests (3 new, 0 refused), 3 labels (2 new, 1 refused, 0 without a request before them)" in done.stdout
     assert "2 examples: inflight train titanic -ds dataset -ds " in done.stdout
-    assert "labels of models that are not here were left out: emeralds" in done.stderr
+    assert "skipped labels of unknown models: emeralds" in done.stderr
     folder = Path(done.stdout.strip().rpartition("-ds ")[2])
     [file] = folder.iterdir()
     assert [json.loads(line)["label"] for line in file.read_text().splitlines()] == [False, True]

@@ -1,7 +1,7 @@
-"""From the log to training data: logged requests and the labels that came later, as features and as examples."""
+"""Training examples from logged requests and the labels that arrive later."""
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.feature_store.offline import FeatureStoreError
 from machine_learning_engineering.feature_store.store import FeatureRow, FeatureStore, FeatureView
 from machine_learning_engineering.observability.redaction import holds_tokens
-from machine_learning_engineering.prediction_log.store import PredictionRecord
+from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 EXAMPLES_FILE = "examples.jsonl"
 _PAGE = 10_000
 
 
 class Label(Struct, frozen=True):
-    """The true answer of a request of `model`, and when it was seen."""
+    """The true label of a request of `model`, and when it was observed."""
 
     request_id: str
     model: str
@@ -31,17 +31,17 @@ class Label(Struct, frozen=True):
 
 
 class LabelValue(Struct, frozen=True):
-    """A label as the store keeps it."""
+    """A label as the store holds it."""
 
     label: Any
 
 
-class Built(Struct, frozen=True, kw_only=True):
-    """What a build did, in rows.
+class BuildReport(Struct, frozen=True, kw_only=True):
+    """Counts of rows in a build.
 
-    `refused` requests do not fit the model's schema (any more), `redacted` ones are not in the log as they were sent,
-    `refused_labels` are no labels of the model, and `unmatched` labels have no request before them. `examples` is how
-    many the file at `path` holds.
+    `refused` requests do not fit the model's schema, `redacted` ones are not in the log as they were sent,
+    `refused_labels` do not fit the model's `Label`, and `unmatched` labels have no earlier request. `examples` is the
+    number of examples in the file at `path`.
     """
 
     model: str
@@ -58,23 +58,23 @@ class Built(Struct, frozen=True, kw_only=True):
 
 
 def request_view(model_class: type[Model]) -> FeatureView[Any]:
-    """What requests of a model said, by request id."""
+    """Features of a model's requests, by request id."""
     return FeatureView(model_class.name, model_class.Features)
 
 
 def label_view(model_class: type[Model]) -> FeatureView[LabelValue]:
-    """The true answers of a model's requests, by request id."""
+    """True labels of a model's requests, by request id."""
     return FeatureView(f"{model_class.name}.labels", LabelValue)
 
 
 def read_labels(path: Path) -> Iterator[Label]:
-    """The labels in a .jsonl or .csv file with request_id, model, label and observed_at (with an offset).
+    """Read labels from a .jsonl or .csv file with request_id, model, label and observed_at (with an offset).
 
-    In a .csv file a label is the JSON value that its cell holds, or else its text.
+    A cell of a .csv file that is not JSON is a string label.
 
     Raises:
-        FeatureStoreError: a line is no label; the message names it.
-        OSError: the file can't be read.
+        FeatureStoreError: A line is not a label. The message names it.
+        OSError: The file can't be read.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() == ".csv":
@@ -92,21 +92,22 @@ def read_labels(path: Path) -> Iterator[Label]:
             yield label
 
 
-class Intake:
-    """Brings requests and labels of one model into a store, some at a time. `keep` has to be called in the end.
+class ExampleBuilder:
+    """Adds requests and labels of one model to a store and writes the examples. Call `flush` at the end.
 
-    `stale` is whether the examples may lack something that the store has. They do so at first, for what another process
-    kept before it was killed; and whenever rows were kept, also such as the store had already: whoever kept those may
-    have been killed before it wrote the examples.
+    `is_dirty` is true if the examples may lack rows of the store: initially, because another process may have been
+    killed after it stored rows and before it wrote the examples, and for the same reason after each flush of rows, even
+    of rows that the store already had.
 
     Args:
-        store: in which the views `request_view` and `label_view` of the model are filled.
+        store: Receives the views `request_view` and `label_view` of the model.
+        model_class: The model.
     """
 
     def __init__(self, store: FeatureStore, model_class: type[Model]) -> None:
         self.requests = self.new_requests = self.refused = self.redacted = 0
         self.labels = self.new_labels = self.refused_labels = 0
-        self.stale = True
+        self.is_dirty = True
         self._store = store
         self._model = model_class
         self._request_view, self._label_view = request_view(model_class), label_view(model_class)
@@ -114,10 +115,13 @@ class Intake:
         self._labels: list[FeatureRow[LabelValue]] = []
 
     def add_request(self, request_id: str, at: datetime, features: Raw, *, redacted: bool = False) -> None:
-        """A request and its features; what does not fit the model's schema is counted as refused.
+        """Add a request and its features. Features that do not fit the model's schema count as refused.
 
         Args:
-            redacted: whether the features are others than those that were sent. A model must not learn from them.
+            request_id: The request.
+            at: When it was accepted.
+            features: Its features as JSON.
+            redacted: Whether the features differ from those that were sent. A model must not learn from such features.
         """
         self.requests += 1
         if redacted or holds_tokens(features):
@@ -127,14 +131,14 @@ class Intake:
             decoded = msgspec.json.decode(features, type=self._model.Features)
             row = FeatureRow(request_id, at.astimezone(UTC), _storable(decoded))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
-            # OverflowError: with its offset the time is before the first or after the last year; or see `_storable`.
+            # OverflowError: the time is outside the calendar in UTC, or see `_storable`.
             self.refused += 1
             return
         self._requests.append(row)
-        self._keep_page()
+        self._flush_full_page()
 
     def add_label(self, request_id: str, observed_at: datetime, value: Any) -> None:
-        """The true answer of a request, a JSON value; what is no label of the model is counted as refused."""
+        """Add the true label of a request, a JSON value. A value that does not fit the model's `Label` is refused."""
         self.labels += 1
         try:
             row = FeatureRow(request_id, observed_at.astimezone(UTC), LabelValue(_label(self._model, value)))
@@ -142,35 +146,35 @@ class Intake:
             self.refused_labels += 1
             return
         self._labels.append(row)
-        self._keep_page()
+        self._flush_full_page()
 
-    def keep(self) -> None:
-        """Write what was added; when this returns it is safe on disk. It is also called whenever a page is full.
+    def flush(self) -> None:
+        """Write added rows to the store; they are synced to disk when this returns. Full pages are flushed on the way.
 
         Raises:
-            FeatureStoreError: the store can't be written; what was added stays, to be kept with the next call.
+            FeatureStoreError: The store can't be written. The rows remain for the next call.
         """
-        self.stale = self.stale or bool(self._requests or self._labels)
+        self.is_dirty = self.is_dirty or bool(self._requests or self._labels)
         self.new_requests += self._store.write(self._request_view, self._requests)
         self._requests.clear()
         self.new_labels += self._store.write(self._label_view, self._labels)
         self._labels.clear()
 
-    def write_examples(self, folder: Path) -> Built:
-        """Write every labelled request that the store knows to `folder`, and tell what was done until now.
+    def write_examples(self, folder: Path) -> BuildReport:
+        """Write every labelled request in the store to `folder` and report all counts.
 
         Raises:
-            FeatureStoreError: the store can't be read.
+            FeatureStoreError: The store can't be read.
         """
         path = folder / EXAMPLES_FILE
-        # Of two that write, the one that read the store first must not be the last to replace the file.
-        with self._store.exclusively(self._label_view):
+        # Of two writers, the one that read the store first must not be the last to replace the file.
+        with self._store.lock(self._label_view):
             found, unmatched = _examples(self._store, self._request_view, self._label_view)
             if found:
                 folder.mkdir(parents=True, exist_ok=True)
                 durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
-        self.stale = False
-        return Built(
+        self.is_dirty = False
+        return BuildReport(
             model=self._model.name,
             requests=self.requests,
             new_requests=self.new_requests,
@@ -184,9 +188,9 @@ class Intake:
             path=str(path),
         )
 
-    def _keep_page(self) -> None:
+    def _flush_full_page(self) -> None:
         if len(self._requests) >= _PAGE or len(self._labels) >= _PAGE:
-            self.keep()
+            self.flush()
 
 
 def build(
@@ -195,42 +199,73 @@ def build(
     records: Iterable[PredictionRecord],
     labels: Iterable[Label],
     folder: Path,
-) -> Built:
-    """Bring logged requests and labels of a model into the store, and write what they teach as examples.
+) -> BuildReport:
+    """Add logged requests and labels of a model to the store and write the examples.
 
-    The examples are lines of ``{"features": ..., "label": ..., "request_id": ..., "observed_at": ...}`` in the order in
-    which the labels were seen. They are all that the store knows, and not only what is new: a label that was corrected
-    counts as it is now. A label that the log itself has counts as seen when its request was.
+    Examples are lines of ``{"features": ..., "label": ..., "request_id": ..., "observed_at": ...}`` in order of
+    `observed_at`. The file holds all labelled requests of the store, not only the new ones, each with its latest label.
+    A label in the log itself counts as observed when its request was accepted.
 
     Args:
-        records: of the log; those of other models are left out.
-        labels: those of other models are left out.
-        folder: where `EXAMPLES_FILE` is written, whole or not at all; nothing if there is no example.
+        store: The store.
+        model_class: The model; records and labels of other models are skipped.
+        records: Records of the prediction log.
+        labels: Labels from elsewhere.
+        folder: Where `EXAMPLES_FILE` is written, atomically; not at all without an example.
 
     Raises:
-        FeatureStoreError: the store can't be read or written.
+        FeatureStoreError: The store can't be read or written.
     """
-    intake = Intake(store, model_class)
+    builder = ExampleBuilder(store, model_class)
     for record in records:
         if record.model != model_class.name:
             continue
-        intake.add_request(record.request_id, record.created_at, record.features, redacted=bool(record.redacted))
+        builder.add_request(record.request_id, record.created_at, record.features, redacted=bool(record.redacted))
         if isinstance(record.label, Raw):
-            intake.add_label(record.request_id, record.created_at, msgspec.json.decode(record.label))
+            builder.add_label(record.request_id, record.created_at, msgspec.json.decode(record.label))
     for label in labels:
         if label.model == model_class.name:
-            intake.add_label(label.request_id, label.observed_at, label.label)
-    intake.keep()
-    return intake.write_examples(folder)
+            builder.add_label(label.request_id, label.observed_at, label.label)
+    builder.flush()
+    return builder.write_examples(folder)
+
+
+def build_from_log(
+    store: FeatureStore,
+    model_classes: Mapping[str, type[Model]],
+    log: PredictionLog,
+    labels: Sequence[Label],
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    on_progress: Callable[[str], None] = lambda _step: None,
+) -> list[BuildReport]:
+    """Build the examples of several models from one log, each into `examples_folder`.
+
+    Raises:
+        FeatureStoreError: The store can't be read or written.
+        PredictionLogError: The log can't be read.
+    """
+    reports = []
+    for name, model_class in model_classes.items():
+        on_progress(f"{name}: reading the log")
+        records = log.read(name, since=since, until=until)
+        reports.append(build(store, model_class, records, labels, examples_folder(store, name)))
+    return reports
+
+
+def examples_folder(store: FeatureStore, model: str) -> Path:
+    """The folder of a model's examples."""
+    return store.path / "examples" / model
 
 
 def _examples(
-    store: FeatureStore, requests: FeatureView[Any], truths: FeatureView[LabelValue]
+    store: FeatureStore, requests: FeatureView[Any], labels: FeatureView[LabelValue]
 ) -> tuple[list[dict[str, Any]], int]:
-    """Each request's label as it is now, with what the request said; and the number of labels without a request."""
+    """Each request with its latest label, and the number of labels without an earlier request."""
     latest: dict[str, FeatureRow[LabelValue]] = {}
-    for row in store.history(truths):
-        # Taken out first, so that the order is that of the times that count.
+    for row in store.history(labels):
+        # Removed first: the order is that of the latest labels.
         latest.pop(row.key, None)
         latest[row.key] = row
     features = store.join(requests, [(row.key, row.at) for row in latest.values()])
@@ -243,10 +278,10 @@ def _examples(
 
 
 def _storable(features: Struct) -> Struct:
-    """The features as they are.
+    """Return the features unchanged.
 
     Raises:
-        OverflowError: one is an integer of more than 64 bits, for which a file has no column.
+        OverflowError: An integer does not fit the 64 bits of a column.
     """
     for value in msgspec.structs.astuple(features):
         if isinstance(value, int):
@@ -255,15 +290,15 @@ def _storable(features: Struct) -> Struct:
 
 
 def _label(model_class: type[Model], value: Any) -> Any:
-    """The value as the model's label has it: 1 or "true" where that is true or false, 326 where it is a float.
+    """Convert a value to the model's `Label`: 1 and "true" to a bool, 326 to a float.
 
     Raises:
-        ValidationError: it is no label of the model.
+        ValidationError: The value does not fit `Label`.
     """
     try:
         return msgspec.to_builtins(msgspec.convert(value, model_class.Label, strict=False))
     except msgspec.ValidationError:
         if not isinstance(value, int | float):
             raise
-        # A text that looks like a number, such as the stars of a review, in a file that can't tell.
+        # A string that looks like a number, such as the stars of a review, read from a CSV file.
         return msgspec.to_builtins(msgspec.convert(msgspec.json.encode(value).decode(), model_class.Label))

@@ -280,7 +280,7 @@ def test_without_labels_and_drift_the_champion_is_kept(registry, served, told):
     ("arguments", "message"),
     [
         (["line", "--labels", "nowhere.csv"], "the labels in nowhere.csv can't be read"),
-        (["line", "--since", "soon"], "'soon' is no time"),
+        (["line", "--since", "soon"], "'soon' is not a time"),
         (["line", "-ds", "nowhere.csv"], "nowhere.csv is neither a file nor a folder"),
     ],
 )

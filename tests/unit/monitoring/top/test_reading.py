@@ -81,8 +81,8 @@ def two_looks(exporter: Exporter, worker: tuple[dict[str, float], dict[str, floa
                 "worker": answer(WORKER % found, number * 10.0),
                 "exporter": answer(exporter.page(), number * 10.0),
                 "indexer": away(),
-                "watcher": away(),
-                "joiner": away(),
+                "drift-monitor": away(),
+                "label-joiner": away(),
             },
             [],
         )
@@ -130,7 +130,7 @@ def test_what_is_wrong_with_a_worker_is_said(change: dict[str, float], words: st
 def test_what_is_wrong_with_a_model_is_said() -> None:
     """Failures, and a p99 above the objective."""
     seen, exporter = Watch(60), Exporter()
-    away_ones = {name: away() for name in ("indexer", "watcher", "joiner")}
+    away_ones = {name: away() for name in ("indexer", "drift-monitor", "label-joiner")}
     for at in (0.0, 10.0):
         pages = {"worker": answer(WORKER % CALM, at), "exporter": answer(exporter.page(), at)}
         found = seen.look({**pages, **away_ones}, [])
@@ -145,8 +145,8 @@ def test_drift_live_quality_and_alerts() -> None:
         "worker": answer(WORKER % CALM, 0.0),
         "exporter": away("no answer within 2 s"),
         "indexer": away(),
-        "watcher": answer(WATCHER, 0.0),
-        "joiner": answer(JOINER, 0.0),
+        "drift-monitor": answer(WATCHER, 0.0),
+        "label-joiner": answer(JOINER, 0.0),
     }
     alerts = [Alert("InflightStalled", "firing", "page", "Nothing is answered"), Alert("X", "pending", "ticket", "")]
     found = Watch(60).look(answers, alerts)

@@ -26,7 +26,7 @@ def busy(models: int = 3, wrong: bool = False) -> Overview:
     names = ["diamonds", "titanic", "reviews", *(f"a-model-with-a-long-name-{number}" for number in range(models))]
     found = Overview(
         NOW,
-        [Process(kind, "u", "not running" if wrong and kind == "joiner" else "") for kind in PROCESSES],
+        [Process(kind, "u", "not running" if wrong and kind == "label-joiner" else "") for kind in PROCESSES],
         54_321.0,
         [
             Model(name, ["12"], 999_999.0, 50_000.0 * wrong, FAST, FAST, SLOW if wrong else FAST)
@@ -88,7 +88,7 @@ def test_what_does_not_run_is_said_with_what_starts_it() -> None:
     assert "○ worker" in text
     assert "→ inflight NAME" in text
     assert "the exporter tells of models" in text
-    assert "→ inflight joiner" in drawn(busy(wrong=True))
+    assert "→ inflight label-joiner" in drawn(busy(wrong=True))
 
 
 @settings(max_examples=40)

@@ -1,4 +1,4 @@
-"""`inflight watch` over processes that really run."""
+"""`inflight top` over processes that really run."""
 
 import json
 import os
@@ -12,9 +12,9 @@ from tests.support.waiting import figures, until
 RATE = 200
 
 
-def watch(*options: str, home: Path) -> subprocess.CompletedProcess[str]:
+def top(*options: str, home: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "INFLIGHT_HOME": str(home), "COLUMNS": "80"}
-    command = [sys.executable, "-m", "inflight.cli", "watch", "--once", *options]
+    command = [sys.executable, "-m", "inflight.cli", "top", "--once", *options]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -30,15 +30,15 @@ def test_it_shows_what_the_processes_do(deployment: Deployment, tmp_path: Path) 
     until(lambda: exporter.metric("inflight_predictions_total") > RATE, 300, "the exporter counts")
     until(lambda: exporter.metric("inflight_consumer_lag_age_seconds") < 5, 300, "the lag is read")
     addresses = ["--worker", str(worker.metrics_port), "--exporter", exporter.metrics_url]
-    elsewhere = [part for name in ("indexer", "watcher", "joiner") for part in (f"--{name}", "1")]
+    elsewhere = [part for name in ("indexer", "drift-monitor", "label-joiner") for part in (f"--{name}", "1")]
     for _ in range(6):
-        done = watch("--json", "--interval", "5", *addresses, *elsewhere, home=tmp_path)
+        done = top("--json", "--interval", "5", *addresses, *elsewhere, home=tmp_path)
         found = json.loads(done.stdout)
         (model,) = found["models"]
         # What is counted in five seconds is near to what was sent in them, unless the machine was held up just then.
         if near(found["per_second"]) and near(model["completed_per_second"]):
             break
-    picture = watch(*addresses, *elsewhere, home=tmp_path)
+    picture = top(*addresses, *elsewhere, home=tmp_path)
     load.stop()
 
     assert (model["name"], len(model["versions"])) == ("diamonds", 1)
@@ -54,7 +54,7 @@ def test_it_shows_what_the_processes_do(deployment: Deployment, tmp_path: Path) 
     assert done.returncode == (1 if found["problems"] else 0)
     figures(per_second=round(found["per_second"], 1), p99_ms=round(model["total"]["p99"] * 1000, 1))
 
-    for words in ("inflight watch", "● worker", "○ indexer", "diamonds", "total p50/p99", "worker: requests"):
+    for words in ("inflight top", "● worker", "○ indexer", "diamonds", "total p50/p99", "worker: requests"):
         assert words in picture.stdout
     assert max(map(len, picture.stdout.splitlines())) <= 80
     load.report()
@@ -62,9 +62,13 @@ def test_it_shows_what_the_processes_do(deployment: Deployment, tmp_path: Path) 
 
 def test_where_nothing_runs_it_says_so(tmp_path: Path) -> None:
     """And how to begin; code 1, for scripts."""
-    nowhere = [part for name in ("worker", "exporter", "indexer", "watcher", "joiner") for part in (f"--{name}", "1")]
-    done = watch("--interval", "0.2", *nowhere, home=tmp_path)
+    nowhere = [
+        part
+        for name in ("worker", "exporter", "indexer", "drift-monitor", "label-joiner")
+        for part in (f"--{name}", "1")
+    ]
+    done = top("--interval", "0.2", *nowhere, home=tmp_path)
     assert (done.returncode, done.stderr) == (1, "")
     assert "no worker runs" in done.stdout
-    wrong = watch("--worker", "ftp://x", home=tmp_path)
+    wrong = top("--worker", "ftp://x", home=tmp_path)
     assert (wrong.returncode, "give a URL" in wrong.stderr) == (2, True)
