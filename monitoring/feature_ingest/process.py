@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from machine_learning_engineering.events.schemas import decode_label, decode_log, parse
 from machine_learning_engineering.events.topics import LABELS, LOGS
-from machine_learning_engineering.feature_store.examples import Built, Intake
+from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.25
 class Followed(Struct, frozen=True):
     """What was done until now: of each model, and how many records were no events or of models not followed."""
 
-    models: list[Built]
+    models: list[BuildReport]
     unreadable: int
     others: int
 
@@ -59,8 +59,8 @@ class Follower:
         self.unreadable = self.others = 0
         self._every, self._most = every, most
         self._folder = folder
-        self._intakes = {name: Intake(store, model_class) for name, model_class in classes.items()}
-        self._built: dict[str, Built] = {}
+        self._builders = {name: ExampleBuilder(store, model_class) for name, model_class in classes.items()}
+        self._built: dict[str, BuildReport] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self._records = 0
         self._labels = topic_name(settings, LABELS)
@@ -69,7 +69,7 @@ class Follower:
         # What a rebalance takes away is kept, and committed, before it goes.
         self._consumer.subscribe(
             [topic_name(settings, LOGS), self._labels],
-            on_revoke=lambda *_: self.keep(),
+            on_revoke=lambda *_: self.flush(),
             on_lost=lambda *_: self._offsets.clear(),
         )
 
@@ -86,18 +86,18 @@ class Follower:
                 for message in records(self._fetch.consume(_BATCH, _POLL_SECONDS), "features"):
                     self._add(message)
                 if self._records >= self._most or monotonic() >= due:
-                    self.keep()
+                    self.flush()
                     due = monotonic() + self._every
-            self.keep()
+            self.flush()
         finally:
             self._consumer.close()
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Bring what was read into the store, write the examples of models that may lack some of it, and commit it."""
-        for name, intake in self._intakes.items():
-            intake.keep()
-            if intake.stale:
-                built = self._built[name] = intake.write_examples(self._folder / name)
+        for name, builder in self._builders.items():
+            builder.flush()
+            if builder.is_dirty:
+                built = self._built[name] = builder.write_examples(self._folder / name)
                 log_event("features", "kept", **msgspec.structs.asdict(built))
         # Only now: what is committed is not read again, and would stay out of the examples until something new comes.
         if self._offsets:
@@ -118,18 +118,18 @@ class Follower:
         try:
             if message.topic() == self._labels:
                 reported = decode_label(value)
-                if intake := self._intake(reported.model):
-                    intake.add_label(reported.request_id, reported.observed_at, _value(reported.label))
+                if builder := self._builder(reported.model):
+                    builder.add_label(reported.request_id, reported.observed_at, _value(reported.label))
             else:
                 logged = decode_log(value)
-                if intake := self._intake(logged.model):
+                if builder := self._builder(logged.model):
                     redacted = bool(logged.redacted)
-                    intake.add_request(logged.request_id, logged.accepted_at, logged.features, redacted=redacted)
+                    builder.add_request(logged.request_id, logged.accepted_at, logged.features, redacted=redacted)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.unreadable += 1
 
-    def _intake(self, model: str) -> Intake | None:
-        found = self._intakes.get(model)
+    def _builder(self, model: str) -> ExampleBuilder | None:
+        found = self._builders.get(model)
         self.others += found is None
         return found
 

@@ -1,1 +1,8 @@
-"""The feature store: offline, online, and training examples."""
+"""Feature store: feature values by key and event time, point-in-time joins, and training examples.
+
+``__init__.pyi`` lists the public names.
+"""
+
+from machine_learning_engineering.core.lazy import lazy_exports
+
+__all__, __getattr__ = lazy_exports(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Rows of a feature view as parquet files with typed columns. pyarrow, an extra, loads when a file is touched."""
+"""Offline store: rows of a feature view in parquet files with typed columns. pyarrow is imported on first use."""
 
 import time
 import uuid
@@ -14,28 +14,19 @@ from msgspec import NODEFAULT, Struct, inspect
 from numpy.typing import NDArray
 
 from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.core.extras import pyarrow
-from machine_learning_engineering.core.types import alternatives
+from machine_learning_engineering.core.extras import require
+from machine_learning_engineering.core.types import column_kinds
 
 F = TypeVar("F", bound=Struct)
-_WHAT = "the feature store"
 KEY, TIME, DIGEST = "_key", "_at", "_digest"
-_KINDS: dict[type, str] = {
-    inspect.FloatType: "float64",
-    inspect.IntType: "int64",
-    inspect.BoolType: "bool",
-    inspect.StrType: "string",
-    inspect.NoneType: "null",
-}
-_LITERALS: dict[type, str] = {str: "string", int: "int64", type(None): "null"}
 
 
 class FeatureStoreError(Exception):
-    """The store can't be read or written; the message names the file and says why."""
+    """The store can't be read or written. The message names the file and the reason."""
 
 
 class StoredRow(NamedTuple):
-    """A key, its time in microseconds since 1970, and its values as JSON text."""
+    """A key, its time in microseconds since 1970, and its values as JSON."""
 
     key: str
     at: int
@@ -43,7 +34,7 @@ class StoredRow(NamedTuple):
 
 
 class Table:
-    """Rows of one view in memory, by column."""
+    """Rows of one view in memory, by column. `times` has shape (n,), in microseconds since 1970."""
 
     def __init__(self, keys: list[str], times: NDArray[np.int64], columns: Any, features: type[Any]) -> None:
         self.keys = keys
@@ -54,7 +45,7 @@ class Table:
         self._values: dict[str, list[Any]] | None = None
 
     def features(self, index: int) -> Any:
-        """The values of a row."""
+        """The values of row `index` as the view's Struct."""
         if self._values is None:
             self._values = {name: self._columns.column(name).to_pylist() for name in self._fields}
         record: dict[str, Any] = {}
@@ -67,23 +58,23 @@ class Table:
 
 
 def decode(record: bytes, features: type[F]) -> F:
-    """
+    """Decode the JSON values of a row.
+
     Raises:
-        FeatureStoreError: the values do not fit the view's Struct.
+        FeatureStoreError: The values do not fit the view's Struct.
     """
     return _convert(msgspec.json.decode(record), features)
 
 
 def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
-    """Add the rows that the folder of a day does not have yet, as one file; how many there were."""
-    pa, pq = pyarrow(_WHAT)
-    # Of each key and time the row that counts.
-    known: dict[tuple[str, int], bytes] = {}
-    for file in sorted(folder.glob("*.parquet")):
-        found = _read(file, [KEY, TIME, DIGEST])
-        times = found.column(TIME).cast(pa.int64()).to_pylist()
-        for key, at, digest in zip(found.column(KEY).to_pylist(), times, found.column(DIGEST).to_pylist(), strict=True):
-            known[key, at] = digest
+    """Write the rows that the folder of a day lacks to a new file. Returns the number of rows written."""
+    pa, pq = _pyarrow()
+    # Later files override earlier ones.
+    stored = _scan(sorted(folder.glob("*.parquet")), [(DIGEST, pa.binary(16))], [])
+    times = stored.column(TIME).cast(pa.int64()).to_pylist()
+    known = dict(
+        zip(zip(stored.column(KEY).to_pylist(), times, strict=True), stored.column(DIGEST).to_pylist(), strict=True)
+    )
     new: list[StoredRow] = []
     digests: list[bytes] = []
     for row in rows:
@@ -107,7 +98,7 @@ def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
             columns[name] = pa.array(values, _type(pa, kind))
     except (OverflowError, pa.ArrowException) as error:
         raise FeatureStoreError(f"values of `{name}` can't be stored: {error}") from error
-    # The names sort by the time of writing.
+    # File names sort by time of writing.
     path = folder / f"{time.time_ns() // 1_000:020}-{uuid.uuid4().hex[:8]}.parquet"
     content = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), content, compression="zstd")
@@ -120,66 +111,49 @@ def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
 
 
 def read(files: Sequence[Path], features: type[Struct]) -> Table:
-    """All rows of files, in their order. A column that an older file lacks is null there."""
-    pa, _ = pyarrow(_WHAT)
-    fields = _columns(features)
-    schema = pa.schema(
-        [(KEY, pa.string()), (TIME, pa.timestamp("us", "UTC"))]
-        + [(name, _type(pa, kind)) for name, (kind, _) in fields.items()]
-    )
-    tables = []
-    for file in files:
-        found = _read(file, None)
-        try:
-            columns = [
-                found.column(field.name).cast(field.type)
-                if field.name in found.column_names
-                else pa.nulls(found.num_rows, field.type)
-                for field in schema
-            ]
-        except pa.ArrowException as error:
-            raise FeatureStoreError(f"{file} was written for other features: {error}") from error
-        tables.append(pa.table(columns, schema=schema))
-    whole = pa.concat_tables(tables) if tables else schema.empty_table()
+    """Read all rows of files, in order. A column that an older file lacks is null."""
+    pa, _ = _pyarrow()
+    whole = _scan(files, [], [(name, _type(pa, kind)) for name, (kind, _) in _columns(features).items()])
     times = whole.column(TIME).cast(pa.int64()).to_numpy()
     return Table(whole.column(KEY).to_pylist(), times, whole, features)
 
 
 def extent(files: Sequence[Path]) -> tuple[int, datetime, datetime]:
-    """The number of rows, the first and the last time in files, from their footers."""
-    pa, pq = pyarrow(_WHAT)
-    rows = 0
-    times: list[datetime] = []
+    """The number of rows in files, and their first and last time."""
+    times = _scan(files, [], []).column(TIME).to_pylist()
+    return len(times), min(times), max(times)
+
+
+def _scan(files: Sequence[Path], required: list[tuple[str, Any]], optional: list[tuple[str, Any]]) -> Any:
+    """Read key, time and further columns (name, type) of files. An optional column that a file lacks is null."""
+    pa, pq = _pyarrow()
+    fixed = [(KEY, pa.string()), (TIME, pa.timestamp("us", "UTC")), *required]
+    schema = pa.schema([pa.field(*one, nullable=False) for one in fixed] + [pa.field(*one) for one in optional])
+    tables = [schema.empty_table()]
     for file in files:
         try:
-            footer = pq.read_metadata(file)
-            rows += footer.num_rows
-            column = footer.schema.names.index(TIME)
-            for group in range(footer.num_row_groups):
-                statistics = footer.row_group(group).column(column).statistics
-                times += [statistics.min, statistics.max]
-        except (OSError, ValueError, AttributeError, pa.ArrowException) as error:
+            found = pq.ParquetFile(file).read(columns=schema.names)
+            columns = [
+                pa.nulls(found.num_rows, field.type)
+                if field.nullable and field.name not in found.column_names
+                else found.column(field.name).cast(field.type)
+                for field in schema
+            ]
+        except (OSError, KeyError, pa.ArrowException) as error:
             raise FeatureStoreError(f"{file} can't be read: {error}") from error
-    return rows, min(times), max(times)
-
-
-def _read(file: Path, columns: list[str] | None) -> Any:
-    pa, pq = pyarrow(_WHAT)
-    try:
-        return pq.ParquetFile(file).read(columns=columns)
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise FeatureStoreError(f"{file} can't be read: {error}") from error
+        tables.append(pa.table(columns, schema=schema))
+    return pa.concat_tables(tables)
 
 
 def _columns(features: type[Struct]) -> dict[str, tuple[str, bool]]:
-    """The kind of column of each field, and whether a null in it means that the field is left out.
+    """The kind of column of each field, and whether null in it stands for an omitted field.
 
-    A null must mean one thing only. Where it could mean two, or the type is no plain one, the column is "json": JSON
-    text, null for what is left out.
+    Null must be unambiguous. A field for which it is not, or whose type has no column type, becomes a "json" column:
+    JSON text, null if the field is omitted.
     """
     found: dict[str, tuple[str, bool]] = {}
     for field in msgspec.structs.fields(features):
-        kinds = _kinds(inspect.type_info(field.type))
+        kinds = column_kinds(inspect.type_info(field.type))
         takes_null = "null" in kinds
         kinds.discard("null")
         kind = kinds.pop() if len(kinds) == 1 else "json"
@@ -190,20 +164,12 @@ def _columns(features: type[Struct]) -> dict[str, tuple[str, bool]]:
     return found
 
 
-def _kinds(info: Any) -> set[str]:
-    """The kinds of column that a type would need, "null" among them."""
-    found: set[str] = set()
-    for one in alternatives(info):
-        if isinstance(one, inspect.LiteralType):
-            found |= {_LITERALS.get(type(value), "json") for value in one.values}
-        else:
-            found.add(_KINDS.get(type(one), "json"))
-    return found
-
-
 def _type(pa: Any, kind: str) -> Any:
-    types = {"json": pa.string, "string": pa.string, "bool": pa.bool_, "int64": pa.int64, "float64": pa.float64}
-    return types[kind]()
+    return pa.string() if kind == "json" else pa.type_for_alias(kind)
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    return require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
 
 
 def _json(record: dict[str, Any], name: str) -> str | None:
@@ -214,4 +180,6 @@ def _convert(record: Any, features: type[F]) -> F:
     try:
         return msgspec.convert(record, features)
     except msgspec.ValidationError as error:
-        raise FeatureStoreError(f"stored values do not fit {features.__name__} (any more): {error}") from error
+        raise FeatureStoreError(
+            f"stored values do not fit {features.__name__}: {error}; give new fields a default, or use a new view"
+        ) from error

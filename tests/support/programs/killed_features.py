@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 
 from inflight.cli import app
-from machine_learning_engineering.feature_store.examples import Built, Intake
+from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 
 COUNT = int(sys.argv[1])
-write_examples = Intake.write_examples
+write_examples = ExampleBuilder.write_examples
 
 
-def killed(intake: Intake, folder: Path) -> Built:
-    if min(intake.requests, intake.labels) >= COUNT:
+def killed(builder: ExampleBuilder, folder: Path) -> BuildReport:
+    if min(builder.requests, builder.labels) >= COUNT:
         os.kill(os.getpid(), signal.SIGKILL)
-    return write_examples(intake, folder)
+    return write_examples(builder, folder)
 
 
-Intake.write_examples = killed  # type: ignore[method-assign]
+ExampleBuilder.write_examples = killed  # type: ignore[method-assign]
 app(["features", "follow", "diamonds", "--every", "0.3"])

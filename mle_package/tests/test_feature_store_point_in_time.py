@@ -1,5 +1,7 @@
 """The point-in-time join against an oracle that looks at every row: never a value from the future."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -78,3 +80,11 @@ def test_a_store_on_disk_never_tells_of_the_future(tmp_path_factory, writes, wan
             latest = store.online(view, key)
             index = oracle([(of, at) for of, at, _ in everything], key, 99, None)
             assert (None if latest is None else latest.features) == (None if index < 0 else Value(everything[index][2]))
+
+
+def test_the_join_alone_needs_neither_sqlite_nor_pyarrow():
+    code = (
+        "import sys, machine_learning_engineering.feature_store.point_in_time;"
+        "sys.exit(bool({'sqlite3', 'pyarrow'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from machine_learning_engineering.feature_store import examples as feature_store_log
+from machine_learning_engineering.feature_store import examples as examples_module
 from machine_learning_engineering.feature_store.examples import (
     EXAMPLES_FILE,
-    Intake,
+    ExampleBuilder,
     Label,
     build,
     label_view,
@@ -90,51 +90,51 @@ def test_building_again_adds_only_what_is_new(run, log):
 
 
 def test_any_number_of_rows_is_built_in_pages(run, log, monkeypatch):
-    monkeypatch.setattr(feature_store_log, "_PAGE", 2)
+    monkeypatch.setattr(examples_module, "_PAGE", 2)
     log.append([_asked(f"more{n}", n, b'{"number":1}') for n in range(7)])
     built = run(*(label(f"more{n}", 2.0) for n in range(7)))
     assert (built.new_requests, built.new_labels, built.examples) == (10, 7, 7)
 
 
-def taught(intake, *numbers):
-    """The intake, given requests and their labels."""
+def taught(builder, *numbers):
+    """The builder, given requests and their labels."""
     for number in numbers:
-        intake.add_request(f"r{number}", START, Raw(b'{"number":%d}' % number))
-        intake.add_label(f"r{number}", START + timedelta(hours=1), 2.0 * number)
-    return intake
+        builder.add_request(f"r{number}", START, Raw(b'{"number":%d}' % number))
+        builder.add_label(f"r{number}", START + timedelta(hours=1), 2.0 * number)
+    return builder
 
 
 def test_what_was_kept_by_whoever_was_killed_makes_the_examples_stale(store, doubler_class, tmp_path):
     """For its successor, and for one that has been running: nothing is new to the store, and no file has it."""
-    running = Intake(store, doubler_class)
+    running = ExampleBuilder(store, doubler_class)
     assert running.write_examples(tmp_path).examples == 0
-    assert not running.stale
-    taught(Intake(store, doubler_class), 1, 2).keep()
-    taught(running, 1, 2).keep()
+    assert not running.is_dirty
+    taught(ExampleBuilder(store, doubler_class), 1, 2).flush()
+    taught(running, 1, 2).flush()
     assert running.new_labels == 0
-    assert running.stale
-    assert Intake(store, doubler_class).stale
+    assert running.is_dirty
+    assert ExampleBuilder(store, doubler_class).is_dirty
     assert running.write_examples(tmp_path).examples == 2
-    running.keep()
-    assert not running.stale
+    running.flush()
+    assert not running.is_dirty
 
 
 def test_a_full_page_makes_the_examples_stale(store, doubler_class, tmp_path, monkeypatch):
-    """It is kept in between, and leaves nothing for the one who calls `keep`."""
-    monkeypatch.setattr(feature_store_log, "_PAGE", 1)
-    intake = Intake(store, doubler_class)
-    intake.write_examples(tmp_path)
-    taught(intake, 1).keep()
-    assert intake.stale
+    """It is kept in between, and leaves nothing for the one who calls `flush`."""
+    monkeypatch.setattr(examples_module, "_PAGE", 1)
+    builder = ExampleBuilder(store, doubler_class)
+    builder.write_examples(tmp_path)
+    taught(builder, 1).flush()
+    assert builder.is_dirty
 
 
 def test_of_two_that_write_examples_none_loses_what_the_other_has(store, doubler_class, tmp_path, monkeypatch):
     """The one that began first is not the last to write, with less than the other."""
-    replace = feature_store_log.durable.replace
-    one, other = taught(Intake(store, doubler_class), 1), Intake(store, doubler_class)
+    replace = examples_module.durable.replace
+    one, other = taught(ExampleBuilder(store, doubler_class), 1), ExampleBuilder(store, doubler_class)
 
     def meanwhile():
-        taught(other, 2).keep()
+        taught(other, 2).flush()
         other.write_examples(tmp_path)
 
     second = threading.Thread(target=meanwhile)
@@ -146,8 +146,8 @@ def test_of_two_that_write_examples_none_loses_what_the_other_has(store, doubler
             second.join(1.0)
         replace(path, content)
 
-    monkeypatch.setattr(feature_store_log.durable, "replace", slowly)
-    one.keep()
+    monkeypatch.setattr(examples_module.durable, "replace", slowly)
+    one.flush()
     one.write_examples(tmp_path)
     second.join()
     assert (tmp_path / EXAMPLES_FILE).read_text().count("request_id") == 2

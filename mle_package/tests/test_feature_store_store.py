@@ -122,7 +122,7 @@ def test_online_values_are_made_anew_from_the_files(tmp_path):
         file.unlink()
     with FeatureStore(tmp_path) as store:
         assert store.online(CUSTOMERS, "a") is None
-        assert store.refresh_online(CUSTOMERS) == 2
+        assert store.rebuild_online(CUSTOMERS) == 2
         assert store.online(CUSTOMERS, "a").features.spent == 2.0
 
 

@@ -1,0 +1,5 @@
+from machine_learning_engineering.feature_store.offline import FeatureStoreError as FeatureStoreError
+from machine_learning_engineering.feature_store.store import FeatureRow as FeatureRow
+from machine_learning_engineering.feature_store.store import FeatureStore as FeatureStore
+from machine_learning_engineering.feature_store.store import FeatureView as FeatureView
+from machine_learning_engineering.feature_store.store import ViewSummary as ViewSummary
