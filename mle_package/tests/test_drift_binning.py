@@ -162,7 +162,7 @@ def test_held_out_answers_are_kept_with_their_labels(reference):
     assert label is False
     assert msgspec.convert(prediction, Answer) == answers(300)[1]
     assert reference_profile(Model, rows(10), answers(10)).held_out == []
-    with pytest.raises(ValueError, match="3 labels do not fit 2 predictions"):
+    with pytest.raises(ValueError, match="3 labels do not match 2 predictions"):
         reference_profile(Model, rows(10), answers(2), [1, 2, 3])
 
 

@@ -88,7 +88,7 @@ def test_fifty_clean_windows_at_the_default_level_give_no_alarm(reference):
         ("kind", "unseen", lambda row: row.update(kind={"d": "new"}.get(row["kind"], row["kind"]))),
         ("maybe", "missing", lambda row: row.update(maybe=None if row["number"] > 0 else row["maybe"])),
         ("text", "length", lambda row: row.update(text=row["text"] * 3)),
-        ("text", "known words", lambda row: row.update(text=row["text"] + " never seen words at all")),
+        ("text", "known_words", lambda row: row.update(text=row["text"] + " never seen words at all")),
         ("text", "words", lambda row: row.update(text=row["text"].replace("word0", "word3"))),
     ],
 )
@@ -220,7 +220,7 @@ def test_a_few_numbers_out_of_range_are_found_though_no_share_changed_much(refer
         row.update(number=500.0 if abs(row["number"]) < 0.06 else row["number"])
 
     report = disturbed(reference, change)
-    (test,) = [test for test in report.tests if test.statistic == "out of range" and test.field == "features.number"]
+    (test,) = [test for test in report.tests if test.statistic == "out_of_range" and test.field == "features.number"]
     assert (test.drifted, test.detail) == (True, "above")
     assert report.drifted == ["features.number"]
 
@@ -232,7 +232,7 @@ def test_numbers_out_of_range_by_chance_are_no_alarm():
         reference = reference_profile(Model, [{"number": float(n)} for n in random.normal(size=200)], [])
         window = count_into(reference, [{"number": float(n)} for n in random.normal(size=200)])
         tests = drift(reference, window, min_psi=0).tests
-        p_values += [test.p_value for test in tests if test.statistic == "out of range"]
+        p_values += [test.p_value for test in tests if test.statistic == "out_of_range"]
     # Of 300 windows, most of which have some such number. 5 % would be 15; 27 are a chance of 1 in 500.
     assert 150 < len(p_values) < 300
     assert sum(p <= 0.05 for p in p_values) < 27

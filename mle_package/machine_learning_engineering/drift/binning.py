@@ -1,4 +1,4 @@
-"""Profiles from rows: reference profiles, counts of a window in the bins of its reference, and merging."""
+"""Profiles from rows: the reference, a window counted in the reference's bins, and the sum of two windows."""
 
 import re
 from collections import Counter
@@ -33,19 +33,19 @@ _WORD = re.compile(r"\w+")
 def reference_profile(
     model: Model | type[Model], rows: Sequence[Any], predictions: Sequence[Any], labels: Sequence[Any] = ()
 ) -> Profile:
-    """The profile to keep with a version.
+    """Profile of a version, with bins chosen from its training data.
 
     Args:
-        rows: decoded rows of the training set.
-        predictions: answers to rows that the model was not fitted on (a fitted model is surer of the rows it knows,
-            so that answers to those would make every live window look drifted). They need not be of `rows`.
-        labels: the true answers to the rows of `predictions`. Without them `trigger_retraining` can't test the metric.
+        rows: Decoded rows of the training set.
+        predictions: Predictions for rows that the model was not fitted on; they need not be of `rows`. A model is more
+            certain of rows that it was fitted on, so every live window would differ from predictions for those.
+        labels: True labels of the rows of `predictions`. Without them `trigger_retraining` can't test the metric.
 
     Raises:
-        ValueError: `labels` are given and are not as many as `predictions`.
+        ValueError: `labels` has another length than `predictions`.
     """
     if len(labels) not in (0, len(predictions)):
-        raise ValueError(f"{len(labels)} labels do not fit {len(predictions)} predictions")
+        raise ValueError(f"{len(labels)} labels do not match {len(predictions)} predictions")
     defaults = defaults_of(model.Features)
     return Profile(
         features={name: _reference(values) for name, values in columns(rows, defaults).items()},
@@ -56,7 +56,7 @@ def reference_profile(
 
 
 def count_into(reference: Profile, rows: Sequence[Any], predictions: Sequence[Any] = ()) -> Profile:
-    """Other rows and answers, counted in the bins of a reference. Without predictions their counts are all 0."""
+    """Count rows and predictions in the bins of a reference. Without predictions their counts are all 0."""
     features, answers = columns(rows, reference.defaults), columns(predictions, {})
     return Profile(
         features={n: _count(field, features.get(n, [None] * len(rows))) for n, field in reference.features.items()},
@@ -68,7 +68,7 @@ def count_into(reference: Profile, rows: Sequence[Any], predictions: Sequence[An
 
 
 def merge(one: Profile, other: Profile) -> Profile:
-    """The counts of two windows of one reference together."""
+    """The sum of two windows of one reference."""
     return Profile(
         features={name: _sum(field, other.features[name]) for name, field in one.features.items()},
         predictions={name: _sum(field, other.predictions[name]) for name, field in one.predictions.items()},
@@ -93,7 +93,7 @@ def _reference_numbers(numbers: NDArray[np.float64]) -> NumericHistogram:
     present = numbers[~np.isnan(numbers) & (numbers != 0)]
     edges: list[float] = []
     if present.size:
-        # Quantiles that are values of the data: a number with few values gets a bin for each of them.
+        # Quantiles are values of the data, so a number with few values gets a bin for each.
         quantiles = np.quantile(present, np.arange(1, BINS) / BINS, method="inverted_cdf")
         with np.errstate(over="ignore"):
             above = float(np.nextafter(present.max(), np.inf))
@@ -155,16 +155,16 @@ def _count_text(field: TextCounts, values: list[Any]) -> TextCounts:
 
 
 def _measures(rows: list[list[str] | None], known: Set[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The number of words of each row and the share of them that is known; NaN where there is no text (no word)."""
+    """Number of words of each row (NaN without a string) and the share of known ones (NaN without a word)."""
     length = [np.nan if words is None else len(words) for words in rows]
     share = [np.nan if not words else sum(map(known.__contains__, words)) / len(words) for words in rows]
     return np.array(length, dtype=np.float64), np.array(share, dtype=np.float64)
 
 
 def _numbers(values: list[Any]) -> NDArray[np.float64]:
-    """NaN for what is missing or is no number."""
+    """Shape (len(values),), with NaN for missing values and other types."""
     try:
-        # NumPy would read a text such as "0" as a number.
+        # NumPy would convert a string such as "0" to a number.
         if str not in set(map(type, values)):
             return np.array(values, dtype=np.float64)  # None becomes NaN
     except (TypeError, ValueError, OverflowError):
@@ -190,34 +190,36 @@ def _words(value: Any) -> list[str]:
 
 def _sum(one: Field, other: Field) -> Field:
     if isinstance(one, NumericHistogram) and isinstance(other, NumericHistogram):
-        lows = [value for value in (one.minimum, other.minimum) if value is not None]
-        highs = [value for value in (one.maximum, other.maximum) if value is not None]
-        return NumericHistogram(
-            rows=one.rows + other.rows,
-            missing=one.missing + other.missing,
-            zeros=one.zeros + other.zeros,
-            minimum=min(lows, default=None),
-            maximum=max(highs, default=None),
-            edges=one.edges,
-            counts=[a + b for a, b in zip(one.counts, other.counts, strict=True)],
-        )
+        return _sum_numbers(one, other)
     if isinstance(one, CategoryCounts) and isinstance(other, CategoryCounts):
         counts = {value: count + other.counts[value] for value, count in one.counts.items()}
         return CategoryCounts(one.rows + other.rows, one.missing + other.missing, one.unseen + other.unseen, counts)
     assert isinstance(one, TextCounts)
     assert isinstance(other, TextCounts)
-    length, known = _sum(one.length, other.length), _sum(one.known, other.known)
-    assert isinstance(length, NumericHistogram)
-    assert isinstance(known, NumericHistogram)
     words = {word: count + other.words[word] for word, count in one.words.items()}
-    return TextCounts(one.rows + other.rows, one.missing + other.missing, words, length, known)
+    histograms = _sum_numbers(one.length, other.length), _sum_numbers(one.known, other.known)
+    return TextCounts(one.rows + other.rows, one.missing + other.missing, words, *histograms)
+
+
+def _sum_numbers(one: NumericHistogram, other: NumericHistogram) -> NumericHistogram:
+    lows = [value for value in (one.minimum, other.minimum) if value is not None]
+    highs = [value for value in (one.maximum, other.maximum) if value is not None]
+    return NumericHistogram(
+        rows=one.rows + other.rows,
+        missing=one.missing + other.missing,
+        zeros=one.zeros + other.zeros,
+        minimum=min(lows, default=None),
+        maximum=max(highs, default=None),
+        edges=one.edges,
+        counts=[a + b for a, b in zip(one.counts, other.counts, strict=True)],
+    )
 
 
 def _sample(predictions: Sequence[Any], labels: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Pairs at even distances, as many as there is room for."""
+    """Evenly spaced pairs of prediction and label, within the limits of size."""
     if not labels:
         return []
     pairs = list(zip(msgspec.to_builtins(list(predictions)), msgspec.to_builtins(list(labels)), strict=True))
     size = len(msgspec.json.encode(pairs)) / len(pairs)
-    room = max(1, min(len(pairs), HELD_OUT_ROWS, int(HELD_OUT_BYTES / size)))
-    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, room).astype(int).tolist()]
+    fits = max(1, min(len(pairs), HELD_OUT_ROWS, int(HELD_OUT_BYTES / size)))
+    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, fits).astype(int).tolist()]

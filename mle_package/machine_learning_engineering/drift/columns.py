@@ -1,4 +1,4 @@
-"""Rows as columns of JSON values, whether they are Structs or the objects that were decoded from JSON."""
+"""Rows, Structs or JSON objects, as columns of JSON values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,19 +8,18 @@ from msgspec import Struct
 
 
 def defaults_of(struct: type[Struct]) -> dict[str, Any]:
-    """The values, other than null, of fields that may be left out, by their names in JSON."""
+    """Default values of optional fields by name in JSON; null defaults are omitted."""
     found = {field.encode_name: msgspec.to_builtins(_default(field)) for field in msgspec.structs.fields(struct)}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def columns(rows: Sequence[Any], defaults: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """The values of each field by its name in JSON, None where a row has none.
+    """Values of each field by name in JSON, None where a row has none.
 
-    An object within a row gives a column for each of its members, such as ``probabilities.positive``; lists are left
-    out.
+    An object within a row gives one column for each member, such as ``probabilities.positive``; lists are ignored.
     """
     objects = msgspec.to_builtins(list(rows))
-    # In the order of the rows' fields, so that columns of the same rows come in the same order.
+    # A dict keeps the order of the fields, so the result is deterministic.
     names = dict.fromkeys(name for row in objects for name in row)
     names |= dict.fromkeys(defaults) if objects else {}
     found: dict[str, list[Any]] = {}

@@ -1,38 +1,38 @@
-"""What a model's rows and answers looked like when it was trained, as counts in fixed bins: the reference for drift.
+"""Profile of a model's rows and predictions: counts in fixed bins, the reference for drift.
 
-Bins are chosen once, on the reference. Any other rows are counted in the same bins (`count_into`), and counts of two
-windows add up (`merge`), so that a stream needs to keep no rows. `drift` compares two profiles.
+Bins are chosen once, from the reference. Other rows are counted in the same bins (`count_into`) and counts of windows
+add up (`merge`), so a stream keeps no rows. `drift` compares two profiles.
 
-Rows may be a model's Structs or the JSON objects that were decoded from them; a field is known by its name in JSON. An
-object within a row gives a field for each of its members, such as ``probabilities.positive``; lists are left out.
+Rows are a model's Structs or JSON objects; a field has its name in JSON. An object within a row gives one field per
+member, such as ``probabilities.positive``. Lists are ignored.
 """
 
+from collections.abc import Set
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 BINS = 10
-"""A number's range is cut into so many bins of about equal counts; one more is below, and one above all of them."""
+"""Bins of about equal counts within the range of a number. One more bin is below the range and one above it."""
 CATEGORIES = 50
-"""A text field with more values than that, with longer ones than `CATEGORY_LENGTH`, or with hardly any value twice, is
-read as words."""
+"""Maximum number of values of a categorical field. A string field is read as words if it has more values, if one is
+longer than `CATEGORY_LENGTH`, or if values hardly repeat."""
 CATEGORY_LENGTH = 100
 WORDS = 200
-"""So many of the most frequent words of a text field are counted."""
+"""Number of most frequent words that are counted in a text field."""
 HELD_OUT_ROWS = 2_000
-"""At most so many held-out answers are kept beside their labels, and at most `HELD_OUT_BYTES` of them."""
+"""Maximum number of held-out predictions in a profile; `HELD_OUT_BYTES` is their maximum size as JSON."""
 HELD_OUT_BYTES = 100_000
-
 MAX_WORD_LENGTH = 40
 MAX_WORDS_PER_ROW = 2_000
 
 
 class NumericHistogram(Struct, frozen=True, tag_field="kind", tag="number"):
-    """Counts of a number: `edges` are the bounds between bins, of which the upper one takes the bound itself.
+    """Counts of a number by bin: `rows` = `missing` + `zeros` + sum of `counts`.
 
-    The first bin is below the reference's minimum and the last above its maximum: both are empty in a reference.
-
-    `rows` = `missing` + `zeros` + the sum of `counts`. Minimum and maximum are those of all numbers, zero included.
+    Bin i holds ``edges[i - 1] <= x < edges[i]``, zeros excluded. The first bin is below the reference's minimum and the
+    last above its maximum, so both are empty in the reference itself. `minimum` and `maximum` include zeros.
     """
 
     rows: int
@@ -45,7 +45,7 @@ class NumericHistogram(Struct, frozen=True, tag_field="kind", tag="number"):
 
 
 class CategoryCounts(Struct, frozen=True, tag_field="kind", tag="category"):
-    """Counts of each known value (true and false as "true" and "false"); `unseen` is whatever is none of them."""
+    """Counts of each value of the reference (booleans as "true" and "false"); `unseen` counts all other values."""
 
     rows: int
     missing: int
@@ -54,10 +54,10 @@ class CategoryCounts(Struct, frozen=True, tag_field="kind", tag="category"):
 
 
 class TextCounts(Struct, frozen=True, tag_field="kind", tag="text"):
-    """Words: in how many rows each of `words` occurs, how many words a row has, and which share of them is known.
+    """Rows that contain each of `words`, the number of words of each row, and the share of them that is known.
 
-    Of the reference's rows every other one chooses the words and is not counted: counted on the rows that chose them,
-    words would look more frequent than they are. So `rows` is half of the reference's rows.
+    In a reference every other row selects the words and only the remaining rows are counted: counted on the rows that
+    selected them, words would look more frequent than they are. So `rows` is half of the reference's rows.
     """
 
     rows: int
@@ -71,13 +71,21 @@ Field = NumericHistogram | CategoryCounts | TextCounts
 
 
 class Profile(Struct, frozen=True):
-    """Counts of each field of rows (`features`) and answers (`predictions`).
+    """Counts of each field of rows (`features`) and predictions.
 
-    `defaults` are the values of features that a request may leave out. `held_out` are answers to rows that the model
-    was not fitted on, each with its true label, as JSON values: what live answers are measured against.
+    `defaults` are the values of optional features. `held_out` are predictions for rows that the model was not fitted
+    on, each with its true label, as JSON values: live predictions are compared with them.
     """
 
     features: dict[str, Field]
     predictions: dict[str, Field]
     defaults: dict[str, Any] = {}
     held_out: list[tuple[Any, Any]] = []
+
+
+def without_features(profile: Profile, names: Set[str]) -> Profile:
+    """The profile without these features and their members; ``*`` means all features."""
+    features = {
+        name: field for name, field in profile.features.items() if names.isdisjoint(("*", name, name.partition(".")[0]))
+    }
+    return msgspec.structs.replace(profile, features=features)

@@ -1,12 +1,12 @@
-"""Whether rows still look like those of a reference profile: effect sizes, tests, and one stated false alarm rate.
+"""Drift report: effect sizes and tests of all fields of a window, with one family-wise false alarm rate.
 
-Each field gives several tests: of its bins (chi-square of two samples), of the shares of missing, zero and never seen
-values, of numbers out of the reference's range, and of the words of a text. Their p-values are corrected together
-(Holm), so that the chance of any alarm in a window that differs from the reference by chance alone is at most
-`significance`. Rows must be independent of one another for that to hold: the same row a thousand times is one row.
+Each field has several tests: its bins (chi-square), the shares of missing, zero and unseen values, numbers out of the
+reference's range, and the words of a text. Holm's correction covers all of them: the probability of any alarm in a
+window from the same distribution as the reference is at most `significance`. Rows must be independent of each other; a
+thousand copies of one row are one row.
 
-With many rows every difference, however small, is significant. So an alarm also takes a population stability index
-(PSI) of at least `min_psi`; by custom 0.1 is a moderate and 0.25 a large change.
+In large windows every small difference is significant. So an alarm also needs a population stability index (PSI) of at
+least `min_psi`; see `statistics.psi` for the usual limits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,14 @@ from machine_learning_engineering.drift.profile import CategoryCounts, Field, Nu
 from machine_learning_engineering.drift.statistics import chi_square, holm, hypergeometric_test, psi
 
 DEFAULT_MIN_PSI = 0.1
-"""The PSI from which a significant difference counts."""
 
-
-Statistic = Literal["distribution", "missing", "zeros", "unseen", "out of range", "length", "known words", "words"]
+Statistic = Literal["distribution", "missing", "zeros", "unseen", "out_of_range", "length", "known_words", "words"]
 
 
 class DriftTest(Struct, frozen=True):
-    """One test of one field: `field` is, for example, ``features.carat`` or ``predictions.price``.
+    """One test of one field, such as ``features.carat`` or ``predictions.price``.
 
-    `detail` names the word that differs most, where words are tested, and the side ("below", "above") of what is out of
-    range.
+    `detail` is the word that differs most ("words"), or the side, "below" or "above" ("out_of_range").
     """
 
     field: str
@@ -42,7 +39,7 @@ class DriftTest(Struct, frozen=True):
 
 
 class DriftReport(Struct, frozen=True):
-    """All tests of a window, the most suspicious first. `drifted` are the fields that any test found drifted."""
+    """All tests of a window, the strongest evidence first, and the fields that drifted in any test."""
 
     rows: int
     significance: float
@@ -52,9 +49,9 @@ class DriftReport(Struct, frozen=True):
 
 
 class Rates(Struct, frozen=True):
-    """Shares of a field's rows: without a value, with one never seen in the reference, and with one out of its range.
+    """Shares of a field's rows with a missing value, an unseen value, and a number out of the reference's range.
 
-    Of a text "unseen" are those with no known word. Only numbers have a range.
+    A text is unseen if none of its words is known.
     """
 
     missing: float
@@ -73,14 +70,15 @@ class _RawTest(Struct, frozen=True):
 def drift(
     reference: Profile, window: Profile, *, significance: float = 0.01, min_psi: float = DEFAULT_MIN_PSI
 ) -> DriftReport:
-    """Compare a window, counted with `count_into`, with its reference."""
+    """Compare a window with the reference that it was counted with (`binning.count_into`).
+
+    Args:
+        significance: Family-wise false alarm rate of the window.
+        min_psi: Minimum effect size of an alarm.
+    """
     found = [
-        test
-        for section, one, other in (
-            ("features", reference.features, window.features),
-            ("predictions", reference.predictions, window.predictions),
-        )
-        for test in _tests(section, one, other)
+        *_tests("features", reference.features, window.features),
+        *_tests("predictions", reference.predictions, window.predictions),
     ]
     adjusted = holm([test.p_value for test in found])
     tests = [
@@ -106,7 +104,7 @@ def drift(
 
 
 def rates(reference: Field, window: Field) -> Rates:
-    """What is conspicuous about a window's field without any test; all 0 without rows."""
+    """Shares of unusual values in a window's field; all 0 if it has no rows."""
     unseen = below = above = 0
     if isinstance(window, CategoryCounts):
         unseen = window.unseen
@@ -131,11 +129,9 @@ def _tests(section: str, reference: Mapping[str, Field], window: Mapping[str, Fi
         elif isinstance(one, CategoryCounts) and isinstance(other, CategoryCounts):
             yield from _share(field, "unseen", one.unseen, one.rows, other.unseen, other.rows)
             yield _compared(field, "distribution", list(one.counts.values()), list(other.counts.values()))
-        elif not isinstance(one, NumericHistogram | CategoryCounts) and not isinstance(
-            other, NumericHistogram | CategoryCounts
-        ):
+        elif isinstance(one, TextCounts) and isinstance(other, TextCounts):
             yield from _bins(field, "length", one.length, other.length)
-            yield from _bins(field, "known words", one.known, other.known)
+            yield from _bins(field, "known_words", one.known, other.known)
             yield from _words(field, one.words, one.rows, other.words, other.rows)
 
 
@@ -145,8 +141,11 @@ def _bins(field: str, statistic: Statistic, one: NumericHistogram, other: Numeri
 
 
 def _range(field: str, one: NumericHistogram, other: NumericHistogram) -> Iterator[_RawTest]:
-    """The side that more values are beyond. The reference has none there by its making, yet the test is exact: of two
-    samples alike the largest values of both together are as likely to be anybody's."""
+    """Test the side with more values out of range.
+
+    The reference has none there by construction, but the test is exact: under the null hypothesis the largest values of
+    both samples together are equally likely to be from any row.
+    """
     below, above = _out_of_range(one, other)
     if below or above:
         sides = np.array([below, above])
@@ -154,19 +153,19 @@ def _range(field: str, one: NumericHistogram, other: NumericHistogram) -> Iterat
         index = int(p_values.argmin())
         outside = int(sides[index])
         size = psi([0, one.rows], [outside, other.rows - outside])
-        yield _RawTest(field, "out of range", size, min(1.0, 2 * float(p_values[index])), ("below", "above")[index])
+        yield _RawTest(field, "out_of_range", size, min(1.0, 2 * float(p_values[index])), ("below", "above")[index])
 
 
 def _out_of_range(reference: NumericHistogram, window: NumericHistogram) -> tuple[int, int]:
-    """How many of a window's numbers are below, and how many above all of the reference's.
+    """Number of a window's values below the reference's minimum and above its maximum.
 
-    Zeros are counted apart: of the others the first bin is below and the last above all of the reference's others.
+    Zeros are not in the bins: the first bin is below all other values of the reference, the last above them.
     """
     low, high = reference.minimum, reference.maximum
     if low is None or high is None:
         return 0, 0
     below = window.counts[0] if reference.edges else 0
-    # A bin that the reference has values in is not above them: so it is if one of them was infinite.
+    # The last bin of a reference holds values only if it has infinities; then nothing is above them.
     above = window.counts[-1] if not reference.counts[-1] else 0
     return below + window.zeros * (low > 0), above + window.zeros * (high < 0)
 
@@ -182,7 +181,7 @@ def _share(field: str, statistic: Statistic, one: int, rows: int, other: int, ot
 
 
 def _words(field: str, one: dict[str, int], rows: int, other: dict[str, int], others: int) -> Iterator[_RawTest]:
-    """The word that differs most; its p-value counts for all of them."""
+    """Test the word that differs most; its p-value is corrected for the number of words (Bonferroni)."""
     if not one:
         return
     words = list(one)

@@ -4,7 +4,11 @@ from collections.abc import Sequence
 
 
 def regression_metrics(predicted: Sequence[float], actual: Sequence[float]) -> dict[str, float]:
-    """Share of the variance explained, and the mean absolute and the root mean squared error in the label's unit."""
+    """R2, mean absolute error and root mean squared error; the errors have the unit of the label.
+
+    >>> regression_metrics([1.0, 2.0, 4.0], [1.0, 2.0, 3.0])["mae"]
+    0.3333333333333333
+    """
     from sklearn import metrics
 
     return {
@@ -15,7 +19,7 @@ def regression_metrics(predicted: Sequence[float], actual: Sequence[float]) -> d
 
 
 def classification_metrics(probabilities: Sequence[float], actual: Sequence[bool]) -> dict[str, float]:
-    """Of a yes-or-no question: `probabilities` are those of "yes", which is answered from 0.5 on."""
+    """Metrics of a binary classifier. `probabilities` are of the positive class, with a threshold of 0.5."""
     from sklearn import metrics
 
     answers = [probability >= 0.5 for probability in probabilities]

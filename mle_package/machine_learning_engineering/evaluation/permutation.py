@@ -1,7 +1,7 @@
-"""Whether a metric is lower, or a model better, than chance explains: permutation tests that any metric allows.
+"""Permutation tests of any metric: has it degraded, and is one model better than another?
 
-Nothing is assumed of the metric: how often do rows that are dealt anew at random give a difference as large as the one
-observed? The p-value is exact for any number of rows, as long as they are independent of one another.
+Nothing is assumed about the metric. The p-value is the share of random permutations of the rows with a difference at
+least as large as the observed one. It is exact for any number of rows, if the rows are independent of each other.
 """
 
 import math
@@ -15,15 +15,17 @@ from msgspec import Struct
 from machine_learning_engineering.core.model import Model
 
 _STOP_AFTER_EXCEEDANCES = 4
-"""After so many n_permutations as extreme as what was observed the test stops: it is not going to be significant. The test is
-valid with any number; a larger one finds a little more, and takes as many times as long where something has changed."""
+"""Permutations at least as extreme as the observation after which a test stops, because it can't become significant.
+
+The p-value is valid for any number. A larger one has slightly more power, at a proportional cost for significant tests.
+"""
 
 
 class PermutationTest(Struct, frozen=True):
-    """A metric of one set of rows (or model) against that of another, the greater being the better.
+    """One-sided comparison of a metric, where greater is better, between two sets of rows or two models.
 
-    `p_value` is one-sided: how often chance makes `observed` so much lower (or, of a challenger, higher) than
-    `reference`. It took `n_permutations` to find out.
+    `p_value` is the probability under the null hypothesis of an `observed` value that is at least this much lower
+    (`test_degradation`) or higher (`paired_permutation_test`) than `reference`.
     """
 
     metric: str
@@ -44,12 +46,17 @@ def test_degradation(
     significance: float,
     seed: int,
 ) -> PermutationTest:
-    """Is the primary metric of live rows lower than that of reference rows? Both are pairs of prediction and label.
+    """Test whether the primary metric is lower on live rows than on reference rows.
 
-    Each deal mixes all pairs and parts them anew in sets of the same sizes.
+    Null hypothesis: all pairs are from one distribution. Each permutation shuffles the n + m pairs and splits them
+    again into sets of n and m. The statistic is metric(reference) - metric(live).
+
+    Args:
+        reference: n pairs of prediction and label.
+        live: m pairs of prediction and label.
 
     Raises:
-        ValueError: the metric is not defined on one of the sets.
+        ValueError: The metric is undefined on one of the sets.
     """
     pairs, size = [*reference, *live], len(reference)
     before, now = _finite(model, reference, "held-out"), _finite(model, live, "live")
@@ -59,17 +66,8 @@ def test_degradation(
         order = random.permutation(len(pairs)).tolist()
         return _metric(model, [pairs[i] for i in order[:size]]) - _metric(model, [pairs[i] for i in order[size:]])
 
-    p_value, n_permutations = _p_value(before - now, permute, significance)
-    return PermutationTest(
-        metric=model.primary_metric,
-        reference=before,
-        observed=now,
-        reference_rows=size,
-        rows=len(live),
-        p_value=p_value,
-        significant=p_value <= significance,
-        n_permutations=n_permutations,
-    )
+    found = _p_value(before - now, permute, significance)
+    return _result(model, (before, size), (now, len(live)), found, significance)
 
 
 def paired_permutation_test(
@@ -81,12 +79,16 @@ def paired_permutation_test(
     significance: float,
     seed: int,
 ) -> PermutationTest:
-    """Are a challenger's predictions better than a champion's for the same rows?
+    """Test whether a challenger's predictions are better than a champion's for the same rows.
 
-    Each deal exchanges the two predictions of every other row or so, at random.
+    Null hypothesis: the two predictions of a row are exchangeable. Each permutation swaps them in each row with
+    probability 1/2. The statistic is metric(challenger) - metric(champion).
+
+    Args:
+        champion: Shape (n,), like `challenger` and `labels`.
 
     Raises:
-        ValueError: the metric is not defined on one of them.
+        ValueError: The metric is undefined for one of the models.
     """
     before = _finite(model, list(zip(champion, labels, strict=True)), "champion's")
     now = _finite(model, list(zip(challenger, labels, strict=True)), "challenger's")
@@ -94,40 +96,56 @@ def paired_permutation_test(
     both = list(zip(champion, challenger, labels, strict=True))
 
     def permute() -> float:
-        exchanged = (random.random(len(both)) < 0.5).tolist()
-        one = [(b if swap else a, label) for (a, b, label), swap in zip(both, exchanged, strict=True)]
-        other = [(a if swap else b, label) for (a, b, label), swap in zip(both, exchanged, strict=True)]
+        swapped = (random.random(len(both)) < 0.5).tolist()
+        one = [(b if swap else a, label) for (a, b, label), swap in zip(both, swapped, strict=True)]
+        other = [(a if swap else b, label) for (a, b, label), swap in zip(both, swapped, strict=True)]
         return _metric(model, other) - _metric(model, one)
 
-    # Where both answer alike there is nothing that could be better.
-    p_value, n_permutations = (1.0, 0) if now <= before else _p_value(now - before, permute, significance)
-    return PermutationTest(
-        metric=model.primary_metric,
-        reference=before,
-        observed=now,
-        reference_rows=len(labels),
-        rows=len(labels),
-        p_value=p_value,
-        significant=p_value <= significance,
-        n_permutations=n_permutations,
-    )
+    found = (1.0, 0) if now <= before else _p_value(now - before, permute, significance)
+    return _result(model, (before, len(labels)), (now, len(labels)), found, significance)
 
 
 def _p_value(observed: float, permute: Callable[[], float], significance: float) -> tuple[float, int]:
-    """Besag and Clifford's sequential Monte Carlo test: the p-value is valid whether it stops early or not."""
-    most = math.ceil(_STOP_AFTER_EXCEEDANCES / significance) - 1
-    extreme = 0
-    for n_permutations in range(1, most + 1):
-        # A metric that is not defined for a deal speaks against nothing: it counts as extreme.
-        extreme += not permute() < observed
-        if extreme == _STOP_AFTER_EXCEEDANCES:
-            return _STOP_AFTER_EXCEEDANCES / n_permutations, n_permutations
-    return (extreme + 1) / (most + 1), most
+    """Sequential Monte Carlo p-value and the number of permutations that it took.
+
+    Sampling stops at the h-th exceedance (h = `_STOP_AFTER_EXCEEDANCES`) with p = h / n after n permutations, or else
+    after N = ceil(h / significance) - 1 with p = (exceedances + 1) / (N + 1). Under the null hypothesis
+    P(p <= alpha) <= alpha in both cases.
+
+    Source: J. Besag and P. Clifford, Sequential Monte Carlo p-values, Biometrika 78, 1991.
+    """
+    limit = math.ceil(_STOP_AFTER_EXCEEDANCES / significance) - 1
+    exceedances = 0
+    for count in range(1, limit + 1):
+        # An undefined metric (NaN) counts as an exceedance, which is conservative.
+        exceedances += not permute() < observed
+        if exceedances == _STOP_AFTER_EXCEEDANCES:
+            return _STOP_AFTER_EXCEEDANCES / count, count
+    return (exceedances + 1) / (limit + 1), limit
+
+
+def _result(
+    model: Model,
+    reference: tuple[float, int],
+    observed: tuple[float, int],
+    found: tuple[float, int],
+    significance: float,
+) -> PermutationTest:
+    return PermutationTest(
+        metric=model.primary_metric,
+        reference=reference[0],
+        observed=observed[0],
+        reference_rows=reference[1],
+        rows=observed[1],
+        p_value=found[0],
+        significant=found[0] <= significance,
+        n_permutations=found[1],
+    )
 
 
 def _metric(model: Model, pairs: Sequence[tuple[Any, Any]]) -> float:
     with warnings.catch_warnings():
-        # scikit-learn warns where a metric is not defined, and gives NaN.
+        # scikit-learn warns and returns NaN where a metric is undefined.
         warnings.simplefilter("ignore")
         try:
             metrics = model.evaluate([prediction for prediction, _ in pairs], [label for _, label in pairs])
@@ -139,6 +157,6 @@ def _metric(model: Model, pairs: Sequence[tuple[Any, Any]]) -> float:
 def _finite(model: Model, pairs: Sequence[tuple[Any, Any]], whose: str) -> float:
     if not math.isfinite(found := _metric(model, pairs)):
         raise ValueError(
-            f"the {whose} {model.primary_metric} of model `{model.name}` is not defined for {len(pairs)} rows"
+            f"the {whose} {model.primary_metric} of model `{model.name}` is undefined for {len(pairs)} rows"
         )
     return found

@@ -1,4 +1,4 @@
-"""Train/test splits by hash and folds for cross-validation; a group stays on one side."""
+"""Train/test splits by hash, and folds for cross-validation. Rows of one group are never split."""
 
 import hashlib
 from collections.abc import Hashable, Sequence
@@ -8,53 +8,58 @@ import msgspec
 import numpy as np
 
 HELD_OUT = 0.2
-"""About this share of the rows is held out: metrics are measured on it, and no model ever sees it."""
-
-
+"""Approximate share of rows that are held out for testing. No model is fitted on them."""
 FOLDS = 5
-
-
 FEW_ROWS = 5_000
-"""With fewer rows, cross-validation is repeated on other folds, because its result depends on them."""
-
-
+"""Below this number of rows cross-validation is repeated with other folds, because its result depends on them."""
 REPEATS = 4
 
-
 Fold = tuple[list[int], list[int]]
-"""The indices of the rows to fit on and of those to measure on."""
-
-
+"""Indices of the rows to fit on and of the rows to measure on."""
 _Group = TypeVar("_Group", bound=Hashable)
 
 
-def hash_fraction(group: bytes, seed: int) -> float:
-    """Where a group falls between 0 and 1: by chance, but whatever it is beside, and on every machine the same."""
-    return int.from_bytes(hashlib.blake2b(group, key=str(seed).encode(), digest_size=6).digest()) / 2**48
+def hash_fraction(key: bytes, seed: int) -> float:
+    """Map a split key to a pseudo-random number in [0, 1), the same on every machine and in every dataset.
+
+    >>> hash_fraction(b"a", 1)
+    0.6404735159979005
+    """
+    return int.from_bytes(hashlib.blake2b(key, key=str(seed).encode(), digest_size=6).digest()) / 2**48
+
+
+def split_key(group: str | None, row: Any) -> bytes:
+    """Key of the rows that must stay on one side: the group, or else all rows with equal features."""
+    return msgspec.json.encode(row, order="sorted") if group is None else b"group " + group.encode()
 
 
 def split(count: int, seed: int, groups: Sequence[bytes] | None = None) -> tuple[list[int], list[int]]:
-    """The indices of the rows to fit on and of those held out, both in the order of their places.
+    """Split rows into a training and a test set by the hash of their group.
 
-    Held out is whose place is below `HELD_OUT`, so that a row stays on its side when others are added. Only where that
-    is less than half of the share, as it may be among few rows, the next ones are held out too until it is the share.
+    Groups with a hash fraction below `HELD_OUT` are held out, so a row keeps its side when others are added. In a small
+    dataset these may be less than half of the share; then the groups with the next hashes are held out too, until the
+    share is reached.
 
     Args:
-        groups: of each row, what it is never split from; without it a row is known by its number.
+        count: Number of rows.
+        groups: Split key of each row, of length `count`. Without it each row is its own group, known by its index.
+
+    Returns:
+        Indices of the training rows and of the test rows, both by ascending hash.
 
     Raises:
-        ValueError: there are too few rows.
+        ValueError: There are fewer than three groups.
     """
     members = _members([b"%d" % row for row in range(count)] if groups is None else groups)
     if len(members) < 3:
-        raise ValueError(f"{count} rows are too few to train on: at least 3 that differ are needed")
-    places = {group: hash_fraction(group, seed) for group in members}
-    ordered = sorted(places, key=places.__getitem__)
-    few = sum(len(members[group]) for group in ordered if places[group] < HELD_OUT) < count * HELD_OUT / 2
+        raise ValueError(f"{count} rows are too few to train on: at least 3 different ones are needed")
+    fractions = {group: hash_fraction(group, seed) for group in members}
+    ordered = sorted(fractions, key=fractions.__getitem__)
+    few = sum(len(members[group]) for group in ordered if fractions[group] < HELD_OUT) < count * HELD_OUT / 2
     held_out: list[int] = []
     taken = 0
     for group in ordered[:-1]:
-        if len(held_out) >= count * HELD_OUT if few else places[group] >= HELD_OUT:
+        if len(held_out) >= count * HELD_OUT if few else fractions[group] >= HELD_OUT:
             break
         held_out.extend(members[group])
         taken += 1
@@ -62,10 +67,12 @@ def split(count: int, seed: int, groups: Sequence[bytes] | None = None) -> tuple
 
 
 def folds(groups: Sequence[Hashable], count: int, seed: int) -> list[Fold]:
-    """Parts of about equal size, each measured on in turn; rows of one group are in one part.
+    """Split rows into `count` folds of similar size. Rows of one group are in one fold.
+
+    Groups are shuffled, then each goes to the smallest fold so far.
 
     Raises:
-        ValueError: there are fewer groups than parts.
+        ValueError: There are fewer groups than folds.
     """
     members = list(_members(groups).values())
     if len(members) < count:
@@ -77,18 +84,13 @@ def folds(groups: Sequence[Hashable], count: int, seed: int) -> list[Fold]:
 
 
 def cross_validation(groups: Sequence[Hashable], seed: int) -> list[Fold]:
-    """The folds that candidates are compared on: five, on other folds again if there are few rows."""
+    """Folds for comparing candidates: five, or four times five other ones if there are fewer than `FEW_ROWS` rows."""
     repeats = REPEATS if len(groups) < FEW_ROWS else 1
     return [fold for repeat in range(repeats) for fold in folds(groups, FOLDS, seed + repeat)]
 
 
-def split_key(group: str | None, row: Any) -> bytes:
-    """What a row must not be split from: its group, or else the rows that equal it, wherever they were found."""
-    return msgspec.json.encode(row, order="sorted") if group is None else b"group " + group.encode()
-
-
 def _members(groups: Sequence[_Group]) -> dict[_Group, list[int]]:
-    """The rows of each group, groups in the order in which they are first seen."""
+    """Row indices of each group, in order of first appearance."""
     found: dict[_Group, list[int]] = {}
     for index, group in enumerate(groups):
         found.setdefault(group, []).append(index)

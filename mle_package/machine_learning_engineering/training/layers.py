@@ -25,7 +25,7 @@ from msgspec import Struct, inspect
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.core.types import alternatives, kinds
+from machine_learning_engineering.core.types import column_kinds
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.evaluation.splits import split_key
 from machine_learning_engineering.training.records import Record, Source
@@ -202,14 +202,11 @@ def _arrow(info: inspect.Type) -> Any:
     """The parquet type of a field; None where its values are written as JSON texts."""
     import pyarrow as pa
 
-    names = kinds(info) - {"null"}
-    if names == {"text"}:
-        return pa.string()
-    if names == {"bool"}:
-        return pa.bool_()
-    if names == {"number"}:
-        holds_decimals = any(isinstance(one, inspect.FloatType) for one in alternatives(info))
-        return pa.float64() if holds_decimals else pa.int64()
+    kinds = column_kinds(info) - {"null"}
+    if kinds == {"int64", "float64"}:
+        return pa.float64()
+    if len(kinds) == 1 and kinds != {"json"}:
+        return pa.type_for_alias(*kinds)
     return None
 
 

@@ -7,12 +7,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.extras import require
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from machine_learning_engineering.drift.binning import reference_profile
@@ -69,7 +69,8 @@ def run_training(
         OSError: something can't be written.
         ImportError: the extra `training` is not installed.
     """
-    _check_installed()
+    for module in ("pyarrow", "optuna"):
+        require(module, "training")
     started_at, started = datetime.now(UTC), time.monotonic()
     entry = TrainingEntry(
         run_id=f"training-{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}",
@@ -93,14 +94,6 @@ def run_training(
             error.add_note(f"The training log could not be written either: {unlogged}")
         raise
     return training.entry
-
-
-def _check_installed() -> None:
-    if missing := [name for name in ("pyarrow", "optuna") if find_spec(name) is None]:
-        raise ImportError(
-            f"comparing candidates needs {' and '.join(missing)}: "
-            'pip install "machine-learning-engineering[training]"; `training.train` does without'
-        )
 
 
 class _Training:

@@ -17,6 +17,7 @@ import msgspec
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.csv_row import LAYER_FIELDS
 from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.extras import require
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.log_source import (
@@ -180,9 +181,7 @@ def _jsonl(model_class: type[Model], content: bytes) -> Numbered:
 
 
 def _parquet(model_class: type[Model], content: bytes) -> Numbered:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    pa, pq = require("pyarrow", "training"), require("pyarrow.parquet", "training")
     try:
         rows = pq.read_table(pa.BufferReader(content)).to_pylist()
     except (pa.ArrowException, OSError) as error:
@@ -209,12 +208,12 @@ def _example_of_object(model_class: type[Model], found: dict[str, Any]) -> Examp
 
 
 def _group(found: Any) -> str | None:
-    """A group is a text; a whole number is the one that a CSV file would have in its place."""
+    """Return a group as the string that a CSV file would have in its place."""
     if found is None or isinstance(found, str):
         return found
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)
-    raise ValueError("`group` must be a text or a whole number")
+    raise ValueError("`group` must be a string or an integer")
 
 
 _READERS: dict[str, Callable[[type[Model], bytes], Numbered]] = {

@@ -8,7 +8,7 @@ from machine_learning_engineering.evaluation.permutation import paired_permutati
 
 
 class Fraction:
-    """A model whose metric is the share of right answers; not defined for no rows."""
+    """A model whose metric is the share of right answers; undefined for no rows."""
 
     name, primary_metric = "fraction", "accuracy"
 
@@ -82,5 +82,5 @@ def test_equal_models_are_promoted_no_more_often_than_stated():
 
 
 def test_a_metric_that_is_not_defined_says_so():
-    with pytest.raises(ValueError, match="the live accuracy of model `fraction` is not defined for 0 rows"):
+    with pytest.raises(ValueError, match="the live accuracy of model `fraction` is undefined for 0 rows"):
         permutation.test_degradation(Fraction(), [(1, 1)], [], significance=0.01, seed=1)
