@@ -1,1 +1,1 @@
-"""Drift on the stream: windows of the log are compared with what each version was trained on."""
+"""Drift on the stream: windows of the prediction log, compared with each version's training data."""

@@ -1,4 +1,4 @@
-"""Records of the log topic as runs of rows: of one model version, from one partition, in their order."""
+"""Log records, grouped into runs of rows: one model version, one partition, in order."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -12,17 +12,11 @@ from msgspec.json import Decoder
 
 from machine_learning_engineering.core.json_values import depth
 from machine_learning_engineering.events.schemas import Timestamp
-
-
-class Version(NamedTuple):
-    """A version of a model."""
-
-    model: str
-    number: str
+from monitoring.model_version import ModelVersion
 
 
 class LoggedRow(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"):
-    """What drift needs of a `PredictionLogged`: decoding skips the rest."""
+    """The fields of a `PredictionLogged` that drift needs. Decoding skips the others."""
 
     request_id: str
     model: str
@@ -35,7 +29,10 @@ class LoggedRow(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1
 
 
 class Row(NamedTuple):
-    """A request that was answered; features and prediction are JSON. `redacted` features are not as they were sent."""
+    """A completed request. Features and prediction are JSON.
+
+    `redacted` names the features whose logged value differs from the one that was sent.
+    """
 
     offset: int
     accepted_at: datetime
@@ -46,10 +43,13 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`left_out` counts records that hold no row, by reason. By partition: `next_offsets` are behind all records, and
-    `newest` is when the newest request among them was accepted, answered or not."""
+    """Rows by partition and version. `left_out` counts the other records by reason.
 
-    runs: dict[tuple[int, Version], list[Row]]
+    By partition, `next_offsets` follows the last record, and `newest` is the latest acceptance time of a request,
+    completed or failed.
+    """
+
+    runs: dict[tuple[int, ModelVersion], list[Row]]
     left_out: Counter[str]
     next_offsets: dict[int, int]
     newest: dict[int, datetime]
@@ -60,41 +60,41 @@ _decode = Decoder(LoggedRow).decode
 
 
 def read_batch(messages: Sequence[Message]) -> Batch:
-    """The rows of records without errors."""
-    found = Batch({}, Counter(), {}, {})
+    """Group messages, none of which may be an error."""
+    batch = Batch({}, Counter(), {}, {})
     for message in messages:
         partition, offset = message.partition(), message.offset()
         assert partition is not None
         assert offset is not None
-        found.next_offsets[partition] = offset + 1
+        batch.next_offsets[partition] = offset + 1
         try:
             logged = _decode(message.value() or b"")
             accepted_at = logged.accepted_at.astimezone(UTC)
         except (ValueError, RecursionError, OverflowError):
-            found.left_out["unreadable"] += 1
+            batch.left_out["unreadable"] += 1
             continue
-        found.newest[partition] = max(accepted_at, found.newest.get(partition, accepted_at))
+        batch.newest[partition] = max(accepted_at, batch.newest.get(partition, accepted_at))
         if logged.outcome != "completed" or logged.model_version is UNSET or logged.prediction is UNSET:
-            found.left_out["failed"] += 1
+            batch.left_out["failed"] += 1
             continue
         row = Row(offset, accepted_at, logged.request_id, logged.features, logged.prediction, logged.redacted)
-        found.runs.setdefault((partition, Version(logged.model, logged.model_version)), []).append(row)
-    return found
+        batch.runs.setdefault((partition, ModelVersion(logged.model, logged.model_version)), []).append(row)
+    return batch
 
 
-def objects(values: Sequence[Raw]) -> list[dict[str, Any] | None]:
-    """The JSON objects of raw values, decoded together; None for what is none, or is nested too deeply to count."""
+def decode_objects(values: Sequence[Raw]) -> list[dict[str, Any] | None]:
+    """Decode JSON objects together. None replaces a value that is no object or is nested too deeply to count."""
     try:
         decoded = msgspec.json.decode(b"[" + b",".join(values) + b"]")
     except (ValueError, RecursionError):
-        decoded = [_object(value) for value in values]
+        decoded = [_decode_one(value) for value in values]
     return [
         value if isinstance(value, dict) and not _is_deep(raw, value) else None
         for raw, value in zip(values, decoded, strict=True)
     ]
 
 
-def _object(value: Raw) -> Any:
+def _decode_one(value: Raw) -> Any:
     try:
         return msgspec.json.decode(value)
     except (ValueError, RecursionError):
@@ -102,6 +102,6 @@ def _object(value: Raw) -> Any:
 
 
 def _is_deep(raw: Raw, value: Any) -> bool:
-    # Few brackets can't be deep; only for many is it worth looking how they nest.
+    # A few brackets cannot nest deeply: only many of them are worth walking through.
     text = bytes(raw)
     return text.count(b"{") + text.count(b"[") > _MAX_NESTING and depth(value) > _MAX_NESTING

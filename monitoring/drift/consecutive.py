@@ -1,4 +1,4 @@
-"""In how many windows in a row a field has drifted: kept by partition, as windows are, so that it changes its owner."""
+"""In how many consecutive windows a field has drifted; kept by partition, so that it moves with the partition."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,57 +6,58 @@ from datetime import datetime
 from msgspec import Struct
 
 from machine_learning_engineering.events.schemas import DriftMeasured
-from monitoring.drift.batch import Version
+from monitoring.model_version import ModelVersion
 
 
-class Streak(Struct, frozen=True):
-    """Of the fields that drifted in the last window of a version: in how many windows in a row, that one included."""
+class ConsecutiveDrift(Struct, frozen=True):
+    """The fields that drifted in the last window of a version, with the number of consecutive windows, that one
+    included."""
 
     window_end: datetime
     windows: dict[str, int]
 
 
-class Streaks:
-    """The streaks of the partitions that this process owns.
+class ConsecutiveWindows:
+    """The counts of the partitions that this process owns.
 
-    A version's streak is that of its newest window. Partitions that come from several processes bring one each.
+    A version's counts are those of its newest window. Partitions that come from several processes bring one each.
     """
 
     def __init__(self) -> None:
-        self._kept: dict[int, dict[Version, Streak]] = {}
+        self._by_partition: dict[int, dict[ModelVersion, ConsecutiveDrift]] = {}
 
     def extend(self, measured: DriftMeasured, partitions: Iterable[int]) -> dict[str, int]:
-        """Go on with a window, of which these partitions have to know; windows in a row by field that drifted."""
-        version = Version(measured.model, measured.model_version)
+        """Add a window for these partitions; return the consecutive windows of each field that drifted."""
+        version = ModelVersion(measured.model, measured.model_version)
         before = self.newest().get(version)
         so_far = {} if before is None else before.windows
         windows = {one.field: so_far.get(one.field, 0) + 1 for one in measured.fields if one.drifted}
         for partition in partitions:
-            self._kept.setdefault(partition, {})[version] = Streak(measured.window_end, windows)
+            self._by_partition.setdefault(partition, {})[version] = ConsecutiveDrift(measured.window_end, windows)
         return windows
 
-    def holders(self, version: Version) -> set[int]:
-        """The partitions that have a streak of a version."""
-        return {partition for partition, kept in self._kept.items() if version in kept}
+    def holders(self, version: ModelVersion) -> set[int]:
+        """The partitions that have counts of a version."""
+        return {partition for partition, known in self._by_partition.items() if version in known}
 
-    def newest(self) -> dict[Version, Streak]:
-        """The streak of each version."""
-        found: dict[Version, Streak] = {}
-        for kept in self._kept.values():
-            for version, streak in kept.items():
-                other = found.get(version)
-                if other is None or streak.window_end > other.window_end:
-                    found[version] = streak
-        return found
+    def newest(self) -> dict[ModelVersion, ConsecutiveDrift]:
+        """The counts of each version."""
+        newest: dict[ModelVersion, ConsecutiveDrift] = {}
+        for known in self._by_partition.values():
+            for version, drift in known.items():
+                other = newest.get(version)
+                if other is None or drift.window_end > other.window_end:
+                    newest[version] = drift
+        return newest
 
-    def of_partition(self, partition: int) -> list[tuple[str, str, Streak]]:
-        """What whoever owns the partition next has to know."""
-        return [(*version, streak) for version, streak in self._kept.get(partition, {}).items()]
+    def of_partition(self, partition: int) -> list[tuple[str, str, ConsecutiveDrift]]:
+        """The part of the state that the partition's next owner needs."""
+        return [(*version, drift) for version, drift in self._by_partition.get(partition, {}).items()]
 
-    def restore(self, partition: int, kept: Iterable[tuple[str, str, Streak]]) -> None:
-        """Go on from there."""
-        self._kept[partition] = {Version(model, version): streak for model, version, streak in kept}
+    def restore(self, partition: int, known: Iterable[tuple[str, str, ConsecutiveDrift]]) -> None:
+        """Continue from the state of the partition's previous owner."""
+        self._by_partition[partition] = {ModelVersion(model, version): drift for model, version, drift in known}
 
-    def forget(self) -> None:
-        """Drop everything: the partitions are no longer ours."""
-        self._kept.clear()
+    def clear(self) -> None:
+        """Forget all partitions: they were revoked."""
+        self._by_partition.clear()

@@ -11,14 +11,14 @@ from machine_learning_engineering.settings import KernelSettings
 
 
 def last_windows(settings: KernelSettings, model: str, count: int) -> list[DriftMeasured]:
-    """The newest windows that were measured, the newest last.
+    """The last measured windows of a model, the newest last.
 
     Raises:
-        KafkaException: Kafka refuses.
-        TimeoutError: the broker can't be reached.
+        KafkaException: Kafka refuses the request.
+        TimeoutError: the broker is unreachable.
     """
     newest: deque[DriftMeasured] = deque(maxlen=count)
-    # A model's measurements are in one partition, in their order.
+    # All measurements of a model are in one partition, in order.
     for message in read_to_end(settings, MEASUREMENTS, timeout=10.0):
         if message.key() != model.encode():
             continue

@@ -1,39 +1,39 @@
-"""Closed windows as the events that tell of them."""
+"""Closed windows as events."""
 
 from datetime import datetime
 
 from machine_learning_engineering.drift.report import drift, rates
 from machine_learning_engineering.events.schemas import DriftDetected, DriftMeasured, FieldDrift
-from monitoring.drift.windows import Closed
+from monitoring.drift.windows import ClosedWindow
 
 
-def measure(window: Closed, *, significance: float, min_psi: float) -> DriftMeasured:
-    """Compare a window with its reference: of each field the most suspicious test, drifted fields first."""
+def measure(window: ClosedWindow, *, significance: float, min_psi: float) -> DriftMeasured:
+    """Compare a window with its reference. Each field has its most significant test; drifted fields come first."""
     report = drift(window.reference, window.counts, significance=significance, min_psi=min_psi)
     fields: dict[str, FieldDrift] = {}
     for test in report.tests:
         if test.field in fields:
             continue
-        room, _, name = test.field.partition(".")
-        reference, counts = (getattr(profile, room)[name] for profile in (window.reference, window.counts))
-        found = rates(reference, counts)
+        side, _, name = test.field.partition(".")
+        reference, counts = (getattr(profile, side)[name] for profile in (window.reference, window.counts))
+        shares = rates(reference, counts)
         fields[test.field] = FieldDrift(
             field=test.field,
-            kind="feature" if room == "features" else "prediction",
+            kind="feature" if side == "features" else "prediction",
             statistic=test.statistic,
             psi=test.psi,
             p_value=test.p_value,
             p_adjusted=test.p_adjusted,
             drifted=test.drifted,
-            missing_rate=found.missing,
-            unseen_rate=found.unseen,
-            out_of_range_rate=found.out_of_range,
+            missing_rate=shares.missing,
+            unseen_rate=shares.unseen,
+            out_of_range_rate=shares.out_of_range,
             reference_missing_rate=rates(reference, reference).missing,
             detail=test.detail,
         )
     return DriftMeasured(
         model=window.version.model,
-        model_version=window.version.number,
+        model_version=window.version.version,
         window_id=window.window_id,
         window_start=window.start,
         window_end=window.end,
@@ -45,8 +45,8 @@ def measure(window: Closed, *, significance: float, min_psi: float) -> DriftMeas
     )
 
 
-def detected(measured: DriftMeasured, at: datetime) -> DriftDetected | None:
-    """The event of a window in which something drifted, with the fields that did; None of any other window."""
+def drift_detected(measured: DriftMeasured, at: datetime) -> DriftDetected | None:
+    """The event of a window with drift, holding the drifted fields; None for any other window."""
     fields = [field for field in measured.fields if field.drifted]
     if not fields:
         return None

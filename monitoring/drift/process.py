@@ -1,7 +1,8 @@
-"""`inflight watcher`: compares what the log says with what each version was trained on, window by window.
+"""`inflight drift-monitor`: compares the prediction log with the training data of each version, window by window.
 
-Measurements, the state of the open windows and the offsets that it covers are one Kafka transaction. So each row counts
-in one window, whatever is killed, and who reads committed records (the default of librdkafka) sees each window once.
+Measurements, the state of the open windows and the offsets it covers are one Kafka transaction. Each row therefore
+counts in exactly one window, whichever process is killed, and readers of committed records (the default of librdkafka)
+see each window once.
 """
 
 import gc
@@ -16,69 +17,72 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
-from machine_learning_engineering.kafka.client import Fetch, client_options, consumer_options, create_topics, topic_name
+from machine_learning_engineering.kafka.client import Fetch, client_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
-from monitoring.drift.measurement import detected, measure
-from monitoring.drift.series import DriftMonitorMetrics, Shown
-from monitoring.drift.state import PATIENCE, StateReader, deadline, state_key
-from monitoring.drift.stream_time import EndsConsumer, is_end, stream_time
-from monitoring.drift.windows import Closed, Limits, State, Windows
-from monitoring.runtime.consumer import records
-from monitoring.runtime.groups import WATCHER
-from monitoring.runtime.process import serve_metrics, until_signalled
-from monitoring.runtime.retry import TOPIC_SECONDS, prepare
-from monitoring.runtime.retry_call import Insistence
+from monitoring.drift.measurement import drift_detected, measure
+from monitoring.drift.series import DriftMonitorMetrics, DriftSeries
+from monitoring.drift.state import TIMEOUT, StateReader, deadline, state_key
+from monitoring.drift.stream_time import EofConsumer, is_eof, stream_time
+from monitoring.drift.windows import ClosedWindow, Limits, State, Windows
+from monitoring.runtime.consumer import group_options, records
+from monitoring.runtime.groups import DRIFT_MONITOR
+from monitoring.runtime.lag import set_lag
+from monitoring.runtime.process import run_process
+from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, Retry, run_until_ready
 from monitoring.settings import DriftMonitorSettings
 
+_NAME = "drift-monitor"
 BATCH = 4_000
 LINGER = 0.5
-"""Seconds that records wait for others: counting many at once is cheap, and nobody waits for a window."""
+"""Seconds to wait for a full batch: counting many rows at once is cheap, and windows are not urgent."""
 COMMIT_SECONDS = 2.0
 TRANSACTION_SECONDS = 10.0
-"""So long a transaction may be open. Killed within one, a process holds up readers of its topics until this is over."""
+"""The time-out of a transaction. A process killed within one blocks readers of its topics until it expires."""
 _SHOW_SECONDS = 2.0
-_MOST_TOLD = 20
+_MAX_REPORTED = 20
 
 
 def limits(settings: DriftMonitorSettings) -> Limits:
-    """When windows close, by the settings. The rows a second are shared by the partitions."""
+    """When windows close, by the settings. The partitions share `drift_rows_per_second`."""
     return Limits(
-        records=settings.drift_window_rows,
+        rows=settings.drift_window_rows,
         period=timedelta(seconds=settings.drift_window_seconds),
-        least=min(settings.drift_window_min_rows, settings.drift_window_rows),
-        per_second=settings.drift_rows_per_second / settings.topic_partitions,
+        min_rows=min(settings.drift_window_min_rows, settings.drift_window_rows),
+        rows_per_second=settings.drift_rows_per_second / settings.topic_partitions,
     )
 
 
 class DriftMonitor:
-    """Consumes, counts, and publishes what is ready, all in one thread."""
+    """Consumes, counts and publishes, all in one thread."""
 
     def __init__(
-        self, settings: DriftMonitorSettings, references: ProfileCache, metrics: DriftMonitorMetrics, stopping: threading.Event
+        self,
+        settings: DriftMonitorSettings,
+        references: ProfileCache,
+        metrics: DriftMonitorMetrics,
+        stopping: threading.Event,
     ) -> None:
         self._settings = settings
         self._references = references
         self._metrics = metrics
-        self._shown = Shown(metrics, 2 * settings.drift_window_seconds)
+        self._series = DriftSeries(metrics, 2 * settings.drift_window_seconds)
         self._windows = Windows(references, limits(settings))
-        self._waiting: list[tuple[DriftMeasured, dict[str, int]]] = []
+        self._measured: list[tuple[DriftMeasured, dict[str, int]]] = []
         self._logs = topic_name(settings, LOGS)
         options = {
-            **consumer_options(settings, WATCHER),
-            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
-            "queued.max.messages.kbytes": 32 * 1024,
-            # Whoever starts it before the topics exist need not wait for the next full refresh.
+            **group_options(settings, DRIFT_MONITOR),
+            # Else a monitor started before the topics exist waits for the next full refresh.
             "topic.metadata.refresh.interval.ms": 5_000,
         }
-        self._consumer = EndsConsumer(options)
+        self._consumer = EofConsumer(options)
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
         self._states = StateReader(settings)
         self._producer = Producer(
             {
                 **client_options(settings),
-                "transactional.id": f"{topic_name(settings, WATCHER)}-{uuid4().hex}",
+                "transactional.id": f"{topic_name(settings, DRIFT_MONITOR)}-{uuid4().hex}",
                 "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
                 "delivery.timeout.ms": int(TRANSACTION_SECONDS * 1000),
                 "message.max.bytes": MAX_MESSAGE_BYTES,
@@ -86,20 +90,20 @@ class DriftMonitor:
             }
         )
         self._stopping = stopping
-        self._insist = Insistence(settings.kafka_delivery_timeout, stopping)
+        self._retry = Retry(settings.kafka_delivery_timeout, stopping)
         self._owned: set[int] = set()
         self._newest: dict[int, datetime] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
         self._commit_due = self._show_due = 0.0
         self._refused_since: float | None = None
 
     def run(self) -> None:
-        """Watch until `stopping` is set.
+        """Run until `stopping` is set.
 
         Raises:
-            KafkaException: an error that retrying does not mend. What was not committed is read again by the next one.
+            KafkaException: an error that a retry cannot fix. The next owner reads again from the committed offset.
         """
-        self._insist(self._producer.init_transactions)
+        self._retry(self._producer.init_transactions)
         self._consumer.subscribe(
             [self._logs], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -108,9 +112,9 @@ class DriftMonitor:
                 self._step()
             self._commit()
         except BaseException:
-            # Closing revokes the partitions, and that would commit.
-            self._windows.forget()
-            self._waiting.clear()
+            # Closing revokes the partitions, which would commit.
+            self._windows.clear()
+            self._measured.clear()
             raise
         finally:
             self._consumer.close()
@@ -120,12 +124,12 @@ class DriftMonitor:
         batch = read_batch(self._read(self._fetch.consume(BATCH, LINGER)))
         closed = self._windows.add(batch)
         self._newest.update(batch.newest)
-        time_of_stream = stream_time(self._owned, self._windows.next_offsets, self._consumer.ends, self._newest)
+        time_of_stream = stream_time(self._owned, self._windows.next_offsets, self._consumer.eof_offsets, self._newest)
         if time_of_stream is not None:
             closed += self._windows.overdue(time_of_stream)
-        self._waiting += [self._measure(window) for window in closed]
+        self._measured += [self._measure(window) for window in closed]
         now = monotonic()
-        if self._waiting or now >= self._commit_due:
+        if self._measured or now >= self._commit_due:
             self._commit_due = now + COMMIT_SECONDS
             self._commit()
         if now >= self._show_due:
@@ -133,17 +137,17 @@ class DriftMonitor:
             self._show()
 
     def _read(self, messages: list[Message]) -> list[Message]:
-        """The records to count: not those that were fetched before a rebalance took their partition away, nor those
-        that are fetched again after it."""
+        """The records to count: without those of partitions that a rebalance took away, and without those that are
+        fetched a second time after one."""
         return [
             message
-            for message in records([one for one in messages if not is_end(one)], "watcher")
+            for message in records([one for one in messages if not is_eof(one)], _NAME)
             if (number := message.partition()) in self._owned
             and message.offset() >= self._windows.next_offsets.get(number, 0)
         ]
 
-    def _measure(self, window: Closed) -> tuple[DriftMeasured, dict[str, int]]:
-        """The measurement of a window, and in how many in a row its fields have drifted."""
+    def _measure(self, window: ClosedWindow) -> tuple[DriftMeasured, dict[str, int]]:
+        """The measurement of a window, and in how many consecutive windows its fields have drifted."""
         settings = self._settings
         measured = measure(window, significance=settings.drift_significance, min_psi=settings.drift_min_psi)
         return measured, self._windows.conclude(window, measured)
@@ -151,13 +155,13 @@ class DriftMonitor:
     # Publishing
 
     def _commit(self) -> None:
-        """Publish measurements and changed states with their offsets, all or nothing; at the next call again if not."""
+        """Publish measurements and changed states with their offsets, all or nothing. The next call retries."""
         changed = sorted(self._windows.changed)
         if not changed:
             return
         try:
             self._producer.begin_transaction()
-            for measured, _ in self._waiting:
+            for measured, _ in self._measured:
                 self._publish(measured)
             for partition in changed:
                 self._producer.produce(
@@ -167,46 +171,50 @@ class DriftMonitor:
                     partition=self._states.partition_of(partition),
                 )
             offsets = [TopicPartition(self._logs, number, self._windows.next_offsets[number]) for number in changed]
-            self._insist(self._producer.send_offsets_to_transaction, offsets, self._consumer.consumer_group_metadata())
-            self._insist(self._producer.commit_transaction)
+            self._retry(self._producer.send_offsets_to_transaction, offsets, self._consumer.consumer_group_metadata())
+            self._retry(self._producer.commit_transaction)
         except KafkaException as error:
             self._abort(error)
             return
         self._refused_since = None
         self._windows.changed.clear()
-        for measured, in_a_row in self._waiting:
-            self._shown.measured(measured, in_a_row, time())
+        for measured, consecutive_windows in self._measured:
+            self._series.show_window(measured, consecutive_windows, time())
             drifted = [field.field for field in measured.fields if field.drifted]
             if drifted:
                 log_event(
-                    "watcher", "drift_detected", model=measured.model, version=measured.model_version, fields=drifted
+                    _NAME,
+                    "drift_detected",
+                    model=measured.model,
+                    version=measured.model_version,
+                    fields=drifted,
                 )
-        self._waiting.clear()
+        self._measured.clear()
 
     def _publish(self, measured: DriftMeasured) -> None:
         self._producer.produce(topic_name(self._settings, MEASUREMENTS), encode(measured), key=measured.model)
-        event = detected(measured, datetime.now(UTC))
+        event = drift_detected(measured, datetime.now(UTC))
         if event is not None:
             key = f"drift.detected.v1/{measured.model}"
             self._producer.produce(topic_name(self._settings, MODEL_EVENTS), encode(event), key=key)
 
     def _abort(self, error: KafkaException) -> None:
-        """Undo the transaction. It may be that the partitions are another's by now: their revocation is on its way."""
+        """Abort the transaction. The partitions may have another owner by now: their revocation is about to arrive."""
         if not error.args[0].txn_requires_abort():
             raise error
-        log_event("watcher", "commit_failed", error=error.args[0].str())
-        self._insist(self._producer.abort_transaction)
+        log_event(_NAME, "commit_failed", error=error.args[0].str())
+        self._retry(self._producer.abort_transaction)
         now = monotonic()
         self._refused_since = self._refused_since or now
         if now - self._refused_since > self._settings.kafka_delivery_timeout:
             raise error
 
-    # Partitions come and go. Rebalancing is eager: all are revoked, and some are assigned afterwards.
+    # Rebalancing is eager: all partitions are revoked before some are assigned.
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # For all together: who takes too long to answer a rebalance is thrown out of the group.
+        # One deadline for all: a member that takes too long is removed from the group.
         until = deadline()
-        for found in consumer.committed(partitions, timeout=PATIENCE) if partitions else []:
+        for found in consumer.committed(partitions, timeout=TIMEOUT) if partitions else []:
             if found.error is not None:
                 raise KafkaException(found.error)
             if found.offset >= 0:
@@ -219,21 +227,24 @@ class DriftMonitor:
             ]
         )
         self._owned = {p.partition for p in partitions}
-        self._shown.restored(self._windows.streaks(), self._windows.open(), time())
+        self._series.restore(self._windows.consecutive(), self._windows.open(), time())
         self._metrics.partitions.set(len(partitions))
 
     def _restore(self, partition: int, committed: int, until: float) -> None:
-        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._logs, partition), timeout=PATIENCE)
+        _, end = self._consumer.get_watermark_offsets(TopicPartition(self._logs, partition), timeout=TIMEOUT)
         if committed > end:
             log_event(
-                "watcher", "log_restarted", cause="the topic has fewer records than were read", partition=partition
+                _NAME,
+                "log_restarted",
+                cause="the topic holds fewer records than were read",
+                partition=partition,
             )
             return
         state = self._states.read(partition, committed, until)
         if state is None:
-            log_event("watcher", "state_missing", cause="the open windows begin anew", partition=partition)
+            log_event(_NAME, "state_missing", cause="open windows start again", partition=partition)
             state = State(committed, [], [])
-            # Published, so that the next owner need not look for one again.
+            # Published, so that the next owner finds one.
             self._windows.changed.add(partition)
         self._windows.restore(partition, state)
 
@@ -242,54 +253,50 @@ class DriftMonitor:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Paused for a rest, they would stay so through the revocation, and never be fetched when they come back.
+        # Paused partitions would stay paused through the revocation, and never be fetched when assigned again.
         consumer.resume(partitions)
-        self._windows.forget()
-        self._waiting.clear()
+        self._windows.clear()
+        self._measured.clear()
         self._owned.clear()
         self._newest.clear()
-        self._consumer.ends.clear()
+        self._consumer.eof_offsets.clear()
         self._metrics.partitions.set(0)
 
     # Metrics
 
     def _show(self) -> None:
-        for result, rows in self._windows.tally.items():
+        for result, rows in self._windows.row_counts.items():
             self._metrics.rows.labels(result).inc(rows)
-        self._windows.tally.clear()
+        self._windows.row_counts.clear()
         missing = self._references.missing
         self._metrics.unprofiled.set(len(missing))
-        # Once each, and of so many: names come from the stream.
-        for model, version in [one for one in missing if one not in self._told][: _MOST_TOLD - len(self._told)]:
-            self._told.add((model, version))
-            why = "the registry in INFLIGHT_HOME has no reference profile of it: inflight train saves one"
-            log_event("watcher", "no_profile", cause=why, model=model, version=version)
-        self._shown.open(self._windows.open(), time())
-        lag = 0
-        for number, offset in self._windows.next_offsets.items():
-            # Negative: not known yet.
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(self._logs, number), cached=True)
-            lag += max(0, high - offset)
-        self._metrics.lag.set(lag)
+        # Once each, and at most this many: names come from the stream.
+        for model, version in [one for one in missing if one not in self._reported][
+            : _MAX_REPORTED - len(self._reported)
+        ]:
+            self._reported.add((model, version))
+            cause = "the registry in INFLIGHT_HOME has no reference profile for it: inflight train saves one"
+            log_event(_NAME, "no_profile", cause=cause, model=model, version=version)
+        self._series.show_open(self._windows.open(), time())
+        next_offsets = {(self._logs, number): self._windows.next_offsets.get(number, 0) for number in self._owned}
+        set_lag(self._metrics.lag, self._consumer, next_offsets, _NAME)
 
 
 def run(settings: DriftMonitorSettings) -> None:
-    """Run the watcher until SIGTERM or SIGINT.
+    """Run the drift monitor until SIGTERM or SIGINT.
 
     Raises:
-        KafkaException: Kafka refuses for good.
+        KafkaException: an error that a retry cannot fix.
         OSError: the metrics port is taken.
     """
     registry = CollectorRegistry()
     metrics = DriftMonitorMetrics(registry)
-    with (
-        until_signalled() as stopping,
-        serve_metrics(registry, settings.metrics_host, settings.drift_monitor_metrics_port) as url,
-    ):
-        log_event("watcher", "started", metrics=url, kafka=settings.kafka_bootstrap_servers)
-        prepare("watcher", lambda: create_topics(settings, TOPIC_SECONDS), stopping)
-        # Each batch makes thousands of objects: the collector need not look through all modules for them.
+
+    def work(stopping: threading.Event) -> None:
+        run_until_ready(_NAME, lambda: create_topics(settings, CREATE_TOPICS_TIMEOUT), stopping)
+        # Each batch creates thousands of objects: keep the collector from scanning all modules for them.
         gc.freeze()
         if not stopping.is_set():
             DriftMonitor(settings, ProfileCache(settings.registry_dir), metrics, stopping).run()
-        log_event("watcher", "stopped")
+
+    run_process(_NAME, settings, registry, settings.drift_monitor_metrics_port, work)

@@ -1,4 +1,4 @@
-"""A bound to the cost: of a version's rows only so many a second are looked at, chosen by a hash of their ids."""
+"""A bound on the cost: at most a certain rate of rows per version, sampled by a hash of the request ids."""
 
 from datetime import datetime
 from zlib import crc32
@@ -8,30 +8,38 @@ from msgspec import Struct
 from monitoring.drift.batch import Row
 
 BURST_SECONDS = 60.0
-"""What may be saved up: a minute's worth of rows can come at once and is looked at whole."""
+"""How much of the rate may accumulate: one minute's worth of rows may come at once and is counted completely."""
 
 
-class Budget(Struct, frozen=True):
-    """How many rows may be looked at as of the newest row's time. By the stream's time, not by ours: whoever reads the
-    same records looks at the same rows, however fast."""
+class SampleBudget(Struct, frozen=True):
+    """How many rows may be counted at the time of the newest row.
+
+    Time is that of the stream: whoever reads the same records samples the same rows, at any speed.
+    """
 
     rows: float
     at: datetime
 
 
-def within(budget: Budget | None, run: list[Row], per_second: float) -> tuple[list[Row], Budget]:
-    """The rows of a run that are looked at, in order, and what is left of the budget."""
-    burst = per_second * BURST_SECONDS
+def sample(budget: SampleBudget | None, run: list[Row], rows_per_second: float) -> tuple[list[Row], SampleBudget]:
+    """The rows of a run to count, in order, and the remaining budget: a token bucket of `BURST_SECONDS`.
+
+    Args:
+        budget: the result of the version's previous run in this partition; None before the first one.
+        run: the next rows, at least one.
+        rows_per_second: the long-run rate.
+    """
+    burst = rows_per_second * BURST_SECONDS
     at = max(row.accepted_at for row in run)
     if budget is None or (budget.at - at).total_seconds() > BURST_SECONDS:
-        # The first rows, or the clock was ahead: by its time nothing would be looked at until then.
+        # The first rows, or an earlier clock was ahead: its time would allow no rows until then.
         allowed = burst
     else:
         at = max(at, budget.at)
-        allowed = min(burst, budget.rows + (at - budget.at).total_seconds() * per_second)
-    # At least one: else nothing is ever seen of a version under so small a budget.
-    most = max(1, int(allowed))
-    if len(run) <= most:
-        return run, Budget(max(0.0, allowed - len(run)), at)
+        allowed = min(burst, budget.rows + (at - budget.at).total_seconds() * rows_per_second)
+    # At least one row, so that a small budget still shows something of each version.
+    count = max(1, int(allowed))
+    if len(run) <= count:
+        return run, SampleBudget(max(0.0, allowed - len(run)), at)
     order = sorted(range(len(run)), key=lambda index: crc32(run[index].request_id.encode()))
-    return [run[index] for index in sorted(order[:most])], Budget(max(0.0, allowed - most), at)
+    return [run[index] for index in sorted(order[:count])], SampleBudget(max(0.0, allowed - count), at)

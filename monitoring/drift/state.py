@@ -1,4 +1,4 @@
-"""The states of partitions on a topic: the last one of each counts."""
+"""The states of partitions, on a topic. The last one of each partition is valid."""
 
 import time
 
@@ -10,8 +10,8 @@ from machine_learning_engineering.kafka.client import consumer_options, topic_na
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.drift.windows import State
 
-PATIENCE = 30.0
-"""Seconds until a broker has to answer, and until the states of committed offsets have to be there."""
+TIMEOUT = 30.0
+"""Seconds allowed for a broker's response, and for the states of committed offsets to arrive."""
 _TAIL = 64
 
 
@@ -21,16 +21,16 @@ def state_key(partition: int) -> bytes:
 
 
 def deadline() -> float:
-    """The moment, of the monotonic clock, until when the states of offsets that are committed now have to be there."""
-    return time.monotonic() + PATIENCE
+    """The monotonic time by which the states of offsets committed now have to arrive."""
+    return time.monotonic() + TIMEOUT
 
 
 class StateReader:
-    """Reads the last state of a partition from the end of the topic backwards. `close` it at the end."""
+    """Reads the last state of a partition, searching backwards from the end of the topic. Call `close` when done."""
 
     def __init__(self, settings: KernelSettings) -> None:
         self._topic = topic_name(settings, DRIFT_STATE)
-        # It never joins the group, and reads only what was committed: the default of librdkafka.
+        # It never joins the group. Like all of librdkafka's consumers, it reads committed records only.
         self._consumer = Consumer({**consumer_options(settings, "inflight-drift-state"), "enable.partition.eof": True})
         self._partitions = 0
 
@@ -39,29 +39,29 @@ class StateReader:
         self._consumer.close()
 
     def partition_of(self, partition: int) -> int:
-        """The partition of this topic that has the state of a partition of the log.
+        """The partition of this topic with the state of a log partition.
 
         Raises:
-            KafkaException: the broker can't be reached or there is no such topic.
+            KafkaException: the broker is unreachable or the topic does not exist.
         """
         if not self._partitions:
-            found = self._consumer.list_topics(self._topic, timeout=PATIENCE).topics[self._topic]
+            found = self._consumer.list_topics(self._topic, timeout=TIMEOUT).topics[self._topic]
             if found.error is not None:
                 raise KafkaException(found.error)
             self._partitions = len(found.partitions)
         return partition % self._partitions
 
     def read(self, partition: int, committed: int, until: float) -> State | None:
-        """The state that was committed together with this offset of the log; None if it is gone.
+        """The state that was committed together with this offset of the log; None if it no longer exists.
 
-        A transaction reaches its partitions one after the other: the state may come a moment after the offset.
+        A transaction is committed partition by partition: the state may become visible after the offset.
 
         Args:
-            until: it is looked for once, and then until this moment, which `deadline` gives.
+            until: a result of `deadline`. The topic is read once, and again until then.
 
         Raises:
-            KafkaException: the broker can't be reached.
-            TimeoutError: it does not answer.
+            KafkaException: the broker is unreachable.
+            TimeoutError: it does not respond.
         """
         while True:
             state = self._last(partition)
@@ -73,7 +73,7 @@ class StateReader:
 
     def _last(self, partition: int) -> State | None:
         where = TopicPartition(self._topic, self.partition_of(partition))
-        low, high = self._consumer.get_watermark_offsets(where, timeout=PATIENCE)
+        low, high = self._consumer.get_watermark_offsets(where, timeout=TIMEOUT)
         length = _TAIL
         while True:
             begin = max(low, high - length)
@@ -86,17 +86,17 @@ class StateReader:
                 try:
                     return msgspec.json.decode(found, type=State)
                 except msgspec.MsgspecError:
-                    # Of another release.
+                    # Written by another release.
                     return None
             if begin == low:
                 return None
             length *= 16
 
     def _from(self, where: TopicPartition, begin: int) -> list[Message]:
-        """The committed records from an offset to the end."""
+        """The committed records from an offset to the end of the partition."""
         found: list[Message] = []
         self._consumer.assign([TopicPartition(where.topic, where.partition, begin)])
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         try:
             while time.monotonic() < deadline:
                 for message in self._consumer.consume(1_000, 0.05):
@@ -109,4 +109,4 @@ class StateReader:
                         raise KafkaException(error)
         finally:
             self._consumer.unassign()
-        raise TimeoutError(f"{where.topic} could not be read to its end within {PATIENCE:.0f} s")
+        raise TimeoutError(f"{where.topic} was not read to its end within {TIMEOUT:.0f} s")

@@ -1,7 +1,7 @@
-"""Open windows: counts of the rows of each model version, kept by partition so that they can change their owner.
+"""Open windows: counts of the rows of each model version, kept by partition so that they can move with it.
 
-Nothing here does input or output. A window is what all partitions of this process have given to it. Its size is the
-sum of its parts, and so is its content: counts add up.
+Nothing here does I/O. A window consists of one part from each partition of this process. Its size and its counts are
+the sums over its parts.
 """
 
 import hashlib
@@ -14,36 +14,36 @@ import msgspec
 from msgspec import Struct
 
 from machine_learning_engineering.drift.binning import count_into, merge
-from machine_learning_engineering.drift.profile import Profile
+from machine_learning_engineering.drift.profile import Profile, without_features
 from machine_learning_engineering.drift.serialization import SerializedWindow, deserialize, serialize
 from machine_learning_engineering.events.schemas import DriftMeasured
 from machine_learning_engineering.registry.profiles import Reference
-from monitoring.drift.batch import Batch, Row, Version, objects
-from monitoring.drift.consecutive import Streak, Streaks
-from monitoring.drift.redaction import without
-from monitoring.drift.sampling import Budget, within
+from monitoring.drift.batch import Batch, Row, decode_objects
+from monitoring.drift.consecutive import ConsecutiveDrift, ConsecutiveWindows
+from monitoring.drift.sampling import SampleBudget, sample
+from monitoring.model_version import ModelVersion
 
 DISCARDED_AFTER = 24
-"""A window that has not enough rows after so many periods is given up."""
+"""A window that has too few rows after this many periods is discarded."""
 
 
 class Limits(NamedTuple):
-    """When a window is full: with `records` rows, or `period` after its first row if it has `least` by then.
+    """A window closes at `rows` rows, or `period` after its first row if it has at least `min_rows` by then.
 
-    `per_second` is how many rows a second of a version and a partition are looked at, in the long run.
+    `rows_per_second` bounds the rows that are counted of one version in one partition, in the long run.
     """
 
-    records: int
+    rows: int
     period: timedelta
-    least: int
-    per_second: float
+    min_rows: int
+    rows_per_second: float
 
 
 class Part(Struct):
-    """What one partition has given to the open window of a version, `first_offset` first.
+    """One partition's share of the open window of a version; `first_offset` is its first row.
 
-    `redacted` are features that some of the rows do not have as they were sent: a token or a gap in the place of a
-    value would look like drift, so they are not compared.
+    `redacted` names features that were redacted in some of the rows. They are not compared: a token or a gap in place
+    of a value would look like drift.
     """
 
     digest: str
@@ -55,8 +55,8 @@ class Part(Struct):
     redacted: set[str]
 
 
-class KeptPart(Struct, frozen=True):
-    """A part as it is published: the counts without the bins of the reference, whose digest it has."""
+class SavedPart(Struct, frozen=True):
+    """A part as it is published: its counts, and the digest of the reference that has their bins."""
 
     model: str
     version: str
@@ -70,29 +70,29 @@ class KeptPart(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """All that is known of a partition's records before `next_offset` and not measured yet.
+    """Everything that was counted before `next_offset` of a partition and is not measured yet.
 
-    `streaks` are those of the versions that had rows in the partition.
+    `consecutive` has the versions with rows in the partition.
     """
 
     next_offset: int
-    parts: list[KeptPart]
-    budgets: list[tuple[str, str, Budget]]
-    streaks: list[tuple[str, str, Streak]] = []
+    parts: list[SavedPart]
+    budgets: list[tuple[str, str, SampleBudget]]
+    consecutive: list[tuple[str, str, ConsecutiveDrift]] = []
 
 
-class Open(NamedTuple):
-    """How many rows an open window has, and when the first and the last of them were accepted."""
+class OpenWindow(NamedTuple):
+    """The rows of an open window, and when the first and the last of them were accepted."""
 
     rows: int
     start: datetime
     end: datetime
 
 
-class Closed(NamedTuple):
-    """A window that is ready to be measured. Its id is that of its version and of the first row of each part."""
+class ClosedWindow(NamedTuple):
+    """A window to be measured. Its id is a digest of its version and of the first row of each part."""
 
-    version: Version
+    version: ModelVersion
     reference: Profile
     counts: Profile
     window_id: str
@@ -103,36 +103,36 @@ class Closed(NamedTuple):
     partitions: frozenset[int]
 
 
-class HasReferences(Protocol):
-    """`machine_learning_engineering.registry.profiles.ProfileCache`, or a stand-in."""
+class ReferenceSource(Protocol):
+    """Implemented by `machine_learning_engineering.registry.profiles.ProfileCache`."""
 
     def get(self, model: str, version: str) -> Reference | None:
-        """The reference of a version; None if there is none."""
+        """The reference of a version, if there is one."""
         ...
 
 
 class Windows:
     """The open windows of the partitions that this process owns.
 
-    `changed` are partitions whose state is another than the one last taken; `tally` counts rows by what became of them.
+    `changed` has the partitions whose state has to be published; `row_counts` counts rows by result.
     """
 
-    def __init__(self, references: HasReferences, limits: Limits) -> None:
+    def __init__(self, references: ReferenceSource, limits: Limits) -> None:
         self._references = references
         self._limits = limits
-        self._parts: dict[int, dict[Version, Part]] = {}
-        self._budgets: dict[int, dict[Version, Budget]] = {}
+        self._parts: dict[int, dict[ModelVersion, Part]] = {}
+        self._budgets: dict[int, dict[ModelVersion, SampleBudget]] = {}
         self._next_offsets: dict[int, int] = {}
-        self._streaks = Streaks()
+        self._consecutive = ConsecutiveWindows()
         self.changed: set[int] = set()
-        self.tally: Counter[str] = Counter()
+        self.row_counts: Counter[str] = Counter()
 
     # State
 
     def state(self, partition: int) -> State:
-        """What whoever owns the partition next has to know."""
+        """The state that the partition's next owner needs."""
         parts = [
-            KeptPart(
+            SavedPart(
                 *version,
                 digest=part.digest,
                 first_offset=part.first_offset,
@@ -145,100 +145,100 @@ class Windows:
             for version, part in self._parts.get(partition, {}).items()
         ]
         budgets = [(*version, budget) for version, budget in self._budgets.get(partition, {}).items()]
-        return State(self._next_offsets[partition], parts, budgets, self._streaks.of_partition(partition))
+        return State(self._next_offsets[partition], parts, budgets, self._consecutive.of_partition(partition))
 
     def restore(self, partition: int, state: State) -> None:
-        """Go on from a state. Parts that were counted in bins which are no more are discarded."""
+        """Continue from a state. Parts whose reference has changed since are discarded."""
         self._next_offsets[partition] = state.next_offset
-        self._budgets[partition] = {Version(model, version): budget for model, version, budget in state.budgets}
-        # Of versions that are gone from the registry there will be no further window.
-        self._streaks.restore(partition, [one for one in state.streaks if self._references.get(one[0], one[1])])
+        self._budgets[partition] = {ModelVersion(model, version): budget for model, version, budget in state.budgets}
+        # A version that left the registry has no further windows.
+        self._consecutive.restore(partition, [one for one in state.consecutive if self._references.get(one[0], one[1])])
         for kept in state.parts:
             reference = self._references.get(kept.model, kept.version)
             try:
                 if reference is None or reference.digest != kept.digest:
-                    raise ValueError("the reference is another one")
+                    raise ValueError("the reference has changed")
                 counts = deserialize(reference.profile, kept.counts)
             except ValueError:
-                self.tally["discarded"] += kept.rows
+                self.row_counts["discarded"] += kept.rows
                 self.changed.add(partition)
                 continue
             part = Part(kept.digest, kept.first_offset, kept.rows, kept.start, kept.end, counts, set(kept.redacted))
-            self._parts.setdefault(partition, {})[Version(kept.model, kept.version)] = part
+            self._parts.setdefault(partition, {})[ModelVersion(kept.model, kept.version)] = part
 
-    def streaks(self) -> dict[Version, Streak]:
-        """In how many windows in a row, up to the last one, the fields of each version have drifted."""
-        return self._streaks.newest()
+    def consecutive(self) -> dict[ModelVersion, ConsecutiveDrift]:
+        """In how many consecutive windows, up to the last one, the fields of each version have drifted."""
+        return self._consecutive.newest()
 
-    def forget(self) -> None:
-        """Drop everything: the partitions are no longer ours."""
+    def clear(self) -> None:
+        """Forget all partitions: they were revoked."""
         self._parts.clear()
         self._budgets.clear()
         self._next_offsets.clear()
-        self._streaks.forget()
+        self._consecutive.clear()
         self.changed.clear()
 
     @property
     def next_offsets(self) -> dict[int, int]:
-        """The offset behind what was read, by partition."""
+        """By partition, the offset behind the last record read."""
         return self._next_offsets
 
-    def open(self) -> dict[Version, Open]:
+    def open(self) -> dict[ModelVersion, OpenWindow]:
         """The open windows."""
-        found: dict[Version, Open] = {}
+        windows: dict[ModelVersion, OpenWindow] = {}
         for parts in self._parts.values():
             for version, part in parts.items():
-                rows, start, end = found.get(version, (0, part.start, part.end))
-                found[version] = Open(rows + part.rows, min(start, part.start), max(end, part.end))
-        return found
+                rows, start, end = windows.get(version, (0, part.start, part.end))
+                windows[version] = OpenWindow(rows + part.rows, min(start, part.start), max(end, part.end))
+        return windows
 
     # Rows
 
-    def add(self, batch: Batch) -> list[Closed]:
-        """Count the rows of a batch; the windows that are full with it."""
-        self.tally.update(batch.left_out)
+    def add(self, batch: Batch) -> list[ClosedWindow]:
+        """Count the rows of a batch; return the windows that it closes."""
+        self.row_counts.update(batch.left_out)
         self._next_offsets.update(batch.next_offsets)
         self.changed.update(batch.next_offsets)
-        closed: list[Closed] = []
+        closed: list[ClosedWindow] = []
         for (partition, version), rows in batch.runs.items():
             closed.extend(self._add(partition, version, rows))
         return closed
 
-    def overdue(self, now: datetime) -> list[Closed]:
-        """The windows whose time is over."""
+    def overdue(self, now: datetime) -> list[ClosedWindow]:
+        """Close the windows whose period has ended, and discard those that never got enough rows."""
         closed = []
         for version, (rows, start, _) in self.open().items():
             if now - start < self._limits.period:
                 continue
-            if rows >= self._limits.least:
+            if rows >= self._limits.min_rows:
                 closed.append(self._close(version, "time"))
             elif now - start >= self._limits.period * DISCARDED_AFTER:
-                self.tally["discarded"] += rows
-                self._take(version)
+                self.row_counts["discarded"] += rows
+                self._pop(version)
         return closed
 
-    def conclude(self, window: Closed, measured: DriftMeasured) -> dict[str, int]:
-        """Take note of what a closed window gave; windows in a row by field that drifted.
+    def conclude(self, window: ClosedWindow, measured: DriftMeasured) -> dict[str, int]:
+        """Record the result of a closed window; return the consecutive windows of each field that drifted.
 
-        Every partition that knows of the version is told, so that none brings an older streak to its next owner.
+        Every partition that has counts of the version gets it, so that none moves on with older ones.
         """
-        holders = window.partitions | self._streaks.holders(window.version)
+        holders = window.partitions | self._consecutive.holders(window.version)
         self.changed |= holders
-        return self._streaks.extend(measured, holders)
+        return self._consecutive.extend(measured, holders)
 
-    def _add(self, partition: int, version: Version, run: list[Row]) -> Iterator[Closed]:
+    def _add(self, partition: int, version: ModelVersion, run: list[Row]) -> Iterator[ClosedWindow]:
         reference = self._references.get(*version)
         if reference is None:
-            self.tally["no_profile"] += len(run)
+            self.row_counts["no_profile"] += len(run)
             return
         budgets = self._budgets.setdefault(partition, {})
-        rows, budgets[version] = within(budgets.get(version), run, self._limits.per_second)
-        self.tally["sampled_out"] += len(run) - len(rows)
-        features = objects([row.features for row in rows])
-        predictions = objects([row.prediction for row in rows])
+        rows, budgets[version] = sample(budgets.get(version), run, self._limits.rows_per_second)
+        self.row_counts["sampled_out"] += len(run) - len(rows)
+        features = decode_objects([row.features for row in rows])
+        predictions = decode_objects([row.prediction for row in rows])
         usable = [i for i, both in enumerate(zip(features, predictions, strict=True)) if None not in both]
-        self.tally["unreadable"] += len(rows) - len(usable)
-        self.tally["counted"] += len(usable)
+        self.row_counts["unreadable"] += len(rows) - len(usable)
+        self.row_counts["counted"] += len(usable)
         while usable:
             taken, closed_by = self._until_full(version, [rows[i].accepted_at for i in usable])
             now, usable = usable[:taken], usable[taken:]
@@ -248,17 +248,19 @@ class Windows:
             if closed_by is not None:
                 yield self._close(version, closed_by)
 
-    def _until_full(self, version: Version, times: Sequence[datetime]) -> tuple[int, Literal["count", "time"] | None]:
-        """How many of the next rows still belong to the open window, and what closes it after them, if anything."""
+    def _until_full(
+        self, version: ModelVersion, times: Sequence[datetime]
+    ) -> tuple[int, Literal["count", "time"] | None]:
+        """How many of the next rows belong to the open window, and what closes it after them, if anything."""
         rows, start, _ = self.open().get(version, (0, times[0], times[0]))
-        room = max(0, self._limits.records - rows)
-        # Not the row behind a full window: whether it has come already must not decide what closes it.
+        room = max(0, self._limits.rows - rows)
+        # Not the row behind a full window: whether it is here already must not decide what closes the window.
         for index, time in enumerate(times[:room]):
-            if time - start >= self._limits.period and rows + index >= self._limits.least:
+            if time - start >= self._limits.period and rows + index >= self._limits.min_rows:
                 return index, "time"
         return (room, "count") if room <= len(times) else (len(times), None)
 
-    def _count(self, partition: int, version: Version, digest: str, rows: list[Row], counts: Profile) -> None:
+    def _count(self, partition: int, version: ModelVersion, digest: str, rows: list[Row], counts: Profile) -> None:
         times = [row.accepted_at for row in rows]
         redacted = {name for row in rows for name in row.redacted}
         parts = self._parts.setdefault(partition, {})
@@ -271,10 +273,10 @@ class Windows:
         part.counts = merge(part.counts, counts)
         part.redacted |= redacted
 
-    def _close(self, version: Version, closed_by: Literal["count", "time"]) -> Closed:
+    def _close(self, version: ModelVersion, closed_by: Literal["count", "time"]) -> ClosedWindow:
         reference = self._references.get(*version)
         assert reference is not None
-        parts = self._take(version)
+        parts = self._pop(version)
         counts, *others = [part.counts for part in parts.values()]
         for other in others:
             counts = merge(counts, other)
@@ -282,10 +284,10 @@ class Windows:
         start = min(part.start for part in parts.values())
         first = sorted((partition, part.first_offset) for partition, part in parts.items())
         identity: Any = (*version, start, first)
-        return Closed(
+        return ClosedWindow(
             version=version,
-            reference=without(reference.profile, redacted),
-            counts=without(counts, redacted),
+            reference=without_features(reference.profile, redacted),
+            counts=without_features(counts, redacted),
             window_id=hashlib.sha256(msgspec.json.encode(identity)).hexdigest()[:24],
             start=start,
             end=max(part.end for part in parts.values()),
@@ -294,8 +296,8 @@ class Windows:
             partitions=frozenset(parts),
         )
 
-    def _take(self, version: Version) -> dict[int, Part]:
-        """The parts of a version's window, which is empty from now on."""
+    def _pop(self, version: ModelVersion) -> dict[int, Part]:
+        """Remove and return the parts of a version's window."""
         taken = {number: parts.pop(version) for number, parts in self._parts.items() if version in parts}
         self.changed.update(taken)
         return taken

@@ -10,11 +10,11 @@ from machine_learning_engineering.drift.binning import reference_profile
 from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.registry.profiles import Reference
 from monitoring.drift.batch import read_batch
-from monitoring.drift.windows import Closed, Limits, State, Windows
+from monitoring.drift.windows import ClosedWindow, Limits, State, Windows
 from tests.unit.monitoring.conftest import ACCEPTED, Record
 
 HOUR = timedelta(hours=1)
-FULL_AT_SIX = Limits(records=6, period=HOUR, least=2, per_second=1e6)
+FULL_AT_SIX = Limits(rows=6, period=HOUR, min_rows=2, rows_per_second=1e6)
 
 
 class Stone(msgspec.Struct, frozen=True):
@@ -66,7 +66,7 @@ def numbered(values: list[bytes], first: int = 0, partition: int = 0) -> list[An
     return [Record(value, first + index, partition) for index, value in enumerate(values)]
 
 
-def add(windows: Windows, values: list[bytes], first: int = 0, partition: int = 0) -> list[Closed]:
+def add(windows: Windows, values: list[bytes], first: int = 0, partition: int = 0) -> list[ClosedWindow]:
     return windows.add(read_batch(numbered(values, first, partition)))
 
 

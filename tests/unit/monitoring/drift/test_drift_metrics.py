@@ -8,10 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
-from monitoring.drift.batch import Version
-from monitoring.drift.consecutive import Streak
-from monitoring.drift.series import MOST_FIELDS, DriftMonitorMetrics, Shown
-from monitoring.drift.windows import Open
+from monitoring.drift.consecutive import ConsecutiveDrift
+from monitoring.drift.series import MAX_FIELDS, DriftMonitorMetrics, DriftSeries
+from monitoring.drift.windows import OpenWindow
+from monitoring.model_version import ModelVersion
 from tests.unit.monitoring.conftest import ACCEPTED
 
 Value = Callable[..., float | None]
@@ -35,8 +35,8 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def shown(registry: CollectorRegistry) -> Shown:
-    return Shown(DriftMonitorMetrics(registry), seconds=7_200)
+def shown(registry: CollectorRegistry) -> DriftSeries:
+    return DriftSeries(DriftMonitorMetrics(registry), seconds=7_200)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def value(registry: CollectorRegistry) -> Value:
     return found
 
 
-def test_a_window_shows_each_of_its_fields(shown: Shown, value: Value) -> None:
+def test_a_window_shows_each_of_its_fields(shown: DriftSeries, value: Value) -> None:
     """Its size, how sure it is, and the shares; and the window is counted."""
-    shown.measured(window(carat=True, cut=False), {"features.carat": 1}, NOW)
+    shown.show_window(window(carat=True, cut=False), {"features.carat": 1}, NOW)
     assert value("inflight_drift_psi", field="features.carat") == 0.5
     assert value("inflight_drift_p_value", field="features.cut") == 0.002
     shares = {kind: value("inflight_drift_field_ratio", field="features.cut", kind=kind) for kind in KINDS}
@@ -63,11 +63,11 @@ def test_a_window_shows_each_of_its_fields(shown: Shown, value: Value) -> None:
 KINDS = ("missing", "unseen", "out_of_range")
 
 
-def test_windows_in_a_row_are_shown_by_field(shown: Shown, value: Value) -> None:
+def test_windows_in_a_row_are_shown_by_field(shown: DriftSeries, value: Value) -> None:
     """Of a field that did not drift in the last window 0, whatever was before."""
     rows: dict[str, list[Any]] = {"carat": [], "cut": []}
-    for in_a_row in ({"features.carat": 1}, {"features.carat": 2, "features.cut": 1}, {"features.cut": 2}):
-        shown.measured(window(carat=True, cut=True), in_a_row, NOW)
+    for consecutive_windows in ({"features.carat": 1}, {"features.carat": 2, "features.cut": 1}, {"features.cut": 2}):
+        shown.show_window(window(carat=True, cut=True), consecutive_windows, NOW)
         for field, counts in rows.items():
             counts.append(value("inflight_drift_drifted_windows", field=f"features.{field}"))
     assert rows == {"carat": [1, 2, 0], "cut": [0, 1, 2]}
@@ -78,92 +78,98 @@ def ago(seconds: float) -> datetime:
     return ACCEPTED - timedelta(seconds=seconds)
 
 
-def known(end: datetime, **windows: int) -> dict[Version, Streak]:
+def known(end: datetime, **windows: int) -> dict[ModelVersion, ConsecutiveDrift]:
     """What a predecessor knew of version v1, whose last window ended then."""
-    return {Version("diamonds", "v1"): Streak(end, {f"features.{name}": count for name, count in windows.items()})}
+    return {
+        ModelVersion("diamonds", "v1"): ConsecutiveDrift(
+            end, {f"features.{name}": count for name, count in windows.items()}
+        )
+    }
 
 
-def opened(rows: int, start: datetime, end: datetime, version: str = "v1") -> dict[Version, Open]:
-    return {Version("diamonds", version): Open(rows, start, end)}
+def opened(rows: int, start: datetime, end: datetime, version: str = "v1") -> dict[ModelVersion, OpenWindow]:
+    return {ModelVersion("diamonds", version): OpenWindow(rows, start, end)}
 
 
-def test_what_a_predecessor_knew_is_shown_before_the_next_window(shown: Shown, value: Value) -> None:
+def test_what_a_predecessor_knew_is_shown_before_the_next_window(shown: DriftSeries, value: Value) -> None:
     """Else an alert would end with a restart, and nobody would have mended anything."""
-    shown.restored(known(ago(0), carat=3), {}, NOW)
-    shown.open({}, NOW + 7_100)
+    shown.restore(known(ago(0), carat=3), {}, NOW)
+    shown.show_open({}, NOW + 7_100)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 3
-    shown.open({}, NOW + 7_300)
+    shown.show_open({}, NOW + 7_300)
     assert value("inflight_drift_drifted_windows", field="features.carat") is None
 
 
 @pytest.mark.parametrize("seconds", [90 * 86_400.0, 7_201.0, -1e9])
 def test_what_a_predecessor_knew_of_a_version_that_is_over_is_not_shown(
-    shown: Shown, value: Value, seconds: float
+    shown: DriftSeries, value: Value, seconds: float
 ) -> None:
     """A version that was replaced months ago would be an alert at each restart; so would one of a clock far ahead."""
-    shown.restored(known(ago(seconds), carat=3), {}, NOW)
+    shown.restore(known(ago(seconds), carat=3), {}, NOW)
     assert value("inflight_drift_drifted_windows", field="features.carat") is None
 
 
-def test_a_predecessors_streak_is_over_when_its_own_time_is(shown: Shown, value: Value) -> None:
+def test_a_predecessors_streak_is_over_when_its_own_time_is(shown: DriftSeries, value: Value) -> None:
     """Not two periods after the restart."""
-    shown.restored(known(ago(7_000), carat=3), {}, NOW)
+    shown.restore(known(ago(7_000), carat=3), {}, NOW)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 3
-    shown.open({}, NOW + 300)
+    shown.show_open({}, NOW + 300)
     assert value("inflight_drift_drifted_windows", field="features.carat") is None
 
 
-def test_a_predecessors_open_window_that_grows_keeps_its_version(shown: Shown, value: Value) -> None:
+def test_a_predecessors_open_window_that_grows_keeps_its_version(shown: DriftSeries, value: Value) -> None:
     """With few rows an hour the last window may well be three periods ago."""
-    shown.restored(known(ago(10_000), carat=3), opened(170, ago(9_000), ago(60)), NOW)
+    shown.restore(known(ago(10_000), carat=3), opened(170, ago(9_000), ago(60)), NOW)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 3
 
 
-def test_a_streak_that_ended_elsewhere_ends_here(shown: Shown, value: Value) -> None:
+def test_a_streak_that_ended_elsewhere_ends_here(shown: DriftSeries, value: Value) -> None:
     """A partition comes from a watcher whose newest window of the version was clean."""
-    shown.measured(window(carat=True, cut=True), {"features.carat": 2, "features.cut": 2}, NOW)
-    shown.restored(known(ago(0), cut=1), {}, NOW)
+    shown.show_window(window(carat=True, cut=True), {"features.carat": 2, "features.cut": 2}, NOW)
+    shown.restore(known(ago(0), cut=1), {}, NOW)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 0
     assert value("inflight_drift_drifted_windows", field="features.cut") == 1
 
 
-def test_a_version_that_is_over_is_no_longer_shown(shown: Shown, value: Value, registry: CollectorRegistry) -> None:
+def test_a_version_that_is_over_is_no_longer_shown(
+    shown: DriftSeries, value: Value, registry: CollectorRegistry
+) -> None:
     """Else it would be drifted for ever. One with an open window stays, as long as that one grows."""
-    shown.measured(window(carat=True), {"features.carat": 1}, NOW)
-    shown.measured(window("v2", carat=True), {"features.carat": 1}, NOW)
+    shown.show_window(window(carat=True), {"features.carat": 1}, NOW)
+    shown.show_window(window("v2", carat=True), {"features.carat": 1}, NOW)
     start, last = ACCEPTED, ago(-3_600)
-    shown.open(opened(70, start, last, "v2"), NOW + 7_300)
+    shown.show_open(opened(70, start, last, "v2"), NOW + 7_300)
     assert value("inflight_drift_psi", field="features.carat") is None
     assert value("inflight_drift_psi", field="features.carat", model_version="v2") == 0.5
     assert value("inflight_drift_window_rows", model_version="v2") == 70
     assert value("inflight_drift_window_age_seconds", model_version="v2") == 7_300
     assert value("inflight_drift_window_rows") is None
-    shown.measured(window(carat=True), {"features.carat": 1}, NOW + 7_400)
+    shown.show_window(window(carat=True), {"features.carat": 1}, NOW + 7_400)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 1
-    shown.open({}, NOW + 7_500)
+    shown.show_open({}, NOW + 7_500)
     assert value("inflight_drift_window_age_seconds", model_version="v2") == 0
-    shown.open(opened(70, start, last, "v2"), NOW + 3_600 + 7_201)
+    shown.show_open(opened(70, start, last, "v2"), NOW + 3_600 + 7_201)
     assert value("inflight_drift_psi", field="features.carat", model_version="v2") is None
     assert value("inflight_drift_window_rows", model_version="v2") == 70
 
 
-def test_an_alert_does_not_end_between_two_windows_of_few_rows(shown: Shown, value: Value) -> None:
+def test_an_alert_does_not_end_between_two_windows_of_few_rows(shown: DriftSeries, value: Value) -> None:
     """At 90 rows an hour a window of 200 takes more than two periods."""
     for number in range(3):
         at = NOW + 8_000 * number
-        shown.measured(window(carat=True), {"features.carat": number + 1}, at)
+        shown.show_window(window(carat=True), {"features.carat": number + 1}, at)
         for seconds in range(100, 8_000, 100):
-            shown.open(opened(seconds // 40, ago(-8_000 * number), ago(-8_000 * number - seconds)), at + seconds)
+            shown.show_open(opened(seconds // 40, ago(-8_000 * number), ago(-8_000 * number - seconds)), at + seconds)
             assert value("inflight_drift_drifted_windows", field="features.carat") == number + 1
 
 
 def test_a_field_that_is_no_longer_compared_is_no_longer_shown(
-    shown: Shown, value: Value, registry: CollectorRegistry
+    shown: DriftSeries, value: Value, registry: CollectorRegistry
 ) -> None:
     """Say that it is redacted since: an alert of it would have no end."""
-    shown.measured(window(carat=True, cut=False), {"features.carat": 2}, NOW)
-    shown.measured(window("v2", carat=True), {"features.carat": 2}, NOW)
-    shown.measured(window(cut=False), {}, NOW + 1)
+    shown.show_window(window(carat=True, cut=False), {"features.carat": 2}, NOW)
+    shown.show_window(window("v2", carat=True), {"features.carat": 2}, NOW)
+    shown.show_window(window(cut=False), {}, NOW + 1)
     fields = {
         (sample.labels["model_version"], sample.labels["field"])
         for family in registry.collect()
@@ -171,34 +177,34 @@ def test_a_field_that_is_no_longer_compared_is_no_longer_shown(
         if "field" in sample.labels
     }
     assert fields == {("v1", "features.cut"), ("v2", "features.carat")}
-    shown.measured(window(carat=False), {}, NOW + 2)
+    shown.show_window(window(carat=False), {}, NOW + 2)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 0
 
 
-def test_a_profile_of_any_size_has_a_bounded_number_of_series(shown: Shown, registry: CollectorRegistry) -> None:
+def test_a_profile_of_any_size_has_a_bounded_number_of_series(shown: DriftSeries, registry: CollectorRegistry) -> None:
     """However many fields a model has."""
     for first in (0, 1_000):
         names = [f"f{number}" for number in range(first, first + 1_000)]
-        shown.measured(window(**dict.fromkeys(names, False)), {}, NOW)
-        shown.restored(known(ago(0), **dict.fromkeys(names, 1)), {}, NOW)
-        shown.measured(window(**dict.fromkeys(names, True)), {}, NOW)
+        shown.show_window(window(**dict.fromkeys(names, False)), {}, NOW)
+        shown.restore(known(ago(0), **dict.fromkeys(names, 1)), {}, NOW)
+        shown.show_window(window(**dict.fromkeys(names, True)), {}, NOW)
     series = [sample for family in registry.collect() for sample in family.samples if "model" in sample.labels]
     # And those of each result of the counter of windows, its count and when it began.
-    assert len(series) == 6 * MOST_FIELDS + 4
+    assert len(series) == 6 * MAX_FIELDS + 4
 
 
 def test_of_many_fields_those_that_drift_are_shown(
-    shown: Shown, value: Value, caplog: pytest.LogCaptureFixture
+    shown: DriftSeries, value: Value, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever took the room before; the others keep theirs. That there is no room for all is said once."""
-    names = [f"f{number}" for number in range(2 * MOST_FIELDS)]
+    names = [f"f{number}" for number in range(2 * MAX_FIELDS)]
     clean = dict.fromkeys(names, False)
-    shown.measured(window(**clean), {}, NOW)
-    for in_a_row in (1, 2):
-        shown.measured(window(**{**clean, names[-1]: True}), {f"features.{names[-1]}": in_a_row}, NOW)
-        assert value("inflight_drift_drifted_windows", field=f"features.{names[-1]}") == in_a_row
-    shown.measured(window(**dict(reversed(clean.items()))), {}, NOW)
-    kept = [value("inflight_drift_psi", field=f"features.{name}") for name in names[: MOST_FIELDS - 1]]
-    assert kept == [0.5] * (MOST_FIELDS - 1)
+    shown.show_window(window(**clean), {}, NOW)
+    for consecutive_windows in (1, 2):
+        shown.show_window(window(**{**clean, names[-1]: True}), {f"features.{names[-1]}": consecutive_windows}, NOW)
+        assert value("inflight_drift_drifted_windows", field=f"features.{names[-1]}") == consecutive_windows
+    shown.show_window(window(**dict(reversed(clean.items()))), {}, NOW)
+    kept = [value("inflight_drift_psi", field=f"features.{name}") for name in names[: MAX_FIELDS - 1]]
+    assert kept == [0.5] * (MAX_FIELDS - 1)
     assert value("inflight_drift_drifted_windows", field=f"features.{names[-1]}") == 0
-    assert caplog.messages.count("fields not shown") == 1
+    assert caplog.messages.count("fields_not_shown") == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile
-from monitoring.drift.windows import Closed, State, Windows
+from monitoring.drift.windows import ClosedWindow, State, Windows
 from tests.support.drift_stream import FULL_AT_SIX, HOUR, PROFILE, Known, add, row, successor
 from tests.unit.monitoring.conftest import ACCEPTED
 
@@ -56,7 +56,7 @@ def test_each_row_counts_once_whoever_owns_its_partition(
     owners = [Windows(Known(), FULL_AT_SIX), Windows(Known(), FULL_AT_SIX)]
     ends = dict.fromkeys(logs, 0)
     owner_of = {0: 0, 1: 0, 2: 0}
-    closed: list[Closed] = []
+    closed: list[ClosedWindow] = []
     for index, size in enumerate([*sizes, 100, 100, 100]):
         partition = index % 3
         owner = owners[owner_of[partition]]
@@ -73,7 +73,7 @@ def test_each_row_counts_once_whoever_owns_its_partition(
     for version in ("1", "2"):
         total = count_into(PROFILE, [])
         for window in closed:
-            if window.version.number == version:
+            if window.version.version == version:
                 total = merge(total, window.counts)
         for kept in left:
             if kept.version == version:
@@ -116,7 +116,7 @@ def test_counts_in_other_bins_are_discarded() -> None:
     add(windows, [row(n) for n in range(4)])
     heir = Windows(Known("another"), FULL_AT_SIX)
     heir.restore(0, windows.state(0))
-    assert (heir.open(), heir.tally["discarded"], heir.changed) == ({}, 4, {0})
+    assert (heir.open(), heir.row_counts["discarded"], heir.changed) == ({}, 4, {0})
     assert heir.next_offsets == {0: 4}
 
 

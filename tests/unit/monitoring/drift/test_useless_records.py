@@ -5,7 +5,7 @@ import pytest
 from msgspec import Raw
 
 from machine_learning_engineering.events.schemas import encode
-from monitoring.drift.batch import objects
+from monitoring.drift.batch import decode_objects
 from monitoring.drift.measurement import measure
 from monitoring.drift.windows import Windows
 from tests.support.drift_stream import FULL_AT_SIX, HOUR, Known, add, row
@@ -28,14 +28,14 @@ def test_rows_of_no_use_are_counted_and_change_nothing() -> None:
     ]
     add(windows, [*useless, row(4, features=Raw(nested)), row(5, prediction=Raw(b'"text"'))])
     expected = {"unreadable": 7, "failed": 1, "no_profile": 1, "counted": 0, "sampled_out": 0}
-    assert (windows.tally, windows.open()) == (expected, {})
+    assert (windows.row_counts, windows.open()) == (expected, {})
     assert windows.next_offsets == {0: 9}
 
 
 def test_one_bad_value_does_not_cost_the_others() -> None:
     """They are decoded together, and again one by one if that fails."""
     values = [Raw(b'{"a": 1}'), Raw(b"{"), Raw(b'{"a": 2}')]
-    assert objects(values) == [{"a": 1}, None, {"a": 2}]
+    assert decode_objects(values) == [{"a": 1}, None, {"a": 2}]
 
 
 def test_any_value_of_a_feature_can_be_counted() -> None:
@@ -45,8 +45,8 @@ def test_any_value_of_a_feature_can_be_counted() -> None:
     for index, value in enumerate(strange):
         text = f'{{"carat": {value}, "cut": {value}}}'
         add(windows, [row(index, features=Raw(text.encode()))], first=index)
-    assert windows.tally["counted"] + windows.tally["unreadable"] == len(strange)
-    assert windows.tally["counted"] >= 7
+    assert windows.row_counts["counted"] + windows.row_counts["unreadable"] == len(strange)
+    assert windows.row_counts["counted"] >= 7
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_no_record_stops_the_counting(poison: bytes, counts: int) -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     closed = add(windows, [poison, row(0), row(1), poison, row(2)])
     closed += windows.overdue(ACCEPTED + 30 * HOUR)
-    assert windows.tally["counted"] == 3 + 2 * counts
-    assert windows.tally["unreadable"] == 2 - 2 * counts
+    assert windows.row_counts["counted"] == 3 + 2 * counts
+    assert windows.row_counts["unreadable"] == 2 - 2 * counts
     for window in closed:
         assert encode(measure(window, significance=0.01, min_psi=0.1))

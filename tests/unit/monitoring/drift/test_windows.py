@@ -1,4 +1,4 @@
-"""Open windows: when they close, with which rows, and what a closed one says."""
+"""OpenWindow windows: when they close, with which rows, and what a closed one says."""
 
 from collections import Counter
 from datetime import timedelta
@@ -8,10 +8,10 @@ from msgspec import Raw
 
 from machine_learning_engineering.drift.binning import count_into
 from machine_learning_engineering.drift.profile import Profile
-from monitoring.drift.batch import Version
-from monitoring.drift.measurement import detected, measure
+from monitoring.drift.measurement import drift_detected, measure
 from monitoring.drift.sampling import BURST_SECONDS
 from monitoring.drift.windows import DISCARDED_AFTER, Windows
+from monitoring.model_version import ModelVersion
 from tests.support.drift_stream import FULL_AT_SIX, HOUR, PROFILE, ROWS, Known, add, row
 from tests.unit.monitoring.conftest import ACCEPTED
 
@@ -25,9 +25,11 @@ def test_a_window_closes_with_its_last_row() -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     assert add(windows, [row(n, seconds=n) for n in range(5)]) == []
     (closed,) = add(windows, [row(n, seconds=n) for n in range(5, 9)], first=5)
-    assert (closed.version, closed.rows, closed.closed_by) == (Version("m", "1"), 6, "count")
+    assert (closed.version, closed.rows, closed.closed_by) == (ModelVersion("m", "1"), 6, "count")
     assert (closed.start, closed.end) == (ACCEPTED, ACCEPTED + timedelta(seconds=5))
-    assert windows.open() == {Version("m", "1"): (3, ACCEPTED + timedelta(seconds=6), ACCEPTED + timedelta(seconds=8))}
+    assert windows.open() == {
+        ModelVersion("m", "1"): (3, ACCEPTED + timedelta(seconds=6), ACCEPTED + timedelta(seconds=8))
+    }
     assert closed.counts == count_into(PROFILE, [{"carat": n / 10} for n in range(6)], [{"price": 5.0}] * 6)
 
 
@@ -37,7 +39,7 @@ def test_many_windows_close_in_one_batch() -> None:
     closed = add(windows, [row(n) for n in range(20)])
     assert [window.rows for window in closed] == [6, 6, 6]
     assert len({window.window_id for window in closed}) == 3
-    assert windows.tally == Counter({"counted": 20, "sampled_out": 0, "unreadable": 0})
+    assert windows.row_counts == Counter({"counted": 20, "sampled_out": 0, "unreadable": 0})
 
 
 def test_a_row_that_comes_too_late_is_the_first_of_the_next_window() -> None:
@@ -45,7 +47,7 @@ def test_a_row_that_comes_too_late_is_the_first_of_the_next_window() -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     closed = add(windows, [row(0), row(1, seconds=10), row(2, seconds=3_600), row(3, seconds=3_700)])
     assert [(window.rows, window.closed_by) for window in closed] == [(2, "time")]
-    assert windows.open() == {Version("m", "1"): (2, ACCEPTED + HOUR, ACCEPTED + timedelta(seconds=3_700))}
+    assert windows.open() == {ModelVersion("m", "1"): (2, ACCEPTED + HOUR, ACCEPTED + timedelta(seconds=3_700))}
 
 
 def test_a_full_window_closes_by_count_whatever_comes_behind_it() -> None:
@@ -79,7 +81,7 @@ def test_a_window_that_never_gets_enough_rows_is_given_up() -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     add(windows, [row(0)])
     assert windows.overdue(ACCEPTED + HOUR * DISCARDED_AFTER) == []
-    assert (windows.open(), windows.tally["discarded"]) == ({}, 1)
+    assert (windows.open(), windows.row_counts["discarded"]) == ({}, 1)
 
 
 def test_partitions_fill_a_window_together() -> None:
@@ -89,12 +91,12 @@ def test_partitions_fill_a_window_together() -> None:
     assert add(windows, [row(n, version="2") for n in range(4)], first=4, partition=0) == []
     (closed,) = add(windows, [row(n) for n in range(4, 7)], partition=3)
     assert closed.rows == rows_of(closed.counts) == 6
-    assert {version.number: rows for version, (rows, _, _) in windows.open().items()} == {"1": 1, "2": 4}
+    assert {version.version: rows for version, (rows, _, _) in windows.open().items()} == {"1": 1, "2": 4}
 
 
 def test_a_drifted_window_is_an_event_with_the_fields_that_drifted() -> None:
     """A clean one is a measurement only."""
-    limits = FULL_AT_SIX._replace(records=100)
+    limits = FULL_AT_SIX._replace(rows=100)
     windows = Windows(Known(), limits)
     grams = [
         row(
@@ -111,7 +113,7 @@ def test_a_drifted_window_is_an_event_with_the_fields_that_drifted() -> None:
     drifted, same = [
         measure(window, significance=0.01, min_psi=0.1) for window in add(windows, grams) + add(windows, clean, 100)
     ]
-    event = detected(drifted, ACCEPTED)
+    event = drift_detected(drifted, ACCEPTED)
     assert event is not None
     assert [field.field for field in event.fields] == ["features.carat"]
     (field,) = event.fields
@@ -120,33 +122,33 @@ def test_a_drifted_window_is_an_event_with_the_fields_that_drifted() -> None:
     assert event.window_id == drifted.window_id != same.window_id
     assert drifted.rows == 100
     assert {one.field for one in drifted.fields} == {"features.carat", "features.cut", "predictions.price"}
-    assert detected(same, ACCEPTED) is None
+    assert drift_detected(same, ACCEPTED) is None
 
 
 def test_more_rows_than_the_budget_are_a_sample_by_their_ids() -> None:
     """A minute's worth at once, then so many a second of the stream's time."""
-    limits = FULL_AT_SIX._replace(records=10_000, per_second=1.0)
+    limits = FULL_AT_SIX._replace(rows=10_000, rows_per_second=1.0)
     windows, again = Windows(Known(), limits), Windows(Known(), limits)
     burst = [row(n) for n in range(200)]
     add(windows, burst)
     add(again, burst)
-    assert windows.tally["counted"] == BURST_SECONDS
-    assert windows.tally["sampled_out"] == 200 - BURST_SECONDS
+    assert windows.row_counts["counted"] == BURST_SECONDS
+    assert windows.row_counts["sampled_out"] == 200 - BURST_SECONDS
     assert windows.state(0) == again.state(0)
     heir = Windows(Known(), limits)
     heir.restore(0, windows.state(0))
     add(heir, [row(n, seconds=10) for n in range(200, 400)], first=200)
-    assert heir.tally["counted"] == 10
+    assert heir.row_counts["counted"] == 10
     carats = heir.state(0).parts[0].rows
     assert carats == BURST_SECONDS + 10
 
 
 def test_a_clock_that_was_ahead_does_not_use_up_the_budget() -> None:
     """Else of all rows until that time nothing would be looked at; the next ones are as if they were the first."""
-    windows = Windows(Known(), FULL_AT_SIX._replace(records=10_000, per_second=1.0))
+    windows = Windows(Known(), FULL_AT_SIX._replace(rows=10_000, rows_per_second=1.0))
     add(windows, [row(n, seconds=1e9) for n in range(200)])
-    windows.tally.clear()
+    windows.row_counts.clear()
     add(windows, [row(n) for n in range(200, 400)], first=200)
-    assert windows.tally["counted"] == BURST_SECONDS
+    assert windows.row_counts["counted"] == BURST_SECONDS
     add(windows, [row(n, seconds=10) for n in range(400, 600)], first=400)
-    assert windows.tally["counted"] == BURST_SECONDS + 10
+    assert windows.row_counts["counted"] == BURST_SECONDS + 10

@@ -204,7 +204,7 @@ def test_without_its_state_it_goes_on_behind_what_was_committed(
     small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the topic of states was deleted: the rows of the open window are lost, and nothing else."""
-    monkeypatch.setattr(state_module, "PATIENCE", 1.0)
+    monkeypatch.setattr(state_module, "TIMEOUT", 1.0)
     publish(small, 60)
     with running(small):
         eventually(lambda: open_rows(small) == 60)
@@ -251,16 +251,16 @@ IN_A_ROW = {"model": "numbers", "model_version": "v1", "field": "features.number
 def test_a_version_that_is_over_drifts_no_more_after_a_restart(small: Settings) -> None:
     """It was replaced months ago. Of one that is under way the next process knows."""
     publish(small, 200, factor=50.0)
-    in_a_row = "inflight_drift_drifted_windows"
+    consecutive_windows = "inflight_drift_drifted_windows"
     with running(small) as first:
-        eventually(lambda: first.registry.get_sample_value(in_a_row, IN_A_ROW) == 2)
+        eventually(lambda: first.registry.get_sample_value(consecutive_windows, IN_A_ROW) == 2)
     owned = "inflight_drift_monitor_assigned_partitions"
     with running(small) as heir:
         eventually(lambda: bool(heir.registry.get_sample_value(owned)))
-        assert heir.registry.get_sample_value(in_a_row, IN_A_ROW) == 2
+        assert heir.registry.get_sample_value(consecutive_windows, IN_A_ROW) == 2
     with running(small.model_copy(update={"drift_window_seconds": 3_600.0})) as late:
         eventually(lambda: bool(late.registry.get_sample_value(owned)))
-        assert late.registry.get_sample_value(in_a_row, IN_A_ROW) is None
+        assert late.registry.get_sample_value(consecutive_windows, IN_A_ROW) is None
 
 
 @pytest.mark.parametrize("idle_pause", [0.0, 0.2])

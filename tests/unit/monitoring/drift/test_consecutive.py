@@ -2,14 +2,14 @@
 
 import msgspec
 
-from monitoring.drift.batch import Version
-from monitoring.drift.consecutive import Streak
+from monitoring.drift.consecutive import ConsecutiveDrift
 from monitoring.drift.measurement import measure
 from monitoring.drift.windows import State, Windows
+from monitoring.model_version import ModelVersion
 from tests.support.drift_stream import FULL_AT_SIX, Known, add, row, successor
 from tests.unit.monitoring.conftest import ACCEPTED
 
-VERSION = Version("m", "1")
+VERSION = ModelVersion("m", "1")
 
 
 def window(windows: Windows, number: int, *drifted: str, partitions: tuple[int, ...] = (0,)) -> dict[str, int]:
@@ -41,7 +41,7 @@ def test_a_restart_between_two_windows_goes_on_counting() -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     window(windows, 0, "features.carat")
     heir = successor(windows, 0)
-    assert heir.streaks() == {VERSION: Streak(ACCEPTED, {"features.carat": 1})}
+    assert heir.consecutive() == {VERSION: ConsecutiveDrift(ACCEPTED, {"features.carat": 1})}
     assert window(heir, 1, "features.carat") == {"features.carat": 2}
 
 
@@ -53,7 +53,7 @@ def test_of_partitions_from_two_owners_the_newest_window_counts() -> None:
     heir = Windows(Known(), FULL_AT_SIX)
     for partition, owner in ((1, second), (0, first)):
         heir.restore(partition, owner.state(partition))
-    assert heir.streaks()[VERSION].windows == {"features.cut": 1}
+    assert heir.consecutive()[VERSION].windows == {"features.cut": 1}
     assert window(heir, 2, "features.carat", "features.cut") == {"features.carat": 1, "features.cut": 2}
 
 
@@ -64,7 +64,7 @@ def test_a_partition_without_rows_in_the_window_learns_of_it_too() -> None:
     windows.changed.clear()
     window(windows, 1, partitions=(1,))
     assert windows.changed == {0, 1}
-    assert successor(windows, 0).streaks()[VERSION].windows == {}
+    assert successor(windows, 0).consecutive()[VERSION].windows == {}
 
 
 def test_a_window_that_was_late_does_not_stay_behind_another_one() -> None:
@@ -80,11 +80,11 @@ def test_what_is_no_longer_ours_or_no_longer_registered_is_forgotten() -> None:
     windows = Windows(Known(), FULL_AT_SIX)
     window(windows, 0, "features.carat")
     state = windows.state(0)
-    windows.forget()
-    assert windows.streaks() == {}
-    streaks = [*state.streaks, ("m", "gone", state.streaks[0][2])]
-    windows.restore(0, msgspec.structs.replace(state, streaks=streaks))
-    assert set(windows.streaks()) == {VERSION}
+    windows.clear()
+    assert windows.consecutive() == {}
+    streaks = [*state.consecutive, ("m", "gone", state.consecutive[0][2])]
+    windows.restore(0, msgspec.structs.replace(state, consecutive=streaks))
+    assert set(windows.consecutive()) == {VERSION}
 
 
 def test_a_state_without_streaks_is_read() -> None:

@@ -192,8 +192,10 @@ def test_a_clean_stream_raises_no_alarm_and_a_shifted_one_names_the_field(
     assert heir.metric("inflight_drift_drifted_windows", field="features.carat") == 1
     log.write(WINDOW, Change("carat", lambda _, carat: carat * 0.2))
     until(all_read, 300, "more shifted rows are read")
-    in_a_row = "inflight_drift_drifted_windows"
-    until(lambda: heir.metric(in_a_row, field="features.carat") == 2, 120, "it is the second window in a row")
+    consecutive_windows = "inflight_drift_drifted_windows"
+    until(
+        lambda: heir.metric(consecutive_windows, field="features.carat") == 2, 120, "it is the second window in a row"
+    )
 
 
 def test_killed_in_the_middle_of_windows_it_measures_the_same_ones(
