@@ -190,16 +190,16 @@ def misfortunes(settings: Settings, environment: dict[str, str], began: datetime
 
 @contextlib.contextmanager
 def processes(settings: Settings, environment: dict[str, str]) -> Iterator[None]:
-    """A worker, an indexer, a watcher and a joiner, ready; stopped at the end."""
+    """A worker, an indexer, a drift monitor and a label joiner, ready; stopped at the end."""
     windows = {"INFLIGHT_DRIFT_WINDOW_ROWS": "500", "INFLIGHT_QUALITY_INTERVAL": "10"}
     owns = r"inflight_worker_assigned_partitions [1-9]"
     with contextlib.ExitStack() as cleanup:
         started = []
         for name, arguments in {
             "worker": ["stream_app"],
-            "indexer": ["monitoring", "indexer"],
-            "watcher": ["monitoring", "watcher"],
-            "joiner": ["inflight.cli", "joiner"],
+            "indexer": ["inflight.cli", "indexer"],
+            "drift-monitor": ["inflight.cli", "drift-monitor"],
+            "label-joiner": ["inflight.cli", "label-joiner"],
         }.items():
             port = f"INFLIGHT_{name.upper()}_METRICS_PORT"
             one = Process(

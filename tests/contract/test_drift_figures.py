@@ -1,4 +1,4 @@
-"""What docs/drift.md says of the watcher: false alarms, what is found and how soon, and the cost."""
+"""What docs/drift.md says of the drift monitor: false alarms, what is found and how soon, and the cost."""
 
 from pathlib import Path
 

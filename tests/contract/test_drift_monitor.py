@@ -1,4 +1,4 @@
-"""The watcher on each kind of broker: transactions, states that are found again, and what it does without them."""
+"""The drift monitor on each kind of broker: its transactions, its states, and what happens without them."""
 
 import threading
 import time
@@ -53,19 +53,19 @@ class Known:
 
 
 class Run:
-    """A watcher in a thread of this process."""
+    """A drift monitor in a thread of this process."""
 
     def __init__(self, settings: Settings, kind: type[DriftMonitor] = DriftMonitor) -> None:
         self.registry = CollectorRegistry()
         self._stopping = threading.Event()
-        self._watcher = kind(settings, Known(), DriftMonitorMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
+        self._monitor = kind(settings, Known(), DriftMonitorMetrics(self.registry), self._stopping)  # type: ignore[arg-type]
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._watcher.run()
+            self._monitor.run()
         except BaseException as error:
             self._error = error
 
@@ -265,7 +265,7 @@ def test_a_version_that_is_over_drifts_no_more_after_a_restart(small: Settings) 
 
 @pytest.mark.parametrize("idle_pause", [0.0, 0.2])
 def test_a_window_is_not_over_while_rows_of_its_time_wait(small: Settings, idle_pause: float) -> None:
-    """However long the watcher was stopped: the backlog gives the window that the stream would have given."""
+    """However long the drift monitor was stopped: the backlog gives the window that the stream would have given."""
     publish(small, 60)
     with running(small):
         eventually(lambda: open_rows(small) == 60)

@@ -102,14 +102,14 @@ def complaints(client: Elasticsearch) -> list[str]:
 
 
 def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings) -> None:
-    """Worker, indexer, watcher and joiner, on requests of all models, bad records, a promotion and labels."""
+    """All processes, on requests for all models, bad records, a promotion and labels."""
     settings, prefix = deployment.settings, deployment.settings.topic_prefix.rstrip("-")
     with connect(settings) as client:
         forget(client)
         deployment.worker()
         deployment.indexer()
-        deployment.watcher(drift_window_rows=WINDOW, drift_rows_per_second=1e9)
-        deployment.joiner(quality_interval=1.0)
+        deployment.drift_monitor(drift_window_rows=WINDOW, drift_rows_per_second=1e9)
+        deployment.label_joiner(quality_interval=1.0)
         deployment.serving(1)
         started = time.monotonic()
         rows = {name: examples(name, all_models.data_dir) for name in available()}

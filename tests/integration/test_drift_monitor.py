@@ -1,4 +1,4 @@
-"""Drift on a real stream: what is found, and that each row counts once whatever becomes of the watchers."""
+"""Drift on a real stream: what is found, and that each row counts once whatever becomes of the drift monitors."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -107,9 +107,9 @@ def log(deployment: Deployment, diamonds: MLEModel) -> Log:
 
 
 @pytest.fixture
-def watcher(deployment: Deployment) -> Callable[[], Supervised]:
-    """`watcher()` launches another one, with small windows that only their rows close, and no budget."""
-    return lambda: deployment.watcher(**SMALL)
+def drift_monitor(deployment: Deployment) -> Callable[[], Supervised]:
+    """`drift_monitor()` launches another monitor, with small windows that only their rows close, and no budget."""
+    return lambda: deployment.drift_monitor(**SMALL)
 
 
 def measured(settings: Settings) -> list[DriftMeasured]:
@@ -131,7 +131,7 @@ def states(settings: Settings) -> dict[bytes | None, State]:
 
 @pytest.fixture
 def all_read(deployment: Deployment) -> Iterator[Callable[[], bool]]:
-    """Whether the watchers have committed everything."""
+    """Whether the drift monitors have committed everything."""
     settings = deployment.settings
     consumer = Consumer(consumer_options(settings, WATCHER))
     name = topic_name(settings, LOGS)
@@ -161,10 +161,10 @@ def count_odd(windows: Sequence[DriftMeasured], open_windows: Sequence[Windows])
 
 
 def test_a_clean_stream_raises_no_alarm_and_a_shifted_one_names_the_field(
-    deployment: Deployment, log: Log, watcher: Callable[[], Supervised], all_read: Callable[[], bool]
+    deployment: Deployment, log: Log, drift_monitor: Callable[[], Supervised], all_read: Callable[[], bool]
 ) -> None:
     """Carats in grams: a measurement and an event in the first window that has them, and figures for Prometheus."""
-    settings, process = deployment.settings, watcher()
+    settings, process = deployment.settings, drift_monitor()
     log.write(5 * WINDOW)
     until(all_read, 300, "the clean rows are read")
     clean = measured(settings)
@@ -187,8 +187,8 @@ def test_a_clean_stream_raises_no_alarm_and_a_shifted_one_names_the_field(
     until(lambda: process.metric("inflight_drift_monitor_lag_records") == 0, 120, "nothing waits")
     deployment.stop(process)
     # Whoever comes next knows of the drift at once, and goes on counting.
-    heir = watcher()
-    until(heir.serves, 300, "another watcher owns the partitions")
+    heir = drift_monitor()
+    until(heir.serves, 300, "another drift monitor owns the partitions")
     assert heir.metric("inflight_drift_drifted_windows", field="features.carat") == 1
     log.write(WINDOW, Change("carat", lambda _, carat: carat * 0.2))
     until(all_read, 300, "more shifted rows are read")
@@ -201,14 +201,14 @@ def test_a_clean_stream_raises_no_alarm_and_a_shifted_one_names_the_field(
 def test_killed_in_the_middle_of_windows_it_measures_the_same_ones(
     deployment: Deployment,
     log: Log,
-    watcher: Callable[[], Supervised],
+    drift_monitor: Callable[[], Supervised],
     all_read: Callable[[], bool],
     models: Settings,
     chance: random.Random,
 ) -> None:
     """kill -9 at any moment: the windows of the topic are those of somebody who reads it in one go, ids included."""
-    settings, process = deployment.settings, watcher()
-    until(process.serves, 300, "the watcher owns the partitions")
+    settings, process = deployment.settings, drift_monitor()
+    until(process.serves, 300, "the drift monitor owns the partitions")
     for _ in range(4):
         log.write(600 + chance.randrange(600), Change("x", odd), partition=0)
         # At any moment of fetching, counting and committing.
@@ -224,19 +224,19 @@ def test_killed_in_the_middle_of_windows_it_measures_the_same_ones(
     assert states(settings)[b"0"].parts == oracle.state(0).parts
 
 
-def test_watchers_come_and_go_and_each_row_counts_once(
+def test_monitors_come_and_go_and_each_row_counts_once(
     deployment: Deployment,
     log: Log,
-    watcher: Callable[[], Supervised],
+    drift_monitor: Callable[[], Supervised],
     all_read: Callable[[], bool],
     models: Settings,
 ) -> None:
     """Two share the partitions, one is killed, another one is stopped: open windows go to who gets the partition."""
     settings = deployment.settings
-    first = watcher()
+    first = drift_monitor()
     until(first.serves, 300, "the first owns the partitions")
     log.write(1_000, Change("x", odd))
-    second = watcher()
+    second = drift_monitor()
     until(second.serves, 300, "the second owns some of them")
     log.write(1_500, Change("x", odd))
     deployment.kill(first)

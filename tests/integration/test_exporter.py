@@ -142,7 +142,7 @@ def process(settings: Settings) -> Iterator[subprocess.Popen[str]]:
         "INFLIGHT_HOME": str(settings.home),
         "INFLIGHT_EXPORTER_METRICS_PORT": "0",
     }
-    arguments = [sys.executable, "-m", "monitoring", "exporter"]
+    arguments = [sys.executable, "-m", "inflight.cli", "exporter"]
     with subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True) as started:
         try:
             yield started

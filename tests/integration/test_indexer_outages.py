@@ -29,7 +29,7 @@ def _process(settings: Settings, **environment: str) -> subprocess.Popen[bytes]:
         **environment,
     }
     return subprocess.Popen(
-        [sys.executable, "-m", "monitoring", "indexer"], env={**os.environ, **given}, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "inflight.cli", "indexer"], env={**os.environ, **given}, stderr=subprocess.DEVNULL
     )
 
 

@@ -69,7 +69,7 @@ def test_labels_late_early_and_shuffled_are_joined_and_the_quality_is_the_models
 ) -> None:
     """Half of the labels come before their requests are in the log; some come thrice, some wrong at first."""
     _empty(deployment)
-    joiner = deployment.joiner(quality_interval=1, label_joiner_batch_records=200)
+    joiner = deployment.label_joiner(quality_interval=1, label_joiner_batch_records=200)
     deployment.worker()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
@@ -148,7 +148,7 @@ def test_the_labels_of_a_replay_are_published_by_a_command(deployment: Deploymen
     """By the prefix of its ids, before or after; or by what is on the topic; or from a file."""
     deployment.worker()
     deployment.indexer()
-    deployment.joiner()
+    deployment.label_joiner()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
     given = ("labels", "replay", "diamonds", "--id-prefix", prefix, "--limit", "300", "--shuffle", "--json")
@@ -184,7 +184,7 @@ def test_labels_that_fit_nothing_are_dead_letters_which_can_be_replayed(deployme
     deployment.worker()
     deployment.indexer()
     deployment.serving(1)
-    joiner = deployment.joiner(label_match_timeout=3)
+    joiner = deployment.label_joiner(label_match_timeout=3)
     prefix = deployment.settings.topic_prefix
     deployment.load(10, prefix=prefix).report()
     deployment.settles(index=True)

@@ -50,7 +50,7 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
     answers = true_answers(deployment, 4_000)
     random.Random(deployment.settings.seed).shuffle(answers)
     publish(deployment, answers)
-    joiner = deployment.joiner(label_joiner_batch_records=20)
+    joiner = deployment.label_joiner(label_joiner_batch_records=20)
     for kills in range(1, 4):
         waiting = labels_behind(deployment)
         _behind_less_than(deployment, max(waiting - 200, 1))
@@ -81,7 +81,7 @@ def test_a_search_node_that_is_away_costs_no_label(deployment: Deployment, searc
     prefix = deployment.settings.topic_prefix
     deployment.load(2_000, prefix=prefix).report()
     deployment.settles(index=True)
-    joiner = deployment.joiner(label_joiner_batch_records=50)
+    joiner = deployment.label_joiner(label_joiner_batch_records=50)
     until(joiner.serves, 300, "the joiner serves")
     answers = true_answers(deployment, 2_000)
     publish(deployment, answers[:1_000])
@@ -111,8 +111,9 @@ def test_joiners_come_and_go_on_each_kind_of_search_node(settings: Settings, eac
         "INFLIGHT_LABEL_JOINER_BATCH_RECORDS": "20",
     }
     variable = "INFLIGHT_LABEL_JOINER_METRICS_PORT"
+    command = ["inflight.cli", "label-joiner"]
     first, second = (
-        Process(name, ["inflight.cli", "joiner"], settings.home / "processes", environment, port_variable=variable)
+        Process(name, command, settings.home / "processes", environment, port_variable=variable)
         for name in ("first", "second")
     )
     model = settings.topic_prefix + "unknown"

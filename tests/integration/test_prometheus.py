@@ -110,8 +110,8 @@ def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment
         "inflight-worker": deployment.worker(),
         "inflight-indexer": deployment.indexer(),
         "inflight-exporter": deployment.exporter(),
-        "inflight-drift-monitor": deployment.watcher(),
-        "inflight-label-joiner": deployment.joiner(quality_interval=1),
+        "inflight-drift-monitor": deployment.drift_monitor(),
+        "inflight-label-joiner": deployment.label_joiner(quality_interval=1),
     }
     deployment.serving(1)
     for process in jobs.values():

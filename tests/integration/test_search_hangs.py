@@ -70,7 +70,7 @@ def hose(deployment: Deployment) -> Iterator[Hose]:
 
 def test_a_joiner_whose_search_node_hangs_ends_in_time(deployment: Deployment, hose: Hose) -> None:
     """SIGTERM in the middle of a request: it ends by itself, long before it would be killed, and loses no label."""
-    joiner = deployment.joiner(elasticsearch_url=hose.url)
+    joiner = deployment.label_joiner(elasticsearch_url=hose.url)
     until(joiner.serves, 300, "the joiner serves")
     until(lambda: "ready" in joiner.log_tail(), 300, "templates and topics are there")
     hose.squeeze()

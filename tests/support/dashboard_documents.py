@@ -104,8 +104,8 @@ def logged(count: int, until: datetime) -> Iterator[Document]:
         )
         document = to_document(event)
         if number % 9 < 3 and failure != "unknown_model":
-            # What the joiner adds to a document once the truth is known. It finds it by the request id, so a request
-            # that failed is labelled too.
+            # The fields that the label joiner adds. It finds the document by the request id, so a failed request is
+            # labelled too.
             fields = msgspec.json.decode(document)
             observed_at = accepted_at + timedelta(minutes=30)
             fields["inflight"] |= label_fields(msgspec.json.encode(label).decode(), observed_at)

@@ -92,25 +92,27 @@ class Deployment:
 
     def indexer(self, **environment: object) -> Supervised:
         """A new indexer, launched."""
-        return self._launch("indexer", ["monitoring", "indexer"], "INFLIGHT_INDEXER_METRICS_PORT", environment)
+        return self._launch("indexer", ["inflight.cli", "indexer"], "INFLIGHT_INDEXER_METRICS_PORT", environment)
 
     def exporter(self, **environment: object) -> Supervised:
         """A new exporter, launched."""
-        return self._launch("exporter", ["monitoring", "exporter"], "INFLIGHT_EXPORTER_METRICS_PORT", environment)
+        return self._launch("exporter", ["inflight.cli", "exporter"], "INFLIGHT_EXPORTER_METRICS_PORT", environment)
 
-    def watcher(self, **environment: object) -> Supervised:
-        """A new watcher, launched."""
-        return self._launch("watcher", ["monitoring", "watcher"], "INFLIGHT_DRIFT_MONITOR_METRICS_PORT", environment)
+    def drift_monitor(self, **environment: object) -> Supervised:
+        """A new drift monitor, launched."""
+        command = ["inflight.cli", "drift-monitor"]
+        return self._launch("drift_monitor", command, "INFLIGHT_DRIFT_MONITOR_METRICS_PORT", environment)
 
-    def joiner(self, **environment: object) -> Supervised:
-        """A new joiner, launched; it opens the registry."""
-        return self._launch("joiner", ["inflight.cli", "joiner"], "INFLIGHT_LABEL_JOINER_METRICS_PORT", environment)
+    def label_joiner(self, **environment: object) -> Supervised:
+        """A new label joiner, launched; it opens the registry."""
+        command = ["inflight.cli", "label-joiner"]
+        return self._launch("label_joiner", command, "INFLIGHT_LABEL_JOINER_METRICS_PORT", environment)
 
     def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
         variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name = f"{kind}-{len(self._processes) + 1}"
         # A worker that owns no partition has nothing to lose.
-        owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "watcher") else ""
+        owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "drift_monitor") else ""
         process = Supervised(name, arguments, self._directory, variables, port_variable=port, ready_when=owns)
         self._processes.append(process)
         self.start(process)

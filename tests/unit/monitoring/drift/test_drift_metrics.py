@@ -1,4 +1,4 @@
-"""What the watcher shows of its windows."""
+"""What the drift monitor shows of its windows."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -124,7 +124,7 @@ def test_a_predecessors_open_window_that_grows_keeps_its_version(shown: DriftSer
 
 
 def test_a_streak_that_ended_elsewhere_ends_here(shown: DriftSeries, value: Value) -> None:
-    """A partition comes from a watcher whose newest window of the version was clean."""
+    """A partition comes from a drift monitor whose newest window of the version was clean."""
     shown.show_window(window(carat=True, cut=True), {"features.carat": 2, "features.cut": 2}, NOW)
     shown.restore(known(ago(0), cut=1), {}, NOW)
     assert value("inflight_drift_drifted_windows", field="features.carat") == 0
