@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
-from inflight.errors import exit_for
+from inflight.errors import exit_for, exit_with, print_error
 
 if TYPE_CHECKING:
     from monitoring.dashboards.source import Dashboard
@@ -26,24 +26,25 @@ def register(app: typer.Typer) -> None:
 
 def preview(
     boards: Annotated[
-        list[str] | None, typer.Argument(metavar="[BOARD]...", help="Such as serving or inflight-serving; all of them.")
+        list[str] | None,
+        typer.Argument(metavar="[BOARD]...", help="Such as serving or inflight-serving; all by default."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The folder for the pictures; it is made.")] = Path("pictures"),
+    out: Annotated[Path, typer.Option(help="The folder for the pictures.")] = Path("pictures"),
     since: Annotated[
-        str | None, typer.Option(help="1h, now-1h or 2026-01-31T12:00:00Z (UTC); by default as each board has it.")
+        str | None, typer.Option(help="1h, now-1h or 2026-01-31T12:00:00Z (UTC); by default the range of each board.")
     ] = None,
-    until: Annotated[str, typer.Option(help="Likewise.")] = "now",
+    until: Annotated[str, typer.Option(help="Written like --since.")] = "now",
     scale: Annotated[float, typer.Option(min=0.25, max=4, help="Pixels for each unit of the drawing.")] = 1.5,
-    svg: Annotated[bool, typer.Option("--svg", help="Write each board as SVG too.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 if a panel has no results, too.")] = False,
+    svg: Annotated[bool, typer.Option("--svg", help="Also write each board as SVG.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 also if a panel has no results.")] = False,
     folder: Annotated[
-        Path | None, typer.Option(help="A folder of sources of your own; by default the dashboards that come along.")
+        Path | None, typer.Option(help="A folder with your own sources; by default the dashboards of Inflight.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Draw the dashboards as PNG, from the answers of INFLIGHT_ELASTICSEARCH_URL to their queries. Needs no Kibana.
+    """Draw the dashboards as PNG, with the documents of INFLIGHT_ELASTICSEARCH_URL. Needs no Kibana.
 
-    Ends with code 1 if the search node refuses a query; its panel shows why.
+    Exit code 1 if Elasticsearch rejects a query; its panel shows the reason.
     """
     import json
 
@@ -60,14 +61,14 @@ def preview(
     except ModuleNotFoundError as error:
         if error.name != "vl_convert":
             raise
-        raise _stop(f"drawing needs vl-convert: {INSTALL}") from None
+        raise exit_with(f"drawing needs vl-convert: {INSTALL}") from None
     now = datetime.now(UTC)
     chosen = _chosen(boards or [], folder)
     try:
         ends = parse_time(until, now)
         start = None if since is None else parse_time(since, now)
     except ValueError as error:
-        raise _stop(str(error)) from None
+        raise exit_with(error) from None
     settings = load_settings()
     told: list[dict[str, Any]] = []
     try:
@@ -96,7 +97,7 @@ def preview(
             if one["without_results"]:
                 typer.echo(f"no results: {one['dashboard']}: {', '.join(one['without_results'])}", err=True)
             for panel, reason in one["failed"].items():
-                typer.echo(f"error: {one['dashboard']}/{panel}: {reason}", err=True)
+                print_error(f"{one['dashboard']}/{panel}: {reason}")
         hint_at_esql(reason for one in told for reason in one["failed"].values())
     raise typer.Exit(1 if any(one["failed"] or (strict and one["without_results"]) for one in told) else 0)
 
@@ -107,11 +108,6 @@ def _chosen(boards: list[str], folder: Path | None) -> "list[Dashboard]":
     for name in boards or list(known):
         one = known.get(name) or known.get(f"inflight-{name}")
         if one is None:
-            raise _stop(f"no dashboard {name}: there are {', '.join(known)}")
+            raise exit_with(f"no dashboard {name}: there are {', '.join(known)}")
         found.append(one)
     return found
-
-
-def _stop(message: str) -> typer.Exit:
-    typer.echo(f"error: {message}", err=True)
-    return typer.Exit(2)

@@ -54,7 +54,7 @@ def test_a_traceback_names_causes_contexts_and_groups_without_their_texts():
     # The lines of this file that raise are source code, and do not hold the value itself.
     assert CANARY not in trace
     assert all(name in trace for name in ("ExceptionGroup", "ValueError", "TypeError", "RuntimeError"))
-    assert CANARY in error_text.stack_trace(error, values=True)
+    assert CANARY in error_text.stack_trace(error, all_messages=True)
 
 
 def test_a_cause_that_is_its_own_cause_ends():

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from msgspec import UNSET, Raw
 
 from machine_learning_engineering.core.error_text import describe_origin
-from machine_learning_engineering.core.json_values import finite_json
+from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.validation import rejection_message
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, headers_of, traceparent_of
@@ -150,30 +150,20 @@ class Scorer:
         rows.setdefault(request.model, []).append(_Row(request, features, record, headers, scored))
 
     def _predict(self, model: Model, rows: list[_Row], started: float) -> None:
-        """Predict rows in one call. If that raises, halve and try again, until the rows at fault stand alone."""
-        before = self._clock()
-        try:
-            predictions = model.predict([row.features for row in rows])
-            if len(predictions) != len(rows):
-                raise ValueError(f"predict returned {len(predictions)} predictions for {len(rows)} rows")
-            # Here, since what can't be encoded is the row's fault, too.
-            texts = finite_json(predictions)
-            if len(largest := max(texts, key=len)) > MAX_PREDICTION_BYTES:
-                raise ValueError(f"a prediction has {len(largest):,} bytes; at most {MAX_PREDICTION_BYTES:,} are sent")
-            encoded = list(map(Raw, texts))
-        except Exception as error:
-            if len(rows) == 1:
-                # The type and the place, and no more: a model's message may quote what it was given.
-                what = f"model {rows[0].request.model}: predict raised {describe_origin(error)}"
-                logger.warning(what, exc_info=True, extra=_about(rows[0].request, rows[0].headers))
-                elapsed = max(0.0, self._clock() - before)
-                self._fail(rows[0], Error("prediction_error", what), model, started, elapsed, 1)
-                return
-            middle = len(rows) // 2
-            self._predict(model, rows[:middle], started)
-            self._predict(model, rows[middle:], started)
-            return
-        self._complete(model, rows, encoded, started, max(0.0, self._clock() - before))
+        """Predict rows in one call, and again in halves where it raises, until each failing row stands alone."""
+        calls = predict_or_bisect(
+            model, [row.features for row in rows], max_bytes=MAX_PREDICTION_BYTES, clock=self._clock
+        )
+        for call in calls:
+            chosen = rows[call.rows]
+            if call.error is None:
+                self._complete(model, chosen, list(map(Raw, call.encoded)), started, call.seconds)
+                continue
+            # Type and origin only: the message of a model's exception may quote the request.
+            [row] = chosen
+            message = f"model {row.request.model}: predict raised {describe_origin(call.error)}"
+            logger.warning(message, exc_info=call.error, extra=_about(row.request, row.headers))
+            self._fail(row, Error("prediction_error", message), model, started, call.seconds, 1)
 
     def _complete(
         self, model: Model, rows: list[_Row], predictions: Sequence[Raw], started: float, score_seconds: float

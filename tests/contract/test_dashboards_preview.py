@@ -93,7 +93,7 @@ def test_a_refused_query_is_told(preview: Callable[..., tuple[int, str, str]], t
     ("arguments", "expected"),
     [
         (["nonsense"], "no dashboard nonsense: there are inflight-dead-letters"),
-        (["--since", "yesterday"], "'yesterday' is no time: write now-1h"),
+        (["--since", "yesterday"], "'yesterday' is not a time"),
         (["--since", "now", "--until", "now-1h"], "the time range ends before it begins"),
     ],
 )

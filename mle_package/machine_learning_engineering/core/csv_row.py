@@ -8,7 +8,7 @@ from msgspec import Struct, inspect
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.json_values import value_of_cell
-from machine_learning_engineering.core.types import kinds
+from machine_learning_engineering.core.types import json_kinds
 
 __all__ = ["LAYER_FIELDS", "example_from_row", "label_of_cell"]
 
@@ -31,7 +31,7 @@ def example_from_row(row: Mapping[str, str], features_type: type[Struct], label_
             raise ValueError(
                 "a column has no name, such as the index that pandas writes: leave it out with to_csv(index=False)"
             )
-        features[name] = _value(cell, kinds(inspect.type_info(types.get(name, Any))))
+        features[name] = _value(cell, json_kinds(inspect.type_info(types.get(name, Any))))
     if not (label := row.get(label_name, "")):
         raise ValueError(f"there is no label in the column `{label_name}`")
     group = None if "group" in types else row.get("group") or None
@@ -42,7 +42,7 @@ def label_of_cell(cell: str | None, label_type: Any) -> Any:
     """The label in a CSV cell, as the kind of value that `label_type` accepts, if it can be one."""
     if not cell:
         return None
-    accepted = kinds(inspect.type_info(label_type))
+    accepted = json_kinds(inspect.type_info(label_type))
     if accepted == {"bool"}:
         return {"0": False, "1": True, "false": False, "true": True}.get(cell.lower(), value_of_cell(cell))
     return _value(cell, accepted)
@@ -50,4 +50,4 @@ def label_of_cell(cell: str | None, label_type: Any) -> Any:
 
 def _value(cell: str, accepted: set[str]) -> Any:
     # The schema rejects what is not a valid value, and its message names the field.
-    return cell if "text" in accepted else value_of_cell(cell)
+    return cell if "string" in accepted else value_of_cell(cell)

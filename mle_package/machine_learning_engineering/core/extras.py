@@ -1,18 +1,24 @@
-"""pyarrow, an extra: it loads when a parquet file is first touched."""
+"""Optional dependencies."""
 
+from importlib import import_module
 from typing import Any
 
 
-def pyarrow(what: str) -> tuple[Any, Any]:
-    """The modules `pyarrow` and `pyarrow.parquet`. `what` needs them, as the message of the error says.
+def require(module: str, extra: str) -> Any:
+    """Import a module of an optional dependency when it is first needed.
+
+    Args:
+        module: Name of the module, such as ``pyarrow.parquet``.
+        extra: Extra of this package that installs it.
 
     Raises:
-        ImportError: pyarrow is not installed; with the command that installs it.
+        ImportError: The dependency is not installed. The message contains the command that installs it.
     """
+    package = module.partition(".")[0]
     try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        message = f'{what} needs pyarrow: pip install "machine-learning-engineering[parquet]"'
-        raise ImportError(message) from error
-    return pa, pq
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        message = f'{package} is not installed: pip install "machine-learning-engineering[{extra}]"'
+        raise ImportError(message, name=package) from error

@@ -1,46 +1,66 @@
-"""Timestamps: parsing, offsets and microseconds since the epoch."""
+"""Timestamps: parsing, time zones, and microseconds since the epoch."""
 
 import re
 from datetime import UTC, datetime, timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_AGE = re.compile(r"(?:now-)?(\d+(?:\.\d+)?)([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
 
 def aware(moment: datetime) -> datetime:
-    """The moment itself.
+    """Return `moment` unchanged.
 
     Raises:
-        ValueError: it has no offset, so that it is no moment.
+        ValueError: It is naive: without a UTC offset, it is no point in time.
     """
     if moment.tzinfo is None:
         raise ValueError(f"{moment.isoformat()} has no offset: give an aware datetime, such as datetime.now(UTC)")
     return moment
 
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-MICROSECOND = timedelta(microseconds=1)
-
-
 def to_microseconds(moment: datetime) -> int:
-    return (aware(moment) - EPOCH) // MICROSECOND
+    """Convert an aware datetime to microseconds since 1970-01-01T00:00Z.
+
+    Raises:
+        ValueError: `moment` is naive.
+    """
+    return (aware(moment) - _EPOCH) // _MICROSECOND
 
 
-_AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-
-
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+def from_microseconds(microseconds: int) -> datetime:
+    """Convert microseconds since 1970-01-01T00:00Z to a datetime in UTC."""
+    return _EPOCH + microseconds * _MICROSECOND
 
 
 def parse_time(text: str, now: datetime | None = None) -> datetime:
-    """A moment from RFC 3339 (`2026-01-31T12:00:00Z`; local without an offset) or an age (`90s`, `15m`, `2h`, `1d`).
+    """Parse the value of an option such as ``--since``.
+
+    Args:
+        text: RFC 3339 such as ``2026-01-31T12:00:00Z``, a date or date-time without an offset, which is UTC, an age
+            such as ``90s``, ``15m``, ``2h`` or ``1d``, the same as ``now-2h``, or ``now``.
+        now: Reference of an age; the current time by default.
+
+    Returns:
+        A datetime in UTC.
 
     Raises:
-        ValueError: the text is neither.
+        ValueError: The text has none of these forms, or the year is out of range.
+
+    Examples:
+        >>> parse_time("2026-01-31T12:00:00+01:00").isoformat()
+        '2026-01-31T11:00:00+00:00'
+        >>> parse_time("now-2h", datetime(2026, 1, 31, 12, tzinfo=UTC)).isoformat()
+        '2026-01-31T10:00:00+00:00'
     """
-    ago = _AGO.fullmatch(text)
-    if ago is not None:
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+    now = now or datetime.now(UTC)
+    if text == "now":
+        return now
     try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time: write 15m, 2h, 1d or 2026-01-31T12:00:00Z") from None
+        if age := _AGE.fullmatch(text):
+            return now - timedelta(**{_UNITS[age[2]]: float(age[1])})
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{text!r} is not a time: write 15m, 2h, 1d, now-2h or 2026-01-31T12:00:00Z") from None

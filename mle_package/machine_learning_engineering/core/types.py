@@ -1,40 +1,44 @@
-"""The kinds of JSON values that a msgspec type accepts."""
+"""Kinds of JSON value and of column that a msgspec type accepts."""
 
 from msgspec import inspect
 
-_KINDS: dict[type, set[str]] = {
-    inspect.NoneType: {"null"},
-    inspect.BoolType: {"bool"},
-    inspect.IntType: {"number"},
-    inspect.FloatType: {"number"},
-    inspect.StrType: {"text"},
-    inspect.ListType: {"array"},
-    inspect.VarTupleType: {"array"},
-    inspect.TupleType: {"array"},
-    inspect.SetType: {"array"},
-    inspect.FrozenSetType: {"array"},
-    inspect.DictType: {"object"},
-    inspect.TypedDictType: {"object"},
-    inspect.DataclassType: {"object"},
+_KINDS: dict[type, tuple[str, str]] = {
+    inspect.NoneType: ("null", "null"),
+    inspect.BoolType: ("bool", "bool"),
+    inspect.IntType: ("number", "int64"),
+    inspect.FloatType: ("number", "float64"),
+    inspect.StrType: ("string", "string"),
+    inspect.ListType: ("array", "json"),
+    inspect.VarTupleType: ("array", "json"),
+    inspect.TupleType: ("array", "json"),
+    inspect.SetType: ("array", "json"),
+    inspect.FrozenSetType: ("array", "json"),
+    inspect.DictType: ("object", "json"),
+    inspect.TypedDictType: ("object", "json"),
+    inspect.DataclassType: ("object", "json"),
 }
+"""JSON kind and column kind of each type."""
+_LITERALS: dict[type, type] = {str: inspect.StrType, int: inspect.IntType, type(None): inspect.NoneType}
+_OTHER = ("any", "json")
 
 
-def kinds(info: inspect.Type) -> set[str]:
-    """The kinds of JSON value that a type takes; "any" where that can't be told."""
-    names: dict[type, str] = {str: "text", int: "number", type(None): "null"}
-    found: set[str] = set()
-    for one in alternatives(info):
-        if isinstance(one, inspect.LiteralType):
-            found |= {names.get(type(value), "any") for value in one.values}
-        else:
-            found |= _KINDS.get(type(one), {"any"})
-    return found
+def json_kinds(info: inspect.Type) -> set[str]:
+    """Return the kinds of JSON value that a type accepts: ``null``, ``bool``, ``number``, ``string``, ``array``,
+    ``object``, or ``any`` where the kind cannot be told."""
+    return {kind for kind, _ in _kinds(info)}
 
 
-def alternatives(info: inspect.Type) -> list[inspect.Type]:
-    """The types of a union, or the one that it is; without their constraints."""
+def column_kinds(info: inspect.Type) -> set[str]:
+    """Return the kinds of Arrow column that a type's values need: ``null``, ``bool``, ``int64``, ``float64``,
+    ``string``, or ``json`` for values that are stored as JSON text."""
+    return {kind for _, kind in _kinds(info)}
+
+
+def _kinds(info: inspect.Type) -> set[tuple[str, str]]:
     if isinstance(info, inspect.Metadata):
-        return alternatives(info.type)
+        return _kinds(info.type)
     if isinstance(info, inspect.UnionType):
-        return [found for one in info.types for found in alternatives(one)]
-    return [info]
+        return {kind for one in info.types for kind in _kinds(one)}
+    if isinstance(info, inspect.LiteralType):
+        return {_KINDS.get(_LITERALS.get(type(value), object), _OTHER) for value in info.values}
+    return {_KINDS.get(type(info), _OTHER)}

@@ -1,6 +1,6 @@
-"""Why features were refused, in words for the person who sent them.
+"""Validation messages: why features were rejected, for the client that sent them.
 
-These words go into results, logs and dead letters, so they name fields and never quote a value.
+The messages go into results, logs and dead letters. They name fields and never quote a value.
 """
 
 import json
@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
@@ -17,36 +17,61 @@ from machine_learning_engineering.core.error_text import describe_origin
 
 
 class InvalidFeatures(ValueError):
-    """The features of a request do not fit the model's schema; the message names the field and says what it takes.
+    """The features of a request do not fit the model's schema. The message names the field and what it accepts.
 
-    The sender reads the message, and it is logged: it must not quote a value. Raise it in the `__post_init__` of a
-    Struct of features to speak to the sender yourself; of other exceptions there only type and place are told.
+    The message is sent to the client and logged: it must not quote a value. Raise it in the `__post_init__` of a
+    `Features` struct to give a message of your own; of other exceptions, only type and origin are reported.
     """
 
 
-_LOCATED = re.compile(r"(?P<what>.*) - at `\$\.(?P<field>[^`]*)`", re.DOTALL)
-_MISSING = re.compile(r"Object missing required field `(?P<field>.*)`", re.DOTALL)
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
+class DecoderMessage(NamedTuple):
+    """Parts of a message of msgspec's decoder, such as "Expected `int`, got `str` - at `$.sizes[0]`"."""
+
+    problem: str
+    """Without the path."""
+    path: str
+    """``sizes[0]``; empty for the whole value."""
+    missing: str | None
+    """Name of a required field that is missing."""
+    unknown: str | None
+    """Name of a field that is not in the schema."""
+
+
+_MESSAGE = re.compile(r"(?P<problem>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?", re.DOTALL)
+_FIELD = re.compile(r"Object (?:missing required|contains (?P<unknown>unknown)) field `(?P<name>.*)`", re.DOTALL)
+
+
+def parse_decoder_message(error: Exception) -> DecoderMessage:
+    """Split the message of msgspec's decoder into its parts."""
+    found = _MESSAGE.fullmatch(str(error))
+    assert found is not None
+    problem, path = found["problem"], found["path"] or ""
+    if (field := _FIELD.fullmatch(problem)) is None:
+        return DecoderMessage(problem, path, None, None)
+    missing, unknown = (None, field["name"]) if field["unknown"] else (field["name"], None)
+    return DecoderMessage(problem, path, missing, unknown)
+
+
 _EXPECTED = re.compile(r"Expected `(?P<kind>[^`]*)`(?:, got `(?P<got>[^`]*)`| (?P<bound>.*))", re.DOTALL)
 
-# What was received, by the decoder's name for it.
+# Received kinds, by the decoder's names.
 _GOT = {
     "float": "a decimal number",
-    "int": "a whole number",
-    "str": "a text",
+    "int": "an integer",
+    "str": "a string",
     "bool": "true or false",
     "null": "null",
-    "array": "a list",
+    "array": "an array",
     "object": "an object",
 }
-# What is accepted, by JSON Schema's name for it.
+# Accepted kinds, by JSON Schema's names.
 _KINDS = {
     "number": "a number",
-    "integer": "a whole number",
-    "string": "a text",
+    "integer": "an integer",
+    "string": "a string",
     "boolean": "true or false",
     "null": "null",
-    "array": "a list",
+    "array": "an array",
     "object": "an object",
 }
 _LIMITS = {
@@ -57,68 +82,70 @@ _LIMITS = {
     "minLength": "of at least {} characters",
     "maxLength": "of at most {} characters",
 }
-# What a program would call a field. Any other name may be a value in the wrong place.
+# An identifier that a program would use. Any other name may be a value in the wrong place.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
-_VALUE = re.compile(r"(?<=value) '.*'(?=$| - at `\$)", re.DOTALL)
-_NAMED = re.compile(r"unknown field `(.*?)`(?=$| - at `\$)", re.DOTALL)
+_VALUE = re.compile(r"(?<=value) '.*'", re.DOTALL)
 _STEP = re.compile(r"(?P<name>[^\[\].]*)(?P<index>(\[\d{0,6}\])*)")
-_WITHHELD = "…"
+_REDACTED = "…"
 
 
 def safe_field_path(path: str) -> str:
-    """The path of a field, such as ``sizes[1].name``, without the names in it that may be something else."""
+    """Redact each name in a field path, such as ``sizes[1].name``, that may be a value instead of a field name."""
     steps = [_STEP.fullmatch(step) for step in path.split(".")]
     return ".".join(
-        (step["name"] if _NAME.fullmatch(step["name"]) else _WITHHELD) + step["index"] if step else _WITHHELD
+        (step["name"] if _NAME.fullmatch(step["name"]) else _REDACTED) + step["index"] if step else _REDACTED
         for step in steps
     )
 
 
 def redact_decoder_message(error: Exception) -> str:
-    """What a decoder says of a record, without the values that it quotes and the names that may be values."""
-    text = _VALUE.sub("", str(error))
-    return _NAMED.sub(lambda found: f"unknown field `{safe_field_path(found[1])}`", text)
+    """Return the decoder's message without quoted values and without names that may be values."""
+    found = parse_decoder_message(error)
+    location = str(error)[len(found.problem) :]
+    if found.unknown is not None:
+        return f"Object contains unknown field `{safe_field_path(found.unknown)}`{location}"
+    return _VALUE.sub("", found.problem) + location
 
 
 def rejection_message(error: ValueError) -> str:
-    """Why a model's `decode` refused features, without a value: what it says itself only if it is `InvalidFeatures`."""
+    """Explain why a model's `decode` rejected features. Only the message of an `InvalidFeatures` is used as it is."""
     if isinstance(error, InvalidFeatures):
         return str(error)
-    text = str(error)
-    if isinstance(error, msgspec.ValidationError) and (found := _LOCATED.fullmatch(text)):
-        return f"feature `{safe_field_path(found['field'])}` is refused by the model's schema"
-    return f"features are refused: {describe_origin(error)}"
+    if isinstance(error, msgspec.ValidationError) and (path := parse_decoder_message(error).path):
+        return f"feature `{safe_field_path(path)}` is rejected by the model's schema"
+    return f"features are rejected: {describe_origin(error)}"
 
 
 def explain(error: Exception, raw: bytes | Raw, features: type[Struct], model: str) -> str:
-    """What is wrong with `raw`, given the error that decoding it as `features` raised."""
-    message = str(error)
+    """Explain an error that decoding `raw` as `features` raised."""
     if isinstance(error, RecursionError):
-        return f"features of `{model}` are nested too deeply: they are one flat JSON object"
+        return f"features of `{model}` are nested too deeply: they must be one flat JSON object"
     if isinstance(error, UnicodeDecodeError) or not isinstance(error, msgspec.ValidationError):
-        return find_non_json_value(raw) or f"features of `{model}` are not JSON: {message}"
-    if found := _MISSING.fullmatch(message):
-        return f"feature `{found['field']}` is missing: it must be {_accepts(features, found['field'])}"
-    if found := _UNKNOWN.fullmatch(message):
+        return find_non_json_value(raw) or f"features of `{model}` are not JSON: {error}"
+    found = parse_decoder_message(error)
+    if found.missing is not None and not found.path:
+        return f"feature `{found.missing}` is missing: it must be {_accepts(features, found.missing)}"
+    if found.unknown is not None and not found.path:
         known = ", ".join(features.__struct_encode_fields__)
-        return f"feature `{safe_field_path(found['field'])}` is unknown to the model `{model}`, which takes {known}"
-    if (own := error.__cause__) is not None:
-        # Raised by the author's own check of a Struct.
-        return str(own) if isinstance(own, InvalidFeatures) else f"features of `{model}` are refused: {describe_origin(own)}"
-    if found := _LOCATED.fullmatch(message):
-        field = found["field"]
-        return f"feature `{safe_field_path(field)}` {_complaint(found['what'], _accepts(features, field))}"
-    if found := _EXPECTED.fullmatch(message):
-        return f"features of `{model}` must be a JSON object, not {_GOT.get(found['got'], found['got'])}"
+        return f"feature `{safe_field_path(found.unknown)}` is unknown to the model `{model}`, which takes {known}"
+    if (cause := error.__cause__) is not None:
+        # Raised by the author's own check in the struct.
+        if isinstance(cause, InvalidFeatures):
+            return str(cause)
+        return f"features of `{model}` are rejected: {describe_origin(cause)}"
+    if found.path:
+        return f"feature `{safe_field_path(found.path)}` {_complaint(found.problem, _accepts(features, found.path))}"
+    if expected := _EXPECTED.fullmatch(found.problem):
+        return f"features of `{model}` must be a JSON object, not {_GOT.get(expected['got'], expected['got'])}"
     return f"features of `{model}` do not fit its schema"
 
 
 def find_non_json_value(raw: bytes | Raw) -> str | None:
-    """Where a text that is not valid JSON holds what JSON can't: NaN, infinities, broken UTF-8; None if not found.
+    """Describe the first NaN, infinity or invalid UTF-8 in a text that is not valid JSON; None if there is none.
 
-    Slow, for the way to an error message only.
+    Slow: for error messages only.
     """
-    # Broken bytes become lone surrogates, which are then found like those that a `\\ud800` escape makes.
+    # Invalid bytes become lone surrogates, which are then found like those from a `\\ud800` escape.
     text = bytes(raw).decode("utf-8", errors="surrogateescape")
     try:
         for path, leaf in _leaves(json.loads(text), ""):
@@ -154,34 +181,34 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _complaint(what: str, accepted: str) -> str:
-    if (found := _EXPECTED.fullmatch(what)) and found["got"]:
+def _complaint(problem: str, accepted: str) -> str:
+    if (found := _EXPECTED.fullmatch(problem)) and found["got"]:
         return f"must be {accepted}, not {_GOT.get(found['got'], found['got'])}"
-    if "out of range" in what:
+    if "out of range" in problem:
         return f"must be {accepted}: the number is too large to be represented"
     return f"must be {accepted}"
 
 
 def _accepts(features: type[Struct], field: str) -> str:
-    """What a field takes, in words: "a number greater than 0 and at most 100", "one of C, Q, S or null"."""
+    """Describe the values that a field accepts: "a number greater than 0 and at most 100", "one of C, Q, S or null"."""
     # The decoder reports a path, such as `sizes[0]`; the field is its first part.
     name = re.split(r"[.\[]", field)[0]
-    return _words(_properties(features).get(name, {}))
+    return _describe(_properties(features).get(name, {}))
 
 
 @lru_cache
 def _properties(features: type[Struct]) -> dict[str, Any]:
-    """The JSON Schema of each field."""
+    """Return the JSON Schema of each field."""
     schema = msgspec.json.schema(features)
     definition = schema.get("$defs", {}).get(features.__name__, schema)
     return dict(definition.get("properties", {}))
 
 
-def _words(schema: dict[str, Any]) -> str:
+def _describe(schema: dict[str, Any]) -> str:
     if alternatives := schema.get("anyOf"):
-        return " or ".join(_words(one) for one in alternatives)
+        return " or ".join(_describe(one) for one in alternatives)
     if choices := schema.get("enum"):
-        words = "one of " + ", ".join(str(choice) for choice in choices if choice is not None)
-        return words + " or null" if None in choices else words
+        text = "one of " + ", ".join(str(choice) for choice in choices if choice is not None)
+        return text + " or null" if None in choices else text
     limits = [text.format(schema[key]) for key, text in _LIMITS.items() if key in schema]
     return " ".join([_KINDS.get(schema.get("type", ""), "a valid value"), " and ".join(limits)]).strip()

@@ -181,7 +181,7 @@ def _error(record: logging.LogRecord, *, values: bool) -> dict[str, Any]:
     if error is None:
         return {}
     plain = not hasattr(record, "about_request")
-    found = {"error.type": type_name(error), "error.stack_trace": stack_trace(error, plain=plain, values=values)}
+    found = {"error.type": type_name(error), "error.stack_trace": stack_trace(error, infrastructure_messages=plain, all_messages=values)}
     if values or (plain and is_infrastructure_error(error)):
         found["error.message"] = str(error)
     return found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import UNSET
 
 from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.core.extras import pyarrow
+from machine_learning_engineering.core.extras import require
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionRecord
@@ -29,7 +29,7 @@ def export_parquet(records: "Iterable[PredictionRecord]", path: Path) -> int:
     Raises:
         ImportError: pyarrow is not installed.
     """
-    pa, pq = pyarrow("parquet")
+    pa, pq = require("pyarrow", "parquet"), require("pyarrow.parquet", "parquet")
     names = ("request_id", "model", "model_version", "outcome")
     last = ("features", "prediction", "label", "error_type", "error_message")
     schema = pa.schema(

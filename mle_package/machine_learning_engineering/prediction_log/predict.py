@@ -20,8 +20,8 @@ from msgspec import UNSET, Raw, Struct
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.error_text import describe_origin
-from machine_learning_engineering.core.json_values import finite_json
 from machine_learning_engineering.core.model import MethodNotImplemented, Model
+from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.validation import InvalidFeatures, find_non_json_value
 from machine_learning_engineering.events.schemas import Error
 from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
@@ -178,31 +178,15 @@ class _ScoredRow(NamedTuple):
 
 
 def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_ScoredRow]:
-    """Predict rows in order. If a call raises, retry both halves, down to the single rows that fail."""
-    if not rows:
-        return
-    started = time.perf_counter()
-    try:
-        predictions = model.predict(rows)
-        if len(predictions) != len(rows):
-            raise ValueError(f"predict returned {len(predictions)} predictions for {len(rows)} rows")
-        encoded = list(map(Raw, finite_json(predictions)))
-    except MethodNotImplemented:
-        raise
-    except Exception as error:
-        if len(rows) == 1:
-            logger.warning("model %s: predict raised for one row", model.name, exc_info=True)
-            # Type and location only: the message may quote feature values.
-            failure = Error("prediction_error", f"model {model.name}: predict raised {describe_origin(error)}")
-            yield _ScoredRow(None, UNSET, failure, time.perf_counter() - started, 1)
-            return
-        middle = len(rows) // 2
-        yield from _predict(model, rows[:middle])
-        yield from _predict(model, rows[middle:])
-        return
-    seconds = time.perf_counter() - started
-    for prediction, raw in zip(predictions, encoded, strict=True):
-        yield _ScoredRow(prediction, raw, None, seconds, len(rows))
+    """Predict rows in order; the rows that fail do so on their own."""
+    for call in predict_or_bisect(model, rows, propagate=(MethodNotImplemented,)):
+        if call.error is not None:
+            logger.warning("model %s: predict raised for one row", model.name, exc_info=call.error)
+            # Type and origin only: the message may quote feature values.
+            failure = Error("prediction_error", f"model {model.name}: predict raised {describe_origin(call.error)}")
+            yield _ScoredRow(None, UNSET, failure, call.seconds, 1)
+        for prediction, encoded in zip(call.predictions, call.encoded, strict=True):
+            yield _ScoredRow(prediction, Raw(encoded), None, call.seconds, len(call.predictions))
 
 
 def _encoded(request: Request) -> bytes:

@@ -2,8 +2,8 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -11,6 +11,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import UNSET, Raw
 
+from machine_learning_engineering.core import sqlite
 from machine_learning_engineering.core.timestamps import to_microseconds
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
@@ -49,33 +50,21 @@ class SqlitePredictionLog:
         self.path = path
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Transactions are opened by hand.
-            self._connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
-        except (OSError, sqlite3.Error) as error:
+            self._connection = sqlite.connect(path, timeout=timeout)
+        except (OSError, sqlite3.OperationalError) as error:
             raise PredictionLogError(f"the prediction log {path} can't be opened: {error}") from error
+        except sqlite3.Error as error:
+            raise PredictionLogError(f"{path} is no prediction log: {error}") from error
         try:
-            self._prepare(timeout)
+            self._prepare()
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                # SQLite does not wait by itself here if another process switches the new file to WAL just now.
-                if "locked" not in str(error) or time.monotonic() > deadline:
-                    raise PredictionLogError(f"the prediction log {self.path} can't be opened: {error}") from error
-                time.sleep(0.01)
-            except sqlite3.Error as error:
-                raise PredictionLogError(f"{self.path} is no prediction log: {error}") from error
+    def _prepare(self) -> None:
         # Every commit is synced: what was appended outlives the machine's fall.
         self._connection.execute("PRAGMA synchronous = FULL")
-        with _Writing(self) as connection:
+        with self._writing() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found > _SCHEMA_VERSION:
                 raise PredictionLogError(
@@ -85,6 +74,15 @@ class SqlitePredictionLog:
             if found == 0:
                 for statement in _SCHEMA:
                     connection.execute(statement)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """Open a write transaction; it is rolled back if the block raises."""
+        try:
+            with sqlite.transaction(self._connection, self._lock) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise PredictionLogError(f"the prediction log {self.path} can't be written: {error}") from error
 
     def append(self, records: Iterable[PredictionRecord]) -> int:
         """See `PredictionLog.append`."""
@@ -99,7 +97,7 @@ class SqlitePredictionLog:
             )
             for record in records
         ]
-        with _Writing(self) as connection:
+        with self._writing() as connection:
             before = connection.total_changes
             connection.executemany("INSERT OR IGNORE INTO predictions VALUES (?, ?, ?, ?, ?, ?)", lines)
             return connection.total_changes - before
@@ -137,7 +135,7 @@ class SqlitePredictionLog:
     def label(self, request_id: str, label: Any) -> None:
         """See `PredictionLog.label`."""
         encoded = encode_label(label)
-        with _Writing(self) as connection:
+        with self._writing() as connection:
             changed = connection.execute(
                 "UPDATE predictions SET label = ? WHERE request_id = ?", (encoded, request_id)
             ).rowcount
@@ -154,39 +152,3 @@ class SqlitePredictionLog:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-class _Writing:
-    """A transaction of one thread at a time; undone if anything is raised in it."""
-
-    def __init__(self, log: SqlitePredictionLog) -> None:
-        self._log = log
-
-    def __enter__(self) -> sqlite3.Connection:
-        self._log._lock.acquire()
-        try:
-            self._log._connection.execute("BEGIN IMMEDIATE")
-        except BaseException as error:
-            self._log._lock.release()
-            raise self._explained(error) from error
-        return self._log._connection
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        connection = self._log._connection
-        try:
-            if error is None:
-                connection.execute("COMMIT")
-        except sqlite3.Error as failed:
-            error = failed
-            raise self._explained(failed) from failed
-        finally:
-            if error is not None and connection.in_transaction:
-                connection.execute("ROLLBACK")
-            self._log._lock.release()
-        if isinstance(error, sqlite3.Error):
-            raise self._explained(error) from error
-
-    def _explained(self, error: BaseException) -> BaseException:
-        if isinstance(error, sqlite3.Error):
-            return PredictionLogError(f"the prediction log {self._log.path} can't be written: {error}")
-        return error

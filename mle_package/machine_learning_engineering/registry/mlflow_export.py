@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from machine_learning_engineering.core.extras import require
 from machine_learning_engineering.registry.manifest import Manifest, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
@@ -54,11 +55,7 @@ def export(registry: Registry, name: str, version: str, *, tracking_uri: str, ex
     """
     # MLflow sends telemetry by default.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    try:
-        import mlflow
-        from mlflow.exceptions import MlflowException
-    except ImportError as error:
-        raise ImportError('MLflow is missing: pip install "machine-learning-engineering[mlflow]"') from error
+    mlflow, errors = require("mlflow", "mlflow"), require("mlflow.exceptions", "mlflow")
 
     manifest = registry.verify(name, version)
     aliases = sorted(alias for alias, one in registry.aliases(name).items() if one == version)
@@ -71,7 +68,7 @@ def export(registry: Registry, name: str, version: str, *, tracking_uri: str, ex
         number, run_id = logged
         for alias in aliases:
             client.set_registered_model_alias(name, alias, number)
-    except MlflowException as error:
+    except errors.MlflowException as error:
         raise RegistryError(f"model `{name}` {version} was not logged to MLflow at {tracking_uri}: {error}") from error
     return ExportedVersion(name, version, run_id, f"models:/{name}/{number}", aliases)
 

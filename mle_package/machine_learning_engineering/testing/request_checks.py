@@ -1,4 +1,4 @@
-"""The laws about what a model declares and which requests it takes; see `laws`."""
+"""Contract checks of what a model declares and which requests it accepts; see `testing.checks`."""
 
 from contextlib import suppress
 
@@ -6,135 +6,144 @@ import msgspec
 from msgspec import inspect
 
 from machine_learning_engineering.core.json_values import is_finite
-from machine_learning_engineering.core.types import kinds
+from machine_learning_engineering.core.types import json_kinds
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.registry.uri import NAME
-from machine_learning_engineering.testing.case import CheckCase, first_difference, is_unwritten, short
+from machine_learning_engineering.testing.case import CheckCase, contract_check, first_difference, is_inherited, short
 
 METHODS = ("examples", "new_estimator", "build_inputs", "predict", "evaluate")
 
 
-def methods_are_written(subject: CheckCase) -> str | None:
-    """The five methods of the author are there."""
-    cls = type(subject.model)
-    missing = [name for name in METHODS if is_unwritten(cls, name)]
-    return f"not written yet: {', '.join(f'{cls.__name__}.{name}()' for name in missing)}" if missing else None
+@contract_check
+def check_methods_implemented(case: CheckCase) -> str | None:
+    """The five abstract methods are implemented."""
+    cls = type(case.model)
+    missing = [name for name in METHODS if is_inherited(cls, name)]
+    return f"not implemented: {', '.join(f'{cls.__name__}.{name}()' for name in missing)}" if missing else None
 
 
-def name_is_well_formed(subject: CheckCase) -> str | None:
-    """The name can be a folder, a key and a part of a URL."""
-    name = subject.model.name
+@contract_check
+def check_name(case: CheckCase) -> str | None:
+    """The name is valid in a path, a Kafka key and a URL."""
+    name = case.model.name
     return None if NAME.fullmatch(name) else f"the name {name!r} does not match {NAME.pattern}"
 
 
-def features_and_prediction_are_frozen(subject: CheckCase) -> str | None:
-    """A row that several threads share can't be changed."""
-    structs = {"Features": subject.model.Features, "Prediction": subject.model.Prediction}
-    thawed = [name for name, struct in structs.items() if not struct.__struct_config__.frozen]
-    return f"{' and '.join(thawed)} must be declared with frozen=True" if thawed else None
+@contract_check
+def check_structs_frozen(case: CheckCase) -> str | None:
+    """Structs are frozen, because threads share rows."""
+    structs = {"Features": case.model.Features, "Prediction": case.model.Prediction}
+    mutable = [name for name, struct in structs.items() if not struct.__struct_config__.frozen]
+    return f"{' and '.join(mutable)} must be declared with frozen=True" if mutable else None
 
 
-def the_schema_accepts_the_examples(subject: CheckCase) -> str | None:
-    """Every example is a request that the model takes, and `schema` tells of each of its fields."""
-    if subject.refused:
-        return f"{len(subject.refused)} of the examples are refused, such as: {subject.refused[0]}"
-    schema = subject.model.schema()
+@contract_check
+def check_schema_accepts_examples(case: CheckCase) -> str | None:
+    """Every example is a valid request, and `schema` describes its fields."""
+    if case.rejected:
+        return f"{len(case.rejected)} of the examples are rejected, such as: {case.rejected[0]}"
+    schema = case.model.schema()
     definition = schema.get("$defs", {}).get(schema.get("$ref", "").rpartition("/")[2], schema)
-    for example in subject.examples:
+    for example in case.examples:
         if unknown := set(example.features) - set(definition.get("properties", {})):
-            return f"schema() does not tell of {sorted(unknown)}, which the examples have"
+            return f"schema() lacks {sorted(unknown)}, which the examples have"
         if missing := set(definition.get("required", ())) - set(example.features):
             return f"schema() requires {sorted(missing)}, which an example lacks: {short(example.features)}"
     return None
 
 
-def an_unknown_field_is_refused(subject: CheckCase) -> str | None:
-    """A misspelt optional field must not pass in silence."""
-    return _refusal(subject, "surprise", msgspec.json.encode({**subject.examples[0].features, "surprise": 1}))
+@contract_check
+def check_rejects_unknown_field(case: CheckCase) -> str | None:
+    """An unknown field is rejected: it may be a misspelt optional one."""
+    return _check_rejected(case, "surprise", msgspec.json.encode({**case.examples[0].features, "surprise": 1}))
 
 
-def missing_values_follow_the_policy(subject: CheckCase) -> str | None:
-    """A field with a default may be left out, one of a type with None may be null; else it is refused by name.
+@contract_check
+def check_missing_values(case: CheckCase) -> str | None:
+    """A field may be omitted if it has a default, and null if its type allows None; otherwise it is rejected by name.
 
-    Without it a row is answered like any other: once, and with finite numbers.
+    A row without the field gets one finite prediction.
     """
-    complete = subject.examples[0].features
-    usual = subject.answers(subject.rows[:1])
-    for field in msgspec.structs.fields(subject.model.Features):
+    complete = case.examples[0].features
+    usual = case.predict(case.rows[:1])
+    for field in msgspec.structs.fields(case.model.Features):
         name = field.encode_name
         absent = {key: value for key, value in complete.items() if key != name}
-        nullable = "null" in kinds(inspect.type_info(field.type))
+        nullable = "null" in json_kinds(inspect.type_info(field.type))
         for what, features, accepted in (
-            ("left out", absent, not field.required),
+            ("omitted", absent, not field.required),
             ("null", complete | {name: None}, nullable),
         ):
             raw = msgspec.json.encode(features)
             if not accepted:
-                if seen := _refusal(subject, name, raw):
-                    return seen
+                if problem := _check_rejected(case, name, raw):
+                    return problem
                 continue
             try:
-                answers = subject.answers([subject.model.decode(raw)])
+                predictions = case.predict([case.model.decode(raw)])
             except Exception as error:
                 return f"`{name}` may be {what}, but {type(error).__name__} was raised: {error}"
-            # Where the usual answer is wrong as well, another law says so.
-            if len(answers) != len(usual):
-                return f"`{name}` may be {what}, but the row then gets {len(answers)} predictions"
-            if not is_finite(answers) and is_finite(usual):
-                return f"`{name}` may be {what}, but the answer is then not finite: {short(answers[0])}"
+            # If the complete row fails as well, another check reports it.
+            if len(predictions) != len(usual):
+                return f"`{name}` may be {what}, but the row then gets {len(predictions)} predictions"
+            if not is_finite(predictions) and is_finite(usual):
+                return f"`{name}` may be {what}, but its prediction is then not finite: {short(predictions[0])}"
     return None
 
 
-def a_wrong_type_is_refused_by_name(subject: CheckCase) -> str | None:
-    """A number as a text, a list for a number and so on; nothing is converted."""
-    complete = subject.examples[0].features
-    values = {"text": "1", "number": 1, "bool": True, "array": [[]], "object": {"a": 1}}
-    for field in msgspec.structs.fields(subject.model.Features):
-        accepted = kinds(inspect.type_info(field.type))
+@contract_check
+def check_rejects_wrong_type(case: CheckCase) -> str | None:
+    """A value of another JSON type is rejected by name, not converted."""
+    complete = case.examples[0].features
+    values = {"string": "1", "number": 1, "bool": True, "array": [[]], "object": {"a": 1}}
+    for field in msgspec.structs.fields(case.model.Features):
+        accepted = json_kinds(inspect.type_info(field.type))
         for kind, value in values.items():
             if kind in accepted or "any" in accepted:
                 continue
-            if seen := _refusal(
-                subject, field.encode_name, msgspec.json.encode({**complete, field.encode_name: value})
+            if problem := _check_rejected(
+                case, field.encode_name, msgspec.json.encode({**complete, field.encode_name: value})
             ):
-                return seen
+                return problem
     return None
 
 
-def what_is_not_finite_is_refused_by_name(subject: CheckCase) -> str | None:
-    """NaN and infinities are no JSON, however common they are in what calls itself JSON."""
-    complete = subject.examples[0].features
-    for field in msgspec.structs.fields(subject.model.Features):
+@contract_check
+def check_rejects_non_finite(case: CheckCase) -> str | None:
+    """NaN and infinities, which some JSON encoders write, are rejected by name."""
+    complete = case.examples[0].features
+    for field in msgspec.structs.fields(case.model.Features):
         name = field.encode_name
         rest = {key: value for key, value in complete.items() if key != name}
         for text in (b"NaN", b"Infinity", b"-Infinity", b"1e999"):
             raw = b"{" + b"".join(
                 b"%s:%s," % (msgspec.json.encode(key), msgspec.json.encode(value)) for key, value in rest.items()
             )
-            if seen := _refusal(subject, name, raw + b"%s:%s}" % (msgspec.json.encode(name), text)):
-                return seen
+            if problem := _check_rejected(case, name, raw + b"%s:%s}" % (msgspec.json.encode(name), text)):
+                return problem
     return None
 
 
-def decode_depends_on_nothing_but_its_bytes(subject: CheckCase) -> str | None:
-    """The same bytes are the same row: later, in another order, after a refusal, and in an unfitted model."""
-    requests = subject.requests
-    first = [subject.model.decode(raw) for raw in requests]
+@contract_check
+def check_decode_deterministic(case: CheckCase) -> str | None:
+    """Equal bytes decode to equal rows: repeatedly, in any order, after an error, and in an unfitted model."""
+    requests = case.requests
+    first = [case.model.decode(raw) for raw in requests]
     with suppress(InvalidFeatures):
-        subject.model.decode(b"{")
-    other = type(subject.model)()
+        case.model.decode(b"{")
+    other = type(case.model)()
     for decoded in ([other.decode(raw) for raw in requests[::-1]][::-1], [other.decode(raw) for raw in requests]):
-        if seen := first_difference(first, decoded, "the same request, decoded twice, is"):
-            return seen
+        if problem := first_difference(first, decoded, "the same request, decoded twice, is"):
+            return problem
     return None
 
 
-def _refusal(subject: CheckCase, field: str, raw: bytes) -> str | None:
-    """What is wrong with how `raw` is refused for `field`; None if it is as it must be."""
+def _check_rejected(case: CheckCase, field: str, raw: bytes) -> str | None:
+    """Describe what is wrong unless decoding `raw` raises InvalidFeatures that names `field`."""
     try:
-        subject.model.decode(raw)
+        case.model.decode(raw)
     except InvalidFeatures as error:
         return None if f"`{field}" in str(error) else f"the message does not name `{field}`: {error}"
     except Exception as error:
         return f"{short(raw)} raised {type(error).__name__} instead of InvalidFeatures: {error}"
-    return f"accepted, though `{field}` must be refused: {short(raw)}"
+    return f"accepted, but `{field}` must be rejected: {short(raw)}"

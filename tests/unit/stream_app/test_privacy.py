@@ -171,7 +171,7 @@ def test_what_is_redacted_is_in_no_log_record(
 @pytest.mark.parametrize(
     ("age", "words"),
     [
-        (13, "features of `careless` are refused: ValueError at test_privacy.py:"),
+        (13, "features of `careless` are rejected: ValueError at test_privacy.py:"),
         (14, "feature `age` must not be 14"),
         (15, "model careless: decode raised RuntimeError at test_privacy.py:"),
         (16, "model careless: predict raised ValueError at test_privacy.py:"),
