@@ -157,7 +157,7 @@ class Worker:
 def main() -> None:
     """Run one worker with the settings of the environment, until SIGTERM."""
     settings = WorkerSettings()
-    service_log.configure_logging("worker", settings)
+    service_log.configure_logging("worker", settings, packages=("stream_app",))
     classes = available()
     served = LoadedModels(Registry(settings.registry_dir), classes)
     models = served.open_all()

@@ -63,7 +63,7 @@ def restored() -> Iterator[None]:
     kafka_disabled, kafka.disabled = kafka.disabled, True
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in service_log.OWN_LOGGERS}
+    levels = {name: logging.getLogger(name).level for name in (*service_log.OWN_LOGGERS, "stream_app")}
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     yield
     gc.enable()
@@ -84,7 +84,7 @@ class Log:
 
     def __init__(self, **changes: Any) -> None:
         self.stream = io.StringIO()
-        service_log.configure_logging("worker", settings(**changes), self.stream)
+        service_log.configure_logging("worker", settings(**changes), self.stream, packages=["stream_app"])
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
@@ -126,7 +126,7 @@ def test_a_line_about_a_request_has_its_trace_and_no_text_of_an_exception(log: L
             "it failed", exc_info=True, extra=request_context("r1", "titanic", TRACE)
         )
     line = log.line()
-    assert set(line) - ECS == {"inflight.request_id", "inflight.model"}
+    assert set(line) - ECS == {"inflight.request_id", "inflight.model.name"}
     assert (line["trace.id"], line["span.id"]) == ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7")
     assert line["error.type"] == "FileNotFoundError"
     assert "in fail" in line["error.stack_trace"]
@@ -198,7 +198,7 @@ def test_an_exception_that_nobody_can_catch_is_one_line(log: Log) -> None:
 
     Closing()
     line = log.line()
-    assert (line["message"], line["error.type"]) == ("exception where none can be raised", "ValueError")
+    assert (line["message"], line["error.type"]) == ("unraisable exception", "ValueError")
     assert CANARY not in log.stream.getvalue()
 
 
@@ -322,8 +322,11 @@ def test_the_number_of_withheld_lines_is_told() -> None:
 
 
 def test_a_process_that_dies_of_a_bug_leaves_one_line_of_json() -> None:
-    """Started without any preparation but the first word that it says."""
-    program = f"from machine_learning_engineering.observability.logging import log_event\nsay('watcher', 'started')\nfloat('{CANARY}')\n"
+    """Without any preparation but its first event."""
+    program = (
+        "from machine_learning_engineering.observability.logging import log_event\n"
+        f"log_event('drift-monitor', 'started')\nfloat('{CANARY}')\n"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     first, last = map(json.loads, done.stderr.splitlines())

@@ -20,7 +20,7 @@ from machine_learning_engineering.events.schemas import (
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
 from monitoring.audit.readers import take_audit
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from tests.support.indexing import eventually, indexer, lag, letters, log, publish
 
@@ -58,9 +58,9 @@ def _quality(settings: Settings, minutes: int = 0) -> QualityMeasured:
 def _sources(settings: Settings, family: str, term: str = "inflight.model.name") -> list[Any]:
     """The documents of the test in a family."""
     value = settings.topic_prefix + ("diamonds" if term == "inflight.model.name" else "prediction-logs")
-    client = search.connect(settings)
+    client = elastic.connect(settings)
     try:
-        search.call(client, "POST", f"/inference-{family}-*/_refresh")
+        elastic.request(client, "POST", f"/inference-{family}-*/_refresh")
         query = {"size": 1_000, "query": {"term": {term: value}}}
         return [hit["_source"] for hit in scan.hits(client, f"inference-{family}-*", query)]
     finally:
@@ -142,7 +142,7 @@ def test_a_record_among_the_dead_letters_that_is_none_is_passed_over(
     """It would come back for ever as a dead letter; it is counted, told of, and what is around it is indexed."""
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(
-        "machine_learning_engineering.dead_letters.writer.say", lambda *_what, **fields: told.append(fields)
+        "machine_learning_engineering.dead_letters.writer.log_event", lambda *_what, **fields: told.append(fields)
     )
     producer = Producer(producer_options(settings))
     topic = topic_name(settings, DEAD_LETTERS)

@@ -1,7 +1,7 @@
-"""What a process says of itself: one line for each event, as ECS JSON or as text, on standard error.
+"""Service log: one line per event on standard error, as ECS JSON or as text.
 
-Everything that is logged takes this way: our own lines, those of libraries, warnings and uncaught exceptions. No line
-holds a value of a request: exceptions are told by type and place, see `error_text`.
+It covers all messages of a process: its own, those of libraries, warnings and uncaught exceptions. No line holds a
+value of a request: of an exception, it shows type and origin, see `core.error_text`.
 """
 
 import logging
@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,33 @@ from machine_learning_engineering import __version__
 from machine_learning_engineering.core.error_text import is_infrastructure_error, safe_message, stack_trace, type_name
 from machine_learning_engineering.observability.rate_limit import FIELDS, RATE_LIMITED, RateLimitFilter, event_fields
 from machine_learning_engineering.observability.trace import trace_ids
-from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.settings import KernelSettings, load_settings
 
 ECS_VERSION = "8.11.0"
-OWN_LOGGERS = ("machine_learning_engineering", "inflight", "model", "monitoring", "producers", "stream_app")
-"""Loggers that obey `INFLIGHT_LOG_LEVEL`; those of libraries say warnings and errors only."""
-# JSON allows them in a text, and many a program takes them for the end of a line.
+OWN_LOGGERS = ("inflight", "machine_learning_engineering")
+"""Loggers of events and of the SDK. Their level is `INFLIGHT_LOG_LEVEL`; libraries log warnings and errors only."""
+# Valid in a JSON string, but many programs take them for the end of a line.
 _LINE_BREAKS = {ord(char): ascii(char)[1:-1].replace("\\x", "\\u00") for char in "\x85\u2028\u2029"}
+_FIELD_NAMES = {
+    "error": "error.message",
+    "model": "inflight.model.name",
+    "version": "inflight.model.version",
+    "model_version": "inflight.model.version",
+}
 _COLOURS = {logging.DEBUG: "2", logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31"}
 
 
-def configure_logging(service: str, settings: KernelSettings, stream: TextIO | None = None) -> None:
-    """Send all that this process logs to standard error, under the name of a service, such as ``worker``."""
+def configure_logging(
+    service: str, settings: KernelSettings, stream: TextIO | None = None, *, packages: Sequence[str] = ()
+) -> None:
+    """Send all messages of this process to standard error.
+
+    Args:
+        service: Name of the service, such as ``worker``.
+        settings: Format and level.
+        stream: Replaces standard error.
+        packages: Packages of the process, whose loggers get the level of the settings as `OWN_LOGGERS` do.
+    """
     stream = sys.stderr if stream is None else stream
     text = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
     formatter: logging.Formatter
@@ -50,7 +65,7 @@ def configure_logging(service: str, settings: KernelSettings, stream: TextIO | N
         root.removeHandler(other)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
-    for name in OWN_LOGGERS:
+    for name in (*OWN_LOGGERS, *packages):
         logging.getLogger(name).setLevel(settings.log_level.upper())
     warnings.showwarning = partial(_warned, settings.log_error_values)
     sys.excepthook = _uncaught
@@ -59,26 +74,29 @@ def configure_logging(service: str, settings: KernelSettings, stream: TextIO | N
 
 
 def request_context(request_id: str, model: str, traceparent: Any = None) -> dict[str, Any]:
-    """The `extra` of a line about one request: its trace, its id and its model.
+    """Return the `extra` of a message about one request: its trace, its id and its model.
 
-    Such lines never hold the text of an exception, and of many that are alike only the first few are written.
+    Such messages are rate-limited and never hold the message of an exception.
     """
-    fields: dict[str, Any] = {"inflight.request_id": request_id, "inflight.model": model}
+    fields: dict[str, Any] = {"inflight.request_id": request_id, "inflight.model.name": model}
     if isinstance(traceparent, str) and (trace := trace_ids(traceparent)):
         fields["trace.id"], fields["span.id"] = trace
     return {FIELDS: fields, "about_request": True, **RATE_LIMITED}
 
 
 def log_event(process: str, event: str, **fields: Any) -> None:
-    """Log an event of a process by its name, such as ``commit_failed``, with fields of its own.
+    """Log an event of a process.
 
-    It is a warning where there is an `error` or a `cause`. `traceparent` becomes the trace of the line, and `model` and
-    `request_id` name the request.
+    The level is warning if there is an `error` or a `cause`, else info.
+
+    Args:
+        process: Name of the process, such as ``indexer``.
+        event: Name of the event, such as ``commit_failed``.
+        fields: Fields of the event. `traceparent` becomes the trace of the line; `model`, `version` and `request_id`
+            name the model and the request.
     """
     if not logging.getLogger().handlers:
-        # A process whose command did not begin with `start`.
-        from machine_learning_engineering.settings import load_settings
-
+        # The process did not call `configure_logging`.
         configure_logging(process, load_settings())
     level = logging.WARNING if "error" in fields or "cause" in fields else logging.INFO
     ecs: dict[str, Any] = {"event.action": event}
@@ -87,12 +105,12 @@ def log_event(process: str, event: str, **fields: Any) -> None:
     for name, value in fields.items():
         if isinstance(value, BaseException):
             value = safe_message(value)
-        ecs["error.message" if name == "error" else f"inflight.{name}"] = value
-    logging.getLogger(f"monitoring.{process}").log(level, event.replace("-", " "), extra={FIELDS: ecs})
+        ecs[_FIELD_NAMES.get(name, f"inflight.{name}")] = value
+    logging.getLogger(f"inflight.{process}").log(level, event.replace("_", " "), extra={FIELDS: ecs})
 
 
 class EcsFormatter(logging.Formatter):
-    """One JSON object a line, in the fields of the Elastic Common Schema; our own are `inflight.*`."""
+    """Formats a record as a line of JSON with fields of the Elastic Common Schema; custom fields are `inflight.*`."""
 
     def __init__(self, service: str, *, values: bool = False) -> None:
         super().__init__()
@@ -109,7 +127,7 @@ class EcsFormatter(logging.Formatter):
         self._encoder = msgspec.json.Encoder(enc_hook=_as_text)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its line break."""
+        """Return the line, without a line break."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line: dict[str, Any] = {
             "@timestamp": at.replace("+00:00", "Z"),
@@ -124,13 +142,13 @@ class EcsFormatter(logging.Formatter):
         try:
             text = self._encoder.encode(line).decode()
         except (ValueError, TypeError, RecursionError):
-            # A lone surrogate, or what can't be JSON: escaped, so that the line is written all the same.
+            # A lone surrogate, or a value that JSON cannot hold: escape everything rather than lose the line.
             return self._encoder.encode({name: ascii(value) for name, value in line.items()}).decode()
         return text if text.isascii() else text.translate(_LINE_BREAKS)
 
 
 class TextFormatter(logging.Formatter):
-    """A line for a person at a terminal, and below it the traceback, if there is one."""
+    """Formats a record as a line for a terminal, followed by the traceback if there is one."""
 
     def __init__(self, *, colours: bool, values: bool = False) -> None:
         super().__init__()
@@ -138,7 +156,7 @@ class TextFormatter(logging.Formatter):
         self._values = values
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its last line break."""
+        """Return the line, without its last line break."""
         at = datetime.fromtimestamp(record.created).astimezone().strftime("%H:%M:%S")
         error = _error(record, values=self._values)
         trace = error.pop("error.stack_trace", "")
@@ -154,25 +172,25 @@ class TextFormatter(logging.Formatter):
 
 
 def message(record: logging.LogRecord, *, values: bool = False) -> str:
-    """The text of a line. An exception in it, as many libraries write, is told in words without values."""
+    """Return the message of a record. Exceptions among its arguments are replaced by their safe descriptions."""
     if values:
         return record.getMessage()
-    told: Any = record.args
-    if isinstance(told, tuple):
-        told = tuple(map(_told, told))
-    elif isinstance(told, Mapping):
-        told = {name: _told(value) for name, value in told.items()}
+    args: Any = record.args
+    if isinstance(args, tuple):
+        args = tuple(map(_safe, args))
+    elif isinstance(args, Mapping):
+        args = {name: _safe(value) for name, value in args.items()}
     text = safe_message(record.msg) if isinstance(record.msg, BaseException) else _text(record.msg)
     try:
-        text = text % told if told else text
+        text = text % args if args else text
     except Exception:
-        # Words and values do not fit, or a value can't be told: `logging` would print them with what was raised.
+        # The arguments do not fit the format, or one cannot be formatted: `logging` would print them with a traceback.
         return text
-    # Below its first line asyncio prints the objects that were involved, with their exceptions.
+    # After the first line, asyncio prints the objects involved, with their exceptions.
     return text.partition("\n")[0] if record.name == "asyncio" else text
 
 
-def _told(value: Any) -> Any:
+def _safe(value: Any) -> Any:
     return safe_message(value) if isinstance(value, BaseException) else value
 
 
@@ -181,7 +199,10 @@ def _error(record: logging.LogRecord, *, values: bool) -> dict[str, Any]:
     if error is None:
         return {}
     plain = not hasattr(record, "about_request")
-    found = {"error.type": type_name(error), "error.stack_trace": stack_trace(error, infrastructure_messages=plain, all_messages=values)}
+    found = {
+        "error.type": type_name(error),
+        "error.stack_trace": stack_trace(error, infrastructure_messages=plain, all_messages=values),
+    }
     if values or (plain and is_infrastructure_error(error)):
         found["error.message"] = str(error)
     return found
@@ -195,11 +216,11 @@ def _text(value: Any) -> str:
     try:
         return str(value)
     except Exception:
-        return f"<{type(value).__qualname__} that can't be told>"
+        return f"<{type(value).__qualname__} that cannot be formatted>"
 
 
 def _one_line(value: Any) -> str:
-    """A value for a terminal: nothing in it breaks the line or moves the cursor."""
+    """Escape what would break the line or move the cursor of a terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
@@ -212,9 +233,9 @@ def _warned(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """Log a warning of Python. Scikit-learn's, for one, quote the categories that they do not know."""
-    told = f"{kind.__name__} at {Path(path).name}:{number}"
-    logging.getLogger("py.warnings").warning("%s", f"{told}: {text}" if values else told)
+    """Log a Python warning without its message: scikit-learn's, for example, quote unknown categories."""
+    origin = f"{kind.__name__} at {Path(path).name}:{number}"
+    logging.getLogger("py.warnings").warning("%s", f"{origin}: {text}" if values else origin)
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -225,10 +246,10 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 def _unraisable(found: Any) -> None:
-    """Log what came up where nobody can catch it: in a destructor, or in a function that C code calls."""
+    """Log an exception that cannot propagate: in a destructor, or in a function that C code calls."""
     error = found.exc_value
     logging.getLogger("inflight").error(
-        "exception where none can be raised", exc_info=(found.exc_type, error, found.exc_traceback) if error else None
+        "unraisable exception", exc_info=(found.exc_type, error, found.exc_traceback) if error else None
     )
 
 

@@ -6,17 +6,16 @@ import time
 from typing import Any
 
 RATE_LIMITED = {"rate_limited": True}
-"""The `extra` of a line that may come many times a second, as while a broker is away: the first few are written."""
-
-
+"""The `extra` of a message that may occur many times a second, as while a broker is unreachable."""
 FIELDS = "inflight_fields"
+"""Attribute of a log record that holds its ECS fields."""
 
 
 class RateLimitFilter(logging.Filter):
-    """Of lines that may repeat, lets the first `MAX_LINES` from one place in the code pass in `SECONDS`; counts the others.
+    """Pass the first `MAX_LINES` rate-limited messages from one line of code in `SECONDS`, and count the others.
 
-    A model that raises for every request would otherwise write a traceback for each. The next line that passes has the
-    number of those that did not.
+    A model that raises for every request would otherwise write a traceback for each. The next message that passes
+    carries the number of those that were withheld.
     """
 
     MAX_LINES = 10
@@ -28,16 +27,16 @@ class RateLimitFilter(logging.Filter):
         self._seen: dict[tuple[Any, ...], list[float]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is written. (In any thread.)"""
+        """Tell whether to write the record. Thread-safe."""
         if not hasattr(record, "rate_limited"):
             return True
         error = record.exc_info[0] if record.exc_info else None
-        place = (record.pathname, record.lineno, error, event_fields(record).get("inflight.model"))
+        source = (record.pathname, record.lineno, error, event_fields(record).get("inflight.model.name"))
         with self._lock:
             if len(self._seen) > 1_000:
                 self._seen.clear()
-            # When the window began, lines written in it, and lines withheld since the last one that was written.
-            found = self._seen.setdefault(place, [time.monotonic(), 0, 0])
+            # Start of the window, messages in it, and messages withheld since the last one that passed.
+            found = self._seen.setdefault(source, [time.monotonic(), 0, 0])
             if time.monotonic() - found[0] > self.SECONDS:
                 found[0], found[1] = time.monotonic(), 0
             found[1] += 1
@@ -51,5 +50,6 @@ class RateLimitFilter(logging.Filter):
 
 
 def event_fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return the ECS fields of a log record."""
     found: dict[str, Any] = getattr(record, FIELDS, {})
     return found

@@ -84,7 +84,7 @@ if __name__ == "__main__":
     # The cap loads numeric libraries, which takes seconds; this model needs none.
     lane.cap_numeric_threads = lambda: None  # type: ignore[attr-defined]
     settings = Settings(_env_file=None)
-    service_log.configure_logging("worker", settings)
+    service_log.configure_logging("worker", settings, packages=("stream_app",))
     worker = Worker(settings, {"doubling": Doubling()})
     if sys.argv[1:] != ["healthy"]:
         scorer: Any = worker.lane._scorer

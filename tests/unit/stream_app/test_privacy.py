@@ -82,12 +82,12 @@ def log() -> Iterator[io.StringIO]:
     handlers, level = root.handlers[:], root.level
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     settings = Settings(_env_file=None, log_level="debug")  # type: ignore[call-arg]
-    service_log.configure_logging("worker", settings, stream)
+    service_log.configure_logging("worker", settings, stream, packages=["stream_app"])
     root.handlers[-1].filters.clear()
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
-    for name in service_log.OWN_LOGGERS:
+    for name in (*service_log.OWN_LOGGERS, "stream_app"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     # Else pytest would not hear of what goes wrong in the threads and destructors of later tests.
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
