@@ -84,7 +84,7 @@ def test_ids_that_do_not_fit_are_refused_before_anything_is_done(doubler, log, s
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"number": "1"}, "feature `number` must be .*, not a text"),
+        ({"number": "1"}, "feature `number` must be .*, not a string"),
         ({"number": float("nan")}, "feature `number` must be a finite number"),
         ({"number": float("inf"), "note": None}, "feature `number` must be a finite number"),
         ({"number": 1, "surprise": 1}, "feature `surprise` is unknown"),

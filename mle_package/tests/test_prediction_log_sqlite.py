@@ -11,7 +11,7 @@ import pytest
 from machine_learning_engineering.prediction_log import sqlite as prediction_log
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.store import NotLogged, PredictionLogError
-from machine_learning_engineering.testing.log_store import StoreCheckFailed, check_log_law, check_prediction_log
+from machine_learning_engineering.testing.log_store import StoreCheckFailed, check_prediction_log, run_store_check
 from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS
 
 from .support.records import record
@@ -30,12 +30,12 @@ def ids(records):
 # --- the contract ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("law", STORE_CHECKS, ids=lambda law: law.__name__)
-def test_the_law_of_all_logs_holds(law, tmp_path):
-    check_log_law(law, lambda: SqlitePredictionLog(tmp_path / "log.sqlite"))
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
+def test_the_log_passes_the_contract_checks(check, tmp_path):
+    run_store_check(check, lambda: SqlitePredictionLog(tmp_path / "log.sqlite"))
 
 
-def test_all_laws_hold_in_one_log(tmp_path):
+def test_all_checks_can_share_a_log(tmp_path):
     check_prediction_log(lambda: SqlitePredictionLog(tmp_path / "log.sqlite"))
 
 
@@ -68,7 +68,7 @@ class Overwriting(SqlitePredictionLog):
 
     def append(self, records):
         records = list(records)
-        with prediction_log._Writing(self) as connection:
+        with self._writing() as connection:
             for one in records:
                 connection.execute("DELETE FROM predictions WHERE request_id = ?", (one.request_id,))
         return super().append(records)
@@ -90,56 +90,54 @@ class Lax(SqlitePredictionLog):
 
 
 @pytest.mark.parametrize(
-    ("broken", "laws"),
+    ("broken", "checks"),
     [
-        (Rounding, {"times_are_kept_to_the_microsecond"}),
-        (Forgetful, {"a_log_that_is_opened_again_has_everything"}),
-        (Partial, {"a_batch_whose_source_breaks_is_left_out_whole"}),
+        (Rounding, {"check_microsecond_precision"}),
+        (Forgetful, {"check_reopen"}),
+        (Partial, {"check_append_atomic"}),
         (
             Overwriting,
             {
-                "of_two_with_one_id_the_first_wins",
-                "of_two_with_one_id_on_two_days_the_first_wins",
-                "a_label_survives_that_its_request_is_appended_again",
-                "threads_may_share_a_log",
+                "check_duplicate_id_keeps_first",
+                "check_duplicate_id_across_days_keeps_first",
+                "check_reappend_keeps_label",
+                "check_log_thread_safety",
             },
         ),
         (
             Backwards,
             {
-                "what_is_appended_is_read_again",
-                "what_was_refused_is_kept_as_it_was_sent",
-                "of_two_with_one_id_the_first_wins",
-                "a_model_a_version_and_a_time_can_be_chosen",
-                "times_are_kept_to_the_microsecond",
-                "reading_is_in_order_and_over_any_number_of_records",
-                "a_reader_that_stops_early_is_in_nobodys_way",
-                "a_label_is_set_replaced_and_read",
-                "ids_may_hold_any_text",
+                "check_read_returns_appended",
+                "check_rejected_features_unchanged",
+                "check_duplicate_id_keeps_first",
+                "check_read_filters",
+                "check_microsecond_precision",
+                "check_read_order_across_pages",
+                "check_partial_read",
+                "check_set_and_replace_label",
+                "check_any_text_in_ids",
             },
         ),
-        (Lax, {"a_label_for_an_unknown_request_is_refused", "a_label_that_is_no_json_value_is_refused"}),
+        (Lax, {"check_rejects_label_of_unknown_request", "check_rejects_non_json_label"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_a_broken_log_breaks_just_the_laws_that_it_breaks(broken, laws, tmp_path):
+def test_a_broken_log_fails_exactly_these_checks(broken, checks, tmp_path):
     found = set()
-    for law in STORE_CHECKS:
+    for check in STORE_CHECKS:
         try:
-            check_log_law(law, lambda: broken(tmp_path / "log.sqlite"))
+            run_store_check(check, lambda: broken(tmp_path / "log.sqlite"))
         except StoreCheckFailed as error:
-            found |= {name for name in [law.__name__] if f"the law `{name}`: " in str(error)}
-    assert found == laws
+            found |= {name for name in [check.__name__] if str(error).startswith(f"`{name}`: ")}
+    assert found == checks
 
 
-def test_an_error_in_a_law_is_a_broken_law(tmp_path):
+def test_an_error_in_a_check_is_a_failed_check(tmp_path):
     class Closed(SqlitePredictionLog):
         def append(self, records):
             raise PredictionLogError("closed for today")
 
-    with pytest.raises(
-        StoreCheckFailed, match="what_is_appended_is_read_again`: PredictionLogError was raised: closed"
-    ):
+    with pytest.raises(StoreCheckFailed, match="check_read_returns_appended`: PredictionLogError was raised: closed"):
         check_prediction_log(lambda: Closed(tmp_path / "log.sqlite"))
 
 
@@ -195,7 +193,7 @@ def test_a_newer_file_is_refused_and_left_alone(tmp_path):
 def test_another_file_is_refused(tmp_path):
     path = tmp_path / "log.sqlite"
     path.write_text("no database, but long enough to be looked at " * 50)
-    with pytest.raises(PredictionLogError, match="is no prediction log"):
+    with pytest.raises(PredictionLogError, match="is not a prediction log"):
         SqlitePredictionLog(path)
 
 

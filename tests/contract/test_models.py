@@ -1,4 +1,4 @@
-"""The laws that every model keeps, on its real data. A new model's folder is found and tested by itself."""
+"""The contract checks of every model, on its real data. A new model's folder is found and tested without further code."""
 
 import json
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import pytest
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.testing.case import CheckCase
-from machine_learning_engineering.testing.check_model import check_law, prepare
+from machine_learning_engineering.testing.check_model import prepare, run_check
 from machine_learning_engineering.testing.checks import CHECKS
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
@@ -43,13 +43,13 @@ def trained(request, trained_registry, training_settings) -> Trained:
 
 
 @pytest.fixture(scope="module")
-def subject(trained, training_settings) -> CheckCase:
+def case(trained, training_settings) -> CheckCase:
     return prepare(trained.model, examples=trained.model.examples(training_settings.data_dir))
 
 
-@pytest.mark.parametrize("law", CHECKS, ids=lambda law: law.__name__)
-def test_the_law_of_all_models_holds(subject, law):
-    check_law(law, subject)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_model_passes_the_contract_checks(case, check):
+    run_check(check, case)
 
 
 def test_every_row_of_the_dataset_is_a_valid_request(trained):

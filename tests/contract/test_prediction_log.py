@@ -9,16 +9,16 @@ import pytest
 from inflight.settings import Settings
 from machine_learning_engineering.prediction_log.parquet import export_parquet
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
-from machine_learning_engineering.testing.log_store import check_log_law
+from machine_learning_engineering.testing.log_store import run_store_check
 from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS, OpenLog, StoreCheck
 from machine_learning_engineering.testing.log_store_examples import START, example, fresh
 from monitoring.documents.log import INDEX_PATTERN
-from monitoring.elastic import client as search
-from monitoring.elastic import scan
+from monitoring.elastic import bulk, scan
+from monitoring.elastic import client as elastic
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 
 ELASTICSEARCH_GAPS = {
-    "of_two_with_one_id_on_two_days_the_first_wins": "an index is of one day, and an id unique within an index",
+    "check_duplicate_id_across_days_keeps_first": "an index is of one day, and an id unique within an index",
 }
 
 
@@ -28,12 +28,12 @@ def used() -> Iterator[set[str]]:
     urls: set[str] = set()
     yield urls
     for url in urls:
-        laws = {"size": 1_000, "query": {"prefix": {"inflight.model.name": "law-"}}}
-        with search.connect(Settings(_env_file=None, elasticsearch_url=url)) as client:  # type: ignore[call-arg]
-            search.call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
-            while found := scan.hits(client, INDEX_PATTERN, laws):
-                search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
-                search.call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
+        query = {"size": 1_000, "query": {"prefix": {"inflight.model.name": "check-"}}}
+        with elastic.connect(Settings(_env_file=None, elasticsearch_url=url)) as client:  # type: ignore[call-arg]
+            elastic.request(client, "POST", f"/{INDEX_PATTERN}/_refresh")
+            while found := scan.hits(client, INDEX_PATTERN, query):
+                bulk.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+                elastic.request(client, "POST", f"/{INDEX_PATTERN}/_refresh")
 
 
 @pytest.fixture(params=["sqlite", "elasticsearch-embedded", "elasticsearch-real"])
@@ -48,12 +48,14 @@ def open_log(request: pytest.FixtureRequest, tmp_path: Path, used: set[str]) -> 
     return lambda: ElasticsearchPredictionLog(settings)
 
 
-@pytest.mark.parametrize("law", STORE_CHECKS, ids=lambda law: law.__name__)
-def test_the_law_of_all_logs_holds(law: StoreCheck, open_log: OpenLog, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
+def test_the_log_passes_the_contract_checks(
+    check: StoreCheck, open_log: OpenLog, request: pytest.FixtureRequest
+) -> None:
     store = request.node.callspec.params["open_log"]
-    if store != "sqlite" and law.__name__ in ELASTICSEARCH_GAPS:
-        request.applymarker(pytest.mark.xfail(strict=True, reason=ELASTICSEARCH_GAPS[law.__name__]))
-    check_log_law(law, open_log)
+    if store != "sqlite" and check.__name__ in ELASTICSEARCH_GAPS:
+        request.applymarker(pytest.mark.xfail(strict=True, reason=ELASTICSEARCH_GAPS[check.__name__]))
+    run_store_check(check, open_log)
 
 
 def test_every_log_is_exported_to_the_same_parquet(open_log: OpenLog, tmp_path: Path) -> None:

@@ -1,1 +1,8 @@
-"""Prediction logs: the port, a SQLite store, Parquet export and logging at predict time."""
+"""Prediction logs: the interface, a SQLite store, parquet export and logging at predict time.
+
+``__init__.pyi`` lists the public names.
+"""
+
+from machine_learning_engineering.core.lazy import lazy_exports
+
+__all__, __getattr__ = lazy_exports(__name__, __file__)

@@ -54,7 +54,7 @@ class SqlitePredictionLog:
         except (OSError, sqlite3.OperationalError) as error:
             raise PredictionLogError(f"the prediction log {path} can't be opened: {error}") from error
         except sqlite3.Error as error:
-            raise PredictionLogError(f"{path} is no prediction log: {error}") from error
+            raise PredictionLogError(f"{path} is not a prediction log: {error}") from error
         try:
             self._prepare()
         except BaseException:
@@ -62,7 +62,7 @@ class SqlitePredictionLog:
             raise
 
     def _prepare(self) -> None:
-        # Every commit is synced: what was appended outlives the machine's fall.
+        # Sync every commit, so that appended records survive a crash of the machine.
         self._connection.execute("PRAGMA synchronous = FULL")
         with self._writing() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()

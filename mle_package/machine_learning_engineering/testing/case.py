@@ -1,4 +1,4 @@
-"""What a law is, what it is asked about, and the words for what it sees."""
+"""A contract check, its test case, the list of checks, and helpers to describe what a check finds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ SEED = 7
 
 @dataclass(frozen=True)
 class CheckCase:
-    """A fitted model, and the examples that it is judged on, in four forms of the same order.
+    """A fitted model with its examples in four forms, in the same order.
 
-    `refused` holds a reason for each example that the model's own schema refuses; those are left out of the others.
+    `rejected` holds the error for each example that the model's schema rejects; the other sequences leave those out.
     """
 
     model: Model
@@ -25,24 +25,34 @@ class CheckCase:
     requests: Sequence[bytes]
     rows: Sequence[Any]
     labels: Sequence[Any]
-    refused: Sequence[str]
+    rejected: Sequence[str]
 
-    def answers(self, rows: Sequence[Any]) -> list[Any]:
-        """What the model predicts; it is given a list of its own."""
+    def predict(self, rows: Sequence[Any]) -> list[Any]:
+        """Predict a copy of the list `rows`."""
         return list(self.model.predict(list(rows)))
 
 
 Check = Callable[[CheckCase], str | None]
+"""Returns None, or a description of what violates the contract."""
+
+CHECKS: list[Check] = []
+"""All contract checks, in order of definition. `testing.checks` imports the modules that define them."""
 
 
-def is_unwritten(cls: type[Model], method: str) -> bool:
-    """Whether a method is still the one that raises `MethodNotImplemented`."""
-    written, declared = getattr(cls, method), getattr(Model, method)
-    return getattr(written, "__func__", written) is getattr(declared, "__func__", declared)
+def contract_check(check: Check) -> Check:
+    """Decorator: append a check to `CHECKS`."""
+    CHECKS.append(check)
+    return check
+
+
+def is_inherited(cls: type[Model], method: str) -> bool:
+    """Whether a method is still the one of `Model`, which raises `MethodNotImplemented`."""
+    own, base = getattr(cls, method), getattr(Model, method)
+    return getattr(own, "__func__", own) is getattr(base, "__func__", base)
 
 
 def first_difference(ones: Sequence[Any], others: Sequence[Any], what: str, tolerance: float = 0.0) -> str | None:
-    """The first pair that differs. That there are as many of both is the matter of another law."""
+    """Describe the first pair that differs. Lengths are not compared; another check does that."""
     for one, other in zip(ones, others, strict=False):
         if not same(msgspec.to_builtins(one), msgspec.to_builtins(other), tolerance):
             return f"{what} {short(one)} and {short(other)}"
@@ -50,6 +60,6 @@ def first_difference(ones: Sequence[Any], others: Sequence[Any], what: str, tole
 
 
 def short(value: Any) -> str:
-    """A value as text, cut off where it is long."""
+    """Represent a value in at most 200 characters."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
     return text if len(text) <= 200 else text[:200] + "..."

@@ -1,6 +1,6 @@
-"""The contract kit: whether a model keeps the laws that training, the registry and the stream rely on.
+"""Contract checks for models: what training, the registry and the stream rely on.
 
-Use `check_model(MyModel)` anywhere, or, with pytest, one test a law::
+Call `check_model(MyModel)` anywhere, or run one pytest test per check::
 
     @parametrize_with_checks([MyModel])
     def test_my_model(model, check):
@@ -18,114 +18,113 @@ from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.testing.case import SEED, Check, CheckCase
 from machine_learning_engineering.testing.checks import CHECKS
 
-__all__ = ["CheckFailed", "check_law", "check_model", "parametrize_with_checks", "prepare"]
+__all__ = ["CheckFailed", "check_model", "parametrize_with_checks", "prepare", "run_check"]
 
-ROWS = 200
-"""Laws are checked on so many examples at most, taken at even distances."""
+MAX_EXAMPLES = 200
+"""Maximum number of examples that checks use, sampled at even distances."""
 
 
 class CheckFailed(AssertionError):
-    """A model breaks a law: `law` and `model` are their names, `seen` is what was seen."""
+    """A model fails a check. `check` and `model` are their names; `problem` says what the check found."""
 
-    def __init__(self, law: str, model: str, seen: str) -> None:
-        super().__init__(f"{model} breaks the law `{law}`: {seen}")
-        self.law = law
+    def __init__(self, check: str, model: str, problem: str) -> None:
+        super().__init__(f"{model} fails `{check}`: {problem}")
+        self.check = check
         self.model = model
-        self.seen = seen
+        self.problem = problem
 
 
 def check_model(model_or_class: Model | type[Model], *, examples: Iterable[Example] | None = None) -> None:
-    """Check every law.
+    """Run all checks.
 
     Args:
-        model_or_class: a class, or a model; it is fitted on the examples unless it is fitted already.
-        examples: what the laws are checked on; the model's own dataset by default.
+        model_or_class: A class or a model, which is fitted on the examples unless it is already fitted.
+        examples: Examples to check with; the model's own dataset by default.
 
     Raises:
-        CheckFailed: for the first law that does not hold.
-        MethodNotImplemented: an attribute is missing, or a method without which no law can be checked.
+        CheckFailed: For the first check that fails.
+        MethodNotImplemented: An attribute or method is missing without which no check can run.
     """
-    subject = prepare(model_or_class, examples=examples)
-    for law in CHECKS:
-        check_law(law, subject)
+    case = prepare(model_or_class, examples=examples)
+    for check in CHECKS:
+        run_check(check, case)
 
 
-def check_law(law: Check, subject: CheckCase) -> None:
-    """Check one law.
+def run_check(check: Check, case: CheckCase) -> None:
+    """Run one check.
 
     Raises:
-        CheckFailed: it does not hold, or the model raised something while it was checked.
+        CheckFailed: The check fails, or the model raised an error.
     """
-    name, model = law.__name__, type(subject.model).__name__
+    name, model = check.__name__, type(case.model).__name__
     try:
-        seen = law(subject)
+        problem = check(case)
     except MethodNotImplemented:
         raise
     except Exception as error:
         raise CheckFailed(name, model, f"{type(error).__name__} was raised: {error}") from error
-    if seen is not None:
-        raise CheckFailed(name, model, seen)
+    if problem is not None:
+        raise CheckFailed(name, model, problem)
 
 
 def prepare(model_or_class: Model | type[Model], *, examples: Iterable[Example] | None = None) -> CheckCase:
-    """A fitted model with its examples, for `check_law`.
+    """Fit a model if necessary, and pair it with its examples for `run_check`.
 
     Raises:
-        CheckFailed: there is no example that the model's schema accepts.
-        MethodNotImplemented: see `check_model`.
+        CheckFailed: The model's schema accepts no example.
+        MethodNotImplemented: See `check_model`.
     """
     model = model_or_class() if isinstance(model_or_class, type) else model_or_class
-    chosen = _evenly(list(model.examples() if examples is None else examples))
-    requests, rows, labels, refused, accepted = [], [], [], [], []
-    for example in chosen:
+    requests, rows, labels, rejected, accepted = [], [], [], [], []
+    for example in _sample(list(model.examples() if examples is None else examples)):
         raw = msgspec.json.encode(example.features)
         try:
             row = model.decode(raw)
         except InvalidFeatures as error:
-            refused.append(str(error))
+            rejected.append(str(error))
             continue
         requests.append(raw)
         rows.append(row)
         labels.append(example.label)
         accepted.append(example)
     if not rows:
-        why = f"all are refused, such as: {refused[0]}" if refused else "there are no examples"
-        raise CheckFailed("the_schema_accepts_the_examples", type(model).__name__, why)
+        problem = f"all are rejected, such as: {rejected[0]}" if rejected else "there are no examples"
+        raise CheckFailed("check_schema_accepts_examples", type(model).__name__, problem)
     if model.estimator is None:
         model.fit(list(rows), list(labels), seed=SEED)
-    return CheckCase(model, accepted, requests, rows, labels, refused)
+    return CheckCase(model, accepted, requests, rows, labels, rejected)
 
 
 def parametrize_with_checks(models: Sequence[Model | type[Model]]) -> Callable[[Any], Any]:
-    """A pytest decorator: the test is called as `test(model, check)` for each model and each law.
+    """A pytest decorator that calls a test as `test(model, check)` for each model and each check.
 
-    A model is fitted once, by its first test.
+    The first test of a model fits it; the others reuse it.
     """
     import pytest
 
-    subjects: dict[int, CheckCase] = {}
+    cases: dict[int, CheckCase] = {}
 
-    def checking(law: Check) -> Callable[[Model | type[Model]], None]:
-        def check(model: Model | type[Model]) -> None:
-            if id(model) not in subjects:
-                subjects[id(model)] = prepare(model)
-            check_law(law, subjects[id(model)])
+    def on_model(check: Check) -> Callable[[Model | type[Model]], None]:
+        def run(model: Model | type[Model]) -> None:
+            if id(model) not in cases:
+                cases[id(model)] = prepare(model)
+            run_check(check, cases[id(model)])
 
-        return check
+        return run
 
-    cases = [
+    parameters = [
         pytest.param(
             model,
-            checking(law),
-            id=f"{(model if isinstance(model, type) else type(model)).__name__}-{law.__name__}",
+            on_model(check),
+            id=f"{(model if isinstance(model, type) else type(model)).__name__}-{check.__name__}",
         )
         for model in models
-        for law in CHECKS
+        for check in CHECKS
     ]
-    return pytest.mark.parametrize(("model", "check"), cases)
+    return pytest.mark.parametrize(("model", "check"), parameters)
 
 
-def _evenly(examples: list[Example]) -> list[Example]:
-    if len(examples) <= ROWS:
+def _sample(examples: list[Example]) -> list[Example]:
+    if len(examples) <= MAX_EXAMPLES:
         return examples
-    return [examples[index * len(examples) // ROWS] for index in range(ROWS)]
+    return [examples[index * len(examples) // MAX_EXAMPLES] for index in range(MAX_EXAMPLES)]

@@ -1,4 +1,4 @@
-"""What a saved model answers in a new process, such as a worker is: nothing is there that fitting left in this one."""
+"""Predictions of a saved model in a fresh process, such as a worker: without anything that `fit` left in this one."""
 
 import os
 import subprocess
@@ -15,17 +15,17 @@ from msgspec import Raw, Struct
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.registry.registry import Registry
 
-_NOT_IMPORTED = 3
-_ANSWERS_FILE = "answers.json"
-_PROGRAM = f"from {__name__} import answer; answer()"
+_EXIT_NOT_IMPORTABLE = 3
+_PREDICTIONS_FILE = "predictions.json"
+_PROGRAM = f"from {__name__} import main; main()"
 
 
-class NewProcessFailed(Exception):
-    """A new process could not answer; the message says why."""
+class FreshProcessFailed(Exception):
+    """A fresh process could not predict. The message says why."""
 
 
-class Question(Struct, frozen=True):
-    """What a new process is asked; `registry` is a folder."""
+class Task(Struct, frozen=True):
+    """The input of the fresh process; `registry` is a folder."""
 
     module: str
     model_class: str
@@ -34,54 +34,53 @@ class Question(Struct, frozen=True):
     requests: list[Raw]
 
 
-def answers(model_class: type[Model], registry: Path, version: str, requests: Sequence[bytes]) -> list[Any] | None:
-    """What a version in a registry answers to requests in a new process, as JSON values.
+def predict(model_class: type[Model], registry: Path, version: str, requests: Sequence[bytes]) -> list[Any] | None:
+    """Predict requests with a version of a registry in a fresh process.
 
-    It takes some seconds, for the new process loads scikit-learn and skops.
+    This takes some seconds, because the process imports scikit-learn and skops.
 
     Returns:
-        One answer a request, in order; None if the class can't be imported there: it is of a notebook or a function.
+        One prediction per request as JSON values, or None if the process can't import the class because a notebook or
+        a function defines it.
 
     Raises:
-        NewProcessFailed: the model can't be opened there, or does not answer.
+        FreshProcessFailed: The model can't be opened there, or does not predict.
     """
     if not _is_importable(model_class):
         return None
-    question = Question(
-        model_class.__module__, model_class.__qualname__, str(registry), version, [Raw(request) for request in requests]
-    )
+    task = Task(model_class.__module__, model_class.__qualname__, str(registry), version, list(map(Raw, requests)))
     done = subprocess.run(
-        # -P, since the paths of this process are all that count.
+        # -P: only the paths of this process count.
         [sys.executable, "-P", "-c", _PROGRAM],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        input=msgspec.json.encode(question),
+        input=msgspec.json.encode(task),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         check=False,
     )
-    if done.returncode == _NOT_IMPORTED:
+    if done.returncode == _EXIT_NOT_IMPORTABLE:
         return None
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip() or f"it ended with code {done.returncode}"
-        raise NewProcessFailed(f"in a new process the saved model does not answer: {said[-500:]}")
-    found: list[Any] = msgspec.json.decode((registry / _ANSWERS_FILE).read_bytes())
+        reason = done.stderr.decode(errors="replace").strip() or f"it exited with code {done.returncode}"
+        raise FreshProcessFailed(f"the saved model can't predict in a fresh process: {reason[-500:]}")
+    found: list[Any] = msgspec.json.decode((registry / _PREDICTIONS_FILE).read_bytes())
     return found
 
 
-def answer() -> None:
-    """What the new process does: it reads a `Question` and leaves the answers in the registry's folder."""
-    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+def main() -> None:
+    """Read a `Task` from stdin and write the predictions to the registry's folder. Runs in the fresh process."""
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
     try:
-        model_class = attrgetter(question.model_class)(import_module(question.module))
+        model_class = attrgetter(task.model_class)(import_module(task.module))
     except Exception:
-        sys.exit(_NOT_IMPORTED)
-    registry = Path(question.registry)
+        sys.exit(_EXIT_NOT_IMPORTABLE)
+    registry = Path(task.registry)
     try:
-        model = Registry(registry).open(model_class.name, question.version, model_class=model_class)
-        found = list(model.predict([model.decode(request) for request in question.requests]))
+        model = Registry(registry).open(model_class.name, task.version, model_class=model_class)
+        found = list(model.predict([model.decode(request) for request in task.requests]))
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    (registry / _ANSWERS_FILE).write_bytes(msgspec.json.encode(found))
+    (registry / _PREDICTIONS_FILE).write_bytes(msgspec.json.encode(found))
 
 
 def _is_importable(model_class: type) -> bool:

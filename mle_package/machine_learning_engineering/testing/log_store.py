@@ -1,40 +1,43 @@
-"""Whether a store of predictions keeps the laws of `PredictionLog`.
+"""Contract checks for implementations of `PredictionLog`.
 
-Use `check_prediction_log(lambda: MyLog(...))` anywhere, or, with pytest, one test a law::
+Call `check_prediction_log(lambda: MyLog(...))` anywhere, or run one pytest test per check::
 
-    @pytest.mark.parametrize("law", STORE_CHECKS, ids=lambda law: law.__name__)
-    def test_my_log(law, tmp_path):
-        check_log_law(law, lambda: MyLog(tmp_path / "log"))
+    @pytest.mark.parametrize("check", STORE_CHECKS, ids=lambda check: check.__name__)
+    def test_my_log(check, tmp_path):
+        run_store_check(check, lambda: MyLog(tmp_path / "log"))
 """
 
 from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS, OpenLog, StoreCheck
 
-__all__ = ["StoreCheckFailed", "check_log_law", "check_prediction_log"]
+__all__ = ["STORE_CHECKS", "StoreCheckFailed", "check_prediction_log", "run_store_check"]
 
 
 class StoreCheckFailed(AssertionError):
-    """A log breaks a law; the message names the law and says what was seen."""
+    """A log fails a check. The message names the check and says what it found."""
 
 
 def check_prediction_log(open_log: OpenLog) -> None:
-    """Check every law.
+    """Run all checks.
+
+    Args:
+        open_log: Opens the log; a second call opens the same log again.
 
     Raises:
-        StoreCheckFailed: for the first law that does not hold.
+        StoreCheckFailed: For the first check that fails.
     """
-    for law in STORE_CHECKS:
-        check_log_law(law, open_log)
+    for check in STORE_CHECKS:
+        run_store_check(check, open_log)
 
 
-def check_log_law(law: StoreCheck, open_log: OpenLog) -> None:
-    """Check one law.
+def run_store_check(check: StoreCheck, open_log: OpenLog) -> None:
+    """Run one check.
 
     Raises:
-        StoreCheckFailed: it does not hold, or the log raised something while it was checked.
+        StoreCheckFailed: The check fails, or the log raised an error.
     """
     try:
-        seen = law(open_log)
+        problem = check(open_log)
     except Exception as error:
-        raise StoreCheckFailed(f"the law `{law.__name__}`: {type(error).__name__} was raised: {error}") from error
-    if seen is not None:
-        raise StoreCheckFailed(f"the law `{law.__name__}`: {seen}")
+        raise StoreCheckFailed(f"`{check.__name__}`: {type(error).__name__} was raised: {error}") from error
+    if problem is not None:
+        raise StoreCheckFailed(f"`{check.__name__}`: {problem}")

@@ -1,4 +1,4 @@
-"""Records to judge a prediction log with, and how they are compared."""
+"""Records to check a prediction log with, and their comparison."""
 
 import uuid
 from collections.abc import Iterable
@@ -30,13 +30,13 @@ def example(request_id: str, model: str, *, at: datetime = START, **changes: Any
 
 
 def failed(request_id: str, model: str, **changes: Any) -> PredictionRecord:
-    """A failed one; `error` is among the changes."""
+    """A failed prediction; `changes` must hold `error`."""
     return example(request_id, model, outcome="failed", prediction=UNSET, **changes)
 
 
 def fresh() -> str:
-    """A name that no log has seen, for a model and as the start of request ids."""
-    return f"law-{uuid.uuid4().hex[:12]}"
+    """A unique name, for a model and as prefix of request ids."""
+    return f"check-{uuid.uuid4().hex[:12]}"
 
 
 def ids(records: Iterable[PredictionRecord]) -> list[str]:
@@ -45,10 +45,10 @@ def ids(records: Iterable[PredictionRecord]) -> list[str]:
 
 
 def plain(records: Iterable[PredictionRecord]) -> list[Any]:
-    """As JSON values: a log may spell them differently."""
+    """Records as JSON values: a log may format their JSON differently."""
     return [msgspec.json.decode(msgspec.json.encode(record)) for record in records]
 
 
 def differs(what: str, found: Any, expected: Any) -> str | None:
-    """None if they are equal, else what was found in place of what."""
+    """Describe the difference between two values; None if they are equal."""
     return None if found == expected else f"{what}: {found!r:.2000} instead of {expected!r:.2000}"

@@ -1,4 +1,4 @@
-"""A very basic valid model, and models each of which breaks just one law of the contract kit."""
+"""A basic valid model, and models each of which fails exactly one contract check."""
 
 import json
 import math

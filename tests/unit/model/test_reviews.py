@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.testing.check_model import check_law, prepare
+from machine_learning_engineering.testing.check_model import prepare, run_check
 from machine_learning_engineering.testing.checks import CHECKS
 from model.reviews.estimator import ReviewRegressor
 from model.reviews.features import LABELS, ReviewFeatures, build_inputs, class_index, scaled, sentences_of
@@ -57,9 +57,9 @@ def review(text: str, title: str | None = None) -> ReviewFeatures:
     return ReviewFeatures(text=text, title=title)
 
 
-@pytest.mark.parametrize("law", CHECKS, ids=lambda law: law.__name__)
-def test_the_law_of_all_models_holds(subject, law):
-    check_law(law, subject)
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_model_passes_the_contract_checks(case, check):
+    run_check(check, case)
 
 
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=80), st.none() | st.text(max_size=20)), max_size=5))

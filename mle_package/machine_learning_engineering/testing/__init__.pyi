@@ -1,0 +1,8 @@
+from machine_learning_engineering.testing.check_model import CheckFailed as CheckFailed
+from machine_learning_engineering.testing.check_model import prepare as prepare
+from machine_learning_engineering.testing.check_model import run_check as run_check
+from machine_learning_engineering.testing.checks import CHECKS as CHECKS
+from machine_learning_engineering.testing.log_store import StoreCheckFailed as StoreCheckFailed
+from machine_learning_engineering.testing.log_store import check_prediction_log as check_prediction_log
+from machine_learning_engineering.testing.log_store import run_store_check as run_store_check
+from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS as STORE_CHECKS
