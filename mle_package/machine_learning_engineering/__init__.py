@@ -4,6 +4,6 @@ The submodules that the documentation names are public too: `evaluation.metrics`
 """
 
 from machine_learning_engineering.core.lazy import lazy_exports
+from machine_learning_engineering.core.version import __version__ as __version__
 
-__version__ = "0.1.0"
 __all__, __getattr__ = lazy_exports(__name__, __file__)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from operator import methodcaller
 from typing import Any
 
+from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.observability.trace import TRACEPARENT
 
 logger = logging.getLogger(__name__)
@@ -40,12 +41,12 @@ def headers_of(record: Any) -> RecordHeaders:
     try:
         return _headers_of(record) or ()
     except (SystemError, UnicodeDecodeError):
-        from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
-
         # Whoever asks this record again gets none.
         record.set_headers([])
         place = f"{record.topic()} {record.partition()} at {record.offset()}"
-        logger.warning("headers of %s can't be read: a name is not UTF-8; they count as none", place, extra=RATE_LIMITED)
+        logger.warning(
+            "headers of %s can't be read: a name is not UTF-8; they count as none", place, extra=RATE_LIMITED
+        )
         return ()
 
 

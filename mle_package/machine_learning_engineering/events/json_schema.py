@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from machine_learning_engineering import __version__
+from machine_learning_engineering.core.version import __version__
 from machine_learning_engineering.events.schemas import (
     DriftDetected,
     DriftMeasured,

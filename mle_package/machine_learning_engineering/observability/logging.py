@@ -19,8 +19,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from machine_learning_engineering import __version__
 from machine_learning_engineering.core.error_text import is_infrastructure_error, safe_message, stack_trace, type_name
+from machine_learning_engineering.core.version import __version__
 from machine_learning_engineering.observability.rate_limit import FIELDS, RATE_LIMITED, RateLimitFilter, event_fields
 from machine_learning_engineering.observability.trace import trace_ids
 from machine_learning_engineering.settings import KernelSettings, load_settings
