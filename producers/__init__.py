@@ -1,1 +1,1 @@
-"""Processes that publish prediction requests: they know events, nothing of models."""
+"""Publishing prediction requests and labels. This package knows events and no models."""

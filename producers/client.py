@@ -1,7 +1,7 @@
-"""The one way in which this room opens a Kafka producer, and what the errors of a send mean.
+"""Connects kafka-python producers and classifies the errors of a send.
 
-kafka-python needs care in four places: it turns idempotence off without an error when settings conflict, its buffer
-has no bound of its own, and a send that timed out may still have been written. See `publisher` for the fourth.
+kafka-python needs care: it silently turns idempotence off when settings conflict, its buffer has no bound of its own,
+and a send that timed out may still have been written. `publisher` handles a fourth problem, broken producers.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from kafka import errors as kafka_errors
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES
 from producers.settings import ProducerSettings
 
-# librdkafka's name of an option, as the settings have it, and kafka-python's name for the same.
+# librdkafka's names of options, which the settings use, and kafka-python's.
 _SAME_OPTION = {
     "client.id": "client_id",
     "compression.type": "compression_type",
@@ -31,8 +31,8 @@ _SAME_OPTION = {
 }
 _SECURITY_PREFIXES = ("sasl.", "security.", "ssl.", "enable.ssl.", "enable.sasl.", "https.")
 
-# With these the broker (or the client, before sending) refused this very record: it is not on the topic.
-_REFUSED = (
+# The broker, or the client before sending, rejected this very record: it is not on the topic.
+_REJECTED = (
     kafka_errors.AuthorizationError,
     kafka_errors.InvalidRecordError,
     kafka_errors.InvalidTimestampError,
@@ -53,11 +53,11 @@ class MissingTopic(Exception):
 
 
 def producer_options(settings: ProducerSettings) -> dict[str, Any]:
-    """kafka-python's options of a producer that loses nothing: acks from all replicas, idempotent, bounded in time.
+    """kafka-python's options for a lossless producer: acknowledged by all replicas, idempotent, bounded in time.
 
     Raises:
-        ValueError: `kafka_options` hold a security option that kafka-python has no counterpart of. Leaving it out would
-            weaken the connection without a word; options that are not about security are librdkafka's own and left out.
+        ValueError: `kafka_options` hold a security option that kafka-python lacks. Ignoring it would silently weaken
+            the connection. Other options without a counterpart concern librdkafka only and are ignored.
     """
     options: dict[str, Any] = {}
     for name, value in settings.kafka_options.items():
@@ -67,14 +67,14 @@ def producer_options(settings: ProducerSettings) -> dict[str, Any]:
             options["ssl_check_hostname"] = value != "none"
         elif name.startswith(_SECURITY_PREFIXES):
             raise ValueError(
-                f"INFLIGHT_KAFKA_OPTIONS has {name!r}, which producers can't honour; "
-                f"they know {', '.join(_SAME_OPTION)}"
+                f"INFLIGHT_KAFKA_OPTIONS has {name!r}, which producers do not support; "
+                f"they support {', '.join(_SAME_OPTION)}"
             )
     timeout_ms = int(settings.producer_delivery_timeout * 1000)
     return {
         **options,
         "bootstrap_servers": settings.kafka_bootstrap_servers.split(","),
-        # Every setting that idempotence depends on is given: then a conflict is an error instead of a silent downgrade.
+        # With every setting that idempotence depends on given, a conflict is an error and not a silent downgrade.
         "acks": "all",
         "enable_idempotence": True,
         "max_in_flight_requests_per_connection": 5,
@@ -83,55 +83,55 @@ def producer_options(settings: ProducerSettings) -> dict[str, Any]:
         "request_timeout_ms": min(30_000, timeout_ms),
         "max_block_ms": timeout_ms,
         "bootstrap_timeout_ms": min(30_000, timeout_ms),
-        # Records gather by themselves while a batch is under way, so that waiting would only add latency at a low rate.
+        # Batches form by themselves while another one is in flight: lingering would only add latency at low rates.
         "linger_ms": 0,
         "batch_size": 256 * 1024,
-        # A topic that the broker invents lacks our configuration.
+        # An auto-created topic lacks our configuration.
         "allow_auto_create_topics": False,
-        # 7 % of the time of a send, and nobody reads them.
+        # They take 7 % of the time of a send, and nothing reads them.
         "metrics_enabled": False,
     }
 
 
 def connect(settings: ProducerSettings, max_record_bytes: int = MAX_MESSAGE_BYTES) -> KafkaProducer:
-    """A connected producer, which refuses larger records before sending them.
+    """A connected producer that rejects larger records before sending them.
 
     Raises:
-        kafka.errors.KafkaTimeoutError: no broker answers.
-        RuntimeError: kafka-python gave a producer without idempotence.
+        kafka.errors.KafkaTimeoutError: no broker is reachable.
+        RuntimeError: kafka-python returned a producer without idempotence.
     """
     producer = KafkaProducer(**producer_options(settings), max_request_size=max_record_bytes)
     if not (producer.config["enable_idempotence"] and producer.config["acks"] == -1):
         disconnect(producer)
-        raise RuntimeError("kafka-python turned idempotence off: publishing is refused, since records might be lost")
+        raise RuntimeError("kafka-python turned idempotence off; refusing to publish, since records might be lost")
     return producer
 
 
 def disconnect(producer: KafkaProducer) -> None:
-    """Close a producer, in what state ever it is. Records under way get 5 seconds."""
+    """Close a producer in any state. Records in flight get 5 seconds."""
     try:
         producer.close(timeout=5)
     except kafka_errors.KafkaTimeoutError:
-        # Records are still under way, so it refuses to close and its thread would live on.
+        # It does not close while records are in flight, and its thread would live on.
         producer._sender.force_close()
         producer._sender.join(5)
         producer.close(timeout=5)
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key, as librdkafka's clients (kcat, confluent-kafka) choose it too.
+    """The partition of a key, as librdkafka's clients (kcat, confluent-kafka) choose it.
 
-    So a request that is published again lands beside the first one. The Java client hashes with murmur2, which takes
-    9 us a record in Python against 0.1 us for this.
+    A request that is published again therefore goes to the same partition. The Java client's hash, murmur2, would take
+    9 us per record in Python; this one takes 0.1 us.
     """
     return crc32(key) % partitions
 
 
-def is_refusal(error: BaseException) -> bool:
-    """True where `error` says for sure that the record was not written and never will be."""
-    return isinstance(error, _REFUSED)
+def is_rejection(error: BaseException) -> bool:
+    """Whether `error` proves that the record was not written and never will be."""
+    return isinstance(error, _REJECTED)
 
 
 def is_timeout(error: BaseException) -> bool:
-    """True where the time for a send is used up, and nobody can say whether the record was written."""
+    """Whether the send timed out, so that it is unknown whether the record was written."""
     return isinstance(error, _TIMED_OUT)

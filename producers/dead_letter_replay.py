@@ -1,5 +1,6 @@
-"""Looking at dead letters and publishing them again as they were."""
+"""Publishes dead letters again, unchanged, to the topics they came from."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
@@ -10,25 +11,26 @@ from machine_learning_engineering.dead_letters.reader import DeadLetter
 from machine_learning_engineering.events.topics import DEAD_LETTERS, TOPICS
 from machine_learning_engineering.kafka.client import end_offsets, topic_name
 from producers.client import connect, disconnect
-from producers.interruption import StopSignal
-from producers.journal import Place, open_journal
+from producers.journal import Position, open_journal
 from producers.publisher import Errors, Outcome, Publisher
 from producers.settings import ProducerSettings
+from producers.stop_signal import StopSignal
 
 _CHUNK = 500
 
 
 class DeadLetterReport(Struct, frozen=True, kw_only=True):
-    """What became of the dead letters that were selected.
+    """The outcomes of the selected dead letters.
 
-    `already` were replayed before and are left alone; `foreign` name a source topic that is not one of this deployment.
+    `already_replayed` were replayed before and skipped. `unknown_topic` name a source topic that this deployment does
+    not have.
     """
 
     accepted: int = 0
     failed: int = 0
     indeterminate: int = 0
-    already: int = 0
-    foreign: int = 0
+    already_replayed: int = 0
+    unknown_topic: int = 0
     interrupted: bool = False
     errors: dict[str, Errors] = {}
 
@@ -40,67 +42,72 @@ def replay(
     again: bool = False,
     dry_run: bool = False,
     limit: int | None = None,
-    on_letter: Callable[[DeadLetter, str], None] | None = None,
-    interruption: StopSignal | None = None,
+    on_result: Callable[[DeadLetter, str], None] | None = None,
+    stop_signal: StopSignal | None = None,
 ) -> DeadLetterReport:
     """Publish each letter's original bytes, key and headers to the topic and partition that it came from.
 
-    A journal under the settings' home keeps what was replayed, so that no letter is replayed twice from this machine,
-    unless `again`. It is written after the broker's acknowledgement: a crash in between may repeat up to 500 letters,
-    which their unchanged ids make harmless.
+    A journal in the settings' home records replayed letters, so that this machine replays none twice unless `again` is
+    set. It is written after the broker's acknowledgement: a crash in between may repeat up to 500 letters, which is
+    harmless because their request ids are unchanged.
 
     Args:
-        dry_run: publish nothing; `accepted` counts what would be published.
-        limit: replay at most so many; letters that are left alone don't count.
-        on_letter: called with each letter and what became of it: an outcome, "already", "foreign" or "would replay".
+        dry_run: publish nothing; `accepted` counts the letters that would be published.
+        limit: replay at most this many; skipped letters do not count.
+        on_result: called with each letter and its result: an outcome, "already_replayed", "unknown_topic" or
+            "would replay".
 
     Raises:
         JournalInUse: another replay is running on this machine.
-        kafka.errors.KafkaTimeoutError: no broker answers.
+        kafka.errors.KafkaTimeoutError: no broker is reachable.
     """
-    interruption = interruption or StopSignal()
-    tell = on_letter or (lambda letter, outcome: None)
+    stop_signal = stop_signal or StopSignal()
+    report = on_result or (lambda letter, outcome: None)
     topics = {topic_name(settings, topic.name): topic.name for topic in TOPICS if topic.name != DEAD_LETTERS}
     partitions: dict[str, int] = {}
-    already = foreign = 0
-    done: list[Place] = []
-    place = _placer(topic_name(settings, DEAD_LETTERS))
+    skipped: Counter[str] = Counter()
+    done: list[Position] = []
+    dead_letter_topic = topic_name(settings, DEAD_LETTERS)
 
-    def settled(letter: DeadLetter, outcome: Outcome, _error: BaseException | None) -> None:
+    def on_delivery(letter: DeadLetter, outcome: Outcome, _error: BaseException | None) -> None:
         if outcome == "accepted":
-            done.append(place(letter))
-        tell(letter, outcome)
+            done.append(_position(dead_letter_topic, letter))
+        report(letter, outcome)
+
+    def skip(letter: DeadLetter, reason: str) -> None:
+        skipped[reason] += 1
+        report(letter, reason)
 
     with open_journal(settings.home / "dead-letters-replayed.jsonl") as journal:
 
-        def wanted() -> Iterator[DeadLetter]:
-            nonlocal already, foreign
+        def to_replay() -> Iterator[DeadLetter]:
             for letter in letters:
-                if interruption.requested:
+                if stop_signal.requested:
                     return
                 if letter.origin.topic not in topics:
-                    foreign += 1
-                    tell(letter, "foreign")
-                elif not again and place(letter) in journal:
-                    already += 1
-                    tell(letter, "already")
+                    skip(letter, "unknown_topic")
+                elif not again and _position(dead_letter_topic, letter) in journal:
+                    skip(letter, "already_replayed")
                 else:
                     yield letter
 
-        chosen = islice(wanted(), limit)
+        chosen = islice(to_replay(), limit)
         if dry_run:
             count = 0
             for letter in chosen:
                 count += 1
-                tell(letter, "would replay")
+                report(letter, "would replay")
             return DeadLetterReport(
-                accepted=count, interrupted=interruption.requested, already=already, foreign=foreign
+                accepted=count,
+                interrupted=stop_signal.requested,
+                already_replayed=skipped["already_replayed"],
+                unknown_topic=skipped["unknown_topic"],
             )
 
         publisher = Publisher(
             partial(connect, settings),
             disconnect=disconnect,
-            settled=settled,
+            on_delivery=on_delivery,
             timeout=settings.producer_delivery_timeout,
         )
         with publisher:
@@ -120,11 +127,11 @@ def replay(
                     if len(done) >= _CHUNK:
                         journal.add(done)
                         done.clear()
-                publisher.drain()
+                publisher.flush()
             except KeyboardInterrupt:
-                publisher.give_up()
+                publisher.abandon()
             except Exception:
-                publisher.drain()
+                publisher.flush()
                 raise
             finally:
                 journal.add(done)
@@ -132,17 +139,12 @@ def replay(
             accepted=publisher.accepted,
             failed=publisher.failed,
             indeterminate=publisher.indeterminate,
-            interrupted=interruption.requested,
+            interrupted=stop_signal.requested,
             errors=publisher.errors,
-            already=already,
-            foreign=foreign,
+            already_replayed=skipped["already_replayed"],
+            unknown_topic=skipped["unknown_topic"],
         )
 
 
-def _placer(topic: str) -> Callable[[DeadLetter], Place]:
-    return lambda letter: (
-        topic,
-        letter.address.partition,
-        letter.address.offset,
-        round(letter.at.timestamp() * 1000),
-    )
+def _position(topic: str, letter: DeadLetter) -> Position:
+    return topic, letter.address.partition, letter.address.offset, round(letter.at.timestamp() * 1000)

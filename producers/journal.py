@@ -1,4 +1,4 @@
-"""Which dead letters were replayed already: a small file of JSON lines, synced to the disk."""
+"""The dead letters that were replayed: a small JSON Lines file, synced to disk."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ from msgspec import Struct
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
-    """A dead letter that was replayed. Its time tells it from one at the same place of a topic that was made anew."""
+    """A replayed dead letter. Its time distinguishes it from one at the same offset of a recreated topic."""
 
     topic: str
     partition: int
@@ -21,40 +21,40 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     replayed_at: datetime
 
 
-Place = tuple[str, int, int, int]
-"""Topic, partition, offset and time (ms) of a dead letter."""
+Position = tuple[str, int, int, int]
+"""Topic, partition, offset and timestamp (ms) of a dead letter."""
 
 
 class JournalInUse(Exception):
-    """Another replay of dead letters holds the journal."""
+    """Another replay of dead letters has locked the journal."""
 
 
 class Journal:
-    """The places of the dead letters that were replayed from this machine."""
+    """The positions of the dead letters that were replayed from this machine."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._places: set[Place] = set()
+        self._positions: set[Position] = set()
         for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
                 entry = msgspec.json.decode(line, type=Entry)
             except msgspec.DecodeError:
-                # The line that a crash cut short: its letters may be replayed a second time, which does no harm.
+                # A line truncated by a crash: its letter may be replayed a second time, which is harmless.
                 continue
-            self._places.add((entry.topic, entry.partition, entry.offset, entry.timestamp_ms))
+            self._positions.add((entry.topic, entry.partition, entry.offset, entry.timestamp_ms))
 
-    def __contains__(self, place: Place) -> bool:
-        return place in self._places
+    def __contains__(self, position: Position) -> bool:
+        return position in self._positions
 
-    def add(self, places: Iterable[Place]) -> None:
-        """Note `places` as replayed; on the disk when this returns."""
+    def add(self, positions: Iterable[Position]) -> None:
+        """Record positions as replayed; they are on disk when this returns."""
         now = datetime.now(UTC)
-        lines = [msgspec.json.encode(Entry(*place, now)) + b"\n" for place in places]
+        lines = [msgspec.json.encode(Entry(*position, now)) + b"\n" for position in positions]
         if not lines:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("ab") as stream:
-            # A line that was cut short must not swallow the next one.
+            # A truncated line must not swallow the next one.
             stream.write(b"".join([b"\n" if stream.tell() and not self._ends_a_line() else b"", *lines]))
             stream.flush()
             os.fsync(stream.fileno())
@@ -67,7 +67,7 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path) -> Iterator[Journal]:
-    """The journal at `path`, for this process alone.
+    """The journal at `path`, locked for this process.
 
     Raises:
         JournalInUse: another process has it open.

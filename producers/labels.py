@@ -1,4 +1,4 @@
-"""Publishing labels: the true answers to requests, late and in any order."""
+"""Publishing labels: the true outcomes of requests, late and in any order."""
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,14 +12,14 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import LabelReported
 from machine_learning_engineering.events.topics import LABELS, REQUESTS
 from machine_learning_engineering.kafka.client import read_to_end
-from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayReport, publish
 from producers.request_builder import Record, number_of, request_id_of
 from producers.settings import ProducerSettings
+from producers.stop_signal import StopSignal
 
 
-class TrueAnswer(NamedTuple):
-    """The label of a request, a JSON value; observed when it is published, if it does not say when."""
+class RequestLabel(NamedTuple):
+    """The label of a request, a JSON value. `observed_at` defaults to the time of publishing."""
 
     request_id: str
     model: str
@@ -27,8 +27,8 @@ class TrueAnswer(NamedTuple):
     observed_at: datetime | None = None
 
 
-class Example(NamedTuple):
-    """A row of a dataset: the features that a replay publishes, and the true answer; both JSON values."""
+class LabelledRow(NamedTuple):
+    """A row of a dataset: the features that a replay publishes, and the label; both JSON values."""
 
     features: Mapping[str, Any]
     label: Any
@@ -46,43 +46,47 @@ _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 def publish_labels(
     settings: ProducerSettings,
-    answers: Iterable[TrueAnswer],
+    labels: Iterable[RequestLabel],
     *,
     rate: float | None = None,
     limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    interruption: StopSignal | None = None,
+    stop_signal: StopSignal | None = None,
 ) -> ReplayReport:
-    """Publish labels to their topic, and wait for the outcome of each. Keyed by request id, as the requests are.
+    """Publish labels, keyed by request id like the requests, and wait for the outcome of each.
 
-    The arguments, and what is raised, are those of `replay.publish`.
+    Arguments and errors are those of `replay.publish`.
     """
     return publish(
-        settings, LABELS, answers, _record, rate=rate, limit=limit, on_progress=on_progress, interruption=interruption
+        settings, LABELS, labels, _record, rate=rate, limit=limit, on_progress=on_progress, stop_signal=stop_signal
     )
 
 
-def of_prefix(examples: Iterable[Example], model: str, prefix: str, *, repeat: int = 1) -> Iterator[TrueAnswer]:
-    """The labels of what a replay with this prefix publishes, or has published, of a dataset.
+def labels_by_prefix(
+    examples: Iterable[LabelledRow], model: str, prefix: str, *, repeat: int = 1
+) -> Iterator[RequestLabel]:
+    """The labels of the requests that a replay of a dataset with this id prefix publishes.
 
-    The number in a request's id is that of its row, so nothing is read from the broker: labels may come first.
+    A request's id contains the number of its row, so nothing is read from the broker: labels may come first.
     """
     rows = examples if repeat == 1 else list(examples)
     number = 0
     for _ in range(repeat):
         for example in rows:
-            yield TrueAnswer(request_id_of(prefix, number), model, example.label)
+            yield RequestLabel(request_id_of(prefix, number), model, example.label)
             number += 1
 
 
-def of_requests(settings: ProducerSettings, examples: Sequence[Example], model: str) -> Iterator[TrueAnswer]:
-    """The labels of the requests on the topic that replays of a dataset have published, in the order of each partition.
+def labels_by_requests(
+    settings: ProducerSettings, examples: Sequence[LabelledRow], model: str
+) -> Iterator[RequestLabel]:
+    """The labels of the requests that replays of a dataset have published, in the order of each partition.
 
-    A request is one of these if the number in its id is that of a row with the very same features: an id of somebody
-    else's may end with a number too. What was published with a shift is therefore left out.
+    A request belongs to the dataset if the number in its id is that of a row with the same features: ids of other
+    producers may end with a number too. Requests published with a shift are therefore skipped.
 
     Raises:
-        TimeoutError: the broker stopped answering.
+        TimeoutError: the broker stopped responding.
     """
     known = [_canonical(example.features) for example in examples]
     for record in read_to_end(settings, REQUESTS):
@@ -93,23 +97,23 @@ def of_requests(settings: ProducerSettings, examples: Sequence[Example], model: 
                 continue
             row = number % len(known)
             if _canonical(msgspec.json.decode(request.features)) == known[row]:
-                yield TrueAnswer(request.request_id, model, examples[row].label)
+                yield RequestLabel(request.request_id, model, examples[row].label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
 
 
-def shuffled(answers: Iterable[TrueAnswer], seed: int) -> list[TrueAnswer]:
-    """All answers in another order, the same for the same seed."""
-    found = list(answers)
+def shuffled(labels: Iterable[RequestLabel], seed: int) -> list[RequestLabel]:
+    """The labels in another order, which depends on the seed only."""
+    found = list(labels)
     random.Random(seed).shuffle(found)
     return found
 
 
-def _record(answer: TrueAnswer) -> tuple[str, Record]:
+def _record(label: RequestLabel) -> tuple[str, Record]:
     event = LabelReported(
-        answer.request_id,
-        answer.model,
-        Raw(msgspec.json.encode(answer.label)),
-        answer.observed_at or datetime.now(UTC),
+        label.request_id,
+        label.model,
+        Raw(msgspec.json.encode(label.label)),
+        label.observed_at or datetime.now(UTC),
     )
-    return answer.request_id, Record(events.encode(event), answer.request_id.encode())
+    return label.request_id, Record(events.encode(event), label.request_id.encode())

@@ -1,4 +1,4 @@
-"""Publishing with a known outcome for every record, in bounded memory."""
+"""Publishes records in bounded memory and determines the outcome of each."""
 
 import time
 from collections import deque
@@ -9,14 +9,14 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 from msgspec import Struct
 
 from machine_learning_engineering.events.topics import MEBIBYTE
-from producers.client import is_refusal, is_timeout
+from producers.client import is_rejection, is_timeout
 
 Outcome = Literal["accepted", "failed", "indeterminate"]
 Headers = list[tuple[str, bytes]]
 
 
-class Sending(Protocol):
-    """The future of one send, as kafka-python gives it."""
+class SendFuture(Protocol):
+    """The future of one send, as returned by kafka-python."""
 
     is_done: bool
     exception: BaseException | None
@@ -25,22 +25,22 @@ class Sending(Protocol):
 
 
 class Producer(Protocol):
-    """What is used of `kafka.KafkaProducer`."""
+    """The part of `kafka.KafkaProducer` that is used here."""
 
     def send(
         self, topic: str, value: bytes | None, key: bytes | None, headers: Headers | None, partition: int | None
-    ) -> Sending: ...
+    ) -> SendFuture: ...
 
 
 class Errors(Struct, frozen=True):
-    """How many records one kind of error ended, and its first text."""
+    """How many records failed with one type of error, and its first message."""
 
     records: int
     first: str
 
 
 class Sent(NamedTuple):
-    """A record under way. `attempt` counts from 1; `since` is the monotonic time of the first attempt."""
+    """A record in flight. `attempt` starts at 1; `since` is the monotonic time of the first attempt."""
 
     topic: str
     key: bytes | None
@@ -52,29 +52,29 @@ class Sent(NamedTuple):
     since: float
 
 
-Under = tuple[Sending, Sent]
+InFlight = tuple[SendFuture, Sent]
 
-# A producer that has not settled a record after so many of its own delivery time-outs never will.
-_SILENT = 1.25
+# A producer that has not completed a record after this multiple of its delivery time-out never will.
+_STALLED = 1.25
 
 
 def ignore(label: Any, outcome: Outcome, error: BaseException | None) -> None:
-    """Take no notice of an outcome."""
+    """Ignore an outcome."""
 
 
 class Publisher:
-    """Sends records and finds out what became of each: accepted, failed or indeterminate.
+    """Sends records and reports one outcome for each: accepted, failed or indeterminate.
 
     - accepted: acknowledged by the broker with acks=all.
-    - failed: refused for good (too large, not allowed); the record is not on the topic.
-    - indeterminate: nobody knows; a send timed out, or broke off. It may be on the topic. Publish it again with the
-      same request id.
+    - failed: rejected for good (too large, not authorized); the record is not on the topic.
+    - indeterminate: a send timed out or was aborted. The record may be on the topic. Publish it again with the same
+      request id.
 
-    After an error that is no time-out, an idempotent kafka-python producer is spent: it fails every other record with
-    the error of the first. So what failed is sent again, the same bytes with the same key, over a new producer, and in
-    ever smaller groups, until a refusal can only be the record's own.
+    After an error other than a time-out, an idempotent kafka-python producer is broken: it fails all other records with
+    the error of the first. Failed records are therefore sent again, with the same bytes and key, over a new producer
+    and in ever smaller groups, until a rejection can only concern the record itself.
 
-    One thread owns a publisher: everything but the sending itself happens in its calls.
+    A publisher belongs to one thread: except for the I/O, everything happens within its calls.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class Publisher:
         connect: Callable[[], Producer],
         *,
         disconnect: Callable[[Any], None] = lambda producer: None,
-        settled: Callable[[Any, Outcome, BaseException | None], None] = ignore,
+        on_delivery: Callable[[Any, Outcome, BaseException | None], None] = ignore,
         attempts: int = 3,
         timeout: float = 60.0,
-        patience: float = 0.0,
+        connect_timeout: float = 0.0,
         interrupted: Callable[[], bool] = lambda: False,
         max_records: int = 10_000,
         max_bytes: int = 64 * MEBIBYTE,
@@ -94,47 +94,47 @@ class Publisher:
         """Connect.
 
         Args:
-            settled: called with the label that `publish` was given, the outcome and the error, once for each record.
-            attempts: a record is sent at most so often, unless it is in doubt only because of others.
-            timeout: seconds in which a record is sent again; the producer's own delivery time-out.
-            patience: seconds that the next record waits for a broker that is away, unless `interrupted`.
-            max_records: at most so many are outstanding, and at most `max_bytes` of values.
+            on_delivery: called once per record with the label given to `publish`, the outcome and the error.
+            attempts: limit of sends per record, not counting those that failed because of another record.
+            timeout: seconds during which a record is retried; the producer's own delivery time-out.
+            connect_timeout: seconds to wait for an unavailable broker before the next record, unless `interrupted`.
+            max_records: limit of outstanding records; `max_bytes` limits the bytes of their values.
         """
         self._connect = connect
         self._disconnect = disconnect
-        self._settled = settled
+        self._on_delivery = on_delivery
         self._attempts = attempts
         self._timeout = timeout
-        self._patience = patience
+        self._connect_timeout = connect_timeout
         self._interrupted = interrupted
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._clock = clock
-        self._outstanding: deque[Under] = deque()
+        self._outstanding: deque[InFlight] = deque()
         self._bytes = 0
         self._started = 0
-        self.while_waiting: Callable[[], None] = lambda: None
-        """Called again and again while `publish` or `drain` waits."""
+        self.on_wait: Callable[[], None] = lambda: None
+        """Called repeatedly while `publish` or `flush` waits."""
         self.accepted = 0
         self.failed = 0
         self.errors: dict[str, Errors] = {}
-        """What ended records that were not accepted, by the kind of error."""
+        """The errors of records that were not accepted, by type."""
         self._producer: Producer | None = connect()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._let_go()
+        self._close_producer()
 
     @property
     def outstanding(self) -> int:
-        """Records whose outcome is not known yet."""
+        """Records without an outcome yet."""
         return len(self._outstanding)
 
     @property
     def indeterminate(self) -> int:
-        """Records that were started and are neither accepted, failed nor outstanding, whatever interrupted them."""
+        """Records that were sent and are neither accepted, failed nor outstanding."""
         return self._started - self.accepted - self.failed - len(self._outstanding)
 
     def publish(
@@ -147,90 +147,92 @@ class Publisher:
         partition: int | None = None,
         label: Any = None,
     ) -> None:
-        """Send one record; wait first while too many records or bytes are outstanding.
+        """Send one record, after waiting until few enough records and bytes are outstanding.
 
         Raises:
-            kafka.errors.KafkaTimeoutError: the producer was spent, and no broker answers a new one within `patience`.
+            kafka.errors.KafkaTimeoutError: no broker was reachable within `connect_timeout`.
         """
-        self.settle()
+        self.poll()
         while self._outstanding and (len(self._outstanding) >= self._max_records or self._bytes >= self._max_bytes):
             self._wait(self._outstanding[0][0], 0.2)
-            self.settle()
+            self.poll()
         if self._producer is None:
-            self._producer = self._connect_patiently()
+            self._producer = self._reconnect()
         self._started += 1
         self._send(Sent(topic, key, value, headers, partition, label, 1, self._clock()))
 
-    def settle(self) -> None:
-        """Account for the records whose outcome has come, oldest first. Waits only to repair what failed."""
-        in_doubt = self._collect()
-        if in_doubt:
-            in_doubt += self._collect_all()
-            self._send_again(self._worth_another_try(in_doubt, alone=False))
-        elif self._outstanding and self._clock() - self._outstanding[0][1].since > _SILENT * self._timeout:
-            # After its broker was restarted a kafka-python producer may neither send nor time out any more.
-            silent = TimeoutError("the producer fell silent")
-            stuck: list[tuple[Sent, BaseException]] = [(self._pop()[1], silent) for _ in range(len(self._outstanding))]
-            self._send_again(self._worth_another_try(stuck, alone=False))
+    def poll(self) -> None:
+        """Process finished sends, oldest first. Waits only to send failed records again."""
+        failed_sends = self._collect()
+        if failed_sends:
+            failed_sends += self._collect_all()
+            self._send_again(self._retryable(failed_sends, alone=False))
+        elif self._outstanding and self._clock() - self._outstanding[0][1].since > _STALLED * self._timeout:
+            # After a restart of its broker a kafka-python producer may neither send nor time out.
+            stalled: BaseException = TimeoutError("the producer stalled")
+            unfinished: list[tuple[Sent, BaseException]] = [
+                (self._pop()[1], stalled) for _ in range(len(self._outstanding))
+            ]
+            self._send_again(self._retryable(unfinished, alone=False))
 
-    def drain(self, timeout: float | None = None) -> None:
-        """Wait until every outcome is known; what is unknown after `timeout` seconds becomes indeterminate."""
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait for all outcomes; those unknown after `timeout` seconds are indeterminate."""
         deadline = self._clock() + (2 * self._timeout if timeout is None else timeout)
         while self._outstanding and self._clock() < deadline:
             self._wait(self._outstanding[0][0], min(0.2, max(0.0, deadline - self._clock())))
-            self.settle()
-        self.give_up()
+            self.poll()
+        self.abandon()
 
-    def give_up(self) -> None:
-        """Count whatever is still outstanding as indeterminate, without waiting."""
+    def abandon(self) -> None:
+        """Count all outstanding records as indeterminate, without waiting."""
         for sent, error in self._collect():
             self._end(sent, "indeterminate", error)
         while self._outstanding:
             _, sent = self._pop()
-            self._end(sent, "indeterminate", TimeoutError("no answer from the broker yet"))
+            self._end(sent, "indeterminate", TimeoutError("no response from the broker yet"))
 
     def _send(self, sent: Sent) -> None:
         assert self._producer is not None
         try:
-            sending = self._producer.send(
+            future = self._producer.send(
                 sent.topic, value=sent.value, key=sent.key, headers=sent.headers, partition=sent.partition
             )
         except Exception as error:
-            # Raised before anything was sent: this record's own error, and the producer is as good as before.
-            self._end(sent, "failed" if is_refusal(error) else "indeterminate", error)
+            # Raised before anything was sent: the error concerns this record only, and the producer still works.
+            self._end(sent, "failed" if is_rejection(error) else "indeterminate", error)
             return
         self._bytes += len(sent.value or b"")
-        self._outstanding.append((sending, sent))
+        self._outstanding.append((future, sent))
 
     def _collect(self) -> list[tuple[Sent, BaseException]]:
-        """Settle the oldest records that are done; return those that failed and are in doubt."""
-        in_doubt = []
+        """Process the oldest finished sends; return the failed ones whose outcome is open."""
+        failed_sends = []
         while self._outstanding and self._outstanding[0][0].is_done:
-            sending, sent = self._pop()
-            if sending.exception is None:
+            future, sent = self._pop()
+            if future.exception is None:
                 self.accepted += 1
-                self._settled(sent.label, "accepted", None)
-            elif is_timeout(sending.exception):
-                self._end(sent, "indeterminate", sending.exception)
+                self._on_delivery(sent.label, "accepted", None)
+            elif is_timeout(future.exception):
+                self._end(sent, "indeterminate", future.exception)
             else:
-                in_doubt.append((sent, sending.exception))
-        return in_doubt
+                failed_sends.append((sent, future.exception))
+        return failed_sends
 
     def _collect_all(self) -> list[tuple[Sent, BaseException]]:
-        """Wait until no record is outstanding; return those that failed and are in doubt."""
+        """Wait until no record is outstanding; return the failed ones whose outcome is open."""
         deadline = self._clock() + 2 * self._timeout
-        in_doubt = self._collect()
+        failed_sends = self._collect()
         while self._outstanding and self._clock() < deadline:
             self._wait(self._outstanding[0][0], 0.2)
-            in_doubt += self._collect()
-        self.give_up()
-        return in_doubt
+            failed_sends += self._collect()
+        self.abandon()
+        return failed_sends
 
-    def _worth_another_try(self, in_doubt: list[tuple[Sent, BaseException]], *, alone: bool) -> list[Sent]:
-        """Settle what has had its chances; the rest is returned. `alone`: no other record shared the producer."""
+    def _retryable(self, failed_sends: list[tuple[Sent, BaseException]], *, alone: bool) -> list[Sent]:
+        """Return the records to retry; the others get their outcome. `alone`: no other record shared the producer."""
         again = []
-        for sent, error in in_doubt:
-            if is_refusal(error):
+        for sent, error in failed_sends:
+            if is_rejection(error):
                 if alone:
                     self._end(sent, "failed", error)
                     continue
@@ -241,8 +243,8 @@ class Publisher:
         return again
 
     def _send_again(self, group: list[Sent]) -> None:
-        """Send `group` over a new producer; split what fails, until each record has an outcome."""
-        self._let_go()
+        """Send `group` over a new producer; split failed records into halves until each has an outcome."""
+        self._close_producer()
         if not group:
             return
         try:
@@ -253,36 +255,36 @@ class Publisher:
             return
         for sent in group:
             self._send(sent)
-        in_doubt = self._collect_all()
-        if in_doubt:
-            again = self._worth_another_try(in_doubt, alone=len(group) == 1)
+        failed_sends = self._collect_all()
+        if failed_sends:
+            again = self._retryable(failed_sends, alone=len(group) == 1)
             half = (len(again) + 1) // 2
             self._send_again(again[:half])
             if again[half:]:
                 self._send_again(again[half:])
 
-    def _connect_patiently(self) -> Producer:
-        deadline = self._clock() + self._patience
+    def _reconnect(self) -> Producer:
+        deadline = self._clock() + self._connect_timeout
         while True:
             try:
                 return self._connect()
             except Exception as error:
                 if not is_timeout(error) or self._clock() >= deadline or self._interrupted():
                     raise
-            self.while_waiting()
+            self.on_wait()
 
-    def _pop(self) -> Under:
-        sending, sent = self._outstanding.popleft()
+    def _pop(self) -> InFlight:
+        future, sent = self._outstanding.popleft()
         self._bytes -= len(sent.value or b"")
-        return sending, sent
+        return future, sent
 
-    def _wait(self, sending: Sending, timeout: float) -> None:
-        # An error is either "still under way", or an outcome that is read from the future later.
+    def _wait(self, future: SendFuture, timeout: float) -> None:
+        # An error means either "not done yet", or an outcome that is read from the future later.
         with suppress(Exception):
-            sending.get(timeout)
-        self.while_waiting()
+            future.get(timeout)
+        self.on_wait()
 
-    def _let_go(self) -> None:
+    def _close_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
             self._disconnect(producer)
@@ -293,4 +295,4 @@ class Publisher:
         kind = type(error).__name__
         seen = self.errors.get(kind)
         self.errors[kind] = Errors(1, str(error) or kind) if seen is None else Errors(seen.records + 1, seen.first)
-        self._settled(sent.label, outcome, error)
+        self._on_delivery(sent.label, outcome, error)

@@ -1,4 +1,4 @@
-"""Even pacing against the monotonic clock."""
+"""Rate limiting against the monotonic clock."""
 
 import time
 from collections.abc import Callable
@@ -7,10 +7,10 @@ _LONGEST_SLEEP = 0.1
 
 
 class RateLimiter:
-    """Turns that come `rate` times a second, counted from the first one.
+    """Allows `rate` turns per second, counted from the first one.
 
-    Each turn has its own moment (start + n / rate), so that late ones don't push the later ones back: the average rate
-    is kept, and after a hold-up the missed turns follow at once.
+    Turn n is due at start + n / rate, so a late turn does not delay the following ones: the average rate is kept, and
+    missed turns follow at once.
     """
 
     def __init__(
@@ -21,7 +21,7 @@ class RateLimiter:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not rate > 0:
-            raise ValueError(f"a rate is above 0 per second, not {rate}")
+            raise ValueError(f"the rate must be above 0 per second, not {rate}")
         self._rate = rate
         self._clock = clock
         self._sleep = sleep
@@ -32,10 +32,10 @@ class RateLimiter:
         """Wait for the next turn.
 
         Args:
-            meanwhile: called before each sleep of at most 0.1 s; False ends the waiting.
+            meanwhile: called before each sleep of at most 0.1 s; returning False ends the wait.
 
         Returns:
-            False if `meanwhile` ended it.
+            False if `meanwhile` ended the wait.
         """
         now = self._clock()
         if self._start is None:

@@ -1,4 +1,4 @@
-"""Publishing prediction requests: at a rate or flat out, each with a known outcome."""
+"""Publishing prediction requests, at a fixed rate or as fast as possible."""
 
 import random
 import time
@@ -13,15 +13,15 @@ from msgspec import Struct
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, REQUESTS, TOPICS
 from machine_learning_engineering.kafka.client import end_offsets, topic_name
 from producers.client import MissingTopic, connect, disconnect, partition_of
-from producers.interruption import StopSignal
 from producers.publisher import Errors, Outcome, Publisher, ignore
 from producers.rate_limiter import RateLimiter
 from producers.request_builder import Record, RequestBuilder, Source, with_trace
 from producers.settings import ProducerSettings
 from producers.shift import Shift
+from producers.stop_signal import StopSignal
 
 _REPORT_EVERY = 0.1
-# What the topic takes as it is created; more is refused without a trip to the broker.
+# The topic's limit as it is created; larger records are rejected before they are sent.
 MAX_REQUEST_RECORD_BYTES = next(int(topic.config["max.message.bytes"]) for topic in TOPICS if topic.name == REQUESTS)
 
 
@@ -29,7 +29,7 @@ _Item = TypeVar("_Item")
 
 
 class Progress(NamedTuple):
-    """How far a replay is. `outstanding` records have no outcome yet."""
+    """The progress of a replay. `outstanding` records have no outcome yet."""
 
     accepted: int
     failed: int
@@ -38,10 +38,10 @@ class Progress(NamedTuple):
 
 
 class ReplayReport(Struct, frozen=True, kw_only=True):
-    """What became of the records that a replay started.
+    """The outcomes of the records that a replay sent.
 
-    `seconds` runs from the first record to the last outcome. `ids` is empty unless it was asked for; two records may
-    have the same id.
+    `seconds` is the time from the first record to the last outcome. `ids` is empty unless `keep_ids` was set; two
+    records may have the same id.
     """
 
     accepted: int
@@ -52,11 +52,11 @@ class ReplayReport(Struct, frozen=True, kw_only=True):
     errors: dict[str, Errors] = {}
     ids: dict[Outcome, list[str]] = {}
     id_prefix: str = ""
-    """Of the ids that were given to what had none."""
+    """The prefix of the ids given to requests without one."""
 
 
 class ReplayStopped(Exception):
-    """The source broke off, with `__cause__`; `report` tells what became of the records before."""
+    """The source failed, with `__cause__`; `report` has the outcomes of the records before."""
 
     def __init__(self, report: ReplayReport) -> None:
         super().__init__(f"stopped after {report.accepted} accepted requests")
@@ -76,34 +76,33 @@ def replay(
     trace: bool = False,
     keep_ids: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-    interruption: StopSignal | None = None,
+    stop_signal: StopSignal | None = None,
 ) -> ReplayReport:
-    """Publish `requests` to the topic of prediction requests, and wait for the outcome of each.
+    """Publish `requests` to the topic of prediction requests and wait for the outcome of each.
 
     Args:
-        model: the model of requests that name none.
-        rate: requests a second, evenly spaced; None is as fast as the broker accepts them.
-        limit: stop after so many.
-        shift: distortions, applied to each request's features in order.
-        id_prefix: ids are ``PREFIX-00000000`` and so on, so that a second run publishes the same ids; without it the
-            prefix is new and orders by time. The number is that of the request in its source.
-        shuffle: seed of another order, in which the whole source is published; it is read into memory before. None is
-            the order of the source.
+        model: the model of requests without one.
+        rate: requests per second, evenly spaced; None: as fast as the broker accepts them.
+        limit: stop after this many requests.
+        shift: shifts, applied to each request's features in order.
+        id_prefix: ids are ``PREFIX-00000000`` and so on, numbered in the order of the source, so that a second run
+            publishes the same ids. By default the prefix is new and sorts by time.
+        shuffle: seed of a random order; the whole source is read into memory first. None: the order of the source.
         trace: give each record a `traceparent` header, the root of a new trace.
-        keep_ids: list the ids by outcome in the report. Costs some 100 bytes each.
-        on_progress: called with the present state, at most ten times a second.
-        interruption: when requested, no more is published and what is under way is waited for.
+        keep_ids: list the ids by outcome in the report. Takes about 100 bytes per id.
+        on_progress: called with the current state, at most ten times per second.
+        stop_signal: once requested, nothing more is published, and records in flight are completed.
 
     Raises:
-        MissingTopic: the topic doesn't exist.
-        ReplayStopped: the source raised, or a request could not be made: it names no model and `model` is None, or a
-            shift doesn't fit. What was started before is waited for.
-        kafka.errors.KafkaTimeoutError: no broker answers.
+        MissingTopic: the topic does not exist.
+        ReplayStopped: the source raised, or a request could not be built: it has no model and `model` is None, or a
+            shift does not fit. Records sent before are completed.
+        kafka.errors.KafkaTimeoutError: no broker is reachable.
     """
-    composer = RequestBuilder(model, shift, id_prefix)
+    builder = RequestBuilder(model, shift, id_prefix)
 
-    def compose(numbered: tuple[int, Source]) -> tuple[str, Record]:
-        request_id, record = composer.compose(numbered[1], numbered[0])
+    def build(numbered: tuple[int, Source]) -> tuple[str, Record]:
+        request_id, record = builder.build(numbered[1], numbered[0])
         return request_id, record._replace(headers=with_trace(record.headers)) if trace else record
 
     try:
@@ -111,71 +110,71 @@ def replay(
             settings,
             REQUESTS,
             enumerate(requests) if shuffle is None else _shuffled(requests, shuffle),
-            compose,
+            build,
             rate=rate,
             limit=limit,
             max_bytes=MAX_REQUEST_RECORD_BYTES,
             keep_ids=keep_ids,
             on_progress=on_progress,
-            interruption=interruption,
+            stop_signal=stop_signal,
         )
     except ReplayStopped as stop:
-        raise ReplayStopped(msgspec.structs.replace(stop.report, id_prefix=composer.prefix)) from stop.__cause__
-    return msgspec.structs.replace(report, id_prefix=composer.prefix)
+        raise ReplayStopped(msgspec.structs.replace(stop.report, id_prefix=builder.prefix)) from stop.__cause__
+    return msgspec.structs.replace(report, id_prefix=builder.prefix)
 
 
 def publish(
     settings: ProducerSettings,
     topic: str,
     items: Iterable[_Item],
-    compose: Callable[[_Item], tuple[str, Record]],
+    build: Callable[[_Item], tuple[str, Record]],
     *,
     rate: float | None = None,
     limit: int | None = None,
     max_bytes: int = MAX_MESSAGE_BYTES,
     keep_ids: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
-    interruption: StopSignal | None = None,
+    stop_signal: StopSignal | None = None,
 ) -> ReplayReport:
-    """Publish a record for each item, and wait for the outcome of each.
+    """Publish a record for each item and wait for the outcome of each.
 
     Args:
-        topic: its name without the deployment's prefix.
-        compose: makes an item's request id and record, when its turn has come.
-        max_bytes: a larger record is refused without a trip to the broker.
+        topic: the name without the deployment's prefix.
+        build: returns an item's request id and record; called when its turn comes.
+        max_bytes: larger records are rejected before they are sent.
 
-    The other arguments, and what is raised, are those of `replay`.
+    Other arguments and errors are those of `replay`.
     """
     name = topic_name(settings, topic)
     partitions = len(end_offsets(settings, topic))
     if not partitions:
         raise MissingTopic(f"topic {name} does not exist: `inflight up` creates it")
-    interruption = interruption or StopSignal()
-    pace = RateLimiter(rate) if rate is not None else None
+    stop_signal = stop_signal or StopSignal()
+    limiter = RateLimiter(rate) if rate is not None else None
     ids: dict[Outcome, list[str]] = {"accepted": [], "failed": [], "indeterminate": []}
-    stopped_by: Exception | None = None
+    failure: Exception | None = None
     publisher = Publisher(
         partial(connect, settings, max_bytes),
         disconnect=disconnect,
-        settled=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
+        on_delivery=(lambda label, outcome, _error: ids[outcome].append(label)) if keep_ids else ignore,
         timeout=settings.producer_delivery_timeout,
-        patience=settings.kafka_delivery_timeout,
-        interrupted=lambda: interruption.requested,
+        connect_timeout=settings.kafka_delivery_timeout,
+        interrupted=lambda: stop_signal.requested,
     )
     with publisher:
-        publisher.while_waiting = report = _reporter(publisher, on_progress)
+        publisher.on_wait = report = _reporter(publisher, on_progress)
 
         def meanwhile() -> bool:
-            publisher.settle()
+            publisher.poll()
             report()
-            return not interruption.requested
+            return not stop_signal.requested
 
         start = time.monotonic()
         try:
-            for item in islice(_interruptible(items, interruption), limit):
-                if pace is not None and not pace.wait(meanwhile):
+            for item in islice(_until_stopped(items, stop_signal), limit):
+                if limiter is not None and not limiter.wait(meanwhile):
                     break
-                request_id, record = compose(item)
+                request_id, record = build(item)
                 publisher.publish(
                     name,
                     key=record.key,
@@ -185,12 +184,12 @@ def publish(
                     label=request_id,
                 )
                 report()
-            publisher.drain()
+            publisher.flush()
         except KeyboardInterrupt:
-            publisher.give_up()
+            publisher.abandon()
         except Exception as error:
-            stopped_by = error
-            publisher.drain()
+            failure = error
+            publisher.flush()
         seconds = time.monotonic() - start
     report(last=True)
     outcome = ReplayReport(
@@ -198,32 +197,32 @@ def publish(
         failed=publisher.failed,
         indeterminate=publisher.indeterminate,
         seconds=seconds,
-        interrupted=interruption.requested,
+        interrupted=stop_signal.requested,
         errors=publisher.errors,
         ids=ids if keep_ids else {},
     )
-    if stopped_by is not None:
-        raise ReplayStopped(outcome) from stopped_by
+    if failure is not None:
+        raise ReplayStopped(outcome) from failure
     return outcome
 
 
 def _shuffled(requests: Iterable[_Item], seed: int) -> Iterator[tuple[int, _Item]]:
-    """With their numbers, which they keep. Reads when it is asked for the first one, so that Ctrl-C ends it there."""
+    """The requests with their original numbers, shuffled. A generator, so that Ctrl-C can stop it while it reads."""
     numbered = list(enumerate(requests))
     random.Random(seed).shuffle(numbered)
     yield from numbered
 
 
-def _interruptible(items: Iterable[_Item], interruption: StopSignal) -> Iterator[_Item]:
+def _until_stopped(items: Iterable[_Item], stop_signal: StopSignal) -> Iterator[_Item]:
     iterator = iter(items)
-    while not interruption.requested:
-        interruption.reading = True
+    while not stop_signal.requested:
+        stop_signal.reading = True
         try:
             item = next(iterator)
         except (StopIteration, KeyboardInterrupt):
             return
         finally:
-            interruption.reading = False
+            stop_signal.reading = False
         yield item
 
 

@@ -1,4 +1,4 @@
-"""Making records of what a source gives: requests with ids, models, times, shifts and traces."""
+"""Builds records from requests: ids, models, times, shifts and traces."""
 
 import random
 import re
@@ -22,7 +22,7 @@ _ID = re.compile(r"(?s).+-([0-9]{8,})")
 
 
 class Record(NamedTuple):
-    """A record published as it is, well-formed or not. Without a key it still gets the next request id, but no key."""
+    """A record to publish unchanged, well-formed or not. Without a key it uses up a request id, but gets no key."""
 
     value: bytes | None
     key: bytes | None = None
@@ -30,23 +30,23 @@ class Record(NamedTuple):
 
 
 Source = Request | Record | Raw | bytes | Mapping[str, Any]
-"""What is published: a request, features (a mapping or raw JSON), a record, or a value's bytes under a fresh key."""
+"""What can be published: a request, features (a mapping or raw JSON), a record, or raw bytes with a new key."""
 
 
 class RequestBuilder:
-    """Makes records of what a source gives, with ids of its own where there are none."""
+    """Builds a record from each item of a source, with a new id if the item has none."""
 
     def __init__(self, model: str | None, shift: Sequence[Shift] = (), id_prefix: str | None = None) -> None:
         self._model = model
         self._shift = shift
-        # Like a UUID 7: 12 hexadecimal digits of milliseconds and 10 of chance.
+        # Like a UUID 7: 12 hexadecimal digits of milliseconds and 10 random ones.
         self.prefix = f"{time.time_ns() // 1_000_000:012x}{uuid4().hex[:10]}" if id_prefix is None else id_prefix
 
-    def compose(self, item: Source, number: int) -> tuple[str, Record]:
-        """The id and the record of `item`; of a record published as it is, the id may be in none of its bytes.
+    def build(self, item: Source, number: int) -> tuple[str, Record]:
+        """The request id and the record of `item`. The bytes of an unchanged record need not contain the id.
 
         Args:
-            number: of the item in its source, from 0; that of the id, where the item has none of its own.
+            number: the item's index in its source, used for the id if the item has none.
         """
         fresh = request_id_of(self.prefix, number)
         if isinstance(item, Record):
@@ -56,7 +56,7 @@ class RequestBuilder:
         request = item if isinstance(item, Request) else Request(item)
         model = request.model or self._model
         if model is None:
-            raise ValueError("the request names no model: add it, or give one with --model")
+            raise ValueError("the request names no model: add one, or use --model")
         request_id = request.request_id or fresh
         event = PredictionRequested(
             request_id, model, self._features(request.features), request.requested_at or datetime.now(UTC)
@@ -67,7 +67,7 @@ class RequestBuilder:
         if self._shift:
             shifted = msgspec.json.decode(features) if isinstance(features, Raw) else dict(features)
             if not isinstance(shifted, dict):
-                raise ValueError("can't shift features that are no JSON object")
+                raise ValueError("cannot shift features that are not a JSON object")
             for shift in self._shift:
                 shift.apply(shifted)
             features = shifted
@@ -75,12 +75,12 @@ class RequestBuilder:
 
 
 def request_id_of(prefix: str, number: int) -> str:
-    """The id of the request with this number, from 0, of a replay."""
+    """The id of a replay's request; numbers start at 0."""
     return f"{prefix}-{number:08d}"
 
 
 def number_of(request_id: str) -> int | None:
-    """The number of a request of a replay; None where the id is of another form."""
+    """The number in the id of a replay's request; None if the id has another form."""
     match = _ID.fullmatch(request_id)
     return None if match is None else int(match[1])
 
@@ -91,5 +91,5 @@ def new_traceparent() -> str:
 
 
 def with_trace(headers: Headers | None) -> Headers:
-    """The headers, and the root of a new trace."""
+    """The headers with the root of a new trace."""
     return [*(headers or ()), (TRACEPARENT, new_traceparent().encode())]

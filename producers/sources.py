@@ -1,4 +1,4 @@
-"""Where requests come from: CSV and JSON Lines, as files or on standard input."""
+"""Reads requests from CSV and JSON Lines, from files or standard input."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 class Request(NamedTuple):
-    """One request to be: what is None is filled in when it is published."""
+    """A request to publish. None values are filled in at publishing."""
 
     features: Raw | Mapping[str, Any]
     model: str | None = None
@@ -30,7 +30,7 @@ class Request(NamedTuple):
 
 
 class MalformedLine(ValueError):
-    """A line that is no request. `number` counts from 1."""
+    """A line that is not a request. `number` starts at 1."""
 
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"line {number}: {message}")
@@ -38,7 +38,7 @@ class MalformedLine(ValueError):
 
 
 class BadLines:
-    """Counts malformed lines and reports them; a strict one raises on the first."""
+    """Counts and reports malformed lines; raises on the first one if `strict`."""
 
     def __init__(self, report: Callable[[MalformedLine], None] | None = None, *, strict: bool = False) -> None:
         self.count = 0
@@ -49,7 +49,7 @@ class BadLines:
         """Report line `number`.
 
         Raises:
-            MalformedLine: if strict.
+            MalformedLine: `strict` is set.
         """
         line = MalformedLine(number, message)
         if self._strict:
@@ -60,7 +60,7 @@ class BadLines:
 
 
 class _Envelope(Struct, forbid_unknown_fields=True):
-    """A line that is a whole request and not only its features."""
+    """A line that is a whole request, not just features."""
 
     features: Raw
     type: str | UnsetType = UNSET
@@ -78,8 +78,8 @@ def read_path(path: Path, bad: BadLines, *, text_fields: Sequence[str] = ()) -> 
     """The requests of a .csv or .jsonl file.
 
     Raises:
-        OSError: the file can't be read.
-        ValueError: it has another ending.
+        OSError: the file cannot be read.
+        ValueError: it has another extension.
     """
     if path.suffix not in (".csv", ".jsonl", ".ndjson"):
         raise ValueError(f"{path.name} is neither .csv nor .jsonl: rename it, or pipe it in with `-` and --format")
@@ -88,10 +88,10 @@ def read_path(path: Path, bad: BadLines, *, text_fields: Sequence[str] = ()) -> 
 
 
 def read_jsonl(lines: Iterable[bytes], bad: BadLines) -> Iterator[Request]:
-    """One request a line: either an object of features, or a whole request.
+    """One request per line: an object of features, or a whole request.
 
-    A line is a whole request if it has `features` and otherwise only `type`, `request_id`, `model` and `requested_at`.
-    Empty lines are passed over.
+    A line is a whole request if it has `features` and no other keys than `type`, `request_id`, `model` and
+    `requested_at`. Empty lines are skipped.
     """
     for number, line in enumerate(lines, start=1):
         content = line.strip()
@@ -117,30 +117,32 @@ def _whole(content: bytes) -> Request:
 
 
 def read_csv(stream: BinaryIO, bad: BadLines, *, text_fields: Sequence[str] = ()) -> Iterator[Request]:
-    """One request a row, the header naming the features.
+    """One request per row; the header names the features.
 
-    A cell becomes an integer, a number, true or false where it reads as one, null where it is empty, else text; a cell
-    of `text_fields` stays text (a ticket number, say). `007` is text: as a number it would lose its zeros.
+    A cell becomes an integer, a float or a boolean if it looks like one, null if it is empty, and a string otherwise.
+    Cells of `text_fields` stay strings (ticket numbers, for example). `007` is a string: a number would lose its zeros.
 
     Raises:
-        ValueError: there is no header, a name occurs twice in it, or a text field is not in it.
+        ValueError: the header is missing, repeats a name, or lacks one of `text_fields`.
     """
-    # A byte that is not UTF-8 makes its line malformed, not the file.
+    # An invalid byte makes only its line malformed, not the file.
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     try:
         yield from _rows(csv.reader(text, strict=True), bad, text_fields)
     finally:
-        # Else it closes the stream, which is not ours.
+        # Else it would close the caller's stream.
         text.detach()
 
 
 def _rows(reader: Any, bad: BadLines, text_fields: Sequence[str]) -> Iterator[Request]:
     names = next(reader, None)
     if not names or len(set(names)) < len(names):
-        raise ValueError("the first line of a CSV file names each feature once" + (f", found {names}" if names else ""))
+        raise ValueError(
+            "the first line of a CSV file must name each feature once" + (f", not {names}" if names else "")
+        )
     unknown = set(text_fields) - set(names)
     if unknown:
-        raise ValueError(f"no column {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+        raise ValueError(f"no column {', '.join(sorted(unknown))}; the columns are {', '.join(names)}")
     converters = [_text if name in text_fields else _typed for name in names]
     while True:
         number = reader.line_num + 1

@@ -38,7 +38,7 @@ from machine_learning_engineering.training.sources import collect
 from model.catalog import available
 from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER
-from producers.labels import Example, of_prefix, publish_labels
+from producers.labels import LabelledRow, labels_by_prefix, publish_labels
 from producers.replay import replay
 from producers.request_builder import Record
 from producers.shift import Shift
@@ -144,14 +144,14 @@ def play(
         kept: the numbers of the rows that are held out.
     """
     rows = [
-        (Example(one.features, one.label), number in kept)
+        (LabelledRow(one.features, one.label), number in kept)
         for number, one in enumerate(available()[dataset].examples(settings.data_dir))
     ]
     random.Random(settings.seed + int(start)).shuffle(rows)
     count, prefix = int((end - start) * RATES[dataset]), f"{dataset}-{start:.0f}"
     some = list(itertools.islice(itertools.cycle(rows), count))
     requests = (Request(dict(one.features), dataset) for one, _ in some)
-    every = of_prefix((one for one, _ in some), dataset, prefix)
+    every = labels_by_prefix((one for one, _ in some), dataset, prefix)
     answers = [answer for answer, (_, is_held_out) in zip(every, some, strict=True) if is_held_out]
 
     def label() -> None:

@@ -67,9 +67,9 @@ def show(
     import json
     import sys
 
+    from inflight.rendering import render, render_line
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
-    from producers.rendering import render, render_line
 
     try:
         place = reader.parse_address(address)
@@ -126,7 +126,7 @@ def replay(
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
     from producers import dead_letter_replay as dead_letters
-    from producers.interruption import interruptible
+    from producers.stop_signal import stop_on_signals
 
     # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -134,22 +134,23 @@ def replay(
 
     def tell(letter: "DeadLetter", outcome: str) -> None:
         if outcome != "accepted" and not as_json:
-            typer.echo(f"{letter.address}  {outcome}  (to {letter.origin.topic})", err=outcome != "would replay")
+            line = f"{letter.address}  {outcome.replace('_', ' ')}  (to {letter.origin.topic})"
+            typer.echo(line, err=outcome != "would replay")
 
     try:
         selection = _selection(reason, model, stage, since, until, addresses or [])
         if not everything and selection == reader.Selection():
             raise ValueError("name the dead letters to replay: PARTITION:OFFSET, a filter such as --reason, or --all")
         _require_broker()
-        with interruptible() as interruption:
+        with stop_on_signals() as stop_signal:
             report = dead_letters.replay(
                 settings,
                 reader.select(settings, selection),
                 again=again,
                 dry_run=dry_run,
                 limit=limit,
-                on_letter=tell,
-                interruption=interruption,
+                on_result=tell,
+                stop_signal=stop_signal,
             )
     except Exception as error:
         raise exit_for(error, *_expected()) from error
@@ -158,14 +159,14 @@ def replay(
     else:
         typer.echo(
             f"{report.accepted:,} {'would be replayed' if dry_run else 'accepted'}, {report.failed:,} failed, "
-            f"{report.indeterminate:,} indeterminate, {report.already:,} replayed before, "
-            f"{report.foreign:,} from a topic that is not ours"
+            f"{report.indeterminate:,} indeterminate, {report.already_replayed:,} replayed before, "
+            f"{report.unknown_topic:,} from a topic that is not ours"
         )
         for kind, seen in report.errors.items():
             typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
     if report.interrupted:
         raise typer.Exit(130)
-    if report.failed or report.indeterminate or report.foreign:
+    if report.failed or report.indeterminate or report.unknown_topic:
         raise typer.Exit(1)
 
 
@@ -214,7 +215,7 @@ def _print_table(letters: "list[DeadLetter]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from producers.rendering import render_line
+    from inflight.rendering import render_line
 
     if not letters:
         return

@@ -10,7 +10,7 @@ from inflight.errors import exit_for
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
-    from producers.labels import TrueAnswer
+    from producers.labels import RequestLabel
 
 labels = typer.Typer(no_args_is_help=True, help="Publish labels, which the label joiner joins to their requests.")
 
@@ -52,14 +52,14 @@ def replay(
     --limit applies before --shuffle. Exit code 1 if any label failed or is indeterminate.
     """
     from inflight.adapters.models import known_models
-    from producers.labels import Example, of_prefix, of_requests
+    from producers.labels import LabelledRow, labels_by_prefix, labels_by_requests
 
-    def answers(settings: "Settings") -> "Iterable[TrueAnswer]":
+    def answers(settings: "Settings") -> "Iterable[RequestLabel]":
         cls = known_models([model])[model]
-        examples = (Example(one.features, one.label) for one in cls.examples(settings.data_dir))
+        examples = (LabelledRow(one.features, one.label) for one in cls.examples(settings.data_dir))
         if id_prefix is not None:
-            return of_prefix(examples, model, id_prefix, repeat=repeat)
-        return of_requests(settings, list(examples), model)
+            return labels_by_prefix(examples, model, id_prefix, repeat=repeat)
+        return labels_by_requests(settings, list(examples), model)
 
     _publish(answers, rate, limit, delay, shuffle, as_json)
 
@@ -81,17 +81,17 @@ def publish(
     Exit code 1 if any label failed or is indeterminate, 2 at the first line that is no label.
     """
     from machine_learning_engineering.feature_store.examples import read_labels
-    from producers.labels import TrueAnswer
+    from producers.labels import RequestLabel
 
-    def answers(_settings: "Settings") -> "Iterable[TrueAnswer]":
+    def answers(_settings: "Settings") -> "Iterable[RequestLabel]":
         file.open("rb").close()
-        return (TrueAnswer(one.request_id, one.model, one.label, one.observed_at) for one in read_labels(file))
+        return (RequestLabel(one.request_id, one.model, one.label, one.observed_at) for one in read_labels(file))
 
     _publish(answers, rate, limit, delay, shuffle, as_json)
 
 
 def _publish(
-    answers: "Callable[[Settings], Iterable[TrueAnswer]]",
+    answers: "Callable[[Settings], Iterable[RequestLabel]]",
     rate: float | None,
     limit: int | None,
     delay: float,
@@ -105,9 +105,9 @@ def _publish(
     from inflight.commands.replay import expected, print_report, publishing
     from inflight.settings import load_settings
     from machine_learning_engineering.kafka.client import create_topics
-    from producers.interruption import interruptible
     from producers.labels import publish_labels, shuffled
     from producers.replay import ReplayStopped
+    from producers.stop_signal import stop_on_signals
 
     # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -116,16 +116,16 @@ def _publish(
         if rate is not None and not rate > 0:
             raise ValueError(f"--rate must be above 0, not {rate}")
         create_topics(settings, timeout=10)
-        found: Iterable[TrueAnswer] = islice(answers(settings), limit)
+        found: Iterable[RequestLabel] = islice(answers(settings), limit)
         if shuffle:
             found = shuffled(found, settings.seed)
     except Exception as error:
         raise exit_for(error, *expected()) from error
     stopped_by = None
     time.sleep(delay)
-    with publishing(limit) as on_progress, interruptible() as interruption:
+    with publishing(limit) as on_progress, stop_on_signals() as stop_signal:
         try:
-            report = publish_labels(settings, found, rate=rate, on_progress=on_progress, interruption=interruption)
+            report = publish_labels(settings, found, rate=rate, on_progress=on_progress, stop_signal=stop_signal)
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__
         except Exception as error:

@@ -76,11 +76,11 @@ def replay(
 
     from inflight.settings import load_settings
     from machine_learning_engineering.kafka.client import create_topics
-    from producers.interruption import interruptible
     from producers.replay import ReplayStopped
     from producers.replay import replay as publish
     from producers.shift import parse_shift
     from producers.sources import BadLines
+    from producers.stop_signal import stop_on_signals
 
     # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -95,7 +95,7 @@ def replay(
     except Exception as error:
         raise exit_for(error, *expected()) from error
     stopped_by = None
-    with publishing(limit) as on_progress, interruptible() as interruption:
+    with publishing(limit) as on_progress, stop_on_signals() as stop_signal:
         try:
             report = publish(
                 settings,
@@ -108,7 +108,7 @@ def replay(
                 shuffle=settings.seed if shuffle else None,
                 trace=trace,
                 on_progress=on_progress,
-                interruption=interruption,
+                stop_signal=stop_signal,
             )
         except ReplayStopped as stop:
             report, stopped_by = stop.report, stop.__cause__

@@ -57,8 +57,8 @@ def _print(results: "list[Result]") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from inflight.rendering import render_line
     from machine_learning_engineering.events.schemas import PredictionCompleted
-    from producers.rendering import render_line
 
     if not results:
         return

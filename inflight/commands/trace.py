@@ -118,6 +118,6 @@ def _time(at: datetime) -> str:
 
 
 def _line(text: str) -> str:
-    from producers.rendering import render_line
+    from inflight.rendering import render_line
 
     return render_line(text, 2_000)

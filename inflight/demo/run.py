@@ -19,10 +19,10 @@ from monitoring.audit.audit import Audit
 from monitoring.audit.readers import take_audit
 from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER, WORKER
-from producers.interruption import interruptible
 from producers.replay import Progress, ReplayReport, replay
 from producers.request_builder import Record
 from producers.sources import Request
+from producers.stop_signal import stop_on_signals
 
 MODELS = ("diamonds", "titanic")
 # Every so many diamonds a passenger, and every so many a bad record, so that they meet in the same batches.
@@ -153,14 +153,14 @@ def _follow(running: Running, options: Options, report: Report, lag: "_Lag") -> 
     settings = running.settings
     prefix = f"demo-{time.time_ns() // 1_000_000:x}"
     source = requests(options, settings, prefix)
-    with interruptible() as interruption:
+    with stop_on_signals() as stop_signal:
         running.replayed = replayed = replay(
             settings,
             source,
             rate=options.rate,
             on_progress=lag.published,
             id_prefix=prefix,
-            interruption=interruption,
+            stop_signal=stop_signal,
         )
     if replayed.interrupted:
         raise KeyboardInterrupt

@@ -26,7 +26,7 @@ from monitoring.drift.process import DriftMonitor
 from monitoring.drift.series import DriftMonitorMetrics
 from monitoring.drift.state import StateReader, deadline, state_key
 from monitoring.drift.windows import State
-from monitoring.runtime.groups import WATCHER
+from monitoring.runtime.groups import DRIFT_MONITOR
 
 pytestmark = pytest.mark.usefixtures("each_broker")
 
@@ -237,7 +237,7 @@ def test_a_state_far_from_the_end_of_its_topic_is_found(small: Settings) -> None
 
 def test_a_log_that_began_anew_is_read_from_its_start(small: Settings) -> None:
     """A topic that was deleted and made again has fewer records than were committed."""
-    consumer = Consumer(consumer_options(small, WATCHER))
+    consumer = Consumer(consumer_options(small, DRIFT_MONITOR))
     consumer.commit(offsets=[TopicPartition(topic_name(small, LOGS), 0, 5_000)], asynchronous=False)
     consumer.close()
     publish(small, 200)

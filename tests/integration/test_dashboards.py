@@ -23,8 +23,8 @@ from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.dashboards.lint import queries, run
 from monitoring.dashboards.source import load_all
-from monitoring.elastic.client import call, connect
-from producers.labels import TrueAnswer, publish_labels
+from monitoring.elastic.client import connect, request
+from producers.labels import RequestLabel, publish_labels
 from producers.replay import replay
 from tests.support.dashboard_documents import TRACEPARENT, forget
 from tests.support.deployment import Deployment
@@ -120,7 +120,7 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
         announce_promotion(settings, "diamonds", "v1", reason="for the test", previous="v0")
         now = datetime.now(UTC)
         answers = [
-            TrueAnswer(f"{prefix}-{name}-{number:08d}", name, row.label, now)
+            RequestLabel(f"{prefix}-{name}-{number:08d}", name, row.label, now)
             for name, of_model in rows.items()
             for number, row in enumerate(of_model)
         ]
@@ -129,7 +129,7 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
         left: list[str] = ["nothing was asked yet"]
 
         def nothing_is_missing() -> bool:
-            call(client, "POST", "/inference-*/_refresh")
+            request(client, "POST", "/inference-*/_refresh")
             left[:] = complaints(client)
             return not left
 
@@ -138,7 +138,7 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
         except AssertionError as error:
             raise AssertionError(f"{error}: {left}") from None
         took = time.monotonic() - started
-        counted = call(client, "GET", "/inference-dead-letters-*/_count")["count"]
+        counted = request(client, "GET", "/inference-dead-letters-*/_count")["count"]
         forget(client)
     assert counted >= dead
     figures(panels=queries(load_all()), seconds=f"{took:.0f}", requests=len(answers), dead_letters=counted)

@@ -17,7 +17,7 @@ from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUE
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
 from producers.client import partition_of
 from producers.dead_letter_replay import replay
-from producers.interruption import StopSignal
+from producers.stop_signal import StopSignal
 
 NOW = datetime.now(UTC)
 HEADERS = [("traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"), ("shop", b"\xff\x00")]
@@ -112,9 +112,15 @@ def test_a_replay_publishes_the_original_record_to_its_partition(letters: Settin
     def tell(letter: DeadLetter, outcome: str) -> None:
         outcomes.append((letter.key, outcome))
 
-    report = replay(letters, select(letters), on_letter=tell)
-    assert (report.accepted, report.failed, report.indeterminate, report.already, report.foreign) == (5, 0, 0, 0, 1)
-    assert (b"f", "foreign") in outcomes
+    report = replay(letters, select(letters), on_result=tell)
+    assert (report.accepted, report.failed, report.indeterminate, report.already_replayed, report.unknown_topic) == (
+        5,
+        0,
+        0,
+        0,
+        1,
+    )
+    assert (b"f", "unknown_topic") in outcomes
     requests = {message.key(): message for message in _on_topic(letters)}
     assert {key: message.value() for key, message in requests.items()} == {
         b"a": b"not json",
@@ -132,7 +138,7 @@ def test_no_letter_is_replayed_twice_unless_again(letters: Settings) -> None:
     selection = Selection(reason="malformed-request", stage="decode", model="titanic")
     assert replay(letters, select(letters, selection)).accepted == 1
     second = replay(letters, select(letters, selection))
-    assert (second.accepted, second.already) == (0, 1)
+    assert (second.accepted, second.already_replayed) == (0, 1)
     assert len(_on_topic(letters)) == 1
     assert replay(letters, select(letters, selection), again=True).accepted == 1
     assert len(_on_topic(letters)) == 2
@@ -143,7 +149,7 @@ def test_a_letter_that_comes_back_is_a_new_letter(letters: Settings) -> None:
     replay(letters, select(letters, Selection(reason="not-utf-8")))
     _put(letters, (None, b"\xff\xfe\x00", _origin(letters, "not-utf-8")))
     report = replay(letters, select(letters, Selection(reason="not-utf-8")))
-    assert (report.accepted, report.already) == (1, 1)
+    assert (report.accepted, report.already_replayed) == (1, 1)
 
 
 def test_a_dry_run_publishes_and_notes_nothing(letters: Settings) -> None:
@@ -156,18 +162,18 @@ def test_a_dry_run_publishes_and_notes_nothing(letters: Settings) -> None:
 def test_limit_and_interruption_end_a_replay_and_the_next_one_goes_on(letters: Settings) -> None:
     """Nothing is published twice, nothing is left out."""
     ours = [letter for letter in select(letters) if letter.key != b"f"]
-    interruption = StopSignal()
+    stop_signal = StopSignal()
 
     def interrupted() -> object:
         yield ours[2]
-        interruption.requested = True
+        stop_signal.requested = True
         yield ours[3]
 
     assert replay(letters, ours, limit=2).accepted == 2
-    report = replay(letters, interrupted(), interruption=interruption)  # type: ignore[arg-type]
+    report = replay(letters, interrupted(), stop_signal=stop_signal)  # type: ignore[arg-type]
     assert (report.accepted, report.interrupted) == (1, True)
     rest = replay(letters, ours)
-    assert (rest.accepted, rest.already) == (2, 3)
+    assert (rest.accepted, rest.already_replayed) == (2, 3)
     assert len(_on_topic(letters)) + len(_on_topic(letters, LOGS)) == 5
 
 
@@ -175,7 +181,7 @@ def test_many_letters_are_replayed_in_chunks(settings: Settings) -> None:
     """More than one chunk of the journal: each once, and all known afterwards."""
     _put(settings, *[(b"%d" % n, b"%d" % n, _origin(settings, partition=n % 4, offset=n)) for n in range(1_200)])
     assert replay(settings, select(settings)).accepted == 1_200
-    assert replay(settings, select(settings)).already == 1_200
+    assert replay(settings, select(settings)).already_replayed == 1_200
     assert sorted(int(message.value()) for message in _on_topic(settings)) == list(range(1_200))
 
 

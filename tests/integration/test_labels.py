@@ -15,7 +15,7 @@ from machine_learning_engineering.events.topics import MEASUREMENTS, RESULTS
 from machine_learning_engineering.kafka.client import read_to_end
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
-from monitoring.elastic import client as search_node
+from monitoring.elastic import client as elastic
 from producers import dead_letter_replay as dead_letters
 from producers.publisher import Outcome
 from tests.support.deployment import Deployment
@@ -34,10 +34,10 @@ from tests.support.waiting import until
 
 def _empty(deployment: Deployment) -> None:
     """Without the documents of other tests, so that live quality is that of this one's."""
-    client = search_node.connect(deployment.settings)
+    client = elastic.connect(deployment.settings)
     try:
-        for name in search_node.index_names(client, "inference-logs-*"):
-            search_node.call(client, "DELETE", f"/{name}")
+        for name in elastic.index_names(client, "inference-logs-*"):
+            elastic.request(client, "DELETE", f"/{name}")
     finally:
         client.close()
 
@@ -218,7 +218,7 @@ def test_labels_that_fit_nothing_are_dead_letters_which_can_be_replayed(deployme
     outcomes: list[Outcome | str] = []
     again = reader.select(deployment.settings, reader.Selection(reason="unmatched_label"))
     report = dead_letters.replay(
-        deployment.settings, again, on_letter=lambda _letter, outcome: outcomes.append(outcome)
+        deployment.settings, again, on_result=lambda _letter, outcome: outcomes.append(outcome)
     )
     assert (report.accepted, outcomes) == (1, ["accepted"])
     documents = labelled_documents(deployment, 2)

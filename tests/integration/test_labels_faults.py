@@ -15,8 +15,8 @@ from machine_learning_engineering.events.topics import LABELS
 from machine_learning_engineering.testing.log_store_examples import example
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 from monitoring.exporter.lag import LagReader
-from monitoring.runtime.groups import JOINER
-from producers.labels import TrueAnswer, publish_labels
+from monitoring.runtime.groups import LABEL_JOINER
+from producers.labels import RequestLabel, publish_labels
 from tests.support.deployment import Deployment
 from tests.support.labelled import (
     caught_up,
@@ -122,7 +122,7 @@ def test_joiners_come_and_go_on_each_kind_of_search_node(settings: Settings, eac
     lag = LagReader(settings)
 
     def behind() -> int:
-        return lag.read()[JOINER, LABELS]
+        return lag.read()[LABEL_JOINER, LABELS]
 
     def labels() -> dict[str, str]:
         return {one.request_id: bytes(one.label).decode() for one in log.read(model) if isinstance(one.label, Raw)}
@@ -131,7 +131,7 @@ def test_joiners_come_and_go_on_each_kind_of_search_node(settings: Settings, eac
         log.append([example(one, model) for one in ids[:900]])
         try:
             first.start()
-            report = publish_labels(settings, [TrueAnswer(one, model, one) for one in ids])
+            report = publish_labels(settings, [RequestLabel(one, model, one) for one in ids])
             assert report.accepted == 1_000
             until(lambda: behind() < 900, 300, "labels are joined")
             second.start()

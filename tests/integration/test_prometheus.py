@@ -21,7 +21,7 @@ from inflight.demo.bad_records import bad_records
 from inflight.stack.process import free_port
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import read_to_end
-from producers.labels import TrueAnswer, publish_labels
+from producers.labels import RequestLabel, publish_labels
 from producers.request_builder import Record, Source
 from tests.support.deployment import Deployment
 from tests.support.supervised import Supervised
@@ -151,7 +151,7 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
     # The same draw from the labels as from the features.
     labels = random.Random(1).sample(list(deployment.prices(50_000)), 4_000)
     publish_labels(
-        deployment.settings, (TrueAnswer(f"{prefix}-{n:08d}", "diamonds", label) for n, label in enumerate(labels))
+        deployment.settings, (RequestLabel(f"{prefix}-{n:08d}", "diamonds", label) for n, label in enumerate(labels))
     )
     for expression in ("inflight_model_quality_rows >= 2000", "rate(inflight_labels_total[5m])"):
         until(lambda expression=expression: prometheus.has(expression), 300, f"labels are joined: {expression}")  # type: ignore[misc]

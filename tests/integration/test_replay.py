@@ -24,11 +24,11 @@ from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS
 from machine_learning_engineering.kafka.client import client_options, read_to_end, topic_name
 from machine_learning_engineering.observability.trace import TRACEPARENT
 from producers.client import MissingTopic, connect, disconnect
-from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayStopped, replay
 from producers.request_builder import Record, request_id_of
 from producers.shift import parse_shift
 from producers.sources import Request
+from producers.stop_signal import StopSignal
 
 # kafka-python drops the sockets of failed connections without closing them; the garbage collector does.
 pytestmark = pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning")
@@ -202,15 +202,15 @@ def test_an_error_of_the_source_ends_the_replay_with_an_account_of_what_went_bef
 
 def test_an_interruption_stops_between_two_requests_and_waits_for_what_is_under_way(settings: Settings) -> None:
     """Everything that was published has an outcome."""
-    interruption = StopSignal()
+    stop_signal = StopSignal()
 
     def source() -> Iterator[dict[str, Any]]:
         for number in count():
             if number == 1_000:
-                interruption.requested = True
+                stop_signal.requested = True
             yield FEATURES
 
-    report = replay(settings, source(), model="diamonds", interruption=interruption)
+    report = replay(settings, source(), model="diamonds", stop_signal=stop_signal)
     assert report.interrupted
     assert (report.accepted, report.failed, report.indeterminate) == (1_001, 0, 0)
     assert len(_messages(settings)) == 1_001

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from producers.labels import TrueAnswer, publish_labels
+from producers.labels import RequestLabel, publish_labels
 from tests.support.deployment import Deployment
 from tests.support.waiting import figures, until
 
@@ -76,7 +76,7 @@ def test_a_joiner_whose_search_node_hangs_ends_in_time(deployment: Deployment, h
     hose.squeeze()
     at = datetime(2026, 1, 1, tzinfo=UTC)
     name = f"{deployment.settings.topic_prefix}-sold"
-    assert publish_labels(deployment.settings, [TrueAnswer(name, "diamonds", 5.0, at)]).accepted == 1
+    assert publish_labels(deployment.settings, [RequestLabel(name, "diamonds", 5.0, at)]).accepted == 1
     until(lambda: hose.swallowed > 0, 300, "a request hangs")
     seconds = deployment.stop(joiner)
     figures(stopped=f"{seconds:.1f} s")

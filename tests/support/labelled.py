@@ -8,23 +8,25 @@ from datetime import UTC, datetime
 from typing import Any
 
 from machine_learning_engineering.events.topics import LABELS
-from monitoring.elastic import client as search_node
+from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
-from monitoring.runtime.groups import JOINER
-from producers.labels import TrueAnswer, publish_labels
+from monitoring.runtime.groups import LABEL_JOINER
+from producers.labels import RequestLabel, publish_labels
 from tests.support.deployment import Deployment
 from tests.support.waiting import until
 
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def true_answers(deployment: Deployment, count: int) -> list[TrueAnswer]:
+def true_answers(deployment: Deployment, count: int) -> list[RequestLabel]:
     """The true answers of the first diamonds, as a replay with the test's prefix numbers them."""
     prefix = deployment.settings.topic_prefix
-    return [TrueAnswer(f"{prefix}-{n:08d}", "diamonds", label, DAY) for n, label in enumerate(deployment.prices(count))]
+    return [
+        RequestLabel(f"{prefix}-{n:08d}", "diamonds", label, DAY) for n, label in enumerate(deployment.prices(count))
+    ]
 
 
-def publish(deployment: Deployment, answers: list[TrueAnswer]) -> None:
+def publish(deployment: Deployment, answers: list[RequestLabel]) -> None:
     report = publish_labels(deployment.settings, answers)
     assert report.accepted == len(answers)
 
@@ -32,9 +34,9 @@ def publish(deployment: Deployment, answers: list[TrueAnswer]) -> None:
 def logged_documents(deployment: Deployment, pattern: str = "inference-logs-*") -> dict[str, dict[str, Any]]:
     """The field `inference` of each document of the test, by request id."""
     found: dict[str, dict[str, Any]] = {}
-    client = search_node.connect(deployment.settings)
+    client = elastic.connect(deployment.settings)
     try:
-        search_node.call(client, "POST", f"/{pattern}/_refresh")
+        elastic.request(client, "POST", f"/{pattern}/_refresh")
         body: dict[str, Any] = {
             "size": 5_000,
             "sort": [{"inflight.request_id": "asc"}],
@@ -52,7 +54,7 @@ def logged_documents(deployment: Deployment, pattern: str = "inference-logs-*") 
 
 
 def labels_behind(deployment: Deployment) -> int:
-    return deployment._lag.read()[JOINER, LABELS]
+    return deployment._lag.read()[LABEL_JOINER, LABELS]
 
 
 def caught_up(deployment: Deployment, seconds: float = 300.0) -> None:

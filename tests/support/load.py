@@ -4,9 +4,9 @@ import threading
 from collections.abc import Iterable
 
 from inflight.settings import Settings
-from producers.interruption import StopSignal
 from producers.replay import Progress, ReplayReport, replay
 from producers.request_builder import Source
+from producers.stop_signal import StopSignal
 from tests.support.waiting import until
 
 
@@ -16,7 +16,7 @@ class Load(threading.Thread):
     def __init__(self, settings: Settings, requests: Iterable[Source], rate: float | None, prefix: str) -> None:
         super().__init__(name="load", daemon=True)
         self._settings, self._requests, self._rate, self._prefix = settings, requests, rate, prefix
-        self._interruption = StopSignal()
+        self._stop_signal = StopSignal()
         self._outcome: ReplayReport | BaseException | None = None
         self.accepted = 0
 
@@ -31,7 +31,7 @@ class Load(threading.Thread):
                 trace=True,
                 keep_ids=True,
                 on_progress=self._progress,
-                interruption=self._interruption,
+                stop_signal=self._stop_signal,
             )
         except BaseException as error:
             self._outcome = error
@@ -46,7 +46,7 @@ class Load(threading.Thread):
 
     def stop(self) -> None:
         """Publish no more; what is under way is waited for in `report`."""
-        self._interruption.requested = True
+        self._stop_signal.requested = True
 
     def report(self, seconds: float = 600.0) -> ReplayReport:
         """The account of the whole load."""

@@ -20,8 +20,8 @@ class Caught:
 def follow(monkeypatch: pytest.MonkeyPatch, report: ReplayReport) -> None:
     given: list[Any] = []
 
-    def replay(*_: Any, interruption: Any, **__: Any) -> ReplayReport:
-        given.append(interruption)
+    def replay(*_: Any, stop_signal: Any, **__: Any) -> ReplayReport:
+        given.append(stop_signal)
         return report
 
     monkeypatch.setattr(demo, "replay", replay)

@@ -1,8 +1,10 @@
+"""Options of kafka-python producers, and what the errors of a send mean."""
+
 import pytest
 from kafka import errors as kafka_errors
 
 from inflight.settings import Settings
-from producers.client import is_refusal, is_timeout, partition_of, producer_options
+from producers.client import is_rejection, is_timeout, partition_of, producer_options
 
 
 def _settings(**options: str) -> Settings:
@@ -52,8 +54,8 @@ def test_a_security_option_without_a_counterpart_is_refused() -> None:
 
 def test_only_a_definite_answer_counts_as_a_refusal() -> None:
     """A record is failed only if it surely is not on the topic."""
-    assert is_refusal(kafka_errors.MessageSizeTooLargeError())
-    assert is_refusal(kafka_errors.TopicAuthorizationFailedError())
+    assert is_rejection(kafka_errors.MessageSizeTooLargeError())
+    assert is_rejection(kafka_errors.TopicAuthorizationFailedError())
     for error in (
         kafka_errors.KafkaTimeoutError(),
         kafka_errors.RequestTimedOutError(),
@@ -62,7 +64,7 @@ def test_only_a_definite_answer_counts_as_a_refusal() -> None:
         kafka_errors.KafkaConnectionError(),
         RuntimeError(),
     ):
-        assert not is_refusal(error)
+        assert not is_rejection(error)
     assert is_timeout(kafka_errors.KafkaTimeoutError())
 
 

@@ -1,3 +1,5 @@
+"""Addresses, times and selections of dead letters."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

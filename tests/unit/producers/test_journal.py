@@ -1,3 +1,5 @@
+"""The journal of replayed dead letters survives restarts and crashes."""
+
 from pathlib import Path
 
 import pytest

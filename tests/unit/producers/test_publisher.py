@@ -1,3 +1,5 @@
+"""Every record has exactly one outcome, whatever the broker does."""
+
 from typing import Any
 
 import pytest
@@ -52,7 +54,7 @@ def test_an_acknowledged_record_is_accepted_once() -> None:
     """One record, acknowledged: accepted 1 and nothing else."""
     publisher = Publisher(lambda: Script())
     publisher.publish("t", key=b"k", value=b"v")
-    publisher.drain()
+    publisher.flush()
     assert _counts(publisher) == (1, 0, 0, 0)
 
 
@@ -61,7 +63,7 @@ def test_a_record_that_is_refused_when_it_is_alone_has_failed() -> None:
     producer = Script(*[kafka_errors.MessageSizeTooLargeError("5 MB")] * 2)
     publisher = Publisher(lambda: producer)
     publisher.publish("t", key=b"k", value=b"v")
-    publisher.drain()
+    publisher.flush()
     assert _counts(publisher) == (0, 1, 0, 0)
     assert len(producer.sent) == 2
     assert "5 MB" in publisher.errors["MessageSizeTooLargeError"].first
@@ -72,7 +74,7 @@ def test_a_send_that_timed_out_is_indeterminate_and_neither_failed_nor_accepted(
     """Nobody knows whether a record whose send timed out was written, so nothing else is claimed."""
     publisher = Publisher(lambda: Script(error))
     publisher.publish("t", key=b"k", value=b"v")
-    publisher.drain()
+    publisher.flush()
     assert _counts(publisher) == (0, 0, 1, 0)
 
 
@@ -81,7 +83,7 @@ def test_a_passing_error_is_retried_with_the_same_bytes_and_key() -> None:
     producer = Script(kafka_errors.OutOfOrderSequenceNumberError(), kafka_errors.NotLeaderForPartitionError())
     publisher = Publisher(lambda: producer)
     publisher.publish("t", key=b"k", value=b"v", headers=[("h", b"1")], partition=2)
-    publisher.drain()
+    publisher.flush()
     assert _counts(publisher) == (1, 0, 0, 0)
     assert producer.sent == [("t", b"v", b"k", [("h", b"1")], 2)] * 3
 
@@ -91,7 +93,7 @@ def test_retries_are_bounded_and_end_indeterminate() -> None:
     producer = Script(*[kafka_errors.UnknownProducerIdError()] * 9)
     publisher = Publisher(lambda: producer)
     publisher.publish("t", key=b"k", value=b"v")
-    publisher.drain()
+    publisher.flush()
     assert len(producer.sent) == 3
     assert _counts(publisher) == (0, 0, 1, 0)
 
@@ -104,7 +106,7 @@ def test_no_retry_after_the_time_is_used_up() -> None:
     publisher = Publisher(lambda: producer, timeout=5.0, clock=lambda: now[0])
     publisher.publish("t", key=b"k", value=b"v")
     now[0] = 6.0
-    publisher.settle()
+    publisher.poll()
     assert (len(producer.sent), publisher.indeterminate) == (1, 1)
 
 
@@ -130,7 +132,7 @@ def test_no_more_than_the_bound_is_outstanding(max_records: int, max_bytes: int)
         publisher.publish("t", key=b"k", value=b"0123456789")
         most = max(most, publisher.outstanding)
     assert most == 3
-    publisher.drain()
+    publisher.flush()
     assert _counts(publisher) == (50, 0, 0, 0)
 
 
@@ -138,11 +140,11 @@ def test_what_gets_no_answer_becomes_indeterminate_when_draining_ends() -> None:
     """Draining is bounded in time; an unknown outcome is reported as one."""
     seen: list[tuple[str, str]] = []
     publisher = Publisher(
-        lambda: Script(None, Never()), settled=lambda label, outcome, _: seen.append((label, outcome))
+        lambda: Script(None, Never()), on_delivery=lambda label, outcome, _: seen.append((label, outcome))
     )
     publisher.publish("t", key=b"k", value=b"v", label="a")
     publisher.publish("t", key=b"k", value=b"v", label="b")
-    publisher.drain(timeout=0.01)
+    publisher.flush(timeout=0.01)
     assert _counts(publisher) == (1, 0, 1, 0)
     assert seen == [("a", "accepted"), ("b", "indeterminate")]
 
@@ -202,10 +204,12 @@ def test_a_refused_record_fails_alone_though_it_takes_the_producer_with_it(bad: 
         outcomes[label] = outcome
         assert error is None or label.decode() in str(error)
 
-    with Publisher(broker.connect, disconnect=broker.disconnect, settled=settled, max_records=max_records) as publisher:
+    with Publisher(
+        broker.connect, disconnect=broker.disconnect, on_delivery=settled, max_records=max_records
+    ) as publisher:
         for value in values:
             publisher.publish("t", key=b"k", value=value, label=value)
-        publisher.drain()
+        publisher.flush()
     assert outcomes == {value: "failed" if value.startswith(b"bad") else "accepted" for value in values}
     assert sorted(broker.log) == sorted(value for value in values if value.startswith(b"good"))
     assert (publisher.failed, publisher.indeterminate) == (sum(bad), 0)
@@ -223,7 +227,7 @@ def test_when_no_new_connection_comes_what_is_in_doubt_is_indeterminate() -> Non
 
     publisher = Publisher(connect)
     publisher.publish("t", key=b"k", value=b"v")
-    publisher.drain()
+    publisher.flush()
     assert _counts(publisher) == (0, 0, 1, 0)
     with pytest.raises(kafka_errors.KafkaTimeoutError, match="no broker"):
         publisher.publish("t", key=b"k", value=b"v")
@@ -249,10 +253,10 @@ def test_every_record_has_exactly_one_outcome_whatever_the_broker_answers(
 ) -> None:
     """Accepted, failed and indeterminate sum up to what was published, and `settled` is called once a record."""
     seen: list[int] = []
-    publisher = Publisher(lambda: Script(*outcomes), settled=lambda label, *_: seen.append(label), max_records=7)
+    publisher = Publisher(lambda: Script(*outcomes), on_delivery=lambda label, *_: seen.append(label), max_records=7)
     for label in range(records):
         publisher.publish("t", key=b"k", value=b"v", label=label)
-    publisher.drain()
+    publisher.flush()
     assert publisher.accepted + publisher.failed + publisher.indeterminate == records
     assert sorted(seen) == list(range(records))
     assert sum(error.records for error in publisher.errors.values()) == publisher.failed + publisher.indeterminate
@@ -274,14 +278,14 @@ def test_the_next_record_waits_for_a_broker_that_is_away(attempts: int, interrup
             raise kafka_errors.KafkaTimeoutError("Unable to bootstrap")
         return Script()
 
-    publisher = Publisher(connect, patience=100.0, interrupted=lambda: interrupted, clock=lambda: now[0])
+    publisher = Publisher(connect, connect_timeout=100.0, interrupted=lambda: interrupted, clock=lambda: now[0])
     publisher.publish("t", key=b"1", value=b"refused")
-    publisher.settle()
+    publisher.poll()
     assert publisher.failed == 1
     now[0] = 1.0
     if published:
         publisher.publish("t", key=b"2", value=b"good")
-        publisher.drain()
+        publisher.flush()
         assert publisher.accepted == 1
     else:
         with pytest.raises(kafka_errors.KafkaTimeoutError):
@@ -289,7 +293,7 @@ def test_the_next_record_waits_for_a_broker_that_is_away(attempts: int, interrup
         assert now[0] < 120
 
 
-def test_a_producer_that_fell_silent_is_replaced_and_nothing_waits_for_ever() -> None:
+def test_a_producer_that_stalled_is_replaced_and_nothing_waits_for_ever() -> None:
     """Long after its time-out the oldest record has no outcome: it is indeterminate, and the younger is sent again."""
     now = [0.0]
     producers = [Script(Never(), Never()), Script()]
@@ -297,13 +301,13 @@ def test_a_producer_that_fell_silent_is_replaced_and_nothing_waits_for_ever() ->
     publisher.publish("t", key=b"old", value=b"1")
     now[0] = 9.0
     publisher.publish("t", key=b"young", value=b"2")
-    publisher.settle()
+    publisher.poll()
     assert _counts(publisher) == (0, 0, 0, 2)
 
     now[0] = 13.0
-    publisher.settle()
-    publisher.drain()
+    publisher.poll()
+    publisher.flush()
 
     assert _counts(publisher) == (1, 0, 1, 0)
     assert producers == []
-    assert "silent" in publisher.errors["TimeoutError"].first
+    assert "stalled" in publisher.errors["TimeoutError"].first

@@ -1,3 +1,5 @@
+"""Shifts are parsed and applied."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +34,7 @@ def test_what_is_no_shift_is_refused_with_an_example(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "words"), [({"a": 1}, "no such feature, there are a"), ({"x": "1"}, "not a number")]
+    ("features", "words"), [({"a": 1}, "no such feature; the features are a"), ({"x": "1"}, "not a number")]
 )
 def test_a_shift_that_does_not_fit_is_refused(features: dict[str, object], words: str) -> None:
     """A typing error must not pass for an experiment without effect."""

@@ -1,3 +1,5 @@
+"""Requests read from CSV and JSON Lines."""
+
 import io
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +38,7 @@ def test_a_text_column_keeps_its_text() -> None:
 
 def test_an_unknown_text_column_is_refused() -> None:
     """A typing error in --text names the columns that there are."""
-    with pytest.raises(ValueError, match="no column tikcet; there are ticket"):
+    with pytest.raises(ValueError, match="no column tikcet; the columns are ticket"):
         _csv("ticket\n1\n", text_fields=["tikcet"])
 
 
@@ -58,7 +60,7 @@ def test_malformed_csv_lines_are_counted_with_their_number_and_the_rest_goes_on(
 @pytest.mark.parametrize("text", ["", "a,a\n1,2\n"])
 def test_a_csv_file_needs_a_header_with_distinct_names(text: str) -> None:
     """Without it nobody knows what the cells are."""
-    with pytest.raises(ValueError, match="names each feature once"):
+    with pytest.raises(ValueError, match="must name each feature once"):
         _csv(text)
 
 

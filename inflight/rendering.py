@@ -1,4 +1,4 @@
-"""Showing bytes that nobody vouches for on a terminal."""
+"""Renders untrusted bytes for a terminal."""
 
 import unicodedata
 
@@ -7,10 +7,10 @@ _LINE = 16
 
 
 def render(value: bytes | None, limit: int | None = _SHOWN_BYTES) -> str:
-    """`value` as text that can't steer a terminal: control characters are escaped; what is not UTF-8 is a hex dump.
+    """`value` as text that cannot control a terminal: control characters are escaped, non-UTF-8 becomes a hex dump.
 
     Args:
-        limit: show at most so many bytes, and say so; None shows all.
+        limit: show at most this many bytes, with a note; None shows all.
     """
     if value is None:
         return "(null)"
@@ -18,7 +18,7 @@ def render(value: bytes | None, limit: int | None = _SHOWN_BYTES) -> str:
         return "(empty)"
     shown = value if limit is None else value[:limit]
     try:
-        # The limit may cut a character in two.
+        # The limit may split a character.
         text = (
             shown.decode() if len(shown) == len(value) else shown.decode(errors="ignore") if _is_text(value) else None
         )
@@ -28,7 +28,7 @@ def render(value: bytes | None, limit: int | None = _SHOWN_BYTES) -> str:
     return (
         rendered
         if len(shown) == len(value)
-        else f"{rendered}\n... {len(value) - len(shown):,} of {len(value):,} bytes left out"
+        else f"{rendered}\n... {len(value) - len(shown):,} of {len(value):,} bytes omitted"
     )
 
 
@@ -47,7 +47,7 @@ def _is_text(value: bytes) -> bool:
 
 
 def _escaped(character: str) -> str:
-    # Cc: control; Cf: format, which reverses the direction of text, say; Cs: surrogates.
+    # Cc: control; Cf: format, such as reversing the direction of text; Cs: surrogates.
     if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
         return character
     return character.encode("unicode_escape").decode()

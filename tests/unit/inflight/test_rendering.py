@@ -1,10 +1,12 @@
+"""Untrusted bytes, rendered for a terminal."""
+
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from producers.rendering import render, render_line
+from inflight.rendering import render, render_line
 
 
 @pytest.mark.parametrize(
@@ -30,7 +32,7 @@ def test_bytes_that_are_no_text_are_shown_as_a_hex_dump() -> None:
 @pytest.mark.parametrize("value", ["ä".encode() * 5_000, b"\xff" * 5_000])
 def test_a_long_value_is_cut_and_says_so(value: bytes) -> None:
     """4 KiB, even where that cuts a character in two."""
-    assert render(b"a" + value).endswith(f"{len(value) + 1 - 4096:,} of {len(value) + 1:,} bytes left out")
+    assert render(b"a" + value).endswith(f"{len(value) + 1 - 4096:,} of {len(value) + 1:,} bytes omitted")
 
 
 @given(st.binary(max_size=300))

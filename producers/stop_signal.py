@@ -1,4 +1,4 @@
-"""Stopping between two records, and not in the middle of one."""
+"""Stopping between two records instead of within one."""
 
 import signal
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Any
 
 
 class StopSignal:
-    """A wish to stop, as Ctrl-C expresses it.
+    """A request to stop, usually Ctrl-C.
 
-    The first one is only noted, so that no half-written record is left in a buffer, unless we wait for input
-    (`reading`), which may never come; the second one raises at once.
+    The first request only sets a flag, so that no record is left half-written. While waiting for input (`reading`),
+    which may never come, it raises at once. So does a second request.
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class StopSignal:
         self.reading = False
 
     def request(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Ask for a stop; has the shape of a signal handler.
+        """Request a stop; usable as a signal handler.
 
         Raises:
             KeyboardInterrupt: while reading, and on the second call.
@@ -30,14 +30,14 @@ class StopSignal:
 
 
 @contextmanager
-def interruptible() -> Iterator[StopSignal]:
-    """Within, SIGINT and SIGTERM become an interruption. Only for the main thread."""
-    interruption = StopSignal()
+def stop_on_signals() -> Iterator[StopSignal]:
+    """Turn SIGINT and SIGTERM into a `StopSignal` within the context. Main thread only."""
+    stop_signal = StopSignal()
     before: dict[int, Any] = {
-        number: signal.signal(number, interruption.request) for number in (signal.SIGINT, signal.SIGTERM)
+        number: signal.signal(number, stop_signal.request) for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        yield interruption
+        yield stop_signal
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

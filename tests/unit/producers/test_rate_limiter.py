@@ -1,3 +1,5 @@
+"""The rate is kept, however late a sleep returns."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
