@@ -1,4 +1,4 @@
-"""The contract checks of every model, on its real data. A new model's folder is found and tested without further code."""
+"""The contract checks of every model, on its real data. The folder of a new model is tested without further code."""
 
 import json
 from typing import NamedTuple

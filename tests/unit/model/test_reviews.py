@@ -43,14 +43,14 @@ def corpus() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def subject():
+def case():
     """A model fitted to the small corpus."""
     return prepare(Reviews, examples=corpus())
 
 
 @pytest.fixture(scope="module")
-def model(subject) -> Reviews:
-    return subject.model
+def model(case) -> Reviews:
+    return case.model
 
 
 def review(text: str, title: str | None = None) -> ReviewFeatures:
