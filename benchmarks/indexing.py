@@ -72,13 +72,13 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
     from benchmarks.deployment import EvaluationError, forget_group
     from benchmarks.subject import running
     from machine_learning_engineering.kafka.client import topic_name
-    from monitoring.elastic import client as search
+    from monitoring.elastic import client as elastic
     from monitoring.runtime.groups import INDEXER
 
     group = topic_name(stack.settings, INDEXER)
-    with search.connect(stack.settings) as client:
-        for index in search.index_names(client, "inference-*"):
-            search.call(client, "DELETE", f"/{index}")
+    with elastic.connect(stack.settings) as client:
+        for index in elastic.index_names(client, "inference-*"):
+            elastic.request(client, "DELETE", f"/{index}")
         first: tuple[float, int, float] | None = None
         moved, seen = time.monotonic(), 0
         with running(CASES[name], stack, group) as subject:
@@ -95,8 +95,8 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
             assert first is not None
             cpu, memory = subject.cpu_seconds() - first[2], subject.peak_rss_bytes()
         forget_group(stack.settings, group)
-        search.call(client, "POST", "/inference-logs-*/_refresh")
-        documents = search.call(client, "GET", "/inference-logs-*/_count")["count"]
+        elastic.request(client, "POST", "/inference-logs-*/_refresh")
+        documents = elastic.request(client, "GET", "/inference-logs-*/_count")["count"]
     behind = expected - first[1]
     rate = behind / (moved - first[0]) if moved > first[0] else 0.0
     return Indexed(name, number, documents, expected, rate, cpu / max(1, behind), memory)
@@ -104,10 +104,10 @@ def _measure(name: str, number: int, stack: "Stack", expected: int) -> Indexed:
 
 def written(client: Any) -> int:
     """Documents so far, by the node's own counter, which needs no refresh."""
-    from monitoring.elastic import client as search
+    from monitoring.elastic import client as elastic
 
     path = "_all.primaries.indexing.index_total"
-    answer = search.call(client, "GET", "/inference-logs-*/_stats/indexing", filter_path=path)
+    answer = elastic.request(client, "GET", "/inference-logs-*/_stats/indexing", filter_path=path)
     found = answer.get("_all", {}).get("primaries", {}).get("indexing", {})
     return int(found.get("index_total", 0))
 

@@ -23,7 +23,7 @@ from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.events.topics import LOGS
 from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
 from model.diamonds.model import Diamonds
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.elastic import templates
 
 _ACCEPTED = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -80,7 +80,7 @@ def deploy() -> Iterator[Stack]:
                 topic_prefix="bench-",
             )
             create_topics(settings)
-            with search.connect(settings) as client:
+            with elastic.connect(settings) as client:
                 templates.put_templates(client, settings)
             yield Stack(settings, cores, f"Apache Kafka {KAFKA_VERSION}, Elasticsearch {ELASTICSEARCH_VERSION}")
         except StackError as error:

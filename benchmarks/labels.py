@@ -70,11 +70,11 @@ def _fill(stack: Stack, client: Any, count: int) -> None:
     from machine_learning_engineering.events.schemas import encode
     from machine_learning_engineering.testing.log_store_examples import example
     from model.diamonds.model import Diamonds
-    from monitoring.elastic import client as search
+    from monitoring.elastic import client as elastic
     from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
 
-    for index in search.index_names(client, "inference-*"):
-        search.call(client, "DELETE", f"/{index}")
+    for index in elastic.index_names(client, "inference-*"):
+        elastic.request(client, "DELETE", f"/{index}")
     rows = [Raw(encode(features)) for features in Diamonds.example_requests()]
     answers = {"prediction": Raw(b'{"price":326.5}')}
     with ElasticsearchPredictionLog(stack.settings, client=client) as log:
@@ -84,7 +84,7 @@ def _fill(stack: Stack, client: Any, count: int) -> None:
                 example(f"diamond-{start + n:012d}", "diamonds", at=_ACCEPTED, features=features, **answers)
                 for n, features in enumerate(chosen)
             )
-    search.call(client, "POST", "/inference-logs-*/_refresh")
+    elastic.request(client, "POST", "/inference-logs-*/_refresh")
 
 
 def _measure(name: str, number: int, stack: Stack, expected: int) -> Joined:
@@ -96,11 +96,11 @@ def _measure(name: str, number: int, stack: Stack, expected: int) -> Joined:
     from benchmarks.deployment import EvaluationError, forget_group
     from benchmarks.subject import running
     from machine_learning_engineering.kafka.client import topic_name
-    from monitoring.elastic import client as search
-    from monitoring.runtime.groups import JOINER
+    from monitoring.elastic import client as elastic
+    from monitoring.runtime.groups import LABEL_JOINER
 
-    group = topic_name(stack.settings, JOINER)
-    with search.connect(stack.settings) as client:
+    group = topic_name(stack.settings, LABEL_JOINER)
+    with elastic.connect(stack.settings) as client:
         _fill(stack, client, expected)
         before = written(client)
         first: tuple[float, int, float] | None = None
@@ -127,10 +127,10 @@ def _measure(name: str, number: int, stack: Stack, expected: int) -> Joined:
 
 def _right(client: Any) -> int:
     """Documents that have the label that was reported of them."""
-    from monitoring.elastic import client as search
+    from monitoring.elastic import client as elastic
     from monitoring.elastic import scan
 
-    search.call(client, "POST", "/inference-logs-*/_refresh")
+    elastic.request(client, "POST", "/inference-logs-*/_refresh")
     body: dict[str, Any] = {
         "size": 5_000,
         "_source": ["inflight.request_id", "inflight.label"],
@@ -152,13 +152,13 @@ def measure(labels: int, rounds: int, report: Callable[[str], None]) -> list[Joi
     Raises:
         EvaluationError: nothing can be measured here.
     """
-    from monitoring.elastic import client as search
+    from monitoring.elastic import client as elastic
     from monitoring.labels.store import LabelStore
 
     report("starting Kafka and Elasticsearch")
     found: list[Joined] = []
     with deploy() as stack:
-        with search.connect(stack.settings) as client:
+        with elastic.connect(stack.settings) as client:
             LabelStore(client, stack.settings).prepare()
         report(f"publishing {labels:,} labels")
         _publish(stack, labels)

@@ -1,4 +1,4 @@
-"""The models' own opinion of labels and of live answers, for the joiner: `monitoring` knows nothing of models."""
+"""Metrics of live predictions for the label joiner, by the models' own code, which `monitoring` does not import."""
 
 import math
 import warnings
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from inflight.adapters.models import known_models
 from machine_learning_engineering.events.schemas import LiveMetric
@@ -14,12 +14,11 @@ from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
-from monitoring.labels.store import Version
-from monitoring.quality.evaluation import Evaluation, EvaluationError
+from monitoring.quality.evaluation import Evaluation, EvaluationError, Version
 
 
 class RegistryEvaluator:
-    """Judges by the classes of the models, and by what the registry recorded of a version when it was trained."""
+    """Computes metrics with the classes of the models; the registry has the values measured at training."""
 
     def __init__(self, settings: KernelSettings) -> None:
         self._classes = known_models()
@@ -28,7 +27,7 @@ class RegistryEvaluator:
         self._labels = {name: msgspec.json.Decoder(cls.Label) for name, cls in self._classes.items()}
         self._recorded: dict[Version, dict[str, float]] = {}
 
-    def refusal(self, model: str, label: bytes) -> str | None:
+    def rejection_reason(self, model: str, label: bytes) -> str | None:
         """See `monitoring.quality.evaluation.Evaluator`."""
         decoder = self._labels.get(model)
         if decoder is None:
@@ -39,36 +38,36 @@ class RegistryEvaluator:
             return f"no label of {model}: {error}"
         return None
 
-    def judge(self, version: Version, answers: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
-        """See `monitoring.quality.evaluation.Evaluator`. Answers that do not fit the model's schema any more are left out."""
+    def evaluate(self, version: Version, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
+        """See `monitoring.quality.evaluation.Evaluator`. Predictions that do not fit the current schema are skipped."""
         from machine_learning_engineering.evaluation.estimates import CONFIDENCE, bootstrap_estimate
 
         if (cls := self._classes.get(version.model)) is None:
             return None
         model = cls()
         model.version = version.version
-        predictions, labels = _decoded(model, answers)
+        decoded, labels = _decoded(model, predictions)
         if len(labels) < 2:
-            raise EvaluationError(f"{len(answers)} answers, {len(labels)} of which the model can read")
+            raise EvaluationError(f"{len(predictions)} predictions, {len(labels)} of which the model can read")
         try:
             with warnings.catch_warnings():
-                # scikit-learn warns where a metric is not defined, and gives NaN, which is an error here.
+                # scikit-learn warns if a metric is undefined and returns NaN, which is an error here.
                 warnings.simplefilter("ignore")
-                estimates = bootstrap_estimate(model, predictions, labels, self._seed)
-        except Exception as error:  # Whatever a model's own metrics raise, the others go on being measured.
+                estimates = bootstrap_estimate(model, decoded, labels, self._seed)
+        except Exception as error:  # A model's own metrics may raise anything; the other models are measured.
             raise EvaluationError(f"{type(error).__name__}: {error}") from error
-        if bad := sorted(name for name, found in estimates.items() if not math.isfinite(found.low + found.high)):
-            # JSON has no word for it.
+        if bad := sorted(name for name, one in estimates.items() if not math.isfinite(one.low + one.high)):
+            # JSON can't encode it.
             raise EvaluationError(f"the interval of {', '.join(bad)} is not finite")
         recorded = self._reference(version)
         metrics = [
-            LiveMetric(name, found.mean, found.low, found.high, _reference(recorded, name))
-            for name, found in sorted(estimates.items())
+            LiveMetric(name, one.mean, one.low, one.high, recorded.get(name, UNSET))
+            for name, one in sorted(estimates.items())
         ]
         return Evaluation(metrics, cls.primary_metric, len(labels), CONFIDENCE)
 
     def _reference(self, version: Version) -> dict[str, float]:
-        """The metrics on held-out rows when the version was trained; none if it is not in the registry (any more)."""
+        """The metrics on held-out rows at training; empty if the version is not in the registry."""
         if version not in self._recorded:
             try:
                 self._recorded[version] = self._registry.manifest(*version).metrics
@@ -77,19 +76,15 @@ class RegistryEvaluator:
         return self._recorded[version]
 
 
-def _decoded(model: MLEModel, answers: Sequence[tuple[bytes, bytes]]) -> tuple[list[Any], list[Any]]:
+def _decoded(model: MLEModel, pairs: Sequence[tuple[bytes, bytes]]) -> tuple[list[Any], list[Any]]:
     prediction_of = msgspec.json.Decoder(model.Prediction).decode
     label_of = msgspec.json.Decoder(model.Label).decode
     predictions, labels = [], []
-    for prediction, label in answers:
+    for prediction, label in pairs:
         try:
-            pair = prediction_of(prediction), label_of(label)
+            decoded = prediction_of(prediction), label_of(label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
-        predictions.append(pair[0])
-        labels.append(pair[1])
+        predictions.append(decoded[0])
+        labels.append(decoded[1])
     return predictions, labels
-
-
-def _reference(recorded: dict[str, float], name: str) -> float | UnsetType:
-    return recorded.get(name, UNSET)

@@ -16,7 +16,7 @@ from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUE
 from machine_learning_engineering.kafka.client import read_to_end, topic_name
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from monitoring.settings import ElasticsearchSettings
 
@@ -131,7 +131,7 @@ def take_audit(
     ids: list[str] | None = None
     if index:
         progress("the index")
-        client = search.connect(settings)
+        client = elastic.connect(settings)
         try:
             ids = list(scan.indexed_ids(client, prefix))
         finally:

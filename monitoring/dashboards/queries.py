@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from elasticsearch import ApiError, Elasticsearch
 
 from monitoring.dashboards.source import QueryPanel
-from monitoring.elastic.client import call
+from monitoring.elastic.client import request
 
 
 class Answer(NamedTuple):
@@ -40,7 +40,7 @@ def ask(client: Elasticsearch, panel: QueryPanel, start: datetime, end: datetime
         "filter": {"range": {"@timestamp": {"gte": moments["_tstart"], "lte": moments["_tend"]}}},
     }
     try:
-        answer = call(client, "POST", "/_query", body)
+        answer = request(client, "POST", "/_query", body)
     except ApiError as error:
         raise QueryFailed(_reason(error)) from error
     columns = tuple((column["name"], column["type"]) for column in answer["columns"])

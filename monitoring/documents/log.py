@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
@@ -160,3 +161,8 @@ def encode(document: Document) -> bytes:
 def to_document(event: PredictionLogged) -> bytes:
     """The document of an event as one line of JSON."""
     return encode(to_fields(event))
+
+
+def label_fields(label: str, observed_at: datetime) -> dict[str, Any]:
+    """The fields of `inflight.*` that a label (JSON text) adds to a document."""
+    return {"label": label, "label_observed_at": observed_at, "labelled": True}

@@ -299,4 +299,4 @@ def run(settings: DriftMonitorSettings) -> None:
         if not stopping.is_set():
             DriftMonitor(settings, ProfileCache(settings.registry_dir), metrics, stopping).run()
 
-    run_process(_NAME, settings, registry, settings.drift_monitor_metrics_port, work)
+    run_process(_NAME, settings, work, (registry, settings.drift_monitor_metrics_port))

@@ -1,1 +1,1 @@
-"""Access to Elasticsearch."""
+"""All access to Elasticsearch: client, bulk writer, searches, templates and the prediction log."""

@@ -11,7 +11,7 @@ from machine_learning_engineering.core.validation import safe_field_path
 from monitoring.elastic.client import JSON, NDJSON, UnexpectedResponse
 
 _T = TypeVar("_T")
-# Elasticsearch's messages may quote personal data: values, their first bytes, whole lines. Only the name of the field and
+# Messages of Elasticsearch may quote personal data: values, their first bytes, whole lines. Only the field name and
 # a limit are taken from them.
 _FIELD = re.compile(r"\b(?:field|mapping for|field=)\s*[\[\"]([^\]\"]*)[\]\"]")
 _LIMIT = re.compile(r"Limit of [a-z ]+\[\d+\] has been exceeded")

@@ -1,77 +1,83 @@
-"""The search node: client, templates, and the ids in the index. For Elasticsearch 8 and 9 and the embedded node.
+"""Client for Elasticsearch 8 and 9 and the embedded node.
 
-Calls go through the client's low-level transport: its helpers would decode and encode every document once more.
+Requests use the client's low-level transport: its helpers would decode and encode every document once more.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote
 
-import msgspec
 from elastic_transport import ApiResponse
-from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch
+from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, TransportError
 
 from monitoring.settings import ElasticsearchSettings
 
 JSON = "application/vnd.elasticsearch+json; compatible-with=8"
 NDJSON = "application/vnd.elasticsearch+x-ndjson; compatible-with=8"
 STOP_SECONDS = 5.0
-"""So long a process that is to end waits for the search node."""
+"""Time that all requests together have left once the process stops."""
 SHARD_SECONDS = 30.0
-"""So long an audit waits for a shard that is away."""
-_LOOK_SECONDS = 0.2
+"""Maximum time that a read waits for an unavailable shard."""
+_POLL_SECONDS = 0.2
 
 
-class StrangeAnswerError(Exception):
-    """An answer that says success and is not one of a search node: a proxy or another service is in between."""
+class UnexpectedResponse(Exception):
+    """A 2xx response that Elasticsearch would not send: there is a proxy or another service in between."""
+
+
+FAILURES = (ApiError, TransportError, UnexpectedResponse)
+"""What a request raises: an error status, no response, or an unexpected one."""
 
 
 class StoppableClient(Elasticsearch):
-    """A client whose requests end soon when the process is to end, whatever the search node does.
+    """A client whose requests end soon once the process stops, whatever Elasticsearch does.
 
-    Once `stopping` is set, all requests together have `STOP_SECONDS`. One that is given up may have been carried out.
+    Once `stopping` is set, all requests together have `STOP_SECONDS`. An abandoned one may still have been executed.
     """
 
     stopping: threading.Event
-    _until: float | None = None
+    _deadline: float | None = None
 
     def perform_request(self, *arguments: Any, **named: Any) -> ApiResponse[Any]:
-        """As in `Elasticsearch`. Nothing ends a read from a socket: so it is another thread that waits for the answer.
+        """As in `Elasticsearch`. A read from a socket can't be interrupted, so another thread waits for the response.
 
         Raises:
-            elasticsearch.ConnectionTimeout: besides what it means there, the process is to end.
+            elasticsearch.ConnectionTimeout: also if the process stops.
         """
-        answers: SimpleQueue[ApiResponse[Any] | BaseException] = SimpleQueue()
+        responses: SimpleQueue[ApiResponse[Any] | BaseException] = SimpleQueue()
 
-        def ask() -> None:
+        def perform() -> None:
             try:
-                answers.put(super(StoppableClient, self).perform_request(*arguments, **named))
+                responses.put(super(StoppableClient, self).perform_request(*arguments, **named))
             except BaseException as error:
-                answers.put(error)
+                responses.put(error)
 
-        threading.Thread(target=ask, name="inflight-search", daemon=True).start()
+        threading.Thread(target=perform, name="inflight-elasticsearch", daemon=True).start()
         while True:
             try:
-                answer = answers.get(timeout=_LOOK_SECONDS)
+                response = responses.get(timeout=_POLL_SECONDS)
             except Empty:
                 if self.stopping.is_set():
-                    self._until = self._until or monotonic() + STOP_SECONDS
-                    if monotonic() > self._until:
-                        raise ConnectionTimeout("given up, since the process is to end") from None
+                    self._deadline = self._deadline or monotonic() + STOP_SECONDS
+                    if monotonic() > self._deadline:
+                        raise ConnectionTimeout("abandoned because the process stops") from None
                 continue
-            if isinstance(answer, BaseException):
-                raise answer
-            return answer
+            if isinstance(response, BaseException):
+                raise response
+            return response
 
 
-def connect(settings: ElasticsearchSettings, timeout: float = 30.0, stopping: threading.Event | None = None) -> Elasticsearch:
-    """A client that tries each request once: who calls decides what is tried again.
+def connect(
+    settings: ElasticsearchSettings, timeout: float = 30.0, stopping: threading.Event | None = None
+) -> Elasticsearch:
+    """A client that sends each request once: the caller decides about retries.
 
     Args:
-        stopping: see `StoppableClient`; without it, a request that hangs is waited for until its time-out.
+        timeout: of each request, in seconds.
+        stopping: makes a `StoppableClient`; without it, a request that hangs blocks until its timeout.
     """
     client = (Elasticsearch if stopping is None else StoppableClient)(
         settings.elasticsearch_url,
@@ -86,47 +92,34 @@ def connect(settings: ElasticsearchSettings, timeout: float = 30.0, stopping: th
     return client
 
 
-def call(client: Elasticsearch, method: str, path: str, body: Any = None, **params: str) -> Any:
-    """One request with a JSON body; the decoded answer.
+def request(client: Elasticsearch, method: str, path: str, body: Any = None, **params: str) -> Any:
+    """Send one request with a JSON body; return the decoded response.
 
     Raises:
-        elasticsearch.ApiError: an answer that is not 2xx.
-        elasticsearch.TransportError: no answer.
+        elasticsearch.ApiError: the status is not 2xx.
+        elasticsearch.TransportError: there is no response.
     """
     headers = {"accept": JSON} if body is None else {"accept": JSON, "content-type": JSON}
     return client.perform_request(method, path, params=params or None, headers=headers, body=body).body
 
 
-def delete(client: Elasticsearch, addresses: Sequence[tuple[str, str]]) -> None:
-    """Delete documents, named by index and id, in one request. Raises as `bulk` does."""
-    lines = [b'{"delete":{"_index":%b,"_id":%b}}' % tuple(map(msgspec.json.encode, one)) for one in addresses]
-    headers = {"accept": JSON, "content-type": NDJSON}
-    answer = client.perform_request("POST", "/_bulk", headers=headers, body=b"\n".join([*lines, b""])).body
-    try:
-        failed = [item["delete"] for item in answer["items"] if item["delete"]["status"] not in (200, 404)]
-    except (KeyError, TypeError) as error:
-        raise StrangeAnswerError(f"an answer without items: {answer!r:.200}") from error
-    if failed:
-        raise StrangeAnswerError(f"{len(failed)} documents were not deleted: {failed[0]!r:.200}")
-
-
-def quoted(part: str) -> str:
-    """A name as one part of a path."""
+def quote_path(part: str) -> str:
+    """A name, quoted as one segment of a path."""
     return quote(part, safe="")
 
 
 def index_names(client: Elasticsearch, pattern: str) -> list[str]:
-    """The names of the indices that a pattern matches, in order. Raises as `call` does."""
-    return sorted(call(client, "GET", f"/{pattern}/_settings", filter_path="*.settings.index.uuid"))
+    """Names of the indices that match a pattern, sorted. Raises as `request` does."""
+    return sorted(request(client, "GET", f"/{pattern}/_settings", filter_path="*.settings.index.uuid"))
 
 
-def once_it_is_up(ask: Callable[[], Any]) -> Any:
-    """The answer, asked again for a while where a shard is away: an index that was just made has none for a moment."""
+def retry_while_unavailable(read: Callable[[], Any]) -> Any:
+    """Repeat a read while it answers 503, for `SHARD_SECONDS`: a new index has no active shard for a moment."""
     deadline = monotonic() + SHARD_SECONDS
     while True:
         try:
-            return ask()
+            return read()
         except ApiError as error:
             if error.meta.status != 503 or monotonic() > deadline:
                 raise
-        sleep(_LOOK_SECONDS)
+        sleep(_POLL_SECONDS)

@@ -1,70 +1,101 @@
-"""Reading many documents."""
+"""Searches, and reading many documents."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from elasticsearch import Elasticsearch
 
 from monitoring.documents.log import INDEX_PATTERN
-from monitoring.elastic.client import StrangeAnswerError, call, index_names, once_it_is_up
+from monitoring.elastic.client import UnexpectedResponse, index_names, request, retry_while_unavailable
 
 _PAGE = 10_000
 
+Hit = dict[str, Any]
 
-def fingerprints(client: Elasticsearch, wanted: list[dict[str, str]]) -> list[str | None]:
-    """The fingerprint of each document named by `_index` and `_id`; None where there is no such document (any more).
 
-    A document without a fingerprint, which this product did not write, has the empty one. Raises as `bulk` does.
-    """
-    answer = call(client, "POST", "/_mget", {"docs": wanted}, _source="inflight.fingerprint")
+def search(client: Elasticsearch, index: str, body: dict[str, Any]) -> dict[str, Any]:
+    """The response to one search, of all shards or of none. Raises as `bulk` does."""
+    response: dict[str, Any] = request(client, "POST", f"/{index}/_search", body, allow_partial_search_results="false")
     try:
-        found = [
-            doc["_source"].get("inflight", {}).get("fingerprint", "") if doc.get("found") else None
-            for doc in answer["docs"]
-        ]
-        if len(found) == len(wanted):
+        if response["timed_out"] or response["_shards"]["failed"]:
+            raise UnexpectedResponse(f"a search response of some shards only: {response['_shards']!r:.200}")
+        list(response["hits"]["hits"])
+    except (KeyError, TypeError) as error:
+        raise UnexpectedResponse(f"a search response without hits: {response!r:.200}") from error
+    return response
+
+
+def hits(client: Elasticsearch, index: str, body: dict[str, Any]) -> list[Hit]:
+    """The hits of one search. Raises as `bulk` does."""
+    found: list[Hit] = search(client, index, body)["hits"]["hits"]
+    return found
+
+
+def pages(read: Callable[[dict[str, Any]], list[Hit]], body: dict[str, Any]) -> Iterator[Hit]:
+    """All hits of a search, page by page; its `sort` has to be a complete order, or hits are skipped.
+
+    Args:
+        read: executes one search.
+        body: of the search; `size` is that of a page.
+    """
+    while True:
+        found = read(body)
+        yield from found
+        if len(found) < body["size"]:
+            return
+        body = {**body, "search_after": found[-1]["sort"]}
+
+
+def documents(client: Elasticsearch, wanted: Sequence[tuple[str, str]], fields: Sequence[str]) -> list[Hit | None]:
+    """Documents by index and id, with some fields; None for each that does not exist. Raises as `bulk` does."""
+    docs = [{"_index": index, "_id": identity} for index, identity in wanted]
+    response = request(client, "POST", "/_mget", {"docs": docs}, _source=",".join(fields))
+    try:
+        found = [doc if doc.get("found") else None for doc in response["docs"]]
+        if len(found) == len(docs):
             return found
         raise KeyError("docs")
     except (KeyError, TypeError, AttributeError) as error:
-        raise StrangeAnswerError(f"an answer without docs: {answer!r:.200}") from error
+        raise UnexpectedResponse(f"a response without all docs: {response!r:.200}") from error
 
 
-def hits(client: Elasticsearch, index: str, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The hits of one search, of all shards or of none. Raises as `bulk` does."""
-    answer = call(client, "POST", f"/{index}/_search", body, allow_partial_search_results="false")
+def fingerprints(client: Elasticsearch, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
+    """The fingerprint of each document of `inference-logs-*`; None if there is no such document (any more).
+
+    A document without a fingerprint was not written by Inflight; its fingerprint is the empty string.
+    """
+    found = documents(client, wanted, ["inflight.fingerprint"])
     try:
-        if answer["timed_out"] or answer["_shards"]["failed"]:
-            raise StrangeAnswerError(f"an answer of some shards only: {answer['_shards']!r:.200}")
-        return list(answer["hits"]["hits"])
-    except (KeyError, TypeError) as error:
-        raise StrangeAnswerError(f"an answer without hits: {answer!r:.200}") from error
+        return [None if doc is None else doc["_source"].get("inflight", {}).get("fingerprint", "") for doc in found]
+    except (KeyError, AttributeError) as error:
+        raise UnexpectedResponse("a response with docs that have no fields") from error
 
 
 def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
-    """The request id of every document in `inference-logs-*`, once for each document, after a refresh.
+    """The request id of every document in `inference-logs-*`, once per document, after a refresh.
 
     Args:
         prefix: only ids that start with it.
 
     Raises:
-        elasticsearch.ApiError: also where a shard is away: its documents would look as if they had never been indexed.
+        elasticsearch.ApiError: also if a shard is unavailable: its documents would look as if never indexed.
     """
-    call(client, "POST", f"/{INDEX_PATTERN}/_refresh")
-    # Within one index the request id is unique, so it alone is a complete sort order, and no page can skip a document.
+    request(client, "POST", f"/{INDEX_PATTERN}/_refresh")
+    only = {"filter_path": "hits.hits.sort", "allow_partial_search_results": "false"}
+    # The request id is unique within one index, so it alone is a complete order there.
+    body: dict[str, Any] = {
+        "size": _PAGE,
+        "_source": False,
+        "track_total_hits": False,
+        "sort": [{"inflight.request_id": "asc"}],
+        "query": {"prefix": {"inflight.request_id": prefix}} if prefix else {"match_all": {}},
+    }
     for index in index_names(client, INDEX_PATTERN):
-        search: dict[str, Any] = {
-            "size": _PAGE,
-            "_source": False,
-            "track_total_hits": False,
-            "sort": [{"inflight.request_id": "asc"}],
-            "query": {"prefix": {"inflight.request_id": prefix}} if prefix else {"match_all": {}},
-        }
-        while True:
-            only = {"filter_path": "hits.hits.sort", "allow_partial_search_results": "false"}
-            answer = once_it_is_up(lambda: call(client, "POST", f"/{index}/_search", search, **only))  # noqa: B023
-            hits = answer.get("hits", {}).get("hits", [])
-            for hit in hits:
-                yield hit["sort"][0]
-            if len(hits) < _PAGE:
-                break
-            search["search_after"] = hits[-1]["sort"]
+
+        def read(body: dict[str, Any], index: str = index) -> list[Hit]:
+            response = retry_while_unavailable(lambda: request(client, "POST", f"/{index}/_search", body, **only))
+            found: list[Hit] = response.get("hits", {}).get("hits", [])
+            return found
+
+        for hit in pages(read, body):
+            yield hit["sort"][0]

@@ -1,4 +1,4 @@
-"""Index templates and first indices."""
+"""Index templates (`templates/*.json`) and first indices."""
 
 from datetime import datetime
 from importlib import resources
@@ -7,14 +7,14 @@ import msgspec
 from elasticsearch import ApiError, Elasticsearch
 
 from monitoring.documents.common import FAMILIES, daily_index
-from monitoring.elastic.client import call, index_names
+from monitoring.elastic.client import index_names, request
 from monitoring.settings import ElasticsearchSettings
 
 _SETTINGS_TEMPLATE = "inflight-settings"
 
 
 def put_templates(client: Elasticsearch, settings: ElasticsearchSettings) -> None:
-    """Create or update the templates of all families; they apply to indices that are created afterwards."""
+    """Create or update all templates; they apply to indices that are created afterwards. Raises as `request` does."""
     folder = resources.files("monitoring.elastic") / "templates"
     for kind, endpoint in (("component", "/_component_template/"), ("index", "/_index_template/")):
         for file in sorted(folder.iterdir(), key=lambda file: file.name):
@@ -24,17 +24,17 @@ def put_templates(client: Elasticsearch, settings: ElasticsearchSettings) -> Non
             template = msgspec.json.decode(file.read_bytes())
             if name == _SETTINGS_TEMPLATE:
                 template["template"]["settings"]["index"]["number_of_replicas"] = settings.elasticsearch_replicas
-            call(client, "PUT", endpoint + name, template)
+            request(client, "PUT", endpoint + name, template)
 
 
 def create_first_indices(client: Elasticsearch, now: datetime) -> None:
-    """An empty index of today for each family that has none: ES|QL refuses a query whose pattern matches no index."""
+    """Create today's index of each family that has none: ES|QL rejects a query whose pattern matches no index."""
     for family in FAMILIES:
         if index_names(client, f"inference-{family}-*"):
             continue
         try:
-            call(client, "PUT", "/" + daily_index(family, now))
+            request(client, "PUT", "/" + daily_index(family, now))
         except ApiError as error:
-            # Another indexer, or the first document, was quicker.
+            # Another indexer, or the first document, was faster.
             if "resource_already_exists" not in str(error):
                 raise

@@ -1,1 +1,1 @@
-"""The exporter: topics to Prometheus metrics."""
+"""The exporter: Prometheus metrics from logs, dead letters and consumer lag."""

@@ -1,4 +1,4 @@
-"""How far the consumer groups are behind, as the broker has it: ends of the topics against committed offsets."""
+"""Lag of all consumer groups, from the broker: ends of the topics minus committed offsets."""
 
 import threading
 from time import monotonic
@@ -15,8 +15,8 @@ from monitoring.runtime.groups import READS
 class LagReader:
     """Reads the lag of every group of a deployment. For one thread at a time; `close` it at the end.
 
-    Asks through one consumer for each group, which never subscribes and so never joins. The admin client's
-    `list_consumer_group_offsets` is no way: librdkafka 2.16 ends the process with a segmentation fault when the group's
+    It uses one consumer per group that never subscribes, and so never joins. The admin client's
+    `list_consumer_group_offsets` is no alternative: librdkafka 2.16 crashes with a segmentation fault while the group's
     coordinator is still loading, as on a broker that has just started.
     """
 
@@ -31,12 +31,12 @@ class LagReader:
             consumer.close()
 
     def read(self) -> dict[tuple[str, str], int]:
-        """Records not yet committed, by group and topic (names without prefix).
+        """Uncommitted records by group and topic (names without prefix).
 
-        What a group has never committed counts from the topic's first record on, as its consumer would start there.
+        A group without a committed offset lags from the first record on: its consumer would start there.
 
         Raises:
-            KafkaException: the broker can't be reached or refuses.
+            KafkaException: the broker is unreachable or rejects the request.
         """
         return {(group, topic): self._lag(group, topic) for group, topics in READS.items() for topic in topics}
 
@@ -52,13 +52,13 @@ class LagReader:
 
 def _consumer(settings: KernelSettings, group: str) -> Consumer:
     options = consumer_options(settings, group)
-    # It is never polled: while the broker is away, what it would be told of that would pile up in it.
+    # It is never polled, so errors would pile up in it while the broker is unreachable.
     del options["error_cb"]
     return Consumer(options)
 
 
-class LagWatch(threading.Thread):
-    """Reads the lag every few seconds into the metrics, in a thread: a slow broker must not stop the counting."""
+class LagCollector(threading.Thread):
+    """Exports the lag every few seconds, in a thread: a slow broker must not block the counting."""
 
     def __init__(self, reader: LagReader, metrics: ExporterMetrics, stopping: threading.Event, every: float) -> None:
         super().__init__(name="inflight-lag", daemon=True)

@@ -1,23 +1,17 @@
-"""Every metric of the exporter and of the indexer: name, unit, labels and help, in one place.
-
-`docs/metrics.md` describes each of them, and a test compares. Durations are in seconds. Nothing here is global: a
-process makes the set that it serves, on a registry of its own.
-"""
+"""Metrics of the exporter; `docs/metrics.md` describes them. Durations are in seconds."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from monitoring.runtime.metrics import register_process
-
-LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+from monitoring.runtime.metrics import LATENCY_BUCKETS, register_process
 
 
 class ExporterMetrics:
-    """What `inflight exporter` counts from the events."""
+    """Metrics that `inflight exporter` serves."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.predictions = Counter(
             "inflight_predictions",
-            "Requests that were answered, by outcome: completed or failed.",
+            "Processed requests, by outcome: completed or failed.",
             ["model", "model_version", "outcome"],
             unit="predictions",
             registry=registry,
@@ -39,14 +33,14 @@ class ExporterMetrics:
         )
         self.dead_letters = Counter(
             "inflight_dead_letters",
-            "Records that were set aside as dead letters, by reason and by the stage that set them aside.",
+            "Dead letters, by reason and by the stage that rejected the record.",
             ["reason", "stage"],
             unit="letters",
             registry=registry,
         )
         self.unreadable = Counter(
             "inflight_exporter_unreadable_records",
-            "Records of the log topic that are no log events; the indexer makes a dead letter of each.",
+            "Records of the log topic that are not log events; the indexer turns each into a dead letter.",
             unit="records",
             registry=registry,
         )
@@ -65,7 +59,7 @@ class ExporterMetrics:
         )
         self.lag_checked = Gauge(
             "inflight_consumer_lag_age_seconds",
-            "Time since the lag was last read from the broker; it grows while the broker can't be reached.",
+            "Time since the lag was last read from the broker; it grows while the broker is unreachable.",
             unit="seconds",
             registry=registry,
         )

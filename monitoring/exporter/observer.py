@@ -1,4 +1,4 @@
-"""Counting log events and dead letters into metrics."""
+"""Counts log events and dead letters."""
 
 from collections.abc import Sequence
 from time import time
@@ -18,7 +18,7 @@ class ErrorType(Struct, frozen=True):
 
 
 class Observed(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"):
-    """What the metrics need of a `PredictionLogged`: decoding skips the rest."""
+    """The fields of a `PredictionLogged` that the metrics need: decoding skips the others."""
 
     model: str
     outcome: str
@@ -35,7 +35,7 @@ decode_observed = Decoder(Observed).decode
 
 
 class Observer:
-    """Turns events into metrics."""
+    """Updates metrics from events."""
 
     def __init__(self, metrics: ExporterMetrics) -> None:
         self._predictions = Children(metrics.predictions)
@@ -47,9 +47,9 @@ class Observer:
         metrics.log_age.set_function(lambda: time() - self._newest if self._newest else float("nan"))
 
     def observe(self, event: Observed | PredictionLogged) -> None:
-        """Count one answered request."""
+        """Count one processed request."""
         error = event.error
-        # Whoever asks for models that do not exist must not fill the series with their names.
+        # Requests for unknown models must not create a series for each name.
         model = UNKNOWN if error is not UNSET and error.type == "unknown_model" else event.model
         version = UNKNOWN if event.model_version is UNSET else event.model_version
         self._predictions(model, version, event.outcome).inc()
@@ -76,7 +76,7 @@ class Observer:
         self.observe(event)
 
     def observe_dead_letter_record(self, headers: Sequence[tuple[str, bytes | None]] | None) -> None:
-        """Count one record of the topic of dead letters by its headers."""
+        """Count one record of the dead-letter topic by its headers."""
         try:
             origin = read_origin(headers)
         except ValueError:

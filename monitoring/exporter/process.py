@@ -1,8 +1,7 @@
-"""`inflight exporter`: Prometheus series from the log events and the dead letters.
+"""`inflight exporter`: Prometheus metrics from log events and dead letters.
 
-It counts each event once for each time that it reads it: offsets are committed after counting, so a restart goes on
-where the last commit was (counters start at zero again, as Prometheus expects), and after a kill it counts up to
-`COMMIT_SECONDS` of events twice. The exact accounting is `inflight audit`.
+Offsets are committed after counting. A restart continues at the last commit, with counters at zero, as Prometheus
+expects; after a kill, up to `COMMIT_SECONDS` of events are counted twice. `inflight audit` counts exactly.
 """
 
 import threading
@@ -13,14 +12,13 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
-from machine_learning_engineering.kafka.client import Fetch, consumer_options, topic_name
-from machine_learning_engineering.observability.logging import log_event
-from monitoring.exporter.lag import LagReader, LagWatch
+from machine_learning_engineering.kafka.client import Fetch, topic_name
+from monitoring.exporter.lag import LagCollector, LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
-from monitoring.runtime.consumer import commit, records
+from monitoring.runtime.consumer import Position, commit, group_options, records
 from monitoring.runtime.groups import EXPORTER
-from monitoring.runtime.process import serve_metrics, until_signalled
+from monitoring.runtime.process import run_process
 from monitoring.settings import ExporterSettings
 
 COMMIT_SECONDS = 1.0
@@ -29,35 +27,33 @@ _BATCH = 1_000
 
 
 class Exporter:
-    """Consumes logs and dead letters, and commits what was observed."""
+    """Consumes logs and dead letters, and commits counted ones."""
 
     def __init__(self, settings: ExporterSettings, observer: Observer) -> None:
         self._observer = observer
         self._logs = topic_name(settings, LOGS)
         self._dead_letters = topic_name(settings, DEAD_LETTERS)
         options = {
-            **consumer_options(settings, EXPORTER),
-            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
-            "queued.max.messages.kbytes": 32 * 1024,
-            # Whoever starts it before the topics exist need not wait for the next full refresh.
+            **group_options(settings, EXPORTER),
+            # If it starts before the topics exist, it need not wait minutes for the next refresh.
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         self._consumer = Consumer(options)
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
-        self._observed: dict[tuple[str, int], int] = {}
+        self._observed: dict[Position, int] = {}
 
     def run(self, stopping: threading.Event) -> None:
         """Observe until `stopping` is set.
 
         Raises:
-            KafkaException: an error that retrying does not mend.
+            KafkaException: a permanent error.
         """
         topics = [self._logs, self._dead_letters]
         self._consumer.subscribe(topics, on_revoke=self._on_revoke, on_lost=self._on_lost)
         commit_due = monotonic() + COMMIT_SECONDS
         try:
             while not stopping.is_set():
-                # consume(n, t) waits until it has n or t is over: so one with a time-out, the others with none.
+                # consume(n, t) waits for n records or t seconds: so wait for one, and take the others without waiting.
                 if messages := self._fetch.consume(1, 0.2):
                     self._observe(messages)
                     self._observe(self._fetch.consume(_BATCH, 0))
@@ -88,7 +84,7 @@ class Exporter:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Paused for a rest, they would stay so through the revocation, and never be fetched when they come back.
+        # Partitions that were paused while idle would stay paused through the revocation, and never be fetched again.
         consumer.resume(partitions)
         self._observed.clear()
 
@@ -97,21 +93,19 @@ def run(settings: ExporterSettings) -> None:
     """Run the exporter until SIGTERM or SIGINT.
 
     Raises:
-        KafkaException: Kafka refuses for good.
+        KafkaException: a permanent error of Kafka.
         OSError: the metrics port is taken.
     """
     registry = CollectorRegistry()
     metrics = ExporterMetrics(registry)
-    with (
-        until_signalled() as stopping,
-        serve_metrics(registry, settings.metrics_host, settings.exporter_metrics_port) as url,
-    ):
-        log_event("exporter", "started", metrics=url, kafka=settings.kafka_bootstrap_servers)
-        watch = LagWatch(LagReader(settings), metrics, stopping, LAG_SECONDS)
-        watch.start()
+
+    def work(stopping: threading.Event) -> None:
+        lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS)
+        lag.start()
         try:
             Exporter(settings, Observer(metrics)).run(stopping)
         finally:
             stopping.set()
-            watch.join(5.0)
-        log_event("exporter", "stopped")
+            lag.join(5.0)
+
+    run_process("exporter", settings, work, (registry, settings.exporter_metrics_port))

@@ -1,9 +1,10 @@
-"""`inflight features follow`: logged requests and reported labels into the feature store, as they come.
+"""`inflight features follow`: logged requests and reported labels into the feature store, as they arrive.
 
-Offsets are committed only after the store has the rows safely on disk, and the examples have them too. What is read
-again after a crash is found to be in the store already, and the examples are written all the same.
+An offset is committed only after the store has the row on disk and the examples contain it. Rows that are reread after
+a crash are in the store already; the examples are written anyway.
 """
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic
@@ -21,17 +22,17 @@ from machine_learning_engineering.kafka.client import Fetch, consumer_options, c
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
-from monitoring.runtime.consumer import commit, records
-from monitoring.runtime.process import until_signalled
-from monitoring.runtime.retry import TOPIC_SECONDS, prepare
+from monitoring.runtime.consumer import Position, commit, records
+from monitoring.runtime.groups import FEATURES
+from monitoring.runtime.process import run_process
+from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, run_until_ready
 
-GROUP = "inflight-features"
 _BATCH = 500
 _POLL_SECONDS = 0.25
 
 
-class Followed(Struct, frozen=True):
-    """What was done until now: of each model, and how many records were no events or of models not followed."""
+class FollowReport(Struct, frozen=True):
+    """Result so far: per model, and the numbers of unreadable records and of records of other models."""
 
     models: list[BuildReport]
     unreadable: int
@@ -39,11 +40,11 @@ class Followed(Struct, frozen=True):
 
 
 class Follower:
-    """Consumes logs and labels, and keeps them in the store every `every` seconds or `most` records.
+    """Consumes logs and labels, and flushes them to the store every `every` seconds or `max_records` records.
 
     Args:
-        classes: the models whose records are kept, by name.
-        folder: below it each model's examples are written to a folder of its own name, whenever there are new ones.
+        classes: the models whose records are stored, by name.
+        folder: examples of a model are written to its subfolder of the model's name, whenever there are new ones.
     """
 
     def __init__(
@@ -54,17 +55,17 @@ class Follower:
         folder: Path,
         *,
         every: float = 60.0,
-        most: int = 10_000,
+        max_records: int = 10_000,
     ) -> None:
         self.unreadable = self.others = 0
-        self._every, self._most = every, most
+        self._every, self._max_records = every, max_records
         self._folder = folder
         self._builders = {name: ExampleBuilder(store, model_class) for name, model_class in classes.items()}
         self._built: dict[str, BuildReport] = {}
-        self._offsets: dict[tuple[str, int], int] = {}
+        self._offsets: dict[Position, int] = {}
         self._records = 0
         self._labels = topic_name(settings, LABELS)
-        self._consumer = Consumer(consumer_options(settings, GROUP))
+        self._consumer = Consumer(consumer_options(settings, FEATURES))
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
         # What a rebalance takes away is kept, and committed, before it goes.
         self._consumer.subscribe(
@@ -85,7 +86,7 @@ class Follower:
             while not stopping.is_set():
                 for message in records(self._fetch.consume(_BATCH, _POLL_SECONDS), "features"):
                     self._add(message)
-                if self._records >= self._most or monotonic() >= due:
+                if self._records >= self._max_records or monotonic() >= due:
                     self.flush()
                     due = monotonic() + self._every
             self.flush()
@@ -106,9 +107,9 @@ class Follower:
             self._offsets.clear()
         self._records = 0
 
-    def report(self) -> Followed:
+    def report(self) -> FollowReport:
         """What was done until now."""
-        return Followed(list(self._built.values()), self.unreadable, self.others)
+        return FollowReport(list(self._built.values()), self.unreadable, self.others)
 
     def _add(self, message: Message) -> None:
         self._records += 1
@@ -142,20 +143,20 @@ def _value(raw: msgspec.Raw) -> Any:
         return msgspec.UNSET
 
 
-def run(settings: KernelSettings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> Followed:
-    """Follow the stream until SIGTERM or SIGINT, however long the broker takes to come up.
+def run(settings: KernelSettings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> FollowReport:
+    """Follow the stream until SIGTERM or SIGINT.
 
     Raises:
         FeatureStoreError: the store can't be read or written.
-        KafkaException: Kafka refuses for good.
+        KafkaException: a permanent error of Kafka.
     """
     home = settings.home / "features"
-    with until_signalled() as stopping, FeatureStore(home) as store:
-        prepare("features", lambda: create_topics(settings, TOPIC_SECONDS), stopping)
-        follower = Follower(settings, store, classes, home / "examples", every=every)
-        log_event(
-            "features", "started", models=sorted(classes), kafka=settings.kafka_bootstrap_servers, store=str(home)
-        )
-        follower.run(stopping)
-        log_event("features", "stopped")
-        return follower.report()
+
+    def work(stopping: threading.Event) -> FollowReport:
+        run_until_ready("features", lambda: create_topics(settings, CREATE_TOPICS_TIMEOUT), stopping)
+        with FeatureStore(home) as store:
+            follower = Follower(settings, store, classes, home / "examples", every=every)
+            follower.run(stopping)
+            return follower.report()
+
+    return run_process("features", settings, work, models=sorted(classes), store=str(home))

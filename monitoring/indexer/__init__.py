@@ -1,1 +1,1 @@
-"""The indexer: topics to Elasticsearch."""
+"""The indexer: logs, measurements, dead letters and model events, from Kafka to Elasticsearch."""

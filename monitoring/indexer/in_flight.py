@@ -1,4 +1,4 @@
-"""A batch that is brought into Elasticsearch beside the reading of the next ones."""
+"""Batches that are sent to Elasticsearch while the next ones are read."""
 
 import threading
 
@@ -6,8 +6,8 @@ from monitoring.indexer.batch import Batch
 from monitoring.indexer.delivery import Delivery, Tally
 
 
-class Flight(threading.Thread):
-    """One batch on its way. A daemon: a request that hangs must not keep a drained process from ending."""
+class BulkTask(threading.Thread):
+    """Delivery of one batch. A daemon thread: a request that hangs must not keep a drained process alive."""
 
     def __init__(self, delivery: Delivery, batch: Batch, cancelled: threading.Event) -> None:
         super().__init__(name="inflight-bulk", daemon=True)
@@ -21,7 +21,7 @@ class Flight(threading.Thread):
         try:
             self.tally = self._delivery.deliver(self.batch, self._cancelled)
         except BaseException as error:
-            # Raised again where the flight is settled.
+            # Raised again by the thread that settles the task.
             self.error = error
         finally:
             self.batch.settled.set()

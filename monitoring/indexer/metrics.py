@@ -2,12 +2,11 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from monitoring.exporter.metrics import LATENCY_BUCKETS
-from monitoring.runtime.metrics import register_process
+from monitoring.runtime.metrics import LATENCY_BUCKETS, register_process
 
 
 class IndexerMetrics:
-    """How `inflight indexer` itself is doing."""
+    """Metrics that `inflight indexer` serves; `docs/metrics.md` describes them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.documents = Counter(

@@ -1,7 +1,4 @@
-"""What becomes of the records of each topic in the index: each is projected onto its documents, often a single one.
-
-Nothing here does input or output.
-"""
+"""The documents of a record, by topic. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -22,16 +19,17 @@ from monitoring.documents.drift import drift_documents
 from monitoring.documents.log import document_id, encode, index_name, to_fields
 from monitoring.documents.model_event import model_event_document
 from monitoring.documents.quality import quality_documents
+from monitoring.elastic.bulk import action
 
 _encode_json = msgspec.json.encode
 
 
 class Entry(NamedTuple):
-    """One document on its way into the index.
+    """One document to index.
 
-    `action` names index and document, so two entries are about the same document if and only if their actions are
-    equal. `action` and `document` are lines of the bulk format without their line breaks. With a `fingerprint`, a
-    document that exists already is a conflict unless it has the same one; without, it is always the same document.
+    `action` holds index and id, so two entries concern the same document if and only if their actions are equal.
+    `action` and `document` are lines of the bulk format without line breaks. If there is a `fingerprint`, an existing
+    document with another one is a conflict; if there is none, an existing document is always the same.
     """
 
     record: Message
@@ -44,15 +42,20 @@ class Entry(NamedTuple):
     request_id: str | None = None
 
     @property
+    def lines(self) -> bytes:
+        """Action and document, for a bulk request."""
+        return self.action + b"\n" + self.document
+
+    @property
     def size(self) -> int:
         """Bytes in the bulk request."""
         return len(self.action) + len(self.document) + 2
 
 
 class Projection(NamedTuple):
-    """The entries of a record of one topic; `entries` raises ValueError where the record is not `what` it has to be.
+    """How the records of a topic become entries.
 
-    `undecodable` is then the reason of its dead letter.
+    `entries` raises ValueError if a record is not a `what`; `undecodable` is the reason of its dead letter then.
     """
 
     what: str
@@ -61,7 +64,7 @@ class Projection(NamedTuple):
 
 
 def log_entries(record: Message) -> tuple[Entry]:
-    """The document of a request and its outcome, with its fingerprint: the first use of a request id wins."""
+    """The document of a request and its outcome; the first use of a request id wins."""
     event = decode_log(record.value() or b"")
     fields = to_fields(event)
     index, identity = index_name(event.accepted_at), document_id(event.request_id)
@@ -70,7 +73,7 @@ def log_entries(record: Message) -> tuple[Entry]:
             record,
             index,
             identity,
-            _action(index, identity),
+            action("create", index, identity),
             encode(fields),
             fields.inflight.fingerprint,
             event.model,
@@ -80,14 +83,14 @@ def log_entries(record: Message) -> tuple[Entry]:
 
 
 def measurement_entries(record: Message) -> list[Entry]:
-    """A document for each field of a window, or for each metric of live answers."""
+    """One document per field of a window, or per metric of a quality measurement."""
     event = decode_measurement(record.value() or b"")
-    found = drift_documents(event) if isinstance(event, DriftMeasured) else quality_documents(event)
-    return _entries(record, found, event.model)
+    documents = drift_documents(event) if isinstance(event, DriftMeasured) else quality_documents(event)
+    return _entries(record, documents, event.model)
 
 
 def model_event_entries(record: Message) -> list[Entry]:
-    """One document; none of a tombstone, by which a compacted topic forgets a key."""
+    """One document; none for a tombstone, which deletes a key of a compacted topic."""
     value = record.value()
     if value is None:
         return []
@@ -96,8 +99,8 @@ def model_event_entries(record: Message) -> list[Entry]:
 
 
 def dead_letter_entries(record: Message) -> list[Entry]:
-    """One document, from the headers and not from the payload."""
-    found = dead_letter_document(
+    """One document, from the headers only."""
+    document = dead_letter_document(
         record.topic(),
         record.partition(),
         record.offset(),
@@ -105,21 +108,16 @@ def dead_letter_entries(record: Message) -> list[Entry]:
         len(record.value() or b""),
         headers_of(record),
     )
-    return _entries(record, [found])
+    return _entries(record, [document])
 
 
 def _entries(
     record: Message, documents: Iterable[tuple[str, str, msgspec.Struct]], model: str | None = None
 ) -> list[Entry]:
     return [
-        Entry(record, index, identity, _action(index, identity), _encode_json(document), model=model)
+        Entry(record, index, identity, action("create", index, identity), _encode_json(document), model=model)
         for index, identity, document in documents
     ]
-
-
-def _action(index: str, identity: str) -> bytes:
-    # The index name is made of letters, digits, hyphens and dots, so of the two only the id can need escaping.
-    return b'{"create":{"_index":"%b","_id":%b}}' % (index.encode(), _encode_json(identity))
 
 
 PROJECTIONS = {
@@ -128,4 +126,4 @@ PROJECTIONS = {
     MEASUREMENTS: Projection("measurement", "undecodable_measurement", measurement_entries),
     MODEL_EVENTS: Projection("model event", "undecodable_model_event", model_event_entries),
 }
-"""By topic, whose name is without the deployment's prefix."""
+"""By topic, without the deployment's prefix."""

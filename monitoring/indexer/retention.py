@@ -1,15 +1,15 @@
-"""Deleting daily indices whose time is over: only ours, by their exact names, and only if that is asked for."""
+"""Deletes daily indices after their retention: only Inflight's, by their exact names, and only if configured."""
 
 import re
 import threading
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
-from elasticsearch import ApiError, Elasticsearch, NotFoundError, TransportError
+from elasticsearch import Elasticsearch, NotFoundError
 
 from machine_learning_engineering.observability.logging import log_event
 from monitoring.documents.common import FAMILIES
-from monitoring.elastic import client as search
+from monitoring.elastic.client import FAILURES, index_names, quote_path, request
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.settings import IndexerSettings
 
@@ -18,7 +18,7 @@ _NAME = re.compile(rf"inference-({'|'.join(FAMILIES)})-([0-9]{{4}})\.([0-9]{{2}}
 
 
 def expired(names: Iterable[str], today: date, days: int) -> list[tuple[str, str]]:
-    """Name and family of each index whose day is more than `days` days before today; of 0 days, none."""
+    """Name and family of each index whose day is more than `days` days before today; none if `days` is 0."""
     found = []
     for name in sorted(names):
         match = _NAME.fullmatch(name)
@@ -26,7 +26,7 @@ def expired(names: Iterable[str], today: date, days: int) -> list[tuple[str, str
             continue
         try:
             age = today - date(*map(int, match.groups()[1:]))
-        except ValueError:  # no day of the calendar, so none of this product's
+        except ValueError:  # not a date, so not an index of Inflight
             continue
         if age.days > days:
             found.append((name, match[1]))
@@ -34,24 +34,19 @@ def expired(names: Iterable[str], today: date, days: int) -> list[tuple[str, str
 
 
 def delete_expired(client: Elasticsearch, today: date, days: int) -> list[tuple[str, str]]:
-    """Delete the indices that are `expired`; name and family of those that this call deleted.
-
-    Raises:
-        elasticsearch.ApiError: an answer that is not 2xx.
-        elasticsearch.TransportError: no answer.
-    """
+    """Delete the `expired` indices; return name and family of those deleted here. Raises as `request` does."""
     deleted = []
-    for name, family in expired(search.index_names(client, "inference-*"), today, days):
+    for name, family in expired(index_names(client, "inference-*"), today, days):
         try:
-            search.call(client, "DELETE", "/" + search.quoted(name))
-        except NotFoundError:  # another indexer was quicker
+            request(client, "DELETE", "/" + quote_path(name))
+        except NotFoundError:  # another indexer was faster
             continue
         deleted.append((name, family))
     return deleted
 
 
 class Retention(threading.Thread):
-    """Deletes once an hour, in a thread: a slow search node must not stop the indexing."""
+    """Deletes once an hour, in a thread: a slow Elasticsearch must not block indexing."""
 
     def __init__(
         self, settings: IndexerSettings, client: Elasticsearch, metrics: IndexerMetrics, stopping: threading.Event
@@ -66,7 +61,7 @@ class Retention(threading.Thread):
         while self._days and not self._stopping.is_set():
             try:
                 deleted = delete_expired(self._client, datetime.now(UTC).date(), self._days)
-            except (ApiError, TransportError) as error:
+            except FAILURES as error:
                 log_event("indexer", "retention_failed", cause=str(error))
             else:
                 for name, family in deleted:

@@ -1,72 +1,68 @@
-"""Joining labels to the log, whatever the search node does meanwhile: every report gets one result, or is interrupted.
+"""Joins labels to the log: every report gets one result, or the join is interrupted.
 
-The outcome is the same in any order of reports and however often each comes: of the labels of a request the one
-observed last stays. What a search does not find yet is "early", which is no error.
+The outcome does not depend on the order of reports or on repetitions: of the labels of a request, the one observed last
+stays. A label whose request is not found yet is "early", which is not an error.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from monitoring.elastic.bulk import BulkItem, describe_error
+from monitoring.elastic.client import FAILURES
 from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, latest
-from monitoring.labels.store import Logged, Written
-from monitoring.runtime.retry import FAILURES, cause_of
+from monitoring.labels.store import LoggedRequest
+from monitoring.runtime.retry import error_label
 
 EARLY = "early"
-# What is done to several documents of one request is told by the first of these that was done to any.
+# If a request has several documents, its result is the first of these that any of them has.
 _ORDER = ("joined", "replaced", REJECTED, "repeated", "superseded", EARLY)
-# Other errors with status 400 are about the index or the cluster, and pass.
-_ABOUT_THE_DOCUMENT = ("document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception")
+# Other errors with status 400 concern the index or the cluster, and are temporary.
+_DOCUMENT_ERRORS = ("document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception")
 _T = TypeVar("_T")
 
 
 class Interrupted(Exception):
-    """The process stops, or its partitions are taken away: what is unfinished is read again later."""
-
-
-class Patience(Protocol):
-    """Waits between two attempts."""
-
-    def wait(self, attempt: int, cause: str, labels: int) -> None:
-        """Wait for a while, longer for later attempts, which count from 0.
-
-        Raises:
-            Interrupted: there is no point in waiting.
-        """
+    """The process stops, or its partitions are revoked: unfinished labels are reread later."""
 
 
 class Store(Protocol):
-    """What is needed of `store.LabelStore`."""
+    """What is used of `store.LabelStore`."""
 
-    def find(self, request_ids: Sequence[str]) -> list[Logged]: ...
-    def look_again(self, documents: Sequence[Logged]) -> list[Logged | None]: ...
-    def write(self, labels: Sequence[tuple[Logged, Report]]) -> list[Written]: ...
+    def find(self, request_ids: Sequence[str]) -> list[LoggedRequest]: ...
+    def reread(self, documents: Sequence[LoggedRequest]) -> list[LoggedRequest | None]: ...
+    def write(self, labels: Sequence[tuple[LoggedRequest, Report]]) -> list[BulkItem]: ...
 
 
 class Result(NamedTuple):
-    """What became of a report: a result of `reports.compare`, "early", or the reason of a dead letter.
+    """Result of a report: that of `reports.compare`, "early", or the reason of a dead letter.
 
-    `document` is the one that was labelled, where one was.
+    `document` is the labelled one, if there is one.
     """
 
     report: Report
     result: str
-    document: Logged | None = None
+    document: LoggedRequest | None = None
     explanation: str = ""
 
 
 class Join:
-    """Joins batches of reports, one at a time."""
+    """Joins batches of reports, one at a time.
 
-    def __init__(self, store: Store, patience: Patience) -> None:
+    Args:
+        wait: waits before a retry; is given the attempt (from 0), the cause and the number of labels. Raises
+            `Interrupted` if there is no point in waiting.
+    """
+
+    def __init__(self, store: Store, wait: Callable[[int, str, int], None]) -> None:
         self._store = store
-        self._patience = patience
+        self._wait = wait
 
     def join(self, reports: Sequence[Report]) -> list[Result]:
         """One result for each report, in any order.
 
         Raises:
-            Interrupted: while the search node was away; joining the same reports again is harmless.
+            Interrupted: while Elasticsearch was unavailable; joining the same reports again is harmless.
         """
         results: list[Result] = []
         waiting = list(reports)
@@ -76,15 +72,15 @@ class Join:
         return results
 
     def _join(self, reports: Sequence[Report]) -> tuple[list[Result], list[Report]]:
-        """Results, and the reports that are to be joined after all, since the one before them was refused."""
+        """Results, and the reports that have to be joined after all because the one that beat them was rejected."""
         by_request: defaultdict[str, list[Report]] = defaultdict(list)
         for report in reports:
             by_request[report.request_id].append(report)
-        documents: defaultdict[str, list[Logged]] = defaultdict(list)
-        for document in self.ask(lambda: self._store.find(list(by_request)), len(reports)):
+        documents: defaultdict[str, list[LoggedRequest]] = defaultdict(list)
+        for document in self.retry(lambda: self._store.find(list(by_request)), len(reports)):
             documents[document.request_id].append(document)
         results: list[Result] = []
-        wanted: list[tuple[Logged, Report]] = []
+        wanted: list[tuple[LoggedRequest, Report]] = []
         beaten: dict[int, list[Report]] = {}
         for request_id, ones in by_request.items():
             for same_model in _by_model(ones).values():
@@ -110,21 +106,21 @@ class Join:
                 results += [Result(one, compare(held, one)) for one in others]
         return results, again
 
-    def ask(self, question: Callable[[], _T], labels: int) -> _T:
-        """The answer to a question, asked until there is one.
+    def retry(self, call: Callable[[], _T], labels: int) -> _T:
+        """Repeat a call until it succeeds; return its result.
 
         Raises:
-            Interrupted: see `Patience`.
+            Interrupted: see `wait`.
         """
         attempt = 0
         while True:
             try:
-                return question()
+                return call()
             except FAILURES as error:
-                self._patience.wait(attempt, cause_of(error), labels)
+                self._wait(attempt, error_label(error), labels)
                 attempt += 1
 
-    def _write(self, wanted: list[tuple[Logged, Report]]) -> list[Result]:
+    def _write(self, wanted: list[tuple[LoggedRequest, Report]]) -> list[Result]:
         done: dict[int, list[Result]] = defaultdict(list)
         attempt = 0
         while wanted:
@@ -136,24 +132,24 @@ class Join:
             if not changes:
                 break
             pairs = [(document, report) for document, report, _ in changes]
-            answers = self.ask(lambda pairs=pairs: self._store.write(pairs), len(pairs))  # type: ignore[misc]
-            stale: list[tuple[Logged, Report]] = []
+            items = self.retry(lambda pairs=pairs: self._store.write(pairs), len(pairs))  # type: ignore[misc]
+            stale: list[tuple[LoggedRequest, Report]] = []
             wanted, cause = [], ""
-            for (document, report, result), answer in zip(changes, answers, strict=True):
-                if answer.status < 300:
+            for (document, report, result), item in zip(changes, items, strict=True):
+                if item.status < 300:
                     done[id(report)].append(Result(report, result, document))
-                elif answer.status in (404, 409):
+                elif item.status in (404, 409):
                     stale.append((document, report))
-                elif answer.status == 400 and answer.error.startswith(_ABOUT_THE_DOCUMENT):
-                    done[id(report)].append(Result(report, REJECTED, document, answer.error))
+                elif item.status == 400 and item.error_type in _DOCUMENT_ERRORS:
+                    done[id(report)].append(Result(report, REJECTED, document, describe_error(item.error)))
                 else:
                     wanted.append((document, report))
-                    cause = str(answer.status)
+                    cause = str(item.status)
             if wanted or (stale and attempt):
-                self._patience.wait(attempt, cause or "conflict", len(wanted) + len(stale))
+                self._wait(attempt, cause or "conflict", len(wanted) + len(stale))
             attempt += 1
             if stale:
-                again = self.ask(lambda stale=stale: self._store.look_again([one for one, _ in stale]), len(stale))  # type: ignore[misc]
+                again = self.retry(lambda stale=stale: self._store.reread([one for one, _ in stale]), len(stale))  # type: ignore[misc]
                 for present, (_, report) in zip(again, stale, strict=True):
                     if present is None:
                         done[id(report)].append(Result(report, EARLY))

@@ -1,4 +1,4 @@
-"""Labels as they are reported, and which one of a request counts. Nothing here does input or output."""
+"""Reported labels, and which one of a request counts. No I/O."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ REJECTED = "rejected_label"
 
 
 class Record(Protocol):
-    """A record of the topic of labels: a Kafka message, or one that waited."""
+    """A record of the topic of labels: a Kafka message, or that of a pending label."""
 
     def topic(self) -> str: ...
     def partition(self) -> int: ...
@@ -31,9 +31,9 @@ class Record(Protocol):
 
 
 class Rank(NamedTuple):
-    """Of two labels of a request the greater counts: the one observed last and, at the same moment, the greater text.
+    """Of two labels of a request, the greater counts: the one observed last and, at the same time, the greater text.
 
-    The second is arbitrary. It makes the outcome the same in whatever order labels come.
+    The text is an arbitrary tie-breaker. It makes the outcome independent of the order in which labels arrive.
     """
 
     observed_at: datetime
@@ -41,11 +41,11 @@ class Rank(NamedTuple):
 
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-"""When a label was observed that says nothing about it: any report counts more."""
+"""Time of observation of a label that has none: any report counts more."""
 
 
 class Report(NamedTuple):
-    """One reported label; `label` is its JSON text, spelled in one way for equal values."""
+    """One reported label; `label` is its canonical JSON text."""
 
     record: Record
     request_id: str
@@ -55,16 +55,16 @@ class Report(NamedTuple):
 
     @property
     def rank(self) -> Rank:
-        """What decides between this label and another one of the request."""
+        """Decides between this label and another one of the request."""
         return Rank(self.observed_at, self.label)
 
-    def letter(self, reason: str, explanation: str) -> DeadLetter:
+    def dead_letter(self, reason: str, explanation: str) -> DeadLetter:
         """The record as a dead letter."""
         return DeadLetter(self.record, reason, explanation, self.model, self.request_id)
 
 
 def read(record: Record) -> Report | DeadLetter:
-    """The label that a record reports, or the record as a dead letter."""
+    """The label of a record, or the record as a dead letter."""
     try:
         event = decode_label(record.value() or b"")
         observed_at = event.observed_at.astimezone(UTC)
@@ -73,7 +73,7 @@ def read(record: Record) -> Report | DeadLetter:
         return DeadLetter(record, UNDECODABLE, f"not a label: {why}")
     text = canonical_json(event.label)
     if text is None or text == b"null":
-        why = "the label is null" if text == b"null" else "the label is no JSON value that can be read"
+        why = "the label is null" if text == b"null" else "the label is not a readable JSON value"
         return DeadLetter(record, INVALID, why, event.model, event.request_id)
     return Report(record, event.request_id, event.model, text.decode(), observed_at)
 
@@ -84,10 +84,10 @@ def latest(reports: Iterable[Report]) -> Report:
 
 
 def compare(held: Rank | None, report: Report) -> str:
-    """What a report does to a document that holds a label (or none).
+    """The result of a report for a document that holds a label, or none.
 
     Returns:
-        "joined" and "replaced", where the document has to be written; "repeated" and "superseded", where not.
+        "joined" or "replaced" if the document has to be written; "repeated" or "superseded" if not.
     """
     if held is None:
         return "joined"

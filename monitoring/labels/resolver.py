@@ -1,4 +1,4 @@
-"""What becomes of each reported label: joined, put to wait, or set aside as a dead letter."""
+"""Resolves each reported label: joined, pending, or a dead letter."""
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -7,42 +7,44 @@ from time import monotonic
 from typing import Any, Protocol
 
 from machine_learning_engineering.dead_letters.writer import DeadLetter
-from monitoring.labels.join import EARLY, Interrupted, Join, Patience, Result
+from monitoring.elastic.bulk import BulkItem
+from monitoring.labels.join import EARLY, Interrupted, Join, Result
 from monitoring.labels.metrics import LabelJoinerMetrics
-from monitoring.labels.pending import Waiting
+from monitoring.labels.pending import PendingLabel
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
-from monitoring.labels.store import Logged, Version, Written
+from monitoring.labels.store import LoggedRequest
+from monitoring.quality.evaluation import Version
 from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
 
-_SET_ASIDE = (WRONG_MODEL, REJECTED)
+_REJECTED = (WRONG_MODEL, REJECTED)
 _CHANGES = ("joined", "replaced")
-# How long labels have waited (from, to) and how often these are looked up, in seconds.
+# Age of pending labels (from, to), and how often they are looked up, in seconds.
 TIERS = ((-3_600.0, 60.0, 2.0), (60.0, 3_600.0, 30.0), (3_600.0, 1e9, 600.0))
 
 
-class Letters(Protocol):
-    """What is needed of `dead_letters.DeadLetterWriter`."""
+class DeadLetters(Protocol):
+    """What is used of `DeadLetterWriter`."""
 
-    def write(self, letters: list[DeadLetter], cancelled: threading.Event) -> bool: ...
+    def write(self, dead_letters: list[DeadLetter], cancelled: threading.Event) -> bool: ...
 
 
 class PendingStore(Protocol):
-    """What is needed of `waiting.PendingLabels`."""
+    """What is used of `pending.PendingLabels`."""
 
-    def keep(self, reports: Sequence[Report], now: datetime) -> list[Written]: ...
+    def park(self, reports: Sequence[Report], now: datetime) -> list[BulkItem]: ...
     def page(
         self, partitions: Collection[int], ages: tuple[float, float], now: datetime, after: list[Any] | None, size: int
-    ) -> list[Waiting]: ...
-    def remove(self, waiting: Sequence[Waiting]) -> list[bool]: ...
+    ) -> list[PendingLabel]: ...
+    def remove(self, labels: Sequence[PendingLabel]) -> list[bool]: ...
 
 
-Refusal = Callable[[str, bytes], str | None]
-"""Why a label (JSON text) is none of a model; None if it is one, or if the model is not known here."""
+RejectionReason = Callable[[str, bytes], str | None]
+"""Why a label (JSON text) is not one of a model; None if it is, or if the model is unknown."""
 
 
 class _Tier:
-    """Labels of an age, and how far they have been looked up in this round."""
+    """Pending labels of an age, and how far they have been looked up in this round."""
 
     def __init__(self, youngest: float, oldest: float, every: float) -> None:
         self.ages = (youngest, oldest)
@@ -52,149 +54,149 @@ class _Tier:
 
 
 class LabelResolver:
-    """Settles labels in batches. For one thread.
+    """Resolves labels in batches. For one thread.
 
-    Everything may be done again after an interruption. A label is counted when it is settled; one that is read again
-    after a crash is counted again, as repeated or superseded.
+    Everything may be repeated after an interruption. A label is counted when it is resolved; one that is reread after a
+    crash is counted again, as repeated or superseded.
 
     Args:
-        touched: told which versions got labels.
-        cancelled: is set when the process stops; ends waiting for the broker.
+        wait: see `Join`.
+        mark_dirty: is given the versions that got labels.
+        cancelled: set when the process stops; ends waiting for the broker.
     """
 
     def __init__(
         self,
         settings: LabelJoinerSettings,
         join: Join,
-        shelf: PendingStore,
-        letters: Letters,
-        patience: Patience,
+        pending: PendingStore,
+        dead_letters: DeadLetters,
+        wait: Callable[[int, str, int], None],
         metrics: LabelJoinerMetrics,
         *,
-        refusal: Refusal,
-        touched: Callable[[Iterable[Version]], None],
+        rejection_reason: RejectionReason,
+        mark_dirty: Callable[[Iterable[Version]], None],
         cancelled: threading.Event,
     ) -> None:
         self._settings = settings
         self._join = join
-        self._shelf = shelf
-        self._letters = letters
-        self._patience = patience
+        self._pending = pending
+        self._dead_letters = dead_letters
+        self._wait = wait
         self._labels = Children(metrics.labels)
         self._delay = Children(metrics.delay)
-        self._refusal = refusal
-        self._touched = touched
+        self._rejection_reason = rejection_reason
+        self._mark_dirty = mark_dirty
         self._cancelled = cancelled
         self._tiers = [_Tier(*tier) for tier in TIERS]
 
-    def take(self, records: Sequence[Record]) -> None:
-        """Settle what has been reported; what is early waits from now on.
+    def process(self, records: Sequence[Record]) -> None:
+        """Resolve reported labels; early ones become pending.
 
         Raises:
-            Interrupted: not everything is settled.
-            KafkaException: the broker refuses a dead letter for good.
+            Interrupted: not everything is resolved.
+            KafkaException: the broker permanently rejects a dead letter.
         """
         reports: list[Report] = []
-        letters: list[DeadLetter] = []
+        dead_letters: list[DeadLetter] = []
         for record in records:
-            found = read(record)
-            if isinstance(found, DeadLetter):
-                letters.append(found)
-            elif (why := self._refusal(found.model, found.label.encode())) is not None:
-                letters.append(found.letter(INVALID, why))
+            report = read(record)
+            if isinstance(report, DeadLetter):
+                dead_letters.append(report)
+            elif (why := self._rejection_reason(report.model, report.label.encode())) is not None:
+                dead_letters.append(report.dead_letter(INVALID, why))
             else:
-                reports.append(found)
+                reports.append(report)
         results = self._join.join(reports)
-        self._keep([one.report for one in results if one.result == EARLY])
-        letters += [_letter(one) for one in results if one.result in _SET_ASIDE]
-        self._set_aside(letters)
-        for letter in letters:
-            # Not by the name that the record has: anybody could fill Prometheus with names.
-            self._labels(UNKNOWN, letter.reason).inc()
-        self._count([one for one in results if one.result not in (EARLY, *_SET_ASIDE)])
+        self._park([one.report for one in results if one.result == EARLY])
+        dead_letters += [_dead_letter(one) for one in results if one.result in _REJECTED]
+        self._write_dead_letters(dead_letters)
+        for dead_letter in dead_letters:
+            # Not by the model's name in the record: any sender could fill Prometheus with names.
+            self._labels(UNKNOWN, dead_letter.reason).inc()
+        self._count([one for one in results if one.result not in (EARLY, *_REJECTED)])
 
     def look_up(self, partitions: Collection[int]) -> bool:
-        """Try to join a page of the labels that wait, if any are due; whether there may be more.
+        """Try to join a page of pending labels, if any are due; return whether there may be more.
 
         Raises:
-            Interrupted: not everything is settled.
-            KafkaException: the broker refuses a dead letter for good.
+            Interrupted: not everything is resolved.
+            KafkaException: the broker permanently rejects a dead letter.
         """
-        # The one that is due for longest: when steps are slow, the first one always is, and the others would starve.
-        # In the middle of a round one stays due.
+        # The tier that is overdue for longest: if steps are slow, the first is always due, and the others would starve.
+        # A tier stays due until the end of its round.
         tier = min(self._tiers, key=lambda one: one.due)
         if monotonic() < tier.due or not partitions:
             return False
         now, size = datetime.now(UTC), self._settings.label_joiner_batch_records
         after = tier.after
-        page = self._join.ask(lambda: self._shelf.page(partitions, tier.ages, now, after, size), 0)
+        page = self._join.retry(lambda: self._pending.page(partitions, tier.ages, now, after, size), 0)
         if page:
-            self._settle(page, now)
-        tier.after = page[-1].place if len(page) == size else None
+            self._resolve(page, now)
+        tier.after = page[-1].sort if len(page) == size else None
         if tier.after is None:
             tier.due = monotonic() + tier.every
         return tier.after is not None
 
     def start_over(self) -> None:
-        """Look up everything that waits, from its start: the partitions are other ones."""
+        """Look up all pending labels from the first on: the partitions have changed."""
         for tier in self._tiers:
             tier.after, tier.due = None, 0.0
 
-    def _settle(self, page: list[Waiting], now: datetime) -> None:
-        waiting = {id(one.report): one for one in page}
+    def _resolve(self, page: list[PendingLabel], now: datetime) -> None:
+        pending = {id(one.report): one for one in page}
         done: list[Result] = []
         for result in self._join.join([one.report for one in page]):
             if result.result == EARLY:
-                age = (now - waiting[id(result.report)].since).total_seconds()
+                age = (now - pending[id(result.report)].since).total_seconds()
                 if age <= self._settings.label_match_timeout:
                     continue
-                why = f"no request {result.report.request_id!r} came into the log within {age:,.0f} s"
+                why = f"no request {result.report.request_id!r} appeared in the log within {age:,.0f} s"
                 result = result._replace(result=UNMATCHED, explanation=why)
             done.append(result)
-        letters = [_letter(one) for one in done if one.result in (*_SET_ASIDE, UNMATCHED)]
-        self._set_aside(letters)
-        settled = [waiting[id(one.report)] for one in done]
-        removed = self._join.ask(lambda: self._shelf.remove(settled), len(settled)) if settled else []
-        # What another process has removed it has counted.
-        self._count([one for one, mine in zip(done, removed, strict=True) if mine])
+        self._write_dead_letters([_dead_letter(one) for one in done if one.result in (*_REJECTED, UNMATCHED)])
+        resolved = [pending[id(one.report)] for one in done]
+        removed = self._join.retry(lambda: self._pending.remove(resolved), len(resolved)) if resolved else []
+        # A label that another process removed was counted there.
+        self._count([one for one, removed_here in zip(done, removed, strict=True) if removed_here])
 
-    def _keep(self, reports: list[Report]) -> None:
+    def _park(self, reports: list[Report]) -> None:
         attempt = 0
         now = datetime.now(UTC)
         while reports:
-            written = self._join.ask(lambda reports=reports: self._shelf.keep(reports, now), len(reports))  # type: ignore[misc]
-            failed = [(one, answer) for one, answer in zip(reports, written, strict=True) if _failed(answer)]
-            reports = [one for one, _ in failed]
+            items = self._join.retry(lambda reports=reports: self._pending.park(reports, now), len(reports))  # type: ignore[misc]
+            # 409: it is pending already.
+            failed = [
+                (report, item)
+                for report, item in zip(reports, items, strict=True)
+                if item.status >= 300 and item.status != 409
+            ]
+            reports = [report for report, _ in failed]
             if failed:
-                self._patience.wait(attempt, str(failed[0][1].status), len(failed))
+                self._wait(attempt, str(failed[0][1].status), len(failed))
                 attempt += 1
 
-    def _set_aside(self, letters: list[DeadLetter]) -> None:
-        if letters and not self._letters.write(letters, self._cancelled):
+    def _write_dead_letters(self, dead_letters: list[DeadLetter]) -> None:
+        if dead_letters and not self._dead_letters.write(dead_letters, self._cancelled):
             raise Interrupted
 
     def _count(self, results: list[Result]) -> None:
-        touched: set[Version] = set()
+        dirty: set[Version] = set()
         for one in results:
             document = one.document
             self._labels(UNKNOWN if document is None else document.model, one.result).inc()
             if document is not None and one.result in _CHANGES:
                 self._delay(document.model).observe(_delay(one.report, document))
-            # "repeated" too: the answer to the first time may have been lost on its way.
+            # Also if repeated: the response to the first write may have been lost.
             if document is not None and one.result in (*_CHANGES, "repeated"):
-                touched.add(Version(document.model, document.version))
-        if touched:
-            self._touched(touched)
+                dirty.add(Version(document.model, document.version))
+        if dirty:
+            self._mark_dirty(dirty)
 
 
-def _letter(result: Result) -> DeadLetter:
-    return result.report.letter(result.result, result.explanation)
+def _dead_letter(result: Result) -> DeadLetter:
+    return result.report.dead_letter(result.result, result.explanation)
 
 
-def _delay(report: Report, document: Logged) -> float:
+def _delay(report: Report, document: LoggedRequest) -> float:
     return max(0.0, (report.observed_at - document.accepted_at).total_seconds())
-
-
-def _failed(answer: Written) -> bool:
-    # 409: it waits already.
-    return answer.status >= 300 and answer.status != 409

@@ -1,1 +1,1 @@
-"""Live quality of model versions."""
+"""Live quality: a model's own metrics on the newest labelled predictions of each version."""

@@ -1,1 +1,1 @@
-"""What every process here does alike: signals, consuming, waiting for a broker or a search node that is away."""
+"""Building blocks of every monitoring process: start-up, consuming, retries, lag and metrics."""

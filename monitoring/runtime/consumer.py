@@ -1,17 +1,32 @@
-"""What every consumer of this room does alike: telling records from errors, and committing what is done."""
+"""Consumers: options, records and commits that all processes share."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from machine_learning_engineering.kafka.client import consumer_options
 from machine_learning_engineering.observability.logging import log_event
+from machine_learning_engineering.settings import KernelSettings
+
+Position = tuple[str, int]
+"""Topic and partition."""
+
+
+def group_options(settings: KernelSettings, group: str, prefetch_kbytes: int = 32 * 1024) -> dict[str, Any]:
+    """Options of a consumer of a group, with a bound on the memory of what librdkafka fetches ahead."""
+    return {
+        **consumer_options(settings, group),
+        "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
+        "queued.max.messages.kbytes": prefetch_kbytes,
+    }
 
 
 def records(messages: Iterable[Message], process: str) -> list[Message]:
-    """The records among what a consumer gave. Errors that mend themselves are said in the service log of `process`.
+    """The records among messages. Transient errors among them are written to the service log of `process`.
 
     Raises:
-        KafkaException: an error that retrying does not mend.
+        KafkaException: a permanent error.
     """
     found = []
     for message in messages:
@@ -25,13 +40,13 @@ def records(messages: Iterable[Message], process: str) -> list[Message]:
     return found
 
 
-def commit(consumer: Consumer, next_offsets: Mapping[tuple[str, int], int], process: str) -> bool:
-    """Commit the next offset of each topic and partition; whether that succeeded. If not, a later commit covers it.
+def commit(consumer: Consumer, next_offsets: Mapping[Position, int], process: str) -> bool:
+    """Commit the next offset of each partition; return whether that succeeded. If not, a later commit covers it.
 
-    Where a partition is no longer ours, its revocation is on its way, and its next owner reads those records again.
+    If a partition belongs to another consumer by now, its revocation follows, and the new owner rereads those records.
 
     Raises:
-        KafkaException: an error that retrying does not mend.
+        KafkaException: a permanent error.
     """
     offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in next_offsets.items()]
     try:

@@ -1,18 +1,20 @@
-"""Consumer groups whose lag is watched, and what each reads. Names are without the deployment's prefix."""
+"""Consumer groups, without the deployment's prefix."""
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, MEASUREMENTS, MODEL_EVENTS, REQUESTS
 
 WORKER = "inflight-worker"
 INDEXER = "inflight-indexer"
 EXPORTER = "inflight-exporter"
-JOINER = "inflight-label-joiner"
-WATCHER = "inflight-drift-monitor"
+LABEL_JOINER = "inflight-label-joiner"
+DRIFT_MONITOR = "inflight-drift-monitor"
+FEATURES = "inflight-features"
 
-# The worker's own name for its group is in stream_app.faust_adapter.app; rooms do not import one another, a test compares them.
+# The worker declares its group in stream_app.faust_adapter.app; packages do not import each other, a test compares.
 READS = {
     WORKER: (REQUESTS,),
     INDEXER: (LOGS, DEAD_LETTERS, MEASUREMENTS, MODEL_EVENTS),
     EXPORTER: (LOGS, DEAD_LETTERS),
-    JOINER: (LABELS,),
-    WATCHER: (LOGS,),
+    LABEL_JOINER: (LABELS,),
+    DRIFT_MONITOR: (LOGS,),
 }
+"""Topics of each group whose lag is exported. `FEATURES` is missing: not every deployment runs it."""

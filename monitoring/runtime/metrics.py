@@ -7,26 +7,23 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from prometheus_client.metrics import MetricWrapperBase
 
 UNKNOWN = "unknown"
-
-
 OTHER = "other"
-"""Label value of what comes after the first `MAX_CHILDREN` combinations: a metric can't grow without bound."""
-
-
+"""Label value of all combinations after the first `MAX_CHILDREN`: a metric can't grow without bound."""
 MAX_CHILDREN = 500
-
+LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""In seconds."""
 
 _M = TypeVar("_M", bound=MetricWrapperBase)
 
 
 def register_process(registry: CollectorRegistry) -> None:
-    """Add what every process tells of itself: memory, CPU time, files, Python."""
+    """Add the metrics of the process itself: memory, CPU time, open files, Python."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
 
 
 class Children(Generic[_M]):
-    """The children of one metric by label values: cached, since a look-up costs more than counting, and bounded."""
+    """Bounded cache of a metric's children by label values: a lookup costs more than counting."""
 
     def __init__(self, metric: _M) -> None:
         self._metric = metric

@@ -1,25 +1,57 @@
-"""What the processes of this room share: what they say in the service log, their signals, their metrics endpoint."""
+"""Start-up of a process: signals, metrics endpoint and service log."""
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-__all__ = ["serve_metrics", "until_signalled"]
+from machine_learning_engineering.observability.logging import log_event
+from machine_learning_engineering.settings import KernelSettings
+
+_T = TypeVar("_T")
+
+
+def run_process(
+    name: str,
+    settings: KernelSettings,
+    work: Callable[[threading.Event], _T],
+    metrics: tuple[CollectorRegistry, int] | None = None,
+    **started: Any,
+) -> _T:
+    """Run a process until SIGTERM or SIGINT, with its metrics served and its start and stop logged.
+
+    Args:
+        name: of the process, in the service log.
+        work: returns soon after the event it is given is set; its result is returned.
+        metrics: registry, and the port that serves it; port 0 is any free one.
+        started: further fields of the log line `started`.
+
+    Raises:
+        OSError: the metrics port is taken.
+    """
+    with until_signalled() as stopping, ExitStack() as stack:
+        if metrics is not None:
+            registry, port = metrics
+            started["metrics"] = stack.enter_context(serve_metrics(registry, settings.metrics_host, port))
+        log_event(name, "started", kafka=settings.kafka_bootstrap_servers, **started)
+        result = work(stopping)
+        log_event(name, "stopped")
+    return result
 
 
 @contextmanager
 def until_signalled() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set; the handlers that were there before come back at the end."""
+    """An event that SIGTERM and SIGINT set; the previous handlers are restored at the end."""
     stopping = threading.Event()
 
     def stop(_number: int, _frame: object) -> None:
         stopping.set()
 
     if threading.current_thread() is not threading.main_thread():
-        # Signals are the main thread's affair; who runs a process in another thread stops it in another way.
+        # Only the main thread may set signal handlers; a caller in another thread stops the process in another way.
         yield stopping
         return
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -32,7 +64,7 @@ def until_signalled() -> Iterator[threading.Event]:
 
 @contextmanager
 def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator[str]:
-    """Serve `/metrics` (text or OpenMetrics, as the client asks) in a thread, at the URL given; port 0 is any free one.
+    """Serve `/metrics` (Prometheus text or OpenMetrics, as the client asks) in a thread, at the URL given.
 
     Raises:
         OSError: the port is taken.

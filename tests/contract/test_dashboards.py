@@ -17,7 +17,7 @@ from monitoring.dashboards.fields import mapped_fields
 from monitoring.dashboards.lint import Ran, queries, run
 from monitoring.dashboards.queries import QueryFailed, ask
 from monitoring.dashboards.source import QueryPanel, load_all, parse
-from monitoring.elastic.client import call, connect
+from monitoring.elastic.client import connect, request
 from monitoring.elastic.templates import put_templates
 from tests.support.dashboard_documents import documents, feed, forget
 
@@ -162,7 +162,7 @@ def test_every_control_and_searched_field_can_be_asked_for(client: Elasticsearch
     """By the field capabilities, as Kibana asks for them."""
     for dashboard in DASHBOARDS:
         for control in dashboard.controls:
-            found = call(client, "GET", f"/{control.index}/_field_caps", fields=control.field)["fields"]
+            found = request(client, "GET", f"/{control.index}/_field_caps", fields=control.field)["fields"]
             ((kind, capabilities),) = found[control.field].items()
             assert kind == "keyword"
             assert capabilities["aggregatable"], control
@@ -171,7 +171,7 @@ def test_every_control_and_searched_field_can_be_asked_for(client: Elasticsearch
 def test_templates_and_queries_name_the_same_types(client: Elasticsearch) -> None:
     """The offline check reads the templates; this is what the search node makes of them."""
     for pattern, fields in mapped_fields().items():
-        known = call(client, "GET", f"/{pattern}/_field_caps", fields="*", filters="-metadata")["fields"]
+        known = request(client, "GET", f"/{pattern}/_field_caps", fields="*", filters="-metadata")["fields"]
         for name, kind in fields.types.items():
             assert set(known[name]) == {kind}, (pattern, name)
 

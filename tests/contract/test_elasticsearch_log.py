@@ -18,9 +18,8 @@ from machine_learning_engineering.events.schemas import Error, PredictionLogged,
 from machine_learning_engineering.prediction_log.store import PredictionLogError
 from machine_learning_engineering.testing.log_store_examples import START, example, failed, fresh
 from monitoring.elastic import bulk, scan, templates
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
-from monitoring.indexer.batch import lines
 from monitoring.indexer.projections import log_entries
 
 ACCEPTED = datetime(2026, 3, 1, 23, 59, 59, 999_000, tzinfo=UTC)
@@ -49,7 +48,7 @@ def settings(each_search: Any, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Elasticsearch]:
-    with search.connect(settings) as connected:
+    with elastic.connect(settings) as connected:
         yield connected
 
 
@@ -64,10 +63,10 @@ def model(client: Elasticsearch) -> Iterator[str]:
     """A name of this test's own, whose documents are deleted after it."""
     name = fresh()
     yield name
-    search.call(client, "POST", "/inference-logs-*/_refresh")
+    elastic.request(client, "POST", "/inference-logs-*/_refresh")
     found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inflight.model.name": name}}})
     if found:
-        search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+        bulk.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
 
 
 def logged(request_id: str, model: str, **fields: Any) -> PredictionLogged:
@@ -96,7 +95,7 @@ def index(client: Elasticsearch, settings: Settings, *events: PredictionLogged) 
     """Send log records as the indexer does; the status of each."""
     templates.put_templates(client, settings)
     entries = [log_entries(Record(event))[0] for event in events]  # type: ignore[arg-type]
-    return [item["status"] for item in bulk.bulk(client, lines(entries))]
+    return [item.status for item in bulk.bulk(client, [entry.lines for entry in entries])]
 
 
 def test_what_the_indexer_wrote_is_read(
@@ -151,7 +150,7 @@ def test_a_label_can_be_searched_for(client: Elasticsearch, log: ElasticsearchPr
     """So that a dashboard can show live quality."""
     log.append([example(f"{model}-{n}", model) for n in range(2)])
     log.label(f"{model}-1", True)
-    search.call(client, "POST", "/inference-logs-*/_refresh")
+    elastic.request(client, "POST", "/inference-logs-*/_refresh")
     conditions = [{"term": {"inflight.model.name": model}}, {"term": {"inflight.label": "true"}}]
     found = scan.hits(client, "inference-logs-*", {"query": {"bool": {"filter": conditions}}})
     assert [hit["_id"] for hit in found] == [f"{model}-1"]
@@ -162,7 +161,7 @@ def test_what_is_appended_is_a_document_like_the_indexers(
 ) -> None:
     """But for the place on a topic that it does not have."""
     log.append([failed(f"{model}-1", model, error=Error("prediction_error", "no"))])
-    [found] = search.call(
+    [found] = elastic.request(
         client, "POST", "/_mget", {"docs": [{"_index": "inference-logs-2026.01.01", "_id": f"{model}-1"}]}
     )["docs"]
     source = found["_source"]
@@ -202,7 +201,9 @@ def test_a_document_of_somebody_else_is_named(
     templates.put_templates(client, settings)
     document_id = f"foreign-{uuid.uuid4().hex}"
     document = {"@timestamp": START.isoformat(), "inflight": {"model": {"name": model}, "request_id": document_id}}
-    action = {"create": {"_index": "inference-logs-2026.01.01", "_id": document_id}}
-    bulk.bulk(client, f"{json.dumps(action)}\n{json.dumps(document)}\n".encode())
-    with pytest.raises(PredictionLogError, match=rf"2026\.01\.01/{document_id} is not of this product: .*`outcome`"):
+    action = bulk.action("create", "inference-logs-2026.01.01", document_id)
+    bulk.bulk(client, [action + b"\n" + json.dumps(document).encode()])
+    with pytest.raises(
+        PredictionLogError, match=rf"\.01/{document_id} was not written by Inflight: .*`outcome`"
+    ):
         list(log.read(model))

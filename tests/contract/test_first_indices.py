@@ -10,7 +10,7 @@ from elasticsearch import Elasticsearch
 from inflight.settings import Settings
 from monitoring.documents.common import FAMILIES
 from monitoring.elastic import bulk, templates
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 
 NOW = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 
@@ -18,7 +18,7 @@ NOW = datetime(2026, 3, 1, 23, 30, tzinfo=UTC)
 @pytest.fixture
 def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
     """A node without any index of ours, before and after."""
-    with search.connect(settings) as connected:
+    with elastic.connect(settings) as connected:
         _clear(connected)
         templates.put_templates(connected, settings)
         yield connected
@@ -26,19 +26,19 @@ def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
 
 
 def _clear(client: Elasticsearch) -> None:
-    for name in search.index_names(client, "inference-*"):
-        search.call(client, "DELETE", f"/{search.quoted(name)}")
+    for name in elastic.index_names(client, "inference-*"):
+        elastic.request(client, "DELETE", f"/{elastic.quote_path(name)}")
 
 
 def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: Elasticsearch) -> None:
     """And a second call changes nothing."""
-    lines = b'{"create":{"_index":"inference-quality-2026.02.27","_id":"1"}}\n{"event":{"kind":"metric"}}\n'
-    assert bulk.bulk(client, lines)[0]["status"] == 201
+    action = bulk.action("create", "inference-quality-2026.02.27", "1")
+    assert bulk.bulk(client, [action + b'\n{"event":{"kind":"metric"}}'])[0].status == 201
     templates.create_first_indices(client, NOW)
     templates.create_first_indices(client, NOW)
     expected = {f"inference-{family}-2026.03.01" for family in FAMILIES} - {"inference-quality-2026.03.01"}
-    assert set(search.index_names(client, "inference-*")) == expected | {"inference-quality-2026.02.27"}
-    mapping = search.call(client, "GET", "/inference-drift-2026.03.01/_mapping")
+    assert set(elastic.index_names(client, "inference-*")) == expected | {"inference-quality-2026.02.27"}
+    mapping = elastic.request(client, "GET", "/inference-drift-2026.03.01/_mapping")
     properties = mapping["inference-drift-2026.03.01"]["mappings"]["properties"]
     assert properties["inflight"]["properties"]["drift"]["properties"]["psi"]["type"] == "double"
 
@@ -49,6 +49,6 @@ def test_an_esql_query_finds_nothing_where_it_was_refused_before(client: Elastic
         pytest.skip("no ES|QL on the embedded search node")
     query = {"query": "FROM inference-drift-* | STATS worst = MAX(inflight.drift.psi) | LIMIT 1"}
     with pytest.raises(Exception, match="Unknown index"):
-        search.call(client, "POST", "/_query", query)
+        elastic.request(client, "POST", "/_query", query)
     templates.create_first_indices(client, NOW)
-    assert search.call(client, "POST", "/_query", query)["values"] == [[None]]
+    assert elastic.request(client, "POST", "/_query", query)["values"] == [[None]]

@@ -14,12 +14,15 @@ from msgspec import Raw
 from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LabelReported, encode
 from machine_learning_engineering.testing.log_store_examples import START, example, failed, fresh
-from monitoring.elastic import client as search
-from monitoring.elastic import scan
+from monitoring.elastic import bulk, scan
+from monitoring.elastic import client as elastic
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
-from monitoring.labels.pending import INDEX, KeptRecord, PendingLabels, Waiting
+from monitoring.elastic.templates import put_templates
+from monitoring.labels.pending import INDEX, PendingLabel, PendingLabels, StoredRecord
 from monitoring.labels.reports import NEVER, Rank, Report, read
-from monitoring.labels.store import LabelStore, Logged, Version
+from monitoring.labels.store import LabelStore, LoggedRequest
+from monitoring.quality.evaluation import Version
+from monitoring.quality.rows import LabelledPredictions
 
 SEEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
 
@@ -37,7 +40,7 @@ def settings(each_search: Any, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[Elasticsearch]:
-    with search.connect(settings) as connected:
+    with elastic.connect(settings) as connected:
         yield connected
 
 
@@ -55,19 +58,23 @@ def model(client: Elasticsearch, settings: Settings) -> Iterator[str]:
     with ElasticsearchPredictionLog(settings) as log:
         log.append([example(f"{name}-{n}", name, at=START + timedelta(seconds=n)) for n in range(9)])
         log.append([failed(f"{name}-9", name)])
-    search.call(client, "POST", "/inference-logs-*/_refresh")
+    elastic.request(client, "POST", "/inference-logs-*/_refresh")
     yield name
-    search.call(client, "POST", "/inference-logs-*/_refresh")
+    elastic.request(client, "POST", "/inference-logs-*/_refresh")
     found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inflight.model.name": name}}})
-    search.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+    bulk.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
 
 
 @pytest.fixture
 def waiting(client: Elasticsearch, settings: Settings) -> PendingLabels:
     """Those of a topic of the test's own."""
-    found = PendingLabels(client, settings, f"labels-{uuid.uuid4().hex}")
-    found.prepare()
-    return found
+    put_templates(client, settings)
+    return PendingLabels(client, settings, f"labels-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def predictions(client: Elasticsearch) -> LabelledPredictions:
+    return LabelledPredictions(client)
 
 
 def report(
@@ -75,14 +82,14 @@ def report(
 ) -> Report:
     event = LabelReported(request_id, model, Raw(msgspec.json.encode(label)), at)
     fields = {"topic": topic, "partition": 3, "offset": offset, "key": "a2V5", "headers": [["h", "AAE="], ["n", None]]}
-    record = KeptRecord(fields)
+    record = StoredRecord(fields)
     record.value = lambda: encode(event)  # type: ignore[method-assign]
     found = read(record)
     assert isinstance(found, Report)
     return found
 
 
-def found_by_number(store: LabelStore, model: str) -> dict[int, Logged]:
+def found_by_number(store: LabelStore, model: str) -> dict[int, LoggedRequest]:
     documents = store.find([f"{model}-{n}" for n in range(12)])
     return {int(one.request_id.removeprefix(f"{model}-")): one for one in documents}
 
@@ -95,12 +102,14 @@ def test_a_label_is_written_if_the_document_is_the_one_that_was_seen(store: Labe
     written = store.write([(documents[n], report(f"{model}-{n}", model)) for n in range(10)])
     assert [one.status for one in written] == [200] * 10
     late = report(f"{model}-4", model, 3.5)
-    assert [(one.status, one.error[:16]) for one in store.write([(documents[4], late)])] == [(409, "version_conflict")]
-    [again] = store.look_again([documents[4]])
+    assert [(one.status, one.error_type[:16]) for one in store.write([(documents[4], late)])] == [
+        (409, "version_conflict")
+    ]
+    [again] = store.reread([documents[4]])
     assert again is not None
     assert again.held == Rank(SEEN, "2.5")
     assert [one.status for one in store.write([(again, late)])] == [200]
-    [last] = store.look_again([documents[4]])
+    [last] = store.reread([documents[4]])
     assert last is not None
     assert last.held == Rank(SEEN, "3.5")
 
@@ -108,40 +117,44 @@ def test_a_label_is_written_if_the_document_is_the_one_that_was_seen(store: Labe
 def test_a_document_that_is_gone_is_no_error(client: Elasticsearch, store: LabelStore, model: str) -> None:
     """The answer is 404 or 409, and looking again tells."""
     document = found_by_number(store, model)[0]
-    search.delete(client, [(document.index_name, document.id)])
+    bulk.delete(client, [(document.index_name, document.id)])
     [written] = store.write([(document, report(f"{model}-0", model))])
     assert written.status in (404, 409)
-    assert store.look_again([document]) == [None]
+    assert store.reread([document]) == [None]
 
 
-def test_a_label_by_hand_is_seen_too(settings: Settings, store: LabelStore, model: str) -> None:
+def test_a_label_by_hand_is_seen_too(
+    settings: Settings, store: LabelStore, predictions: LabelledPredictions, model: str
+) -> None:
     """It counts as observed when it was set; one that was appended with its request is older than any."""
     before = datetime.now(UTC)
     with ElasticsearchPredictionLog(settings) as log:
         log.label(f"{model}-1", 2_757.0)
         log.append([example(f"{model}-10", model, label=Raw(b"1.5"))])
-    store.refresh()
+    predictions.refresh()
     documents = found_by_number(store, model)
     held = documents[1].held
     assert held is not None
     assert held.label == "2757.0"
     assert before <= held.observed_at <= datetime.now(UTC)
     assert documents[10].held == Rank(NEVER, "1.5")
-    assert {answer[2] for answer in store.rows(Version(model, "v1"), START, 100)} == {b"2757.0", b"1.5"}
+    assert {answer[2] for answer in predictions.rows(Version(model, "v1"), START, 100)} == {b"2757.0", b"1.5"}
 
 
-def test_the_newest_labelled_answers_are_measured(store: LabelStore, model: str) -> None:
+def test_the_newest_labelled_answers_are_measured(
+    store: LabelStore, predictions: LabelledPredictions, model: str
+) -> None:
     """Neither failures nor what was accepted too long ago."""
     documents = found_by_number(store, model)
     store.write([(documents[n], report(f"{model}-{n}", model, n + 0.5)) for n in (0, 2, 3, 5, 8, 9)])
-    store.refresh()
+    predictions.refresh()
     version = Version(model, "v1")
-    rows = store.rows(version, START + timedelta(seconds=2), 3)
+    rows = predictions.rows(version, START + timedelta(seconds=2), 3)
     assert rows == [(START + timedelta(seconds=n), b'{"double":2.0}', b"%d.5" % n) for n in (8, 5, 3)]
-    assert [label for _, _, label in store.rows(version, START, 100)] == [b"8.5", b"5.5", b"3.5", b"2.5", b"0.5"]
-    assert store.rows(Version(model, "v2"), START, 100) == []
-    assert version in store.versions(START)
-    assert version not in store.versions(START + timedelta(days=1))
+    assert [label for _, _, label in predictions.rows(version, START, 100)] == [b"8.5", b"5.5", b"3.5", b"2.5", b"0.5"]
+    assert predictions.rows(Version(model, "v2"), START, 100) == []
+    assert version in predictions.versions(START)
+    assert version not in predictions.versions(START + timedelta(days=1))
 
 
 def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: PendingLabels) -> None:
@@ -149,15 +162,15 @@ def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: Pe
     now = datetime.now(UTC)
     topic = waiting._topic
     reports = [report(f"r{n}", "m", n, offset=n, topic=topic) for n in range(7)]
-    assert [one.status for one in waiting.keep(reports, now)] == [201] * 7
-    assert [one.status for one in waiting.keep([*reports[:2], report("r9", "m", 9, 9, topic)], now)] == [409, 409, 201]
-    search.call(client, "POST", f"/{INDEX}/_refresh")
+    assert [one.status for one in waiting.park(reports, now)] == [201] * 7
+    assert [one.status for one in waiting.park([*reports[:2], report("r9", "m", 9, 9, topic)], now)] == [409, 409, 201]
+    elastic.request(client, "POST", f"/{INDEX}/_refresh")
     assert (waiting.count([3]), waiting.count([2, 3]), waiting.count([2])) == (8, 8, 0)
-    pages: list[list[Waiting]] = []
+    pages: list[list[PendingLabel]] = []
     after: list[Any] | None = None
     while page := waiting.page([1, 3], (-60, 60), now, after, 3):
         pages.append(page)
-        after = page[-1].place
+        after = page[-1].sort
     found = [one for page in pages for one in page]
     assert [len(page) for page in pages] == [3, 3, 2]
     assert [(one.report.request_id, one.report.label) for one in found] == [
@@ -173,15 +186,15 @@ def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: Pe
     assert len(waiting.page([3], (60, 3_600), now + timedelta(minutes=5), None, 100)) == 8
     assert waiting.remove(found[:2]) == [True, True]
     assert waiting.remove(found[:3]) == [False, False, True]
-    search.call(client, "POST", f"/{INDEX}/_refresh")
+    elastic.request(client, "POST", f"/{INDEX}/_refresh")
     assert waiting.count([3]) == 5
     waiting.remove(found)
 
 
 def test_waiting_before_there_is_anything_is_no_error(client: Elasticsearch, waiting: PendingLabels) -> None:
     """Nor after somebody deleted the index."""
-    for name in search.index_names(client, f"{INDEX}*"):
-        search.call(client, "DELETE", f"/{name}")
+    for name in elastic.index_names(client, f"{INDEX}*"):
+        elastic.request(client, "DELETE", f"/{name}")
     now = datetime.now(UTC)
     assert waiting.count([0]) == 0
     assert waiting.page([0], (0, 60), now, None, 10) == []

@@ -13,14 +13,13 @@ from inflight.settings import Settings
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 from model.catalog import available
-from monitoring.labels.store import Version
-from monitoring.quality.evaluation import EvaluationError
+from monitoring.quality.evaluation import EvaluationError, Version
 
 PRIMARY = {"diamonds": "r2", "titanic": "roc_auc", "reviews": "sentence_macro_f1"}
 
 
 @pytest.fixture(scope="session")
-def judge(trained_registry: Registry, training_settings: Settings) -> RegistryEvaluator:
+def evaluator(trained_registry: Registry, training_settings: Settings) -> RegistryEvaluator:
     return RegistryEvaluator(training_settings)
 
 
@@ -38,36 +37,38 @@ def answered(champion: MLEModel, settings: Settings, count: int) -> Iterator[tup
 
 
 def test_the_numbers_are_those_of_evaluate(
-    judge: RegistryEvaluator, champion: MLEModel, trained_registry: Registry, training_settings: Settings
+    evaluator: RegistryEvaluator, champion: MLEModel, trained_registry: Registry, training_settings: Settings
 ) -> None:
     """After a way through JSON; inside their intervals, beside what the registry recorded."""
     predictions, labels = zip(*answered(champion, training_settings, 200), strict=True)
     encode = msgspec.json.encode
     answers = [(encode(prediction), encode(label)) for prediction, label in zip(predictions, labels, strict=True)]
-    judged = judge.judge(Version(champion.name, champion.version), answers)
-    assert judged is not None
+    evaluation = evaluator.evaluate(Version(champion.name, champion.version), answers)
+    assert evaluation is not None
     expected = champion.evaluate(predictions, labels)
-    assert {metric.name: metric.value for metric in judged.metrics} == expected
+    assert {metric.name: metric.value for metric in evaluation.metrics} == expected
     recorded = trained_registry.manifest(champion.name, champion.version).metrics
-    assert {metric.name: metric.reference for metric in judged.metrics} == recorded
-    assert all(metric.lower <= metric.value <= metric.upper for metric in judged.metrics)
-    assert any(metric.lower < metric.upper for metric in judged.metrics)
-    assert (judged.primary, judged.rows, judged.confidence) == (PRIMARY[champion.name], 200, 0.95)
+    assert {metric.name: metric.reference for metric in evaluation.metrics} == recorded
+    assert all(metric.lower <= metric.value <= metric.upper for metric in evaluation.metrics)
+    assert any(metric.lower < metric.upper for metric in evaluation.metrics)
+    assert (evaluation.primary, evaluation.rows, evaluation.confidence) == (PRIMARY[champion.name], 200, 0.95)
 
 
-def test_a_version_that_the_registry_does_not_have_is_measured_without_reference(judge: RegistryEvaluator) -> None:
+def test_a_version_that_the_registry_does_not_have_is_measured_without_reference(evaluator: RegistryEvaluator) -> None:
     """And answers that do not fit the model any more are left out."""
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % (price + price % 7)) for price in range(300, 340)]
-    judged = judge.judge(Version("diamonds", "v999"), [*answers, (b'{"cost":1.0}', b"1.5"), (answers[0][0], b'"dear"')])
-    assert judged is not None
-    assert judged.rows == 40
-    assert {metric.reference for metric in judged.metrics} == {msgspec.UNSET}
+    evaluation = evaluator.evaluate(
+        Version("diamonds", "v999"), [*answers, (b'{"cost":1.0}', b"1.5"), (answers[0][0], b'"dear"')]
+    )
+    assert evaluation is not None
+    assert evaluation.rows == 40
+    assert {metric.reference for metric in evaluation.metrics} == {msgspec.UNSET}
 
 
-def test_what_the_models_do_not_know_is_not_judged(judge: RegistryEvaluator) -> None:
+def test_what_the_models_do_not_know_is_not_judged(evaluator: RegistryEvaluator) -> None:
     """Neither their labels nor their answers."""
-    assert judge.refusal("nobody", b'"anything"') is None
-    assert judge.judge(Version("nobody", "v1"), [(b"{}", b"1")] * 50) is None
+    assert evaluator.rejection_reason("nobody", b'"anything"') is None
+    assert evaluator.evaluate(Version("nobody", "v1"), [(b"{}", b"1")] * 50) is None
 
 
 @pytest.mark.parametrize(
@@ -82,24 +83,26 @@ def test_what_the_models_do_not_know_is_not_judged(judge: RegistryEvaluator) -> 
     ],
 )
 def test_a_label_is_refused_by_the_models_own_type(
-    judge: RegistryEvaluator, model: str, label: bytes, fits: bool
+    evaluator: RegistryEvaluator, model: str, label: bytes, fits: bool
 ) -> None:
     """With a reason that names the model."""
-    refusal = judge.refusal(model, label)
-    assert (refusal is None) is fits
-    assert refusal is None or model in refusal
+    reason = evaluator.rejection_reason(model, label)
+    assert (reason is None) is fits
+    assert reason is None or model in reason
 
 
-def test_metrics_that_are_not_defined_are_said_so(judge: RegistryEvaluator) -> None:
+def test_metrics_that_are_not_defined_are_said_so(evaluator: RegistryEvaluator) -> None:
     """All of one class has no ROC curve; nothing that can be read has no metric at all."""
     same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40
     with pytest.raises(EvaluationError):
-        judge.judge(Version("titanic", "v1"), same)
+        evaluator.evaluate(Version("titanic", "v1"), same)
     with pytest.raises(EvaluationError, match="40 answers, 0 of which the model can read"):
-        judge.judge(Version("titanic", "v1"), [(b"[]", b"true")] * 40)
+        evaluator.evaluate(Version("titanic", "v1"), [(b"[]", b"true")] * 40)
 
 
-def test_an_interval_that_is_no_number_is_not_told(judge: RegistryEvaluator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interval_that_is_no_number_is_not_told(
+    evaluator: RegistryEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A metric may be defined on all answers and not on some of the samples that its interval is made of."""
 
     def evaluate(_model: MLEModel, _predictions: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
@@ -108,4 +111,4 @@ def test_an_interval_that_is_no_number_is_not_told(judge: RegistryEvaluator, mon
     monkeypatch.setattr(available()["diamonds"], "evaluate", evaluate)
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % price) for price in range(300, 340)]
     with pytest.raises(EvaluationError, match="rare"):
-        judge.judge(Version("diamonds", "v1"), answers)
+        evaluator.evaluate(Version("diamonds", "v1"), answers)

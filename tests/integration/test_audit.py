@@ -26,7 +26,7 @@ from machine_learning_engineering.kafka.client import producer_options, topic_na
 from monitoring.audit.readers import take_audit
 from monitoring.documents.log import document_id, index_name, to_document
 from monitoring.elastic import bulk, scan, templates
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -88,17 +88,17 @@ class Deployment:
         )
         self._write(LOGS, encode(log), self.id(number))
         if index:
-            action = {"create": {"_index": index_name(log.accepted_at), "_id": document_id(log.request_id)}}
-            self._lines += (json.dumps(action).encode(), to_document(log))
+            action = bulk.action("create", index_name(log.accepted_at), document_id(log.request_id))
+            self._lines.append(action + b"\n" + to_document(log))
 
     def set_aside(self, where: tuple[int, int], topic: str = REQUESTS, stage: str = "decode", **known: Any) -> None:
         origin = DeadLetterOrigin("reason", "message", stage, topic_name(self.settings, topic), *where, **known)
         self._write(DEAD_LETTERS, b"x", headers=dead_letter_headers(origin, None))
 
     def index(self) -> None:
-        client = search.connect(self.settings)
+        client = elastic.connect(self.settings)
         templates.put_templates(client, self.settings)
-        assert {item["status"] for item in bulk.bulk(client, b"\n".join([*self._lines, b""]))} == {201}
+        assert {item.status for item in bulk.bulk(client, self._lines)} == {201}
         client.close()
 
 
@@ -156,11 +156,11 @@ def test_the_index_is_read_page_by_page(
     deployment: Deployment, each_search: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No document is left out or read twice where a page ends."""
-    monkeypatch.setattr(search, "_PAGE", 7)
+    monkeypatch.setattr(elastic, "_PAGE", 7)
     for number in range(50):
         deployment.log(number, days=number % 3)
     deployment.index()
-    client = search.connect(deployment.settings)
+    client = elastic.connect(deployment.settings)
     ids = list(scan.indexed_ids(client, deployment.settings.topic_prefix))
     client.close()
     assert sorted(ids) == sorted(deployment.id(number) for number in range(50))

@@ -15,7 +15,7 @@ from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, d
 from machine_learning_engineering.events.schemas import DriftMeasured, Error, FieldDrift, LiveMetric, QualityMeasured
 from machine_learning_engineering.events.topics import DEAD_LETTERS, MEASUREMENTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
-from monitoring.elastic import client as elasticsearch
+from monitoring.elastic import client as elastic
 from tests.support.indexing import eventually, indexer, log, publish
 
 PAGE = Path(__file__).parents[2] / "docs/elasticsearch.md"
@@ -46,7 +46,7 @@ def _fill(settings: Settings) -> None:
 
 def _answer(client: Elasticsearch, query: str) -> Any:
     # Without a limit Elasticsearch sets one, with a warning.
-    return elasticsearch.call(client, "POST", "/_query", {"query": query + "| LIMIT 1000"})
+    return elastic.request(client, "POST", "/_query", {"query": query + "| LIMIT 1000"})
 
 
 def test_the_documented_queries_run(settings: Settings, search: Any) -> None:
@@ -55,14 +55,14 @@ def test_the_documented_queries_run(settings: Settings, search: Any) -> None:
         pytest.skip("the embedded node has no ES|QL")
     assert len(QUERIES) >= 5
     _fill(settings)
-    with indexer(settings) as running, elasticsearch.connect(settings) as client:
+    with indexer(settings) as running, elastic.connect(settings) as client:
         eventually(
             lambda: (
                 running.results()["created"] == running.results(MEASUREMENTS)["created"] == 2
                 and running.results(DEAD_LETTERS)["created"] == 1
             )
         )
-        elasticsearch.call(client, "POST", "/inference-*/_refresh")
+        elastic.request(client, "POST", "/inference-*/_refresh")
         for query in QUERIES:
             found = _answer(client, query)
             assert found["values"], query

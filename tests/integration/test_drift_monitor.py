@@ -33,7 +33,7 @@ from machine_learning_engineering.sdk import MLEModel
 from monitoring.drift.batch import read_batch
 from monitoring.drift.process import limits
 from monitoring.drift.windows import State, Windows
-from monitoring.runtime.groups import WATCHER
+from monitoring.runtime.groups import DRIFT_MONITOR
 from tests.support.deployment import Deployment
 from tests.support.supervised import Supervised
 from tests.support.waiting import until
@@ -133,7 +133,7 @@ def states(settings: Settings) -> dict[bytes | None, State]:
 def all_read(deployment: Deployment) -> Iterator[Callable[[], bool]]:
     """Whether the drift monitors have committed everything."""
     settings = deployment.settings
-    consumer = Consumer(consumer_options(settings, WATCHER))
+    consumer = Consumer(consumer_options(settings, DRIFT_MONITOR))
     name = topic_name(settings, LOGS)
 
     def check() -> bool:

@@ -12,7 +12,7 @@ from elasticsearch import ApiError, TransportError
 
 from inflight.stack.embedded import EmbeddedNode
 from machine_learning_engineering.events.topics import MEBIBYTE
-from monitoring.elastic import client as elasticsearch
+from monitoring.elastic import client as elastic
 from tests.support.deployment import FULL, UNTIL_STOPPED, Deployment
 from tests.support.waiting import figures, until
 
@@ -85,24 +85,22 @@ def _until_it_is_taken(call: Callable[[], object]) -> None:
 def _breaking(client: Any) -> Iterator[None]:
     """Elasticsearch answers 429 to every request of more than a few documents: its circuit breaker is open."""
     name = "network.breaker.inflight_requests.limit"
-    elasticsearch.call(client, "PUT", "/_cluster/settings", {"persistent": {name: "2kb"}})
+    elastic.request(client, "PUT", "/_cluster/settings", {"persistent": {name: "2kb"}})
     try:
         yield
     finally:
-        _until_it_is_taken(
-            lambda: elasticsearch.call(client, "PUT", "/_cluster/settings", {"persistent": {name: None}})
-        )
+        _until_it_is_taken(lambda: elastic.request(client, "PUT", "/_cluster/settings", {"persistent": {name: None}}))
 
 
 @contextmanager
 def _blocking(client: Any) -> Iterator[None]:
     """Elasticsearch answers 200, and 429 to each document: the indices are blocked as on a disk that is full."""
     name = "index.blocks.read_only_allow_delete"
-    elasticsearch.call(client, "PUT", "/inference-logs-*/_settings", {name: True})
+    elastic.request(client, "PUT", "/inference-logs-*/_settings", {name: True})
     try:
         yield
     finally:
-        _until_it_is_taken(lambda: elasticsearch.call(client, "PUT", "/inference-logs-*/_settings", {name: None}))
+        _until_it_is_taken(lambda: elastic.request(client, "PUT", "/inference-logs-*/_settings", {name: None}))
 
 
 def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> None:
@@ -125,7 +123,7 @@ def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> 
     def created() -> float:
         return indexer.metric("inflight_indexer_documents_total", result="created")
 
-    with elasticsearch.connect(deployment.settings) as client:
+    with elastic.connect(deployment.settings) as client:
         for number in range(storms):
             before = refused()
             with (_breaking, _blocking)[number % 2](client):

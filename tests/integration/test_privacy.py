@@ -18,7 +18,7 @@ from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from tests.support.deployment import Deployment
 from tests.support.supervised import Supervised
@@ -120,7 +120,7 @@ def test_a_canary_is_in_no_log_no_document_no_metric_and_no_line(
 
     written = [msgspec.json.encode(log) for log in logs] + results
     written += [name.encode() + (value or b"") for letter in letters for name, value in letter.headers() or ()]
-    client = search.connect(settings)
+    client = elastic.connect(settings)
     for index, wanted in (("inference-logs-*", 29), ("inference-dead-letters-*", 5)):
         query = {"size": 1_000, "query": {"term": {"trace.id": TRACE}}}
         until(lambda i=index, q=query, n=wanted: len(scan.hits(client, i, q)) == n, 300, f"{index} has all of them")

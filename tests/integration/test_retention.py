@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
 from monitoring.elastic import bulk, templates
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.retention import Retention, delete_expired
 from tests.support.indexing import eventually
@@ -22,20 +22,20 @@ KEPT = ("inference-logs-1999.12.20-copy", "inference-logs-1999.12.32", "inferenc
 
 @pytest.fixture
 def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
-    with search.connect(settings) as connected:
+    with elastic.connect(settings) as connected:
         templates.put_templates(connected, settings)
         yield connected
-        for name in [name for name in search.index_names(connected, "inference-*") if "-1999." in name]:
-            search.call(connected, "DELETE", f"/{name}")
+        for name in [name for name in elastic.index_names(connected, "inference-*") if "-1999." in name]:
+            elastic.request(connected, "DELETE", f"/{name}")
 
 
 def _make(client: Elasticsearch, *names: str) -> None:
-    lines = [b'{"create":{"_index":"%b","_id":"1"}}\n{"event":{"kind":"event"}}\n' % name.encode() for name in names]
-    assert [item["status"] for item in bulk.bulk(client, b"".join(lines))] == [201] * len(names)
+    actions = [bulk.action("create", name, "1") + b'\n{"event":{"kind":"event"}}' for name in names]
+    assert [item.status for item in bulk.bulk(client, actions)] == [201] * len(names)
 
 
 def _of_1999(client: Elasticsearch) -> set[str]:
-    return {name for name in search.index_names(client, "inference-*") if "-1999." in name}
+    return {name for name in elastic.index_names(client, "inference-*") if "-1999." in name}
 
 
 def test_only_what_is_over_and_ours_is_deleted(client: Elasticsearch) -> None:
@@ -75,7 +75,7 @@ def test_a_search_node_that_is_away_does_not_end_it(settings: Settings) -> None:
     """It says so and waits for the next hour."""
     away = settings.model_copy(update={"elasticsearch_url": "http://127.0.0.1:9", "elasticsearch_retention_days": 1})
     stopping = threading.Event()
-    with search.connect(away, timeout=1) as client:
+    with elastic.connect(away, timeout=1) as client:
         thread = Retention(away, client, IndexerMetrics(CollectorRegistry()), stopping)
         thread.start()
         thread.join(0.5)

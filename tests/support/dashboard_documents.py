@@ -24,11 +24,10 @@ from machine_learning_engineering.events.schemas import (
 )
 from monitoring.documents.dead_letter import dead_letter_document
 from monitoring.documents.drift import drift_documents
-from monitoring.documents.log import document_id, index_name, to_document
+from monitoring.documents.log import document_id, index_name, label_fields, to_document
 from monitoring.documents.model_event import model_event_document
 from monitoring.documents.quality import quality_documents
-from monitoring.elastic.client import call
-from monitoring.labels.store import label_fields
+from monitoring.elastic.client import request
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SPAN = timedelta(hours=1)
@@ -206,5 +205,5 @@ def call_bulk(client: Elasticsearch, lines: bytes) -> Any:
 
 def forget(client: Elasticsearch) -> None:
     """Delete every index of the product: another test's may have other types for the same fields."""
-    for index in call(client, "GET", "/inference-*/_settings", filter_path="*.settings.index.uuid"):
-        call(client, "DELETE", f"/{index}")
+    for index in request(client, "GET", "/inference-*/_settings", filter_path="*.settings.index.uuid"):
+        request(client, "DELETE", f"/{index}")

@@ -18,7 +18,7 @@ from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, r
 from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from monitoring.exporter.lag import LagReader
 from monitoring.indexer.delivery import Delivery
@@ -117,7 +117,7 @@ class Running:
 
 @contextlib.contextmanager
 def indexer(settings: Settings, *, templates: bool = True) -> Iterator[Running]:
-    client = search.connect(settings)
+    client = elastic.connect(settings)
     if templates:
         templates.put_templates(client, settings)
     running = Running(settings, client)
@@ -129,7 +129,7 @@ def indexer(settings: Settings, *, templates: bool = True) -> Iterator[Running]:
 
 
 def ids(settings: Settings) -> list[str]:
-    client = search.connect(settings)
+    client = elastic.connect(settings)
     try:
         return list(scan.indexed_ids(client, settings.topic_prefix))
     finally:
@@ -137,9 +137,11 @@ def ids(settings: Settings) -> list[str]:
 
 
 def document(settings: Settings, number: int | str) -> dict[str, Any]:
-    client = search.connect(settings)
+    client = elastic.connect(settings)
     try:
-        found: dict[str, Any] = search.call(client, "GET", f"/{INDEX}/_doc/{settings.topic_prefix}{number}")["_source"]
+        found: dict[str, Any] = elastic.request(client, "GET", f"/{INDEX}/_doc/{settings.topic_prefix}{number}")[
+            "_source"
+        ]
         return found
     finally:
         client.close()

@@ -1,4 +1,4 @@
-"""A joiner without its consumer, and a search node that it writes to."""
+"""A label joiner without its consumer, and an Elasticsearch that it writes to."""
 
 import threading
 from collections import Counter
@@ -14,12 +14,14 @@ from prometheus_client import CollectorRegistry
 from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.writer import DeadLetter
 from machine_learning_engineering.events.schemas import LabelReported, encode
+from monitoring.elastic.bulk import BulkItem
 from monitoring.labels.join import Interrupted, Join
 from monitoring.labels.metrics import LabelJoinerMetrics
-from monitoring.labels.pending import Waiting
+from monitoring.labels.pending import PendingLabel
 from monitoring.labels.reports import Rank, Report
 from monitoring.labels.resolver import TIERS, LabelResolver
-from monitoring.labels.store import Logged, Version, Written
+from monitoring.labels.store import LoggedRequest
+from monitoring.quality.evaluation import Version
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -55,22 +57,22 @@ def reported(request_id: str, label: Any, minutes: float = 0, model: str = "diam
 
 
 class Node:
-    """A search node that holds documents and waiting labels, and fails when it is told to."""
+    """Holds documents and pending labels, and fails when told to."""
 
     def __init__(self) -> None:
-        self.documents: dict[str, Logged] = {}
-        self.shelf: dict[int, Waiting] = {}
+        self.documents: dict[str, LoggedRequest] = {}
+        self.pending: dict[int, PendingLabel] = {}
         self.before_write: Callable[[], None] = lambda: None
         self.writes = 0
         self.statuses: list[int] = []
         self.calls_to_fail = 0
-        self.letters: list[DeadLetter] = []
+        self.dead_letters: list[DeadLetter] = []
         self._sequence = 0
 
     def add(self, request_id: str, model: str = "diamonds", held: Rank | None = None, day: int = 1) -> None:
         self._sequence += 1
         name = f"{request_id}/{day}"
-        self.documents[name] = Logged(
+        self.documents[name] = LoggedRequest(
             f"inference-logs-2026.03.0{day}", name, self._sequence, 1, request_id, model, "v1", ACCEPTED, held
         )
 
@@ -81,59 +83,60 @@ class Node:
 
     # the log
 
-    def find(self, request_ids: Sequence[str]) -> list[Logged]:
+    def find(self, request_ids: Sequence[str]) -> list[LoggedRequest]:
         self._call()
         return [document for document in self.documents.values() if document.request_id in request_ids]
 
-    def look_again(self, documents: Sequence[Logged]) -> list[Logged | None]:
+    def reread(self, documents: Sequence[LoggedRequest]) -> list[LoggedRequest | None]:
         self._call()
         return [self.documents.get(document.id) for document in documents]
 
-    def write(self, labels: Sequence[tuple[Logged, Report]]) -> list[Written]:
+    def write(self, labels: Sequence[tuple[LoggedRequest, Report]]) -> list[BulkItem]:
         self._call()
         self.before_write()
-        answers = []
+        items = []
         for seen, report in labels:
             status = self.statuses.pop(0) if self.statuses else 200
             now = self.documents.get(seen.id)
             if status != 200:
-                answers.append(Written(status, "document_parsing_exception: no" if status == 400 else "", ""))
+                error = {"type": "document_parsing_exception", "reason": "no"} if status == 400 else None
+                items.append(BulkItem(status, error))
             elif now is None or now.seq_no != seen.seq_no:
-                answers.append(Written(409, "version_conflict_engine_exception: no", ""))
+                items.append(BulkItem(409, {"type": "version_conflict_engine_exception", "reason": "no"}))
             else:
                 self._sequence += 1
                 self.writes += 1
                 self.documents[seen.id] = now._replace(seq_no=self._sequence, held=report.rank)
-                answers.append(Written(200, "", "updated"))
-        return answers
+                items.append(BulkItem(200))
+        return items
 
-    # what waits
+    # pending labels
 
-    def keep(self, reports: Sequence[Report], now: datetime) -> list[Written]:
+    def park(self, reports: Sequence[Report], now: datetime) -> list[BulkItem]:
         self._call()
-        answers = []
+        items = []
         for report in reports:
             offset = report.record.offset()
-            answers.append(Written(409 if offset in self.shelf else 201, "", "created"))
-            self.shelf.setdefault(offset, Waiting(str(offset), now, [offset], report))
-        return answers
+            items.append(BulkItem(409 if offset in self.pending else 201))
+            self.pending.setdefault(offset, PendingLabel(str(offset), now, [offset], report))
+        return items
 
     def page(
         self, partitions: Collection[int], ages: tuple[float, float], now: datetime, after: list[Any] | None, size: int
-    ) -> list[Waiting]:
+    ) -> list[PendingLabel]:
         self._call()
-        of_age = [one for one in self.shelf.values() if ages[0] <= (now - one.since).total_seconds() < ages[1]]
-        ordered = sorted(of_age, key=lambda one: one.place)
-        return [one for one in ordered if after is None or one.place > after][:size]
+        of_age = [one for one in self.pending.values() if ages[0] <= (now - one.since).total_seconds() < ages[1]]
+        ordered = sorted(of_age, key=lambda one: one.sort)
+        return [one for one in ordered if after is None or one.sort > after][:size]
 
-    def remove(self, waiting: Sequence[Waiting]) -> list[bool]:
+    def remove(self, labels: Sequence[PendingLabel]) -> list[bool]:
         self._call()
-        return [self.shelf.pop(int(one.id), None) is not None for one in waiting]
+        return [self.pending.pop(int(one.id), None) is not None for one in labels]
 
     # the broker of dead letters
 
-    def set_aside(self, letters: list[DeadLetter], cancelled: threading.Event) -> bool:
-        self.letters += letters
+    def write_dead_letters(self, dead_letters: list[DeadLetter], cancelled: threading.Event) -> bool:
+        self.dead_letters += dead_letters
         return True
 
     def held(self, request_id: str) -> Rank | None:
@@ -141,13 +144,13 @@ class Node:
         return found
 
 
-class Letters:
+class DeadLetters:
     def __init__(self, node: Node) -> None:
-        self.write = node.set_aside
+        self.write = node.write_dead_letters
 
 
-class Calm:
-    """Waits no time at all, and only so often."""
+class NoWait:
+    """Waits no time at all, and at most `most` times."""
 
     def __init__(self, most: int = 5) -> None:
         self.causes: list[str] = []
@@ -162,29 +165,31 @@ class Calm:
 class Joining:
     """Everything of a joiner but its consumer."""
 
-    def __init__(self, node: Node, refusal: Callable[[str, bytes], str | None] = lambda model, label: None) -> None:
+    def __init__(
+        self, node: Node, rejection_reason: Callable[[str, bytes], str | None] = lambda model, label: None
+    ) -> None:
         self.registry = CollectorRegistry()
-        self.patience = Calm()
-        self.touched: Counter[Version] = Counter()
-        self.settling = LabelResolver(
+        self.backoff = NoWait()
+        self.dirty: Counter[Version] = Counter()
+        self.resolver = LabelResolver(
             Settings(_env_file=None, label_joiner_batch_records=3, label_match_timeout=3_600),  # type: ignore[call-arg]
-            Join(node, self.patience),
+            Join(node, self.backoff.wait),
             node,
-            Letters(node),
-            self.patience,
+            DeadLetters(node),
+            self.backoff.wait,
             LabelJoinerMetrics(self.registry),
-            refusal=refusal,
-            touched=self._touch,
+            rejection_reason=rejection_reason,
+            mark_dirty=self._mark_dirty,
             cancelled=threading.Event(),
         )
 
-    def _touch(self, versions: Iterable[Version]) -> None:
-        self.touched.update(versions)
+    def _mark_dirty(self, versions: Iterable[Version]) -> None:
+        self.dirty.update(versions)
 
     def look_up(self) -> None:
-        self.settling.start_over()
+        self.resolver.start_over()
         for _ in TIERS:
-            while self.settling.look_up([0]):
+            while self.resolver.look_up([0]):
                 pass
 
     def results(self) -> Counter[str]:

@@ -13,7 +13,7 @@ from monitoring.dashboards.preview.charts import chart_spec
 from monitoring.dashboards.preview.series import Frame
 from monitoring.dashboards.queries import Answer, QueryFailed, ask
 from monitoring.dashboards.source import Dashboard, Markdown, Metric, Panel, QueryPanel, Search, Table
-from monitoring.elastic.client import call
+from monitoring.elastic.client import request
 
 VEGA_LITE = "5.21"
 _MOST_DOCUMENTS = 50
@@ -78,7 +78,7 @@ def _documents(client: Elasticsearch, panel: Search, start: datetime, end: datet
         "size": _MOST_DOCUMENTS,
         "track_total_hits": True,
     }
-    hits = call(client, "POST", f"/{panel.index}/_search", body)["hits"]
+    hits = request(client, "POST", f"/{panel.index}/_search", body)["hits"]
     return Documents([hit["_source"] for hit in hits["hits"]], hits["total"]["value"])
 
 

@@ -15,6 +15,7 @@ from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics
+from monitoring.quality.metrics import QualityMetrics
 from monitoring.runtime.groups import READS, WORKER
 from monitoring.runtime.metrics import MAX_CHILDREN, declared
 from stream_app.runtime.metrics import WorkerMetrics
@@ -104,11 +105,11 @@ def test_labels_are_bounded_whatever_the_topic_holds(
 
 def test_dead_letters_are_counted_by_reason_and_stage(registry: CollectorRegistry, observer: Observer) -> None:
     """From their headers; one without any is counted all the same."""
-    origin = DeadLetterOrigin("malformed-request", "m", "decode", "prediction-requests", 0, 1)
+    origin = DeadLetterOrigin("malformed_request", "m", "decode", "prediction-requests", 0, 1)
     observer.observe_dead_letter_record(list(dead_letter_headers(origin, None)))
     observer.observe_dead_letter_record(None)
     found = "inflight_dead_letters_total"
-    assert registry.get_sample_value(found, {"reason": "malformed-request", "stage": "decode"}) == 1
+    assert registry.get_sample_value(found, {"reason": "malformed_request", "stage": "decode"}) == 1
     assert registry.get_sample_value(found, {"reason": "unknown", "stage": "unknown"}) == 1
 
 
@@ -145,7 +146,7 @@ def test_every_metric_has_a_unit_and_is_described() -> None:
     """docs/metrics.md has a line for each, with its unit, and none for what does not exist."""
     described = dict(re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", METRICS_PAGE.read_text(), re.MULTILINE))
     found = {}
-    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics):
+    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, QualityMetrics):
         registry = CollectorRegistry()
         metrics(registry)
         for name, kind, unit, help_text in declared(registry):

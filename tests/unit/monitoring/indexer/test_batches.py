@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from machine_learning_engineering.events.schemas import Error
-from monitoring.indexer.batch import Batch, lines
+from monitoring.indexer.batch import Batch
 from monitoring.indexer.projections import log_entries
 
 Records = Callable[..., Any]
@@ -16,9 +16,8 @@ Records = Callable[..., Any]
 
 def test_the_bulk_body_has_two_lines_for_each_record(record: Records) -> None:
     """An action that never overwrites, and the document."""
-    body = lines([*log_entries(record(0, request_id='a"\\\n')), *log_entries(record(1, request_id="b"))])
-    assert body.endswith(b"\n")
-    first, document, second, _ = (json.loads(line) for line in body.splitlines())
+    entries = [*log_entries(record(0, request_id='a"\\\n')), *log_entries(record(1, request_id="b"))]
+    first, document, second, _ = (json.loads(line) for entry in entries for line in entry.lines.splitlines())
     assert first == {"create": {"_index": "inference-logs-2026.03.01", "_id": 'a"\\\n'}}
     assert document["inflight"]["request_id"] == 'a"\\\n'
     assert second["create"]["_id"] == "b"
@@ -42,7 +41,7 @@ def test_what_is_no_log_is_set_aside(record: Records, value: bytes) -> None:
     batch = Batch()
     batch.add(record(0, value=value))
     batch.add(record(1))
-    assert [letter.reason for letter in batch.letters] == ["undecodable_log"]
+    assert [letter.reason for letter in batch.dead_letters] == ["undecodable_log"]
     assert len(batch.entries) == 1
 
 
@@ -63,7 +62,7 @@ def test_numbers_beyond_all_bounds_and_unknown_words_are_set_aside(
     assert old in value
     batch = Batch()
     batch.add(record(0, value=value.replace(old, new)))
-    assert [letter.explanation for letter in batch.letters] == [f"not a prediction log: {explanation}"]
+    assert [letter.explanation for letter in batch.dead_letters] == [f"not a prediction log: {explanation}"]
 
 
 def test_a_document_is_sent_once_at_a_time(record: Records) -> None:
@@ -72,7 +71,7 @@ def test_a_document_is_sent_once_at_a_time(record: Records) -> None:
     for offset, request_id in enumerate(["a", "b", "a", "a"]):
         batch.add(record(offset, request_id=request_id))
     assert [entry.record.offset() for entry in batch.entries] == [0, 1]
-    assert [entry.record.offset() for entry in batch.followers] == [2, 3]
+    assert [entry.record.offset() for entry in batch.deferred] == [2, 3]
     assert batch.after == []
 
 
@@ -83,9 +82,9 @@ def test_a_document_that_an_earlier_batch_sends_is_waited_for(record: Records) -
     second.add(record(1, request_id="b"), [first])
     third.add(record(2, request_id="a"), [first, second])
     third.add(record(3, request_id="a"), [first, second])
-    assert (second.followers, second.after) == ([], [])
+    assert (second.deferred, second.after) == ([], [])
     assert (third.entries, third.after) == ([], [first])
-    assert [entry.record.offset() for entry in third.followers] == [2, 3]
+    assert [entry.record.offset() for entry in third.deferred] == [2, 3]
 
 
 def test_the_same_id_on_another_day_is_another_document(record: Records) -> None:
@@ -108,4 +107,4 @@ def test_the_bytes_of_a_batch_are_those_of_its_body(record: Records) -> None:
                 features=b'"' + b"x" * number + b'"',
             )
         )
-    assert batch.bytes == len(lines(batch.entries))
+    assert batch.bytes == len(b"\n".join([*(entry.lines for entry in batch.entries), b""]))

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from inflight.settings import Settings
 from monitoring.indexer.batch import Batch
 from monitoring.indexer.delivery import Delivery, Tally
-from monitoring.indexer.in_flight import Flight
+from monitoring.indexer.in_flight import BulkTask
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.process import Indexer
 
@@ -30,8 +30,8 @@ class Broker:
         """Nothing is paused."""
 
 
-class Landed:
-    """A flight that is over: with a tally, cancelled, or failed."""
+class FinishedTask:
+    """A task that has ended: with a tally, cancelled, or failed."""
 
     def __init__(self, next_offset: int, tally: Tally | None, error: Exception | None = None) -> None:
         self.batch, self.tally, self.error = Batch(), tally, error
@@ -59,27 +59,27 @@ def indexer(broker: Broker) -> Indexer:
     return found
 
 
-def fly(indexer: Indexer, *flights: Landed) -> None:
-    indexer._flights.extend(cast(list[Flight], flights))
+def in_flight(indexer: Indexer, *tasks: FinishedTask) -> None:
+    indexer._tasks.extend(cast(list[BulkTask], tasks))
 
 
 def test_what_is_done_is_committed_in_order(indexer: Indexer, broker: Broker) -> None:
     """The last offset of all that is done."""
-    fly(indexer, Landed(10, Counter()), Landed(20, Counter()))
+    in_flight(indexer, FinishedTask(10, Counter()), FinishedTask(20, Counter()))
     indexer._settle()
     assert broker.committed == [20]
 
 
 def test_nothing_behind_a_cancelled_batch_is_committed(indexer: Indexer, broker: Broker) -> None:
     """A process that ends cancels what hangs, and then its consumer's goodbye settles what is left."""
-    fly(indexer, Landed(10, Counter()), Landed(20, None), Landed(30, Counter()))
+    in_flight(indexer, FinishedTask(10, Counter()), FinishedTask(20, None), FinishedTask(30, Counter()))
     indexer._on_revoke(cast(Any, broker), [])
     assert broker.committed == [10]
 
 
 def test_nothing_behind_a_failed_batch_is_committed(indexer: Indexer, broker: Broker) -> None:
     """The error ends the process, on whose way out the consumer says goodbye, too."""
-    fly(indexer, Landed(10, None, PermissionError("no")), Landed(20, Counter()))
+    in_flight(indexer, FinishedTask(10, None, PermissionError("no")), FinishedTask(20, Counter()))
     with pytest.raises(PermissionError):
         indexer._settle()
     indexer._on_revoke(cast(Any, broker), [])

@@ -152,7 +152,7 @@ def test_a_tombstone_is_no_document_and_no_error(make: Any) -> None:
     """A compacted topic forgets a key by it."""
     batch = Batch()
     batch.add(make(None, 4, topic=MODEL_EVENTS))
-    assert (batch.entries, batch.letters, batch.next_offsets) == ([], [], {(MODEL_EVENTS, 0): 5})
+    assert (batch.entries, batch.dead_letters, batch.next_offsets) == ([], [], {(MODEL_EVENTS, 0): 5})
 
 
 def letter(make: Any, offset: int = 9, **known: Any) -> Any:
@@ -249,7 +249,7 @@ def test_what_can_not_be_read_is_named_and_passed_over(make: Any, topic: str, re
     """Whatever is on a topic, the batch goes on behind it. (A dead letter has no origin here.)"""
     batch = Batch()
     batch.add(make(value, 3, topic=topic))
-    assert [letter.reason for letter in batch.letters] == [reason]
+    assert [letter.reason for letter in batch.dead_letters] == [reason]
     assert batch.next_offsets == {(topic, 0): 4}
 
 
@@ -259,7 +259,7 @@ def test_a_dead_letter_with_an_impossible_time_is_unreadable(make: Any) -> None:
     record._milliseconds = 10**18
     batch = Batch()
     batch.add(record)
-    assert [letter.reason for letter in batch.letters] == ["undecodable_dead_letter"]
+    assert [letter.reason for letter in batch.dead_letters] == ["undecodable_dead_letter"]
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+10:00", "9999-12-31T23:59:59-10:00"])
@@ -271,7 +271,7 @@ def test_a_moment_beyond_the_calendar_is_unreadable(make: Any, event: Event, mom
     topic = MODEL_EVENTS if event is PROMOTED else MEASUREMENTS
     batch = Batch()
     batch.add(make(json.dumps(fields).encode(), topic=topic))
-    assert [letter.reason for letter in batch.letters] == [PROJECTIONS[topic].undecodable]
+    assert [letter.reason for letter in batch.dead_letters] == [PROJECTIONS[topic].undecodable]
     assert batch.entries == []
 
 
@@ -282,7 +282,7 @@ def test_an_origin_that_is_none_is_not_quoted(make: Any, field: str) -> None:
     record._headers = [(name, b"CANARY" if name == f"dlq_{field}" else value) for name, value in record._headers]
     batch = Batch()
     batch.add(record)
-    assert [one.explanation for one in batch.letters] == [
+    assert [one.explanation for one in batch.dead_letters] == [
         f"not a dead letter: not a dead letter: header dlq_{field} is missing or wrong"
     ]
 
@@ -292,4 +292,4 @@ def test_a_window_that_is_measured_twice_is_sent_once(make: Any) -> None:
     batch = Batch()
     for offset in range(2):
         batch.add(make(encode(DRIFT), offset, topic=MEASUREMENTS))
-    assert (len(batch.entries), len(batch.followers), batch.records) == (2, 2, 2)
+    assert (len(batch.entries), len(batch.deferred), batch.records) == (2, 2, 2)

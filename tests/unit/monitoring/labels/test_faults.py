@@ -5,10 +5,11 @@ import threading
 import pytest
 
 from inflight.settings import Settings
-from monitoring.labels import process as joiner
+from monitoring.labels import process
 from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank
-from monitoring.labels.store import Version
+from monitoring.quality.evaluation import Version
+from monitoring.runtime.retry import run_until_ready
 from tests.support.label_joining import ACCEPTED, Joining, Node, reported
 
 
@@ -21,10 +22,10 @@ def test_a_node_that_is_away_is_asked_again(node: Node, joining: Joining) -> Non
     """Each step of it: to find, to write, to keep."""
     node.add("r1")
     node.calls_to_fail = 2
-    joining.settling.take([reported("r1", 2.5), reported("r2", 2.5, offset=1)])
+    joining.resolver.process([reported("r1", 2.5), reported("r2", 2.5, offset=1)])
     assert joining.results() == {"joined": 1}
-    assert list(node.shelf) == [1]
-    assert joining.patience.causes == ["ConnectionError"] * 2
+    assert list(node.pending) == [1]
+    assert joining.backoff.causes == ["ConnectionError"] * 2
 
 
 def test_only_what_failed_is_written_again(node: Node, joining: Joining) -> None:
@@ -32,19 +33,19 @@ def test_only_what_failed_is_written_again(node: Node, joining: Joining) -> None
     for number in range(4):
         node.add(f"r{number}")
     node.statuses = [200, 429, 400, 503, 429]
-    joining.settling.take([reported(f"r{number}", 1.5, offset=number) for number in range(4)])
+    joining.resolver.process([reported(f"r{number}", 1.5, offset=number) for number in range(4)])
     assert node.writes == 3
     assert joining.results() == {"joined": 3, "rejected_label": 1}
-    assert [one.reason for one in node.letters] == ["rejected_label"]
-    assert joining.patience.causes == ["503", "429"]
+    assert [one.reason for one in node.dead_letters] == ["rejected_label"]
+    assert joining.backoff.causes == ["503", "429"]
 
 
 def test_a_document_that_is_deleted_meanwhile_makes_the_label_wait(node: Node, joining: Joining) -> None:
     """Its index was dropped between the look and the write."""
     node.add("r1")
     node.before_write = node.documents.clear
-    joining.settling.take([reported("r1", 2.5)])
-    assert list(node.shelf) == [0]
+    joining.resolver.process([reported("r1", 2.5)])
+    assert list(node.pending) == [0]
     assert joining.results() == {}
 
 
@@ -53,7 +54,7 @@ def test_nothing_is_counted_when_it_is_interrupted(node: Node, joining: Joining)
     node.add("r1")
     node.calls_to_fail = 100
     with pytest.raises(Interrupted):
-        joining.settling.take([reported("r1", 2.5)])
+        joining.resolver.process([reported("r1", 2.5)])
     assert joining.results() == {}
 
 
@@ -61,21 +62,21 @@ def test_a_label_that_is_refused_leaves_the_one_before_it(node: Node, joining: J
     """As it would if they had come in two batches."""
     node.add("r1")
     node.statuses = [400, 400]
-    joining.settling.take([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
+    joining.resolver.process([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
     assert node.held("r1") == Rank(ACCEPTED, "1.5")
     assert joining.results() == {"joined": 1, "rejected_label": 2}
-    assert sorted(one.record.offset() for one in node.letters) == [1, 2]
+    assert sorted(one.record.offset() for one in node.dead_letters) == [1, 2]
 
 
 def test_a_version_is_measured_though_the_answer_was_lost(node: Node, joining: Joining) -> None:
     """The label was written, nobody knew, and the second time it is a repetition."""
     node.add("r1", held=Rank(ACCEPTED, "1.5"))
-    joining.settling.take([reported("r1", 1.5)])
+    joining.resolver.process([reported("r1", 1.5)])
     assert joining.results() == {"repeated": 1}
-    assert joining.touched == {Version("diamonds", "v1"): 1}
+    assert joining.dirty == {Version("diamonds", "v1"): 1}
 
 
-def test_the_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_label_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:
     """As while a broker comes up: it is no reason to end."""
     stopping, attempts = threading.Event(), []
 
@@ -85,7 +86,8 @@ def test_the_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.Monk
             return
         raise TimeoutError("prediction-labels got no leader")
 
-    monkeypatch.setattr(joiner, "create_topics", create_topics)
+    monkeypatch.setattr(process, "create_topics", create_topics)
     monkeypatch.setattr(stopping, "wait", lambda _seconds: False)
-    joiner._prepare(Settings(_env_file=None), Prepared(), Prepared(), stopping)  # type: ignore[call-arg, arg-type]
+    settings = Settings(_env_file=None)  # type: ignore[call-arg]
+    run_until_ready("label-joiner", lambda: process._prepare(settings, Prepared()), stopping)  # type: ignore[arg-type]
     assert len(attempts) == 2

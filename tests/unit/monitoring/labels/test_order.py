@@ -39,18 +39,18 @@ def test_any_order_and_repetition_gives_the_same_labels(
         node.add(request_id)
     records = [reported(*report, offset=number) for number, report in enumerate(again)]
     for start in range(0, len(records), size):
-        joining.settling.take(records[start : start + size])
+        joining.resolver.process(records[start : start + size])
         if chance.random() < 0.3:
             joining.look_up()
     for request_id in late:
         node.add(request_id)
     joining.look_up()
     assert {name: node.held(name) for name in expected} == expected
-    assert node.shelf == {}
+    assert node.pending == {}
     # Each report has one result, and each request is joined once.
     assert sum(joining.results().values()) == len(records)
     assert joining.results()["joined"] == len(expected)
-    assert node.letters == []
+    assert node.dead_letters == []
 
 
 @given(REPORTS, st.integers(0, 2**32))
@@ -68,11 +68,11 @@ def test_two_joiners_at_once_give_the_same_labels(reports: list[tuple[str, Any, 
 
     def interfere() -> None:
         node.before_write = lambda: None
-        other.settling.take([theirs.pop() for _ in range(min(len(theirs), 2))])
+        other.resolver.process([theirs.pop() for _ in range(min(len(theirs), 2))])
         node.before_write = interfere if theirs else lambda: None
 
     node.before_write = interfere
-    ours.settling.take(records)
+    ours.resolver.process(records)
     found = [read(record) for record in records]
     ranks = {
         name: max(one.rank for one in found if isinstance(one, Report) and one.request_id == name)
@@ -85,7 +85,7 @@ def test_a_request_id_of_two_days_is_labelled_twice_and_counted_once(node: Node,
     """Each document is a request; the report is one."""
     node.add("r1", day=1)
     node.add("r1", day=2)
-    joining.settling.take([reported("r1", 2.5)])
+    joining.resolver.process([reported("r1", 2.5)])
     assert [one.held for one in node.documents.values()] == [Rank(ACCEPTED, "2.5")] * 2
     assert joining.results() == {"joined": 1}
 
@@ -93,6 +93,6 @@ def test_a_request_id_of_two_days_is_labelled_twice_and_counted_once(node: Node,
 def test_a_label_without_a_time_gives_way(node: Node, joining: Joining) -> None:
     """One that was there before labels had times."""
     node.add("r1", held=Rank(NEVER, "9.5"))
-    joining.settling.take([reported("r1", 2.5)])
+    joining.resolver.process([reported("r1", 2.5)])
     assert joining.results() == {"replaced": 1}
     assert node.held("r1") == Rank(ACCEPTED, "2.5")

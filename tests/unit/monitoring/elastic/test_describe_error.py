@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.indexer.delivery import _describe
+from monitoring.elastic.bulk import describe_error
 
 CANARY = "CANARY 7f3a"
 PREFIX = str(list(CANARY.encode()))
@@ -51,8 +51,8 @@ PREFIX = str(list(CANARY.encode()))
 )
 def test_only_the_kind_of_error_and_the_field_are_told(error: dict[str, Any], told: str) -> None:
     """Elasticsearch quotes values, their first bytes and whole lines, in words of its own for each error."""
-    found = _describe(error)
-    assert found == f"Elasticsearch refused the document: {told}"
+    found = describe_error(error)
+    assert found == f"Elasticsearch rejected the document: {told}"
     assert CANARY not in found
     assert PREFIX not in found
 
@@ -60,4 +60,4 @@ def test_only_the_kind_of_error_and_the_field_are_told(error: dict[str, Any], to
 @pytest.mark.parametrize("error", [None, CANARY, [CANARY]])
 def test_an_answer_without_words_is_told_all_the_same(error: Any) -> None:
     """A proxy may answer anything."""
-    assert _describe(error) == "Elasticsearch refused the document"
+    assert describe_error(error) == "Elasticsearch rejected the document"

@@ -8,8 +8,8 @@ from confluent_kafka import KafkaError, KafkaException
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
 from elasticsearch import ApiError, ConnectionTimeout
 
-from monitoring.runtime import retry as outages
-from monitoring.runtime.retry import cause_of, prepare, wait_before
+from monitoring.runtime import retry
+from monitoring.runtime.retry import backoff_seconds, error_label, run_until_ready
 
 
 def refused(status: int) -> ApiError:
@@ -31,30 +31,30 @@ class Steps:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
-    monkeypatch.setattr(outages, "FIRST_WAIT", 0.0)
-    monkeypatch.setattr(outages, "say", lambda *what, **fields: found.append((*what, fields)))
+    monkeypatch.setattr(retry, "FIRST_WAIT", 0.0)
+    monkeypatch.setattr(retry, "log_event", lambda *what, **fields: found.append((*what, fields)))
     return found
 
 
-def test_it_waits_for_whatever_is_away(said: list[Any]) -> None:
-    """A broker, topics without a leader, a search node; it says so once, in words."""
+def test_it_waits_for_whatever_is_away(logged: list[Any]) -> None:
+    """A broker, topics without a leader, Elasticsearch; it is logged once."""
     away = KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure"))
     steps = Steps(away, TimeoutError("no leader"), ConnectionTimeout("slow"), refused(503), refused(429))
-    prepare("joiner", steps, threading.Event())
+    run_until_ready("label-joiner", steps, threading.Event())
     assert steps.calls == 6
-    assert said == [("joiner", "waiting", {"cause": "Broker transport failure"})]
+    assert logged == [("label-joiner", "waiting", {"cause": "Broker transport failure"})]
 
 
-def test_a_refusal_for_good_is_an_error(said: list[Any]) -> None:
+def test_a_refusal_for_good_is_an_error(logged: list[Any]) -> None:
     """A wrong password does not mend itself."""
     with pytest.raises(ApiError):
-        prepare("joiner", Steps(refused(401)), threading.Event())
-    assert said == []
+        run_until_ready("label-joiner", Steps(refused(401)), threading.Event())
+    assert logged == []
 
 
-def test_it_ends_when_the_process_is_to_end(said: list[Any]) -> None:
+def test_it_ends_when_the_process_is_to_end(logged: list[Any]) -> None:
     """The steps are not tried again."""
     stopping = threading.Event()
 
@@ -62,17 +62,17 @@ def test_it_ends_when_the_process_is_to_end(said: list[Any]) -> None:
         stopping.set()
         raise TimeoutError("no leader")
 
-    prepare("joiner", steps, stopping)
-    assert said == [("joiner", "waiting", {"cause": "no leader"})]
+    run_until_ready("label-joiner", steps, stopping)
+    assert logged == [("label-joiner", "waiting", {"cause": "no leader"})]
 
 
 def test_the_waits_grow_to_a_limit() -> None:
     """However often it was tried."""
-    assert 0.1 <= wait_before(0) <= 0.2
-    assert 5.0 <= wait_before(1_000_000) <= 10.0
+    assert 0.1 <= backoff_seconds(0) <= 0.2
+    assert 5.0 <= backoff_seconds(1_000_000) <= 10.0
 
 
 def test_causes_are_words() -> None:
     """Not the names of a client's classes where it has something to say."""
-    assert cause_of(refused(503)) == "503"
-    assert cause_of(ConnectionTimeout("slow")) == "ConnectionTimeout"
+    assert error_label(refused(503)) == "503"
+    assert error_label(ConnectionTimeout("slow")) == "ConnectionTimeout"

@@ -1,4 +1,4 @@
-"""The client of a process that is to end: it waits for a search node that hangs a moment, and no longer."""
+"""The client of a process that is to end: it waits for a Elasticsearch that hangs a moment, and no longer."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 from elasticsearch import ConnectionTimeout, Elasticsearch
 
 from inflight.settings import Settings
-from monitoring.elastic import client as search
+from monitoring.elastic import client as elastic
 
 
 class Hanging:
@@ -28,7 +28,7 @@ class Hanging:
 def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
     found = Hanging()
     monkeypatch.setattr(Elasticsearch, "perform_request", found.perform_request)
-    monkeypatch.setattr(search, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(elastic, "STOP_SECONDS", 0.2)
     yield found
     found.answering.set()
 
@@ -36,11 +36,11 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hanging]:
 def test_a_request_that_hangs_is_given_up_when_the_process_is_to_end(node: Hanging) -> None:
     """As a request that timed out: whoever tries it again looks whether there is a point in it."""
     stopping = threading.Event()
-    with search.connect(Settings(), stopping=stopping) as client:
+    with elastic.connect(Settings(), stopping=stopping) as client:
         threading.Thread(target=lambda: node.asked.wait(30) and stopping.set(), daemon=True).start()
         with pytest.raises(ConnectionTimeout) as error:
             client.perform_request("GET", "/")
-        assert error.value.message == "given up, since the process is to end"
+        assert error.value.message == "abandoned because the process stops"
         # The moment is over for all: the next one is not given another.
         with pytest.raises(ConnectionTimeout):
             client.perform_request("GET", "/")
@@ -48,7 +48,7 @@ def test_a_request_that_hangs_is_given_up_when_the_process_is_to_end(node: Hangi
 
 def test_a_slow_answer_is_an_answer(node: Hanging) -> None:
     """As long as nothing is to end, the time-out is that of the request."""
-    with search.connect(Settings(), stopping=threading.Event()) as client:
+    with elastic.connect(Settings(), stopping=threading.Event()) as client:
         threading.Timer(0.5, node.answering.set).start()
         assert client.perform_request("GET", "/") == "the answer"
 
@@ -60,7 +60,7 @@ def test_an_error_is_raised_where_the_request_was_made(monkeypatch: pytest.Monke
         raise ConnectionTimeout("a time-out of its own")
 
     monkeypatch.setattr(Elasticsearch, "perform_request", refused)
-    with search.connect(Settings(), stopping=threading.Event()) as client:
+    with elastic.connect(Settings(), stopping=threading.Event()) as client:
         with pytest.raises(ConnectionTimeout) as error:
             client.perform_request("GET", "/")
         assert error.value.message == "a time-out of its own"

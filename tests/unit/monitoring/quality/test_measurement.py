@@ -12,17 +12,17 @@ from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LiveMetric, QualityMeasured
-from monitoring.labels.metrics import LabelJoinerMetrics
-from monitoring.labels.store import Version
-from monitoring.quality import evaluation as quality
-from monitoring.quality.evaluation import Evaluation, EvaluationError, Quality
+from monitoring.quality import measurement
+from monitoring.quality.evaluation import Evaluation, EvaluationError, Version
+from monitoring.quality.measurement import QualityMonitor
+from monitoring.quality.metrics import QualityMetrics
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 V1, V2 = Version("diamonds", "v1"), Version("diamonds", "v2")
 
 
 class Log:
-    """Labelled answers by version, and whether the search node is away."""
+    """Labelled answers by version, and whether the Elasticsearch is away."""
 
     def __init__(self) -> None:
         self.answers: dict[Version, int] = {}
@@ -38,26 +38,26 @@ class Log:
         self.refresh()
         return list(self.answers)
 
-    def rows(self, version: Version, since: datetime, most: int) -> list[tuple[datetime, bytes, bytes]]:
+    def rows(self, version: Version, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]:
         self.refresh()
         if version in self.odd:
             raise KeyError("_source")
-        self.asked.append((version, most))
+        self.asked.append((version, max_rows))
         assert datetime.now(UTC) - since == pytest.approx(timedelta(days=30), abs=timedelta(minutes=5))
-        return [(NOW - timedelta(seconds=n), b"1", b"2") for n in range(min(most, self.answers.get(version, 0)))]
+        return [(NOW - timedelta(seconds=n), b"1", b"2") for n in range(min(max_rows, self.answers.get(version, 0)))]
 
 
 class Evaluator:
-    def refusal(self, model: str, label: bytes) -> str | None:
+    def rejection_reason(self, model: str, label: bytes) -> str | None:
         return None
 
-    def judge(self, version: Version, answers: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
+    def evaluate(self, version: Version, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         if version.version == "undefined":
             raise EvaluationError("one class only")
         if version.model != "diamonds":
             return None
         metrics = [LiveMetric("r2", 0.9, 0.8, 0.95, 0.97), LiveMetric("mae", 300.0, 280.0, 310.0, UNSET)]
-        return Evaluation(metrics, "r2", len(answers), 0.95)
+        return Evaluation(metrics, "r2", len(predictions), 0.95)
 
 
 class Running:
@@ -66,12 +66,12 @@ class Running:
         self.log = Log()
         self.published: list[QualityMeasured] = []
         self.broker_is_away = False
-        self.quality = Quality(
+        self.quality = QualityMonitor(
             Settings(_env_file=None, quality_max_rows=100),  # type: ignore[call-arg]
             self.log,
             Evaluator(),
             self._publish,
-            LabelJoinerMetrics(self.registry),
+            QualityMetrics(self.registry),
             threading.Event(),
         )
 
@@ -93,10 +93,10 @@ def running() -> Running:
 def test_a_version_that_got_labels_is_measured_once(running: Running) -> None:
     """By its newest answers; what got none is left alone."""
     running.log.answers = {V1: 250, V2: 250}
-    running.quality.touch([V1])
-    running.quality.touch([V1])
-    running.quality.measure_touched()
-    running.quality.measure_touched()
+    running.quality.mark_dirty([V1])
+    running.quality.mark_dirty([V1])
+    running.quality.measure_dirty()
+    running.quality.measure_dirty()
     assert running.log.asked == [(V1, 100)]
     [event] = running.published
     assert (event.model, event.model_version, event.rows, event.confidence) == ("diamonds", "v1", 100, 0.95)
@@ -113,22 +113,22 @@ def test_too_few_answers_are_not_measured(running: Running) -> None:
     """Nor those that nobody here knows the model of, nor those that have no metric; the others still are."""
     others = [Version("diamonds", "few"), Version("diamonds", "undefined"), Version("nobody", "v1")]
     running.log.answers = dict.fromkeys([*others, V1], 50) | {others[0]: 29}
-    running.quality.touch([*others, V1])
-    running.quality.measure_touched()
+    running.quality.mark_dirty([*others, V1])
+    running.quality.measure_dirty()
     assert [event.model_version for event in running.published] == ["v1"]
 
 
 def test_what_could_not_be_measured_is_tried_again(running: Running) -> None:
-    """Whether the search node is away or the broker."""
+    """Whether the Elasticsearch is away or the broker."""
     running.log.answers = {V1: 50, V2: 50}
-    running.quality.touch([V1, V2])
+    running.quality.mark_dirty([V1, V2])
     running.log.away = True
-    running.quality.measure_touched()
+    running.quality.measure_dirty()
     running.log.away, running.broker_is_away = False, True
-    running.quality.measure_touched()
+    running.quality.measure_dirty()
     assert running.published == []
     running.broker_is_away = False
-    running.quality.measure_touched()
+    running.quality.measure_dirty()
     assert [event.model_version for event in running.published] == ["v1", "v2"]
 
 
@@ -136,21 +136,21 @@ def test_what_was_labelled_before_the_start_is_measured_at_the_start(running: Ru
     """The process before may have been killed before it could."""
     running.log.answers = {V1: 50}
     running.log.away = True
-    assert not running.quality._ask_for_versions()
+    assert not running.quality._mark_known_versions()
     running.log.away = False
-    assert running.quality._ask_for_versions()
-    running.quality.measure_touched()
+    assert running.quality._mark_known_versions()
+    running.quality.measure_dirty()
     assert [event.model_version for event in running.published] == ["v1"]
 
 
 def test_the_metrics_of_old_versions_are_taken_back(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of those measured too long ago, and of too many."""
     running.log.answers = {V1: 50, V2: 50}
-    running.quality.touch([V1])
-    running.quality.measure_touched()
-    monkeypatch.setattr(quality, "MAX_VERSIONS", 1)
-    running.quality.touch([V2])
-    running.quality.measure_touched()
+    running.quality.mark_dirty([V1])
+    running.quality.measure_dirty()
+    monkeypatch.setattr(measurement, "MAX_VERSIONS", 1)
+    running.quality.mark_dirty([V2])
+    running.quality.measure_dirty()
     assert running.shown("") is None
     assert running.shown("", V2) == 0.9
     assert (
@@ -158,8 +158,8 @@ def test_the_metrics_of_old_versions_are_taken_back(running: Running, monkeypatc
         is None
     )
     now = monotonic()
-    monkeypatch.setattr(quality, "monotonic", lambda: now + 31 * 86_400)
-    running.quality.measure_touched()
+    monkeypatch.setattr(measurement, "monotonic", lambda: now + 31 * 86_400)
+    running.quality.measure_dirty()
     assert running.shown("", V2) is None
 
 
@@ -167,10 +167,10 @@ def test_what_nobody_thought_of_does_not_end_the_measuring(running: Running) -> 
     """A document that is none of ours, or a registry that can't be read: the other versions are measured."""
     running.log.answers = {V1: 50, V2: 50}
     running.log.odd = {V1}
-    running.quality.touch([V1, V2])
-    running.quality.measure_touched()
+    running.quality.mark_dirty([V1, V2])
+    running.quality.measure_dirty()
     assert [event.model_version for event in running.published] == ["v2"]
     running.log.odd = set()
-    running.quality.touch([V1])
-    running.quality.measure_touched()
+    running.quality.mark_dirty([V1])
+    running.quality.measure_dirty()
     assert [event.model_version for event in running.published] == ["v2", "v1"]

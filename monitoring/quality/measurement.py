@@ -1,0 +1,178 @@
+"""Measures the live quality of each version that got labels, and publishes it."""
+
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Protocol
+
+from confluent_kafka import KafkaException, Producer
+
+from machine_learning_engineering.events.schemas import QualityMeasured, encode
+from machine_learning_engineering.events.topics import MEASUREMENTS
+from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.observability.logging import log_event
+from machine_learning_engineering.settings import KernelSettings
+from monitoring.elastic.client import FAILURES
+from monitoring.quality.evaluation import Evaluator, Version
+from monitoring.quality.metrics import QualityMetrics
+from monitoring.runtime.retry import error_label
+from monitoring.settings import LabelJoinerSettings
+
+MAX_VERSIONS = 50
+"""Maximum number of versions whose metrics are exposed: the ones measured last."""
+_PUBLISH_SECONDS = 30.0
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class LabelledRows(Protocol):
+    """What is used of `rows.LabelledPredictions`."""
+
+    def refresh(self) -> None: ...
+    def versions(self, since: datetime) -> list[Version]: ...
+    def rows(self, version: Version, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]: ...
+
+
+class Publisher:
+    """Publishes measurements; each is acknowledged by all in-sync replicas, or it is an error."""
+
+    def __init__(self, settings: KernelSettings) -> None:
+        self._producer = Producer(producer_options(settings))
+        self._topic = topic_name(settings, MEASUREMENTS)
+
+    def __call__(self, event: QualityMeasured) -> None:
+        """Publish one event.
+
+        Raises:
+            KafkaException: the broker rejects it.
+            TimeoutError: it is not acknowledged in time; it may still arrive.
+        """
+        errors: list[KafkaException] = []
+
+        def on_delivery(error: object, _message: object) -> None:
+            if error is not None:
+                errors.append(KafkaException(error))
+
+        self._producer.produce(self._topic, encode(event), event.model.encode(), on_delivery=on_delivery)
+        if self._producer.flush(_PUBLISH_SECONDS):
+            raise TimeoutError("no acknowledgement of a measurement")
+        if errors:
+            raise errors[0]
+
+
+class QualityMonitor(threading.Thread):
+    """Measures versions that got labels, each at most once per `quality_interval`.
+
+    A thread of its own: metrics are code of the models, which may take long and must not block the joining.
+    """
+
+    def __init__(
+        self,
+        settings: LabelJoinerSettings,
+        predictions: LabelledRows,
+        evaluator: Evaluator,
+        publish: Callable[[QualityMeasured], None],
+        metrics: QualityMetrics,
+        stopping: threading.Event,
+    ) -> None:
+        super().__init__(name="inflight-quality", daemon=True)
+        self._settings = settings
+        self._predictions = predictions
+        self._evaluator = evaluator
+        self._publish = publish
+        self._metrics = metrics
+        self._stopping = stopping
+        self._lock = threading.Lock()
+        self._dirty: set[Version] = set()
+        self._exposed: dict[Version, tuple[float, list[tuple[str, ...]]]] = {}
+
+    def mark_dirty(self, versions: Iterable[Version]) -> None:
+        """Measure these versions soon; callable from any thread."""
+        with self._lock:
+            self._dirty.update(versions)
+
+    def run(self) -> None:
+        known = False
+        while not self._stopping.is_set():
+            if not known:
+                # Versions that got labels before this process started and may not have been measured since.
+                known = self._mark_known_versions()
+            self.measure_dirty()
+            self._stopping.wait(self._settings.quality_interval)
+
+    def measure_dirty(self) -> None:
+        """Measure every version that got labels since the last call; failed ones are measured again at the next."""
+        with self._lock:
+            dirty, self._dirty = self._dirty, set()
+        try:
+            if dirty:
+                self._predictions.refresh()
+            for version in sorted(dirty):
+                if self._stopping.is_set():
+                    return
+                with self._metrics.duration.time():
+                    event = self._try_measure(version)
+                if event is not None:
+                    self._publish(event)
+                dirty.discard(version)
+        except (*FAILURES, KafkaException, TimeoutError) as error:
+            log_event("label-joiner", "not_measured", cause=error_label(error))
+        finally:
+            self.mark_dirty(dirty)
+        self._forget_old()
+
+    def _try_measure(self, version: Version) -> QualityMeasured | None:
+        try:
+            return self.measure(version)
+        except FAILURES:
+            raise
+        except Exception as error:
+            # Whatever is wrong with the documents or the model of a version, the others are still measured.
+            log_event("label-joiner", "unmeasurable", model=version.model, model_version=version.version, cause=error)
+            return None
+
+    def measure(self, version: Version) -> QualityMeasured | None:
+        """Measure a version and expose the metrics; None if there are too few rows or the model is unknown.
+
+        Raises:
+            EvaluationError: the metrics are undefined for its rows.
+            elasticsearch.ApiError, elasticsearch.TransportError, UnexpectedResponse: the log can't be read.
+        """
+        rows = self._predictions.rows(version, self._since(), self._settings.quality_max_rows)
+        if len(rows) < self._settings.quality_min_rows:
+            return None
+        evaluation = self._evaluator.evaluate(version, [(prediction, label) for _, prediction, label in rows])
+        if evaluation is None:
+            return None
+        self._exposed.pop(version, None)
+        self._exposed[version] = (monotonic(), self._metrics.set(version, evaluation))
+        return QualityMeasured(
+            model=version.model,
+            model_version=version.version,
+            measured_at=datetime.now(UTC),
+            window_start=rows[-1][0],
+            # The end of a window is exclusive.
+            window_end=rows[0][0] + _MILLISECOND,
+            rows=evaluation.rows,
+            confidence=evaluation.confidence,
+            metrics=evaluation.metrics,
+        )
+
+    def _since(self) -> datetime:
+        return datetime.now(UTC) - timedelta(seconds=self._settings.quality_max_age)
+
+    def _mark_known_versions(self) -> bool:
+        try:
+            self.mark_dirty(self._predictions.versions(self._since()))
+        except FAILURES as error:
+            log_event("label-joiner", "not_measured", cause=error_label(error))
+            return False
+        return True
+
+    def _forget_old(self) -> None:
+        """Stop exposing measurements that are too old to be live, and the oldest ones above `MAX_VERSIONS`."""
+        oldest = monotonic() - self._settings.quality_max_age
+        for version, (at, series) in list(self._exposed.items()):
+            if at < oldest or len(self._exposed) > MAX_VERSIONS:
+                del self._exposed[version]
+                self._metrics.remove(version, series)
