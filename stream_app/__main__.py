@@ -1,8 +1,9 @@
-"""``python -m stream_app``: one worker, with the champion of every model. ``--check`` only looks at Faust's build."""
+"""``python -m stream_app`` runs one worker with the champion of every model; ``--check`` only checks Faust's build."""
 
 import sys
 
-from stream_app.worker import check_faust, main
+from stream_app.faust_adapter.app import check_faust
+from stream_app.worker import main
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--check"]:

@@ -1,4 +1,4 @@
-"""The bare loop with the worker's outputs, results and logs: what these take without Faust, slices and the rest."""
+"""The bare loop with the worker's outputs, results and logs: what these take without Faust, batches and the rest."""
 
 from collections.abc import Iterator
 from time import time

@@ -1,6 +1,6 @@
 """What every peer does with a batch: the product's own wire format and the same model, opened from the same registry.
 
-So the cases differ in how they move records, and in nothing else. No peer writes logs, commits by slice, sets bad
+So the cases differ in how they move records, and in nothing else. No peer writes logs, commits by batch, sets bad
 records aside or isolates a bad row: they do less work than the worker.
 """
 

@@ -1,25 +1,57 @@
-"""The topology: one agent over one topic. Everything a reader of Faust code expects, in slices."""
+"""The Faust topology, one agent over one topic, and how it runs. A reader who skips Faust skips this folder."""
 
+import os
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import faust
+from faust import streams
 
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import topic_name
 from stream_app.faust_adapter.driver import BatchApp, TransportOptions
-from stream_app.faust_adapter.schema import BatchSchema
 from stream_app.runtime.scheduler import BatchScheduler
+from stream_app.serving.batch import PartitionBatch
 from stream_app.settings import WorkerSettings
 
 GROUP = "inflight-worker"
 
 
-def create_app(settings: WorkerSettings, lane: BatchScheduler, options: TransportOptions) -> BatchApp:
-    """The Faust app that hands every slice of requests to the scoring lane."""
-    # As many wait in front of the lane as are in it, so that it never waits for Faust.
-    handed_out = 2 * settings.worker_max_in_flight_batches
+class BatchSchema(faust.Schema):  # type: ignore[misc]
+    """Passes partition batches through undecoded: Faust acknowledges a message that it fails to decode."""
+
+    def loads_key(self, app: Any, message: Any, **_: Any) -> None:
+        """Return None: a batch has no key."""
+
+    def loads_value(self, app: Any, message: Any, **_: Any) -> PartitionBatch:
+        """Return the batch itself."""
+        value: PartitionBatch = message.value
+        return value
+
+
+def check_faust() -> None:
+    """Refuse a Faust that fell back to pure Python: it counts messages of an old assignment as processed.
+
+    Raises:
+        RuntimeError: Faust's Cython stream iterator is not in use.
+    """
+    if streams._CStreamIterator is None:
+        raise RuntimeError(
+            "Faust runs without its Cython stream iterator: unset NO_CYTHON and install faust-streaming from a wheel"
+        )
+
+
+def create_app(settings: WorkerSettings, scheduler: BatchScheduler, options: TransportOptions) -> BatchApp:
+    """Build the app that submits every batch of requests to the scheduler."""
     app = BatchApp(
         topic_name(settings, GROUP),
         options=replace(
-            options, slices_handed_out=handed_out, records_now=lambda: lane.records_now, on_failed=lane.on_bug
+            options,
+            # As many wait for the scheduler as it holds, so that it never waits for Faust.
+            max_in_flight=2 * settings.worker_max_in_flight_batches,
+            batch_limit=lambda: scheduler.batch_limit,
+            on_failed=scheduler.on_bug,
         ),
         broker="kafka://" + settings.kafka_bootstrap_servers.split(",")[0],
         broker_commit_interval=settings.worker_commit_interval,
@@ -30,15 +62,24 @@ def create_app(settings: WorkerSettings, lane: BatchScheduler, options: Transpor
         topic_disable_leader=True,
         web_enabled=False,
         store="memory://",
-        # Faust makes a folder, in which nothing is kept: this app has no tables.
+        # Faust creates this folder and leaves it empty: the app has no tables.
         datadir=str(settings.home / "faust"),
     )
     requests = app.topic(topic_name(settings, REQUESTS), schema=BatchSchema())
 
     @app.agent(requests, name="score")
     async def score(stream):  # type: ignore[no-untyped-def]
-        # Acknowledged by the lane, when every output of the slice is acknowledged by the broker; not by Faust.
+        # Not Faust but the scheduler acknowledges, when the broker has acknowledged every output of the batch.
         async for event in stream.noack().events():
-            await lane.put(event)
+            await scheduler.submit(event)
 
     return app
+
+
+def run_app(app: BatchApp) -> None:
+    """Run the app until SIGTERM or SIGINT, then drain. Ends the process by SystemExit."""
+    # Faust logs its errors and prints them again, with the values in an exception's text.
+    with Path(os.devnull).open("w") as nowhere:
+        worker = faust.Worker(app, redirect_stdouts=False, override_logging=False, quiet=True, stderr=nowhere)
+        worker.spinner = None
+        worker.execute_from_commandline()

@@ -1,4 +1,4 @@
-"""The Faust transport: which consumer and producer an app uses."""
+"""The Faust transport: the consumer and producer of a `BatchApp`, and their options."""
 
 import logging
 import sys
@@ -11,38 +11,43 @@ from faust.transport import base
 
 from stream_app.faust_adapter.consumer import Consumer
 from stream_app.faust_adapter.producer import Producer
-from stream_app.kafka.publisher import Publisher
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class TransportOptions:
-    """What the transport needs beside Faust's settings: librdkafka options, and bounds in records and bytes.
+    """Options of the transport beside Faust's settings.
 
-    Faust holds at most `slices_handed_out` that are not finished; each has at most `records_now()` records, asked anew
-    each time, and never more than `slice_records`. `on_failed` is called, in the consumer's own thread, when that can't
-    go on; it has to end the process.
+    Attributes:
+        consumer: librdkafka's options of the consumer.
+        max_batch_records: maximum number of records of a partition batch, and of a poll.
+        buffer_bytes: fetching pauses while fetched and unfinished batches take more memory, in bytes.
+        max_in_flight: maximum number of unfinished batches that Faust holds.
+        batch_limit: returns the maximum number of records of the next batch; called on the event loop for each one.
+        on_failed: called with the reason, in the consumer's own thread, when that thread failed; has to end the
+            process.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.client.Fetch`.
+        on_statistics: called with librdkafka's statistics, in the consumer's own thread.
     """
 
     consumer: dict[str, Any]
-    publisher: Publisher
-    slice_records: int
+    max_batch_records: int
     buffer_bytes: int
-    slices_handed_out: int = 16
-    records_now: Callable[[], int] = lambda: sys.maxsize
+    max_in_flight: int = 16
+    batch_limit: Callable[[], int] = lambda: sys.maxsize
     on_failed: Callable[[str], None] = logger.critical
     idle_pause: float = 0.0
     on_statistics: Callable[[dict[str, Any]], None] | None = None
 
 
 class Transport(base.Transport):  # type: ignore[misc]
-    """librdkafka in both directions."""
+    """Faust's factory of consumers and producers."""
 
     Consumer: ClassVar[type[Consumer]] = Consumer
     Producer: ClassVar[type[Producer]] = Producer
     default_port = 9092
-    driver_version = "inflight slices over librdkafka"
+    driver_version = "inflight batches over librdkafka"
 
     def __init__(self, *args: Any, options: TransportOptions, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,7 +55,7 @@ class Transport(base.Transport):  # type: ignore[misc]
 
 
 class BatchApp(faust.App):  # type: ignore[misc]
-    """A Faust app whose events are slices."""
+    """A Faust app whose events are partition batches."""
 
     def __init__(self, *args: Any, options: TransportOptions, **kwargs: Any) -> None:
         self.transport_options = options

@@ -1,65 +1,22 @@
-"""Faust's producer interface over the publisher, so that ``topic.send`` works in an agent."""
+"""Faust's producer interface, without a producer: outputs are published by the scheduler."""
 
-import asyncio
-from collections.abc import Awaitable
-from typing import Any
+from typing import Any, NoReturn
 
-from confluent_kafka import KafkaError, KafkaException
 from faust.transport import base
-from faust.types import TP, RecordMetadata
-
-from stream_app.kafka.publisher import ANY_PARTITION, Publisher, Record
 
 
 class Producer(base.Producer):  # type: ignore[misc]
-    """A Faust producer whose records are acknowledged by all replicas."""
+    """The interface that Faust requires; ``topic.send`` raises."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.publisher: Publisher = self.transport.options.publisher
+    async def send(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Refuse: nothing would hold back the commit until this record is acknowledged.
 
-    async def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        partition: int | None,
-        timestamp: float | None,
-        headers: Any,
-        *,
-        transactional_id: str | None = None,
-    ) -> Awaitable[RecordMetadata]:
-        """Publish one record; the awaitable ends when it is acknowledged, or raises KafkaException."""
-        loop = asyncio.get_running_loop()
-        acknowledged: asyncio.Future[RecordMetadata] = loop.create_future()
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("agents don't send: `BatchScheduler` publishes the outputs of each batch")
 
-        def done(error: KafkaError | None) -> None:
-            loop.call_soon_threadsafe(finish, error)
-
-        def finish(error: KafkaError | None) -> None:
-            if acknowledged.done():
-                return
-            if error is not None:
-                acknowledged.set_exception(KafkaException(error))
-            else:
-                acknowledged.set_result(RecordMetadata(topic, -1, TP(topic, -1), -1))
-
-        record: Record = {"key": key, "value": value}
-        if headers:
-            record["headers"] = list(headers.items()) if isinstance(headers, dict) else list(headers)
-        self.publisher.publish({topic: [record]}, ANY_PARTITION if partition is None else partition, done)
-        return acknowledged
-
-    async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
-        """Publish one record and wait for its acknowledgement."""
-        return await (await self.send(*args, **kwargs))
+    send_and_wait = send
 
     async def flush(self) -> None:
-        """Nothing: a slice is finished only after its outputs were acknowledged."""
-
-    async def create_topic(self, *args: Any, **kwargs: Any) -> None:
-        """Topics are made by `machine_learning_engineering.kafka.client.create_topics`."""
-
-    def supports_headers(self) -> bool:
-        """Kafka has had record headers since 0.11."""
-        return True
+        """Do nothing: a batch is finished only after its outputs were acknowledged."""

@@ -1,7 +1,7 @@
-"""The thread that polls librdkafka all the time and buffers slices, bounded in bytes.
+"""A thread that polls librdkafka continuously and buffers partition batches, bounded in bytes.
 
-It has to poll all the time because librdkafka reports assignments and revocations only from within a poll, while Faust
-polls only after an assignment. librdkafka itself takes out of the group who does not poll for `max.poll.interval.ms`.
+It polls continuously because librdkafka reports assignments and revocations only from within a poll, and removes a
+consumer from the group that does not poll for `max.poll.interval.ms`.
 """
 
 import contextlib
@@ -17,45 +17,55 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from faust.types import TP
 
 from machine_learning_engineering.kafka.client import Fetch
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
-from stream_app.serving.batch import PartitionBatch, cut
+from stream_app.serving.batch import TP, PartitionBatch, split_into_batches
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-# How long a poll waits for a first record: the bound on the reaction to pause, resume, commit and stop.
+# A poll waits this long for the first record: the bound on the reaction to pause, resume, commit and stop.
 POLL_SECONDS = 0.05
-SLICE_BYTES = 4 * 1024 * 1024
-# What is read long before it is scored leaves the processor's caches, and is walked by every garbage collection. Enough
-# for a few rounds of scoring; beyond it fetching goes on in librdkafka's own queue.
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+# Records read long before they are scored leave the processor's caches, and every garbage collection walks them. This
+# is enough for a few scoring batches; beyond it librdkafka's own queue holds what it fetches.
 READ_AHEAD_BYTES = 4 * 1024 * 1024
 
 
 class Listener(Protocol):
-    """What the pump tells, always from its own thread."""
+    """Callbacks of the poller, which calls them from its own thread."""
 
     def on_records(self) -> None:
-        """Slices wait in the buffer."""
+        """Batches wait in the buffer."""
 
     def on_assigned(self, tps: set[TP]) -> None:
         """Partitions were assigned: the whole assignment, since rebalancing is eager."""
 
     def on_revoked(self, tps: set[TP]) -> dict[TP, int]:
-        """Give partitions back: the broker waits for as long as this call lasts. Returns the offsets to commit."""
+        """Release partitions and return the offsets to commit. The rebalance waits for this call."""
 
     def on_lost(self, tps: set[TP]) -> None:
-        """Partitions are already someone else's: nothing may be committed any more."""
+        """Partitions already have another owner: no offset of theirs may be committed."""
 
     def on_failed(self, error: BaseException) -> None:
-        """The pump ended on an error."""
+        """The poller's thread ended with an error."""
 
 
 class KafkaPoller(threading.Thread):
-    """Fetches records of a consumer group in the background; `take` hands them out."""
+    """Fetches records of a consumer group in a thread of its own; `take` hands them out.
+
+    `take`, `discard` and `release` belong to one other thread, the event loop; `call` may be called by any.
+
+    Args:
+        options: librdkafka's.
+        listener: told of records, rebalances and failure.
+        max_records: the most records that one poll fetches.
+        max_bytes: memory of buffered and unreleased batches above which fetching pauses.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.client.Fetch`.
+        on_statistics: called every five seconds with librdkafka's statistics.
+    """
 
     def __init__(
         self,
@@ -67,7 +77,7 @@ class KafkaPoller(threading.Thread):
         idle_pause: float = 0.0,
         on_statistics: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
-        super().__init__(name="inflight-pump", daemon=True)
+        super().__init__(name="inflight-poller", daemon=True)
         self._listener = listener
         self._max_records = max_records
         self._max_bytes = max_bytes
@@ -81,7 +91,7 @@ class KafkaPoller(threading.Thread):
         self._stopping = threading.Event()
         self._ended = False
         self._paused = False
-        self._given_back = False
+        self._revoked_during_poll = False
         self._buffer: deque[PartitionBatch] = deque()
         # Each counter has one writer, so the difference needs no lock.
         self._bytes_in = 0
@@ -92,39 +102,42 @@ class KafkaPoller(threading.Thread):
 
     @property
     def buffered_bytes(self) -> int:
-        """Memory of the slices that were fetched and not released."""
+        """Memory of the batches that were fetched and not released, in bytes."""
         return self._bytes_in - self._bytes_out
 
     def subscribe(self, topics: Iterable[str]) -> None:
-        """Subscribe to topics from the next poll on."""
+        """Subscribe to topics at the next poll."""
         self._topics = list(topics)
         self._subscription_changed.set()
 
-    def take(self, active: set[TP], slices: int = sys.maxsize, records: int = sys.maxsize) -> list[PartitionBatch]:
-        """Buffered slices of the `active` partitions, in order; the others stay. For one thread, the event loop.
+    def take(self, active: set[TP], batches: int = sys.maxsize, records: int = sys.maxsize) -> list[PartitionBatch]:
+        """Remove buffered batches of the `active` partitions, in order; those of other partitions stay.
 
-        At most so many `slices`, each of at most so many `records`: a larger one is split.
+        Args:
+            active: the partitions to take from.
+            batches: maximum number of batches.
+            records: maximum number of records of each batch; a larger one is split.
         """
         taken: list[PartitionBatch] = []
         kept: list[PartitionBatch] = []
-        while self._buffer and len(taken) < slices:
-            slice_ = self._buffer.popleft()
-            if slice_.tp not in active:
-                kept.append(slice_)
+        while self._buffer and len(taken) < batches:
+            batch = self._buffer.popleft()
+            if batch.tp not in active:
+                kept.append(batch)
                 continue
-            if len(slice_.records) > records:
-                slice_, rest = slice_.split(records)
+            if len(batch.records) > records:
+                batch, rest = batch.split(records)
                 self._buffer.appendleft(rest)
-            taken.append(slice_)
+            taken.append(batch)
         self._buffer.extendleft(reversed(kept))
         return taken
 
     def discard(self, tps: set[TP]) -> None:
-        """Drop the buffered slices of partitions that are being given back."""
-        self.release(sum(slice_.size for slice_ in self.take(tps)))
+        """Drop the buffered batches of revoked partitions."""
+        self.release(sum(batch.size for batch in self.take(tps)))
 
     def release(self, size: int) -> None:
-        """A taken slice of `size` bytes is done with."""
+        """Free the `size` bytes of a batch that was taken and is finished."""
         self._bytes_out += size
         if self.buffered_bytes <= READ_AHEAD_BYTES:
             self._awake.set()
@@ -132,25 +145,25 @@ class KafkaPoller(threading.Thread):
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
         """Run a function on the consumer, between two polls.
 
-        Another thread may not call the consumer itself: confluent-kafka 2.16 makes it wait for the poll under way, and
-        for the next one, without end. Once the thread has ended, the answer is a KafkaException.
+        Another thread must not call the consumer itself: confluent-kafka 2.16 makes it wait for the current poll, then
+        for the next one, indefinitely. After the poller has ended, the future raises KafkaException.
         """
-        answer: Future[T] = Future()
-        self._calls.put((function, answer))
-        # Looked at after the call is in the queue: so either this thread refuses it, or the one that ends.
+        result: Future[T] = Future()
+        self._calls.put((function, result))
+        # Checked after the call is queued: so either this thread rejects it, or the poller does as it ends.
         if self._ended:
-            self._refuse_calls()
+            self._reject_pending_calls()
         self._awake.set()
-        return answer
+        return result
 
     def stop(self) -> None:
-        """Leave the group and end; returns when the thread has ended. No commit happens here."""
+        """Leave the group and end the thread; returns when it has ended. Nothing is committed."""
         self._stopping.set()
         if self.is_alive():
             self.join()
 
     def run(self) -> None:
-        """Poll until stopped. (Called by the thread.)"""
+        """Poll until stopped. `start` has the thread call this."""
         try:
             while not self._stopping.is_set():
                 if self._subscription_changed.is_set():
@@ -164,56 +177,56 @@ class KafkaPoller(threading.Thread):
             self._listener.on_failed(error)
         finally:
             self._ended = True
-            self._refuse_calls()
-            # Also leaves the group, so that others take over at once and not after the session time-out.
+            self._reject_pending_calls()
+            # Leaves the group as well, so that others take over at once and not after the session timeout.
             self.consumer.close()
 
     def _poll(self) -> None:
-        crowded = self._is_crowded()
-        self._answer_call()
+        backpressured = self._is_backpressured()
+        self._run_pending_call()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
-        self._given_back = False
+        self._revoked_during_poll = False
         messages = self._fetch.consume(1, POLL_SECONDS, may_rest=not self._paused)
         self.last_poll = monotonic()
-        if messages and self._max_records > 1 and not crowded:
+        if messages and self._max_records > 1 and not backpressured:
             messages += self._fetch.consume(self._max_records - 1, 0)
-        if self._given_back:
-            # A revocation in the middle: whoever gets the partitions next reads again what was collected until then.
+        if self._revoked_during_poll:
+            # The next owner of the partitions reads again what was collected before the revocation.
             messages = []
         records = [message for message in messages if message.error() is None]
         if len(records) < len(messages):
             self._check([message.error() for message in messages if message.error() is not None])
         if records:
-            for slice_ in cut(records, SLICE_BYTES):
-                self._bytes_in += slice_.size
-                self._buffer.append(slice_)
+            for batch in split_into_batches(records, MAX_BATCH_BYTES):
+                self._bytes_in += batch.size
+                self._buffer.append(batch)
             self._listener.on_records()
 
-    def _is_crowded(self) -> bool:
-        """Whether enough waits to be scored, even after a moment. A poll takes one record then."""
+    def _is_backpressured(self) -> bool:
+        """Whether enough records wait for scoring, even after a moment. A poll takes one record then."""
         self._awake.clear()
         if self.buffered_bytes > READ_AHEAD_BYTES and self._calls.empty():
             self._awake.wait(POLL_SECONDS)
         return self.buffered_bytes > READ_AHEAD_BYTES
 
-    def _answer_call(self) -> None:
-        # One between two polls: while the broker is away each takes half a minute, and others come in the meantime.
+    def _run_pending_call(self) -> None:
+        # One between two polls: while the broker is unreachable each takes half a minute, and polling must continue.
         if self._calls.empty():
             return
-        function, answer = self._calls.get()
-        if answer.set_running_or_notify_cancel():
+        function, result = self._calls.get()
+        if result.set_running_or_notify_cancel():
             try:
-                answer.set_result(function(self.consumer))
+                result.set_result(function(self.consumer))
             except Exception as error:
-                answer.set_exception(error)
+                result.set_exception(error)
 
-    def _refuse_calls(self) -> None:
+    def _reject_pending_calls(self) -> None:
         with contextlib.suppress(Empty):
             while True:
-                _, answer = self._calls.get_nowait()
-                if answer.set_running_or_notify_cancel():
-                    answer.set_exception(KafkaException(KafkaError(KafkaError._DESTROY, "the consumer has ended")))
+                _, result = self._calls.get_nowait()
+                if result.set_running_or_notify_cancel():
+                    result.set_exception(KafkaException(KafkaError(KafkaError._DESTROY, "the consumer has ended")))
 
     def _bound_memory(self) -> None:
         size = self.buffered_bytes
@@ -226,38 +239,38 @@ class KafkaPoller(threading.Thread):
 
     def _check(self, errors: list[KafkaError]) -> None:
         for error in errors:
-            # librdkafka goes on by itself after all but fatal errors: a broker away, a topic not yet created.
+            # librdkafka recovers from all but fatal errors: an unreachable broker, a topic that is not created yet.
             if error.fatal():
                 raise KafkaException(error)
             logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
-        # librdkafka keeps a partition paused through a revocation: assigned again, it would never be fetched.
+        # librdkafka keeps a partition paused through a revocation: reassigned, it would never be fetched.
         consumer.resume(partitions)
-        self._paused = self._given_back = False
+        self._paused = self._revoked_during_poll = False
         self._listener.on_assigned(_tps(partitions))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._stopping.is_set():
             offsets = self._listener.on_revoked(_tps(partitions))
             if offsets:
-                self._last_commit(consumer, offsets)
+                self._commit_revoked(consumer, offsets)
         consumer.unassign()
-        self._given_back = True
+        self._revoked_during_poll = True
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._stopping.is_set():
             self._listener.on_lost(_tps(partitions))
         consumer.unassign()
-        self._given_back = True
+        self._revoked_during_poll = True
 
-    def _last_commit(self, consumer: Consumer, offsets: dict[TP, int]) -> None:
+    def _commit_revoked(self, consumer: Consumer, offsets: dict[TP, int]) -> None:
         try:
             consumer.commit(offsets=partitions_of(offsets), asynchronous=False)
         except KafkaException as error:
-            # The next owner will score again what was not committed: a repeat, not a loss.
-            logger.warning("offsets were not committed before the partitions went: %s", error.args[0])
+            # The next owner scores the uncommitted records again: repeated, not lost.
+            logger.warning("offsets were not committed before the partitions were revoked: %s", error.args[0])
 
     def _error(self, error: KafkaError) -> None:
         logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
@@ -268,7 +281,7 @@ class KafkaPoller(threading.Thread):
 
 
 def partitions_of(offsets: dict[TP, int]) -> list[TopicPartition]:
-    """Offsets as the client takes them."""
+    """Convert offsets to the client's type."""
     return [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
 
 

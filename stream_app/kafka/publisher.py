@@ -1,186 +1,163 @@
-"""Publishing what slices caused: all outputs of a slice are acknowledged, or the slice is not."""
+"""Publishes the outputs of batches: a batch is acknowledged when the broker has acknowledged all of its outputs."""
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from time import monotonic
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
+from stream_app.serving.outputs import OutputRecord
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 25.0
-LOOK_SECONDS = 0.1
+POLL_SECONDS = 0.1
 METADATA_SECONDS = 10.0
-# librdkafka's own choice of the partition, by the key.
+# librdkafka chooses the partition by the key.
 ANY_PARTITION = -1
-
-Record = dict[str, Any]
-"""`key`, `value` and perhaps `headers` of a record to be published, as `confluent_kafka.Producer` names them."""
 
 Done = Callable[[KafkaError | None], None]
 
 
-class _Unit(NamedTuple):
-    """The outputs of one slice, by topic."""
+class _PendingBatch(NamedTuple):
+    """The outputs of one partition batch, by topic."""
 
-    outputs: Mapping[str, list[Record]]
+    outputs: Mapping[str, list[OutputRecord]]
     partition: int
     done: Done
 
 
 class Publisher:
-    """An idempotent producer with a thread of its own. `publish` may be called from any one thread.
+    """An idempotent producer with a thread of its own.
 
-    One batch is under way at a time, and whatever is published meanwhile is the next batch. So a batch is acknowledged
-    when the producer has nothing left, and only failures have to be reported record by record. Nothing is lost by
-    waiting: librdkafka's idempotent producer sends no more for a partition while five *records* of it are
-    unacknowledged; and if records wait in its own queue longer than `linger.ms`, it spins at the full cost of a core.
+    One produce batch is in flight at a time, and whatever is published meanwhile becomes the next one. So a batch is
+    acknowledged when the producer's queue is empty, and only failures need individual delivery reports. Waiting costs
+    nothing: librdkafka's idempotent producer sends nothing more for a partition while five *records* of it are
+    unacknowledged, and while records wait in its queue beyond `linger.ms`, its thread spins at the full cost of a core.
 
-    Options are librdkafka's; see `machine_learning_engineering.kafka.client.producer_options`.
+    Args:
+        options: librdkafka's; see `machine_learning_engineering.kafka.client.producer_options`.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
         own = {"delivery.report.only.error": True, "on_delivery": self._not_delivered, "error_cb": self._warn}
         self._producer = KafkaProducer({**options, **own})
-        self._partitions: dict[str, int] = {}
-        # Guards the two below.
+        self._partition_counts: dict[str, int] = {}
+        # Guards the two lists.
         self._lock = threading.Lock()
-        self._waiting: deque[_Unit] = deque()
-        self._under_way: list[_Unit] = []
-        # Whether all of the batch under way was handed to librdkafka, and what went wrong with it.
-        self._handed_over = False
+        self._waiting: deque[_PendingBatch] = deque()
+        self._in_flight: list[_PendingBatch] = []
+        # Whether librdkafka has all of the batch in flight, and the last error of it.
+        self._enqueued = False
         self._error: KafkaError | None = None
-        self._room = threading.Event()
-        self._stopping = threading.Event()
+        self._queue_space = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="inflight-publisher", daemon=True)
         self._thread.start()
 
-    def learn(self, topics: Iterable[str]) -> None:
-        """Ask the broker for the number of partitions of `topics`; of others, records go wherever their key belongs.
+    def load_partition_counts(self, topics: Iterable[str]) -> None:
+        """Ask the broker for the number of partitions of `topics`; for other topics, the key chooses the partition.
 
         Raises:
-            KafkaException: the broker can't be reached.
+            KafkaException: the broker is unreachable.
         """
         for topic in topics:
             found = self._producer.list_topics(topic, METADATA_SECONDS).topics[topic].partitions
             if found:
-                self._partitions[topic] = len(found)
+                self._partition_counts[topic] = len(found)
 
-    def publish(self, outputs: Mapping[str, list[Record]], partition: int, done: Done) -> None:
-        """Publish records by topic, into the partition of this number, in order. The lists are emptied.
+    def publish(self, outputs: Mapping[str, list[OutputRecord]], partition: int, done: Done) -> None:
+        """Publish records in order. Only the scoring thread may call this; a second caller could strand a batch.
 
-        `done` is called once, when each record is acknowledged or one of the batch has failed; as a rule in the
-        publisher's thread. Blocks while librdkafka's own queue is full, so that memory stays bounded.
+        Blocks while librdkafka's queue is full, so that memory stays bounded.
+
+        Args:
+            outputs: records by topic. The lists are emptied.
+            partition: number of the partition to write to (modulo the topic's partitions); negative: by key.
+            done: called once, with None when all records are acknowledged, or with the error of one of the produce
+                batch. As a rule the publisher's thread calls it, but this call may do so before it returns.
         """
         if not any(outputs.values()):
             done(None)
             return
-        unit = _Unit(outputs, partition, done)
         with self._lock:
-            self._waiting.append(unit)
-            if self._under_way:
+            self._waiting.append(_PendingBatch(outputs, partition, done))
+            if self._in_flight:
                 return
-            self._take()
-        self._hand_over()
-        self._settle()
+            self._start_next()
+        self._enqueue()
+        self._complete_if_delivered()
 
     def unacknowledged(self) -> int:
-        """Records that wait for the broker's acknowledgement."""
+        """The number of records that wait for the broker's acknowledgement. For any thread."""
         with self._lock:
-            waiting = sum(len(records) for unit in self._waiting for records in unit.outputs.values())
+            waiting = sum(len(records) for batch in self._waiting for records in batch.outputs.values())
         return waiting + len(self._producer)
 
-    def stop(self) -> int:
-        """Wait, within a bound, for all acknowledgements; return how many are missing."""
-        deadline = monotonic() + FLUSH_SECONDS
-        while ((missing := self.unacknowledged()) or self._under_way) and monotonic() < deadline:
-            self._room.clear()
-            self._room.wait(LOOK_SECONDS)
-        self._stopping.set()
-        self._thread.join()
-        return missing
-
     def _serve(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(LOOK_SECONDS)
-            self._room.set()
-            while self._settle():
-                self._hand_over()
+        while True:
+            self._producer.poll(POLL_SECONDS)
+            self._queue_space.set()
+            while self._complete_if_delivered():
+                self._enqueue()
 
-    def _take(self) -> None:
-        """What waits is the batch under way. (With the lock.)"""
-        self._under_way = list(self._waiting)
+    def _start_next(self) -> None:
+        """Make all waiting batches the one in flight. The caller holds the lock."""
+        self._in_flight = list(self._waiting)
         self._waiting.clear()
-        self._handed_over = False
+        self._enqueued = False
         self._error = None
 
-    def _settle(self) -> bool:
-        """Finish the batch under way if it is acknowledged; returns whether there is another one to hand over.
+    def _complete_if_delivered(self) -> bool:
+        """Finish the batch in flight if it is acknowledged; returns whether there is another one to enqueue.
 
-        For both threads: the broker may be done before the one that hands over is.
+        Called by both threads: the broker may acknowledge before the thread that enqueues has finished.
         """
         with self._lock:
-            if not self._under_way or not self._handed_over or len(self._producer):
+            if not self._in_flight or not self._enqueued or len(self._producer):
                 return False
-            finished, error, self._under_way = self._under_way, self._error, []
+            finished, error, self._in_flight = self._in_flight, self._error, []
             more = bool(self._waiting)
             if more:
-                self._take()
-        for unit in finished:
-            unit.done(error)
+                self._start_next()
+        for batch in finished:
+            batch.done(error)
         return more
 
-    def _hand_over(self) -> None:
-        for unit in self._under_way:
-            for topic, records in unit.outputs.items():
-                count = self._partitions.get(topic)
-                partition = unit.partition % count if count and unit.partition >= 0 else ANY_PARTITION
-                if any("headers" in record for record in records):
-                    for record in records:
-                        self._produce(topic, partition, record)
-                elif records:
-                    self._produce_batch(topic, partition, records)
+    def _enqueue(self) -> None:
+        for batch in self._in_flight:
+            for topic, records in batch.outputs.items():
+                count = self._partition_counts.get(topic)
+                partition = batch.partition % count if count and batch.partition >= 0 else ANY_PARTITION
+                for record in records:
+                    self._produce(topic, partition, record)
                 # librdkafka has copies.
                 records.clear()
-        self._handed_over = True
+        self._enqueued = True
 
-    def _produce_batch(self, topic: str, partition: int, records: list[Record]) -> None:
-        while self._producer.produce_batch(topic, records, partition) < len(records):
-            # librdkafka marks the records that it does not take.
-            refused = [(record, record.pop("_error")) for record in records if "_error" in record]
-            records = []
-            for record, error in refused:
-                if error.code() == KafkaError._QUEUE_FULL:
-                    records.append(record)
-                else:
-                    self._error = error
-            if not records:
-                return
-            self._wait_for_room()
-
-    def _produce(self, topic: str, partition: int, record: Record) -> None:
+    def _produce(self, topic: str, partition: int, record: OutputRecord) -> None:
+        key, value, headers = record
         while True:
             try:
-                self._producer.produce(topic, **record, partition=partition)
+                if headers:
+                    self._producer.produce(topic, value, key, partition, headers=headers)
+                else:
+                    self._producer.produce(topic, value, key, partition)
                 return
             except BufferError:
-                self._wait_for_room()
+                self._wait_for_queue_space()
             except KafkaException as error:
                 self._error = error.args[0]
                 return
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_queue_space(self) -> None:
         if threading.current_thread() is self._thread:
-            self._producer.poll(LOOK_SECONDS)
+            self._producer.poll(POLL_SECONDS)
         else:
-            self._room.clear()
-            self._room.wait(LOOK_SECONDS)
+            self._queue_space.clear()
+            self._queue_space.wait(POLL_SECONDS)
 
     def _not_delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:

@@ -1,6 +1,6 @@
-"""The worker's own health: how it fetches, scores, publishes and commits. Durations in seconds, sizes in bytes.
+"""The worker's own metrics: fetching, scoring, publishing, committing. Durations in seconds, sizes in bytes.
 
-What the predictions say, by model, is for `inflight exporter`, which derives it from the log.
+Metrics of the predictions, by model, come from `inflight exporter`, which derives them from the log.
 """
 
 from typing import Any
@@ -12,13 +12,15 @@ _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
 
 class WorkerMetrics:
-    """The worker's metrics in a registry of their own, so that two workers can live in one process."""
+    """The worker's metrics, in a registry of their own, so that one process can hold two workers.
+
+    Any thread may update them. `lag` is set from librdkafka's statistics, the gauges by the watchdog, the rest by the
+    scheduler.
+    """
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
-        outcomes = Counter(
-            "inflight_worker_records", "Requests answered or set aside, by outcome.", ["outcome"], registry=registry
-        )
+        outcomes = Counter("inflight_worker_records", "Requests by outcome.", ["outcome"], registry=registry)
         self.completed = outcomes.labels("completed")
         self.failed = outcomes.labels("failed")
         self.dead_letters = outcomes.labels("dead_letter")
@@ -33,27 +35,31 @@ class WorkerMetrics:
         )
         self.publish_seconds = Histogram(
             "inflight_worker_publish_seconds",
-            "Time from handing a slice's outputs to the producer until all are acknowledged.",
+            "Time from publishing a batch's outputs until all are acknowledged.",
             buckets=_SECONDS,
             registry=registry,
         )
-        self.slices_in_flight = Gauge(
-            "inflight_worker_in_flight_batches", "Slices that are being scored or published.", registry=registry
+        self.in_flight_batches = Gauge(
+            "inflight_worker_in_flight_batches",
+            "Partition batches being scored or published.",
+            registry=registry,
         )
         self.buffer_bytes = Gauge(
-            "inflight_worker_buffer_bytes", "Memory of fetched requests that are not answered yet.", registry=registry
+            "inflight_worker_buffer_bytes",
+            "Memory of fetched requests without an outcome.",
+            registry=registry,
         )
         self.unacknowledged = Gauge(
             "inflight_worker_unacknowledged_records", "Outputs that the broker has not acknowledged.", registry=registry
         )
-        self.oldest_slice_seconds = Gauge(
+        self.oldest_batch_seconds = Gauge(
             "inflight_worker_oldest_batch_seconds",
-            "Time that the slice which is next to be finished has been the next one.",
+            "Time for which the oldest unfinished batch has been the oldest one.",
             registry=registry,
         )
         self.lag = Gauge(
             "inflight_worker_lag_records",
-            "Requests that wait on the topic behind the committed offset.",
+            "Requests on the topic at or above the committed offset.",
             ["topic", "partition"],
             registry=registry,
         )
@@ -68,16 +74,16 @@ class WorkerMetrics:
         )
         self.models_refused = Counter(
             "inflight_worker_models_refused",
-            "Versions that were promoted and could not be opened; the version before goes on.",
+            "Promoted versions that could not be opened; the previous version stays in service.",
             registry=registry,
         )
 
     def on_statistics(self, statistics: dict[str, Any]) -> None:
-        """Take the lag from librdkafka's statistics (they count in records; -1 means not known yet)."""
+        """Set the lag from librdkafka's statistics, in records (-1 means not known yet). In the poller's thread."""
         for topic, of_topic in statistics.get("topics", {}).items():
             for partition, found in of_topic.get("partitions", {}).items():
                 if not found.get("desired"):
-                    # Another worker's by now.
+                    # Another worker owns it now.
                     self.lag.remove(topic, partition)
                 elif found.get("consumer_lag", -1) >= 0:
                     self.lag.labels(topic, partition).set(found["consumer_lag"])

@@ -1,4 +1,4 @@
-"""Which models a worker serves, and how a new champion takes the place of the old one while requests flow."""
+"""The models that a worker serves: the champions of a registry, opened."""
 
 import logging
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModels:
-    """The champions of a registry, opened. A version that can't be opened is refused, and the one before goes on."""
+    """The opened champions of a registry, by model name. A version that can't be opened leaves the previous one."""
 
     def __init__(self, registry: Registry, classes: Mapping[str, type[MLEModel]]) -> None:
         self._registry = registry
@@ -21,11 +21,11 @@ class LoadedModels:
         self.models: dict[str, Model] = {}
 
     def open_all(self) -> dict[str, Model]:
-        """Open every champion; for the start of a worker.
+        """Open every champion, as a worker does at its start.
 
         Raises:
-            RegistryError: one can't be opened.
-            SystemExit: there is none, with the command that makes one.
+            RegistryError: a champion can't be opened.
+            SystemExit: there is no champion; the message names the command that trains one.
         """
         self.models = {
             name: self._registry.open(name, model_class=self._classes[name])
@@ -37,23 +37,30 @@ class LoadedModels:
         return self.models
 
     def refresh(self) -> tuple[list[str], list[str]]:
-        """Open what was promoted since the last look. Returns the names that changed, and those that were refused.
+        """Open the versions promoted since the last call.
 
-        `models` is replaced as a whole, so that a round of scoring sees either the old ones or the new ones.
+        `models` is replaced as a whole, so that a scoring batch meets either the old models or the new ones.
+
+        Returns:
+            The names of the models that changed, and of those whose new version can't be opened.
+
+        Raises:
+            RegistryError: the aliases can't be read.
+            OSError: the same.
         """
         changed, refused = [], []
         for name, version in self._registry.champions().items():
-            served = self.models.get(name)
-            if name not in self._classes or (served is not None and served.version == version):
+            current = self.models.get(name)
+            if name not in self._classes or (current is not None and current.version == version):
                 continue
             try:
                 opened: Model = self._registry.open(name, version, model_class=self._classes[name])
             except RegistryError as error:
-                # Said once for each version, but tried again: its files may still be on their way here.
+                # Logged once for each version but tried again: its files may still be on their way.
                 if (name, version) not in self._refused:
                     refused.append(name)
-                    going_on = f"{served.version} goes on" if served else "it is not served"
-                    logger.error("%s %s was promoted but can't be opened; %s: %s", name, version, going_on, error)
+                    effect = f"{current.version} stays in service" if current else "it is not served"
+                    logger.error("%s %s was promoted but can't be opened; %s: %s", name, version, effect, error)
                 self._refused.add((name, version))
                 continue
             self.models = {**self.models, name: opened}

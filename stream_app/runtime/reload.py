@@ -1,7 +1,8 @@
-"""Reloading models when a champion changes."""
+"""Puts new champions into service while requests flow."""
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,19 +13,24 @@ from machine_learning_engineering.events.topics import MODEL_EVENTS
 from machine_learning_engineering.kafka.client import Fetch, consumer_options, topic_name
 from machine_learning_engineering.registry.manifest import RegistryError
 from stream_app.runtime.metrics import WorkerMetrics
-from stream_app.runtime.models import LoadedModels, logger
+from stream_app.runtime.models import LoadedModels
 from stream_app.serving.scorer import Model
 from stream_app.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 
 
 class PromotionListener(threading.Thread):
-    """Listens to the topic of model events from now on and tells of each record; the registry knows the rest."""
+    """Calls `on_event`, from its own thread, for each new record on the topic of model events.
+
+    The record's content is not read: the registry is the source of truth.
+    """
 
     def __init__(self, settings: WorkerSettings, on_event: Callable[[], None]) -> None:
         super().__init__(name="inflight-promotions", daemon=True)
-        # No group: every worker has to hear of it. Nothing is committed.
+        # Assigned, not subscribed: every worker has to receive every event. Nothing is committed.
         self._consumer = Consumer(consumer_options(settings, "inflight-promotions"))
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
         topic = topic_name(settings, MODEL_EVENTS)
@@ -34,7 +40,7 @@ class PromotionListener(threading.Thread):
         self._stopping = threading.Event()
 
     def run(self) -> None:
-        """Listen until stopped. (Called by the thread.)"""
+        """Listen until stopped. `start` has the thread call this."""
         while not self._stopping.is_set():
             for message in self._fetch.consume(10, POLL_SECONDS):
                 if message.error() is None:
@@ -42,54 +48,60 @@ class PromotionListener(threading.Thread):
         self._consumer.close()
 
     def stop(self) -> None:
-        """End the thread."""
+        """End the thread and wait for it."""
         self._stopping.set()
         self.join()
 
 
 class ModelReloader:
-    """Serves new champions: at once when the stream says so, and otherwise at the next look into the registry."""
+    """Loads new champions: at once after a promotion event, and otherwise at the next poll of the registry.
+
+    Args:
+        app: the Faust app; reloading ends with it.
+        loaded: the models in service.
+        serve: called with all models, on the event loop, when one has changed.
+    """
 
     def __init__(
-        self, app: Any, served: LoadedModels, serve: Callable[[Mapping[str, Model]], None], metrics: WorkerMetrics
+        self, app: Any, loaded: LoadedModels, serve: Callable[[Mapping[str, Model]], None], metrics: WorkerMetrics
     ) -> None:
         self._app = app
-        self._served = served
+        self._loaded = loaded
         self._serve = serve
         self._metrics = metrics
 
     async def run(self, settings: WorkerSettings) -> None:
-        """Look until the app stops."""
-        loop, told = asyncio.get_running_loop(), asyncio.Event()
+        """Reload until the app stops."""
+        loop, notified = asyncio.get_running_loop(), asyncio.Event()
 
-        def tell() -> None:
-            loop.call_soon_threadsafe(told.set)
+        def notify() -> None:
+            loop.call_soon_threadsafe(notified.set)
 
-        promotions = await asyncio.to_thread(PromotionListener, settings, tell)
+        promotions = await asyncio.to_thread(PromotionListener, settings, notify)
         promotions.start()
         try:
             while not self._app.should_stop:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(told.wait(), settings.worker_model_poll_interval)
-                told.clear()
-                await self.look()
+                    await asyncio.wait_for(notified.wait(), settings.worker_model_poll_interval)
+                notified.clear()
+                await self.reload()
         finally:
             await asyncio.to_thread(promotions.stop)
 
-    async def look(self) -> None:
-        """Serve what was promoted since the last look."""
-        before = self._served.models
+    async def reload(self) -> None:
+        """Serve the versions promoted since the last call. An unreadable registry is logged, and changes nothing."""
+        before = self._loaded.models
         try:
-            changed, refused = await asyncio.to_thread(self._served.refresh)
+            changed, refused = await asyncio.to_thread(self._loaded.refresh)
         except (RegistryError, OSError) as error:
             logger.warning("the registry can't be read, the models stay as they are: %s", error)
             return
         self._metrics.models_refused.inc(len(refused))
         if not changed:
             return
-        self._serve(self._served.models)
+        self._serve(self._loaded.models)
         for name in changed:
-            old, new = before.get(name), self._served.models[name]
+            old, new = before.get(name), self._loaded.models[name]
             if old is not None:
                 self._metrics.model.remove(name, old.version)
             self._metrics.model.labels(name, new.version).set(1)

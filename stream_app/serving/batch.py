@@ -1,29 +1,36 @@
-"""A slice: a contiguous run of the records of one partition."""
+"""Partition batches: contiguous runs of the records of one partition. Pure: neither a Kafka client nor Faust."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import Message
-from faust.types import TP
+if TYPE_CHECKING:
+    from confluent_kafka import Message
 
-# The framing of a record on the wire and librdkafka's own book-keeping; so that a million tiny records count too.
+# Estimated framing of a record and librdkafka's bookkeeping: a million tiny records take memory, too.
 RECORD_OVERHEAD_BYTES = 200
 
 
-class PartitionBatch(NamedTuple):
-    """Records ``first`` to ``next_offset - 1`` of one partition; offsets that the log no longer holds are in no record.
+class TP(NamedTuple):
+    """A partition of a topic. Equal to Faust's `TP`, since both are plain tuples."""
 
-    `size` is the memory that the records take, in bytes, estimated.
+    topic: str
+    partition: int
+
+
+class PartitionBatch(NamedTuple):
+    """Records ``first`` to ``next_offset - 1`` of one partition; compacted offsets and markers have no record.
+
+    `size` is the estimated memory of the records, in bytes.
     """
 
     tp: TP
     first: int
     next_offset: int
-    records: list[Message]
+    records: "list[Message]"
     size: int
 
     def split(self, records: int) -> tuple["PartitionBatch", "PartitionBatch"]:
-        """The first so many records, fewer than all, and the rest. Sizes are estimates, and add up to the whole."""
+        """The first `records` records, fewer than all, and the rest. The two sizes add up to the size of the whole."""
         first, rest = self.records[:records], self.records[records:]
         size = self.size * records // len(self.records)
         return (
@@ -32,26 +39,29 @@ class PartitionBatch(NamedTuple):
         )
 
 
-def cut(messages: Iterable[Message], max_bytes: int) -> list[PartitionBatch]:
-    """Cut messages, each partition's in offset order, into slices of at most `max_bytes` (or one record)."""
-    # By plain tuples: a TP for each record would cost as much as all the rest here.
+def split_into_batches(messages: "Iterable[Message]", max_bytes: int) -> list[PartitionBatch]:
+    """Group messages by partition, into batches of at most `max_bytes` or of a single record.
+
+    The messages of each partition must be in offset order.
+    """
+    # Plain tuples as keys: a TP for each record would cost as much as everything else here.
     open_runs: dict[tuple[str, int], tuple[list[Message], int]] = {}
-    slices: list[PartitionBatch] = []
+    batches: list[PartitionBatch] = []
     for message in messages:
-        place = (message.topic(), message.partition())
+        tp = (message.topic(), message.partition())
         size = len(message) + RECORD_OVERHEAD_BYTES
-        run = open_runs.get(place)
+        run = open_runs.get(tp)
         if run is not None and run[1] + size > max_bytes:
-            slices.append(_close(run))
+            batches.append(_close(run))
             run = None
         records, so_far = run or ([], 0)
         records.append(message)
-        open_runs[place] = (records, so_far + size)
-    slices += [_close(run) for run in open_runs.values()]
-    return slices
+        open_runs[tp] = (records, so_far + size)
+    batches += [_close(run) for run in open_runs.values()]
+    return batches
 
 
-def _close(run: tuple[list[Message], int]) -> PartitionBatch:
+def _close(run: "tuple[list[Message], int]") -> PartitionBatch:
     records, size = run
     first = records[0]
     return PartitionBatch(TP(first.topic(), first.partition()), first.offset(), records[-1].offset() + 1, records, size)

@@ -1,4 +1,4 @@
-"""What is written for a request, as records: its answers, or the dead letter of what is none."""
+"""The records written for a request: its result and log record, or a dead letter if it can't be read."""
 
 from typing import Any
 
@@ -7,21 +7,23 @@ import msgspec
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, carried
-from stream_app.kafka.publisher import Record
 from stream_app.serving.request import InvalidRequest
 
+OutputRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | None]
+"""Key, value and headers of a record to publish. A plain tuple, since two are made for each request."""
 
-def answer(key: bytes | None, event: msgspec.Struct, headers: RecordHeaders) -> Record:
-    """An event as the record under the request's key, with what of the request's headers belongs to every answer."""
+
+def output_record(key: bytes | None, event: msgspec.Struct, headers: RecordHeaders) -> OutputRecord:
+    """An event under the key of its request, with those of the request's `headers` that every output carries."""
     value = events.encode(event)
     if not headers:
-        return {"key": key, "value": value}
+        return key, value, None
     tag = str(event.__struct_config__.tag)
     event_id = f"{event.request_id}/{tag}"  # type: ignore[attr-defined]
-    return {"key": key, "value": value, "headers": carried(headers, event_type=tag, event_id=event_id)}
+    return key, value, carried(headers, event_type=tag, event_id=event_id)
 
 
-def letter(record: Any, headers: RecordHeaders, error: InvalidRequest) -> Record:
+def dead_letter_record(record: Any, headers: RecordHeaders, error: InvalidRequest) -> OutputRecord:
     """The dead letter of a record that can't be read as a request."""
     origin = DeadLetterOrigin(
         reason=error.reason,
@@ -33,5 +35,4 @@ def letter(record: Any, headers: RecordHeaders, error: InvalidRequest) -> Record
         model=error.model,
         request_id=error.request_id,
     )
-    key, value, with_origin = dead_letter(origin, record.key(), record.value(), headers)
-    return {"key": key, "value": value, "headers": with_origin}
+    return dead_letter(origin, record.key(), record.value(), headers)

@@ -1,4 +1,4 @@
-"""Reading a record as a request, or saying in words why it is none. The words name fields and quote no value."""
+"""Decodes a record into a request, or explains why it is invalid. Messages name fields and never quote a value."""
 
 import re
 from typing import Any
@@ -8,12 +8,12 @@ import msgspec
 from machine_learning_engineering.core.validation import find_non_json_value, safe_field_path
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_request
 
-# Reading a broken record for its id is a courtesy: not at any price.
-_COURTESY_BYTES = 64 * 1024
+# Larger invalid records are not searched for ids or for the cause.
+_BEST_EFFORT_BYTES = 64 * 1024
 
 
 class InvalidRequest(ValueError):
-    """The record can't be read as a request. `model` and `request_id` are what could be read of it all the same."""
+    """The record can't be read as a request. `model` and `request_id` are set where they could be read anyway."""
 
     def __init__(self, reason: str, message: str, model: str | None = None, request_id: str | None = None) -> None:
         super().__init__(message)
@@ -23,10 +23,13 @@ class InvalidRequest(ValueError):
 
 
 def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> PredictionRequested:
-    """The request that a record holds.
+    """Decode the request that a record holds. The features stay raw.
+
+    Args:
+        max_bytes: maximum size of the value.
 
     Raises:
-        InvalidRequest: with a stable `reason` (`empty_value`, `too_large`, `not-utf8`, `not_json`, `invalid_request`,
+        InvalidRequest: with a stable `reason` (`empty_value`, `too_large`, `not_utf8`, `not_json`, `invalid_request`,
             `wrong_key`) and a message that names the field and the fix.
     """
     if not value:
@@ -36,31 +39,31 @@ def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> Pred
     try:
         request = decode_request(value)
     except msgspec.ValidationError as error:
-        raise InvalidRequest("invalid_request", _explain(error), *_courtesy(value)) from None
+        raise InvalidRequest("invalid_request", _explain(error), *_best_effort_ids(value)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _unreadable(value, error) from None
-    # What stays raw was only skipped over by the decoder, and goes into the log as it is.
+        raise _decode_error(value, error) from None
+    # The decoder only skips what stays raw, and that goes into the log as it is.
     if not value.isascii():
         try:
             value.decode()
         except UnicodeDecodeError as error:
-            raise _unreadable(value, error) from None
+            raise _decode_error(value, error) from None
     if key is None or key != request.request_id.encode():
-        # The key is not quoted: nobody has said that it is an id.
+        # Not quoted: the key may hold anything.
         found = "null" if key is None else f"another one, of {len(key)} bytes"
         message = f"the record's key has to equal request_id, {request.request_id!r}; it is {found}"
         raise InvalidRequest("wrong_key", message, request.model, request.request_id)
     return request
 
 
-def _unreadable(value: bytes, error: Exception) -> InvalidRequest:
+def _decode_error(value: bytes, error: Exception) -> InvalidRequest:
     if isinstance(error, RecursionError):
         return InvalidRequest("invalid_request", "features: nested too deeply to be read")
     try:
         value.decode()
     except UnicodeDecodeError as broken:
-        return InvalidRequest("not-utf8", f"the value is not UTF-8: byte 0x{value[broken.start]:02x} at {broken.start}")
-    found = find_non_json_value(value) if len(value) <= _COURTESY_BYTES else None
+        return InvalidRequest("not_utf8", f"the value is not UTF-8: byte 0x{value[broken.start]:02x} at {broken.start}")
+    found = find_non_json_value(value) if len(value) <= _BEST_EFFORT_BYTES else None
     return InvalidRequest("not_json", f"the value is not JSON: {found or error}")
 
 
@@ -72,7 +75,7 @@ def _explain(error: msgspec.ValidationError) -> str:
     if named := re.search(r"field `(.*)`", what, re.DOTALL):
         name = safe_field_path(named[1])
         return f"{name}: {_lower(what.replace(named[1], name))}; a request is {_expected()}"
-    # Such as a type that there is none of.
+    # For example an unknown type.
     what = "this value is not one of those that are allowed" if what.startswith("Invalid value") else what
     if found is not None and found["field"]:
         return f"{safe_field_path(found['field'])}: {_lower(what)}"
@@ -87,9 +90,9 @@ def _expected() -> str:
     return '{"request_id": "...", "model": "...", "features": {...}, "requested_at": "RFC 3339, optional"}'
 
 
-def _courtesy(value: bytes) -> tuple[str | None, str | None]:
-    """Model and request id of a value that is JSON but no request, where they are there as text."""
-    if len(value) > _COURTESY_BYTES:
+def _best_effort_ids(value: bytes) -> tuple[str | None, str | None]:
+    """Model and request id of a JSON value that is no request, where they are non-empty strings."""
+    if len(value) > _BEST_EFFORT_BYTES:
         return None, None
     try:
         found: Any = msgspec.json.decode(value)

@@ -1,4 +1,4 @@
-"""Scoring: from the raw records of slices to what has to be published for them. Pure: no Kafka, no clock of its own."""
+"""Scoring: turns the raw records of partition batches into the records to publish. Pure: neither Kafka nor Faust."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,27 +18,30 @@ from machine_learning_engineering.events.schemas import Error, PredictionComplet
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
-from stream_app.kafka.publisher import Record
 from stream_app.serving.batch import PartitionBatch
-from stream_app.serving.outputs import answer, letter
+from stream_app.serving.outputs import OutputRecord, dead_letter_record, output_record
 from stream_app.serving.request import InvalidRequest, read_request
 
 logger = logging.getLogger(__name__)
 
 MAX_PREDICTION_BYTES = MEBIBYTE
-"""With a request beside it, it has to fit into a record of the log topic: what can't be published would never end."""
+"""Together with its request it has to fit into a record of the log topic: an unpublishable record blocks the worker."""
 
 
 class Model(Protocol):
-    """What scoring needs of a model; see `machine_learning_engineering.sdk.MLEModel`."""
+    """The part of a model that scoring needs; see `machine_learning_engineering.sdk.MLEModel`."""
 
     version: str
 
     def decode(self, raw: Raw) -> Any:
-        """Features as the model's own Struct. Raises ValueError, whose message names the field."""
+        """Decode the JSON of features into the model's own Struct.
+
+        Raises:
+            ValueError: they don't fit the schema; the request fails with `invalid_features`.
+        """
 
     def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """One prediction a row, in order."""
+        """Return one prediction for each row, in order. If it raises, the rows at fault are isolated by bisection."""
 
 
 @dataclass(frozen=True)
@@ -51,32 +54,37 @@ class OutputTopics:
 
 
 @dataclass(slots=True)
-class Scored:
-    """A slice with everything that has to be acknowledged before its offset may be committed: one unit.
+class ScoredBatch:
+    """A partition batch with its outputs, by topic: all of them must be acknowledged before its offset is committed."""
 
-    `outputs` are by topic.
-    """
-
-    slice: PartitionBatch
-    outputs: dict[str, list[Record]]
+    batch: PartitionBatch
+    outputs: dict[str, list[OutputRecord]]
     completed: int = 0
     failed: int = 0
     dead_letters: int = 0
 
 
 @dataclass(slots=True)
-class _Row:
-    """A request that waits for its prediction, and where the answer belongs."""
+class PendingRequest:
+    """A request that waits for its prediction, with the batch that it belongs to."""
 
     request: events.PredictionRequested
     features: Any
     record: Any
     headers: RecordHeaders
-    scored: Scored
+    scored: ScoredBatch
 
 
 class Scorer:
-    """Scores slices with the models that it was given, by name."""
+    """Scores partition batches with the models that it is given.
+
+    Args:
+        models: the models in service, by name.
+        topics: full names of the topics that outputs are for.
+        max_request_bytes: a larger value is a dead letter.
+        clock: returns seconds since the epoch.
+        redaction: rules for the features in log records; none by default.
+    """
 
     def __init__(
         self,
@@ -93,89 +101,90 @@ class Scorer:
         self._max_request_bytes = max_request_bytes
         self._clock = clock
 
-    def score(self, slices: Sequence[PartitionBatch]) -> list[Scored]:
-        """Score all records of `slices`, each model's rows in one predict call; one `Scored` a slice, in order."""
+    def score(self, batches: Sequence[PartitionBatch]) -> list[ScoredBatch]:
+        """Score all records of `batches`, with one predict call for each model. Only the scoring thread calls this.
+
+        Every record gets exactly one outcome: a completed or failed prediction, or a dead letter. No request and no
+        exception of a model makes this raise; whatever it does raise is a bug of the worker, and ends it.
+
+        Returns:
+            One `ScoredBatch` for each batch, in order; outputs are in the order of failure and completion.
+        """
         started = self._clock()
-        # One look, so that all rows of a model in a round meet the same version of it.
+        # Read once, so that all rows of a model in a scoring batch meet the same version.
         models = self._models
         topics = self._topics
-        answered = [Scored(slice_, {topics.results: [], topics.logs: [], topics.dead_letters: []}) for slice_ in slices]
-        rows: dict[str, list[_Row]] = {}
-        for scored in answered:
-            for record in scored.slice.records:
-                self._read(models, record, scored, rows, started)
-        for name, of_model in rows.items():
-            self._predict(models[name], of_model, started)
-        return answered
+        names = (topics.results, topics.logs, topics.dead_letters)
+        scored = [ScoredBatch(batch, {name: [] for name in names}) for batch in batches]
+        pending: dict[str, list[PendingRequest]] = {}
+        for scored_batch in scored:
+            for record in scored_batch.batch.records:
+                self._read(models, record, scored_batch, pending, started)
+        for name, rows in pending.items():
+            self._predict(models[name], rows, started)
+        return scored
 
     def serve(self, models: Mapping[str, Model]) -> None:
-        """Score with these models from the next round on. For any thread."""
+        """Use these models from the next scoring batch on. For any thread."""
         self._models = models
 
     def _read(
         self,
         models: Mapping[str, Model],
         record: Any,
-        scored: Scored,
-        rows: dict[str, list[_Row]],
+        scored: ScoredBatch,
+        pending: dict[str, list[PendingRequest]],
         started: float,
     ) -> None:
         headers = headers_of(record)
         try:
             request = read_request(record.key(), record.value(), self._max_request_bytes)
         except InvalidRequest as error:
-            self._set_aside(record, headers, scored, error)
+            self._dead_letter(record, headers, scored, error)
             return
         model = models.get(request.model)
         if model is None:
             known = ", ".join(sorted(models)) or "none"
-            message = f"model: no model is named {request.model!r}; this worker serves: {known}"
-            self._fail(
-                _Row(request, None, record, headers, scored), Error("unknown_model", message), None, started, 0.0, 1
-            )
-            return
-        try:
-            features = model.decode(request.features)
-        except ValueError as error:
-            failure = Error("invalid_features", rejection_message(error))
-            self._fail(_Row(request, None, record, headers, scored), failure, model, started, 0.0, 1)
-            return
-        except Exception as error:
-            # A mistake in the model's code: this record would end every worker that it is given to.
-            what = f"model {request.model}: decode raised {describe_origin(error)}"
-            logger.warning(what, exc_info=True, extra=_about(request, headers))
-            failure = Error("prediction_error", what)
-            self._fail(_Row(request, None, record, headers, scored), failure, model, started, 0.0, 1)
-            return
-        rows.setdefault(request.model, []).append(_Row(request, features, record, headers, scored))
+            failure = Error("unknown_model", f"model: no model is named {request.model!r}; this worker serves: {known}")
+        else:
+            try:
+                features = model.decode(request.features)
+            except ValueError as error:
+                failure = Error("invalid_features", rejection_message(error))
+            except Exception as error:
+                # A mistake in the model's code: it would end every worker that reads this record.
+                what = f"model {request.model}: decode raised {describe_origin(error)}"
+                logger.warning(what, exc_info=True, extra=_context(request, headers))
+                failure = Error("prediction_error", what)
+            else:
+                pending.setdefault(request.model, []).append(PendingRequest(request, features, record, headers, scored))
+                return
+        self._fail(PendingRequest(request, None, record, headers, scored), failure, model, started, 0.0)
 
-    def _predict(self, model: Model, rows: list[_Row], started: float) -> None:
-        """Predict rows in one call, and again in halves where it raises, until each failing row stands alone."""
-        calls = predict_or_bisect(
-            model, [row.features for row in rows], max_bytes=MAX_PREDICTION_BYTES, clock=self._clock
-        )
-        for call in calls:
-            chosen = rows[call.rows]
+    def _predict(self, model: Model, rows: list[PendingRequest], started: float) -> None:
+        features = [row.features for row in rows]
+        for call in predict_or_bisect(model, features, max_bytes=MAX_PREDICTION_BYTES, clock=self._clock):
             if call.error is None:
-                self._complete(model, chosen, list(map(Raw, call.encoded)), started, call.seconds)
+                self._complete(model, rows[call.rows], call.encoded, started, call.seconds)
                 continue
-            # Type and origin only: the message of a model's exception may quote the request.
-            [row] = chosen
-            message = f"model {row.request.model}: predict raised {describe_origin(call.error)}"
-            logger.warning(message, exc_info=call.error, extra=_about(row.request, row.headers))
-            self._fail(row, Error("prediction_error", message), model, started, call.seconds, 1)
+            (row,) = rows[call.rows]
+            # Type and place only: a model's message may quote the features.
+            what = f"model {row.request.model}: predict raised {describe_origin(call.error)}"
+            logger.warning(what, exc_info=call.error, extra=_context(row.request, row.headers))
+            self._fail(row, Error("prediction_error", what), model, started, call.seconds)
 
     def _complete(
-        self, model: Model, rows: list[_Row], predictions: Sequence[Raw], started: float, score_seconds: float
+        self, model: Model, rows: list[PendingRequest], encoded: Sequence[bytes], started: float, score_seconds: float
     ) -> None:
         results, logs = self._topics.results, self._topics.logs
-        completed_at, completed = _now(self._clock())
+        completed = self._clock()
+        completed_at = datetime.fromtimestamp(completed, UTC)
         version, size = model.version, len(rows)
         redact = self._redaction.by_model.get(rows[0].request.model)
         redacted = UNSET if redact is None else redact.names
-        # At high load many records share their millisecond, and making a datetime is a tenth of the whole path.
+        # At high load many records share a millisecond, and making a datetime is a tenth of the whole path.
         times: dict[int, datetime] = {}
-        for row, encoded in zip(rows, predictions, strict=True):
+        for row, prediction in zip(rows, map(Raw, encoded), strict=True):
             request, record = row.request, row.record
             milliseconds = record.timestamp()[1]
             accepted = milliseconds / 1000.0
@@ -186,7 +195,7 @@ class Scorer:
             headers = row.headers
             key = record.key()
             result = PredictionCompleted(
-                request.request_id, request.model, version, encoded, requested_at, completed_at
+                request.request_id, request.model, version, prediction, requested_at, completed_at
             )
             log = PredictionLogged(
                 request.request_id,
@@ -203,21 +212,22 @@ class Scorer:
                 record.partition(),
                 record.offset(),
                 version,
-                encoded,
+                prediction,
                 UNSET,
                 (traceparent_of(headers) or UNSET) if headers else UNSET,
                 redacted,
             )
             outputs = row.scored.outputs
-            outputs[results].append(answer(key, result, headers))
-            outputs[logs].append(answer(key, log, headers))
+            outputs[results].append(output_record(key, result, headers))
+            outputs[logs].append(output_record(key, log, headers))
             row.scored.completed += 1
 
     def _fail(
-        self, row: _Row, error: Error, model: Model | None, started: float, score_seconds: float, size: int
+        self, row: PendingRequest, error: Error, model: Model | None, started: float, score_seconds: float
     ) -> None:
         request, record = row.request, row.record
-        completed_at, completed = _now(self._clock())
+        completed = self._clock()
+        completed_at = datetime.fromtimestamp(completed, UTC)
         accepted = record.timestamp()[1] / 1000.0
         accepted_at = datetime.fromtimestamp(accepted, UTC)
         requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
@@ -225,7 +235,7 @@ class Scorer:
         version = UNSET if model is None else model.version
         features, redacted = self._loggable(row, error)
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("failed: %s: %s", error.type, error.message, extra=_about(request, headers))
+            logger.debug("failed: %s: %s", error.type, error.message, extra=_context(request, headers))
         result = PredictionFailed(request.request_id, request.model, error, requested_at, completed_at, version)
         log = PredictionLogged(
             request_id=request.request_id,
@@ -238,7 +248,7 @@ class Scorer:
             queue_seconds=max(0.0, started - accepted),
             score_seconds=score_seconds,
             total_seconds=max(0.0, completed - accepted),
-            batch_size=size,
+            batch_size=1,
             partition=record.partition(),
             offset=record.offset(),
             model_version=version,
@@ -248,14 +258,14 @@ class Scorer:
         )
         key = record.key()
         outputs = row.scored.outputs
-        outputs[self._topics.results].append(answer(key, result, headers))
-        outputs[self._topics.logs].append(answer(key, log, headers))
+        outputs[self._topics.results].append(output_record(key, result, headers))
+        outputs[self._topics.logs].append(output_record(key, log, headers))
         row.scored.failed += 1
 
-    def _loggable(self, row: _Row, error: Error) -> tuple[Raw, Any]:
-        """The features of a failed request as they are logged, and the names of those that are not as they were sent.
+    def _loggable(self, row: PendingRequest, error: Error) -> tuple[Raw, Any]:
+        """The features to log for a failed request, and the names of the redacted ones.
 
-        Where there are rules, features that no model has understood are withheld: nobody can say which of them is what.
+        Where rules apply, features that no model has decoded are withheld: it is unknown which of them is which.
         """
         redact = self._redaction.by_model.get(row.request.model)
         if redact is not None and row.features is not None:
@@ -264,19 +274,15 @@ class Scorer:
             return WITHHELD, [ALL]
         return row.request.features, UNSET
 
-    def _set_aside(self, record: Any, headers: RecordHeaders, scored: Scored, error: InvalidRequest) -> None:
+    def _dead_letter(self, record: Any, headers: RecordHeaders, scored: ScoredBatch, error: InvalidRequest) -> None:
         if logger.isEnabledFor(logging.DEBUG):
-            about_it = service_log.request_context(
+            context = service_log.request_context(
                 error.request_id or "", error.model or "", traceparent_of(headers) or UNSET
             )
-            logger.debug("set aside: %s: %s", error.reason, error, extra=about_it)
-        scored.outputs[self._topics.dead_letters].append(letter(record, headers, error))
+            logger.debug("dead letter: %s: %s", error.reason, error, extra=context)
+        scored.outputs[self._topics.dead_letters].append(dead_letter_record(record, headers, error))
         scored.dead_letters += 1
 
 
-def _now(seconds: float) -> tuple[datetime, float]:
-    return datetime.fromtimestamp(seconds, UTC), seconds
-
-
-def _about(request: events.PredictionRequested, headers: Any) -> dict[str, Any]:
+def _context(request: events.PredictionRequested, headers: Any) -> dict[str, Any]:
     return service_log.request_context(request.request_id, request.model, traceparent_of(headers) or UNSET)

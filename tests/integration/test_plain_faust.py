@@ -1,7 +1,7 @@
 """What plain Faust loses on a broker, and that our transport does not.
 
 Each scenario runs against both. That plain Faust still loses is asserted, too: when it no longer does, these tests say
-so, and the reasons for a transport of our own in docs/decisions/0002-faust-in-slices.md have to be looked at again.
+so, and the reasons for a transport of our own in docs/decisions/0002-faust-in-batches.md have to be looked at again.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ GOOD = {f"good-{number}": {"n": number} for number in range(40)}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Slices of one record, so that a slice is to ours what an event is to plain Faust."""
+    """Batches of one record, so that a batch is to ours what an event is to plain Faust."""
     return settings.model_copy(update={"kafka_session_timeout": 6.0, "worker_max_batch_records": 1})
 
 

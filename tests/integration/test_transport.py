@@ -93,7 +93,7 @@ def test_a_single_request_does_not_wait_for_a_batch(settings: Settings) -> None:
 
 @pytest.mark.timeout(2_400)
 def test_sigterm_in_the_middle_of_a_batch(settings: Settings) -> None:
-    """Ten times: the slices in flight are finished and committed, the rest is left to the next worker."""
+    """Ten times: the batches in flight are finished and committed, the rest is left to the next worker."""
     rounds, per_round = 10, 600
     dice = random.Random(settings.topic_prefix)
     requests: dict[str, dict[str, Any]] = {}
@@ -126,11 +126,11 @@ def test_sigterm_to_several_workers_at_once(settings: Settings) -> None:
     requests = some("r", 1_200, sleep=0.2)
     publish(settings, requests.items())
     for _ in range(3):
-        # A second for a slice: one worker is through with its own when the other has most of them before it.
+        # A second for a batch: one worker is through with its own when the other has most of them before it.
         with start(worker_max_in_flight_batches=1) as quick, start(worker_max_in_flight_batches=8) as slow:
             for program in (quick, slow):
                 until(lambda program=program: program.completed(), 300, "both are at work")
-            until(lambda slow=slow: slow.metrics()["inflight_worker_in_flight_batches"] == 8, 300, "slices wait")
+            until(lambda slow=slow: slow.metrics()["inflight_worker_in_flight_batches"] == 8, 300, "batches wait")
             for program in (quick, slow):
                 program.process.send_signal(signal.SIGTERM)
             assert (quick.wait(60), slow.wait(60)) == (0, 0), slow.log
@@ -228,7 +228,7 @@ def test_memory_is_bounded_however_much_waits(settings: Settings) -> None:
 
 
 def test_a_stuck_model_ends_the_process(settings: Settings) -> None:
-    """A supervisor restarts a process that ends, not one that hangs; nothing of the slice is committed."""
+    """A supervisor restarts a process that ends, not one that hangs; nothing of the batch is committed."""
     publish(settings, some("stuck", 1, sleep=600).items())
     with worker(settings, worker_stall_timeout=2) as program:
         assert program.wait(300) == 70
@@ -238,12 +238,12 @@ def test_a_stuck_model_ends_the_process(settings: Settings) -> None:
 
 
 def test_sigterm_is_obeyed_even_by_a_stuck_model(settings: Settings) -> None:
-    """A worker waits for its slices in flight within a bound, and leaves the stuck one to the next worker."""
+    """A worker waits for its batches in flight within a bound, and leaves the stuck one to the next worker."""
     publish(settings, some("stuck", 1, sleep=600).items())
     with worker(settings) as program:
         until(lambda: program.metrics().get("inflight_worker_in_flight_batches"), 300, "the model is at work")
         assert program.terminate() == 70
-        assert "1 slices were unfinished" in program.log
+        assert "1 batches were unfinished" in program.log
     assert sum(committed(settings).values()) == 0
 
 

@@ -65,15 +65,15 @@ def record(
     )
 
 
-def slice_of(*records: Message) -> PartitionBatch:
+def batch_of(*records: Message) -> PartitionBatch:
     first, last = records[0], records[-1]
     size = sum(len(found) for found in records)
     return PartitionBatch(TP(REQUESTS, first.partition()), first.offset(), last.offset() + 1, list(records), size)
 
 
 def requests(*numbers: int, partition: int = 0, first: int = 0) -> PartitionBatch:
-    """A slice of valid requests, one for each number; the request ids are "partition-offset"."""
-    return slice_of(
+    """A batch of valid requests, one for each number; the request ids are "partition-offset"."""
+    return batch_of(
         *(
             record(request(name, number), name.encode(), offset=offset, partition=partition)
             for offset, number in enumerate(numbers, first)

@@ -18,29 +18,28 @@ A, B = TP(REQUESTS, 0), TP(REQUESTS, 1)
 DEADLINE = 20.0
 
 
-class Lane:
+class Scheduler:
     def __init__(self) -> None:
-        self.records_now = 4_096
+        self.batch_limit = 4_096
         self.bugs: SimpleQueue[str] = SimpleQueue()
         self.on_bug = self.bugs.put
 
-    async def put(self, event: Any) -> None:
+    async def submit(self, event: Any) -> None:
         raise AssertionError("no stream runs here")
 
 
 class Bench:
-    """A consumer whose pump is never started: the test plays the broker."""
+    """A consumer whose poller is never started: the test plays the broker."""
 
     def __init__(self, home: Path) -> None:
         options = TransportOptions(
             consumer={"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0},
-            publisher=None,  # type: ignore[arg-type]
-            slice_records=10,
+            max_batch_records=10,
             buffer_bytes=10_000,
         )
-        self.lane = Lane()
+        self.scheduler = Scheduler()
         settings = Settings(_env_file=None, home=home, worker_max_in_flight_batches=4)
-        self.app = create_app(settings, self.lane, options)  # type: ignore[arg-type]
+        self.app = create_app(settings, self.scheduler, options)  # type: ignore[arg-type]
         self.revoked: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.consumer: Consumer = self.app.transport.create_consumer(
             callback=self._nothing, on_partitions_revoked=self._revoked, on_partitions_assigned=self._nothing
@@ -54,7 +53,7 @@ class Bench:
             await self.revoked()
 
     async def assign(self, *tps: TP) -> None:
-        await self.consumer._take_over(set(tps))
+        await self.consumer._handle_assigned(set(tps))
         # Faust says so when it has handed the partitions to the agents.
         self.app.on_rebalance_end()
 
@@ -65,16 +64,16 @@ class Bench:
         self.app._stopped.set()
 
     async def revoke(self, *tps: TP, lost: bool = False) -> dict[TP, int]:
-        return await self.consumer._let_go(set(tps), lost=lost)
+        return await self.consumer._handle_revoked(set(tps), lost=lost)
 
-    def fetched(self, *slices: PartitionBatch) -> None:
-        for slice_ in slices:
-            self.consumer.pump._bytes_in += slice_.size
-            self.consumer.pump._buffer.append(slice_)
+    def fetched(self, *batches: PartitionBatch) -> None:
+        for batch in batches:
+            self.consumer.poller._bytes_in += batch.size
+            self.consumer.poller._buffer.append(batch)
 
     async def taken(self, timeout: float = 0.01) -> list[Any]:
         return [message async for _, message in self.consumer.getmany(timeout)]
 
     @property
     def buffered(self) -> int:
-        return self.consumer.pump.buffered_bytes
+        return self.consumer.poller.buffered_bytes

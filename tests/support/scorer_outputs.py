@@ -1,10 +1,10 @@
-"""A scorer for the tests of this room, and what it made of a slice."""
+"""A scorer for the tests of this room, and what it made of a batch."""
 
 from typing import Any, NamedTuple
 
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import PredictionLogged
-from stream_app.serving.scorer import OutputTopics, Scored, Scorer
+from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
 
 TOPICS = OutputTopics("results", "logs", "dead-letters")
 NOW = 1_010.0
@@ -29,30 +29,26 @@ def scorer(*models: Any, clock: Any = None, limit: int = 10_000) -> Scorer:
 class Output(NamedTuple):
     topic: str
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]] | None
 
 
-def outputs_of(scored: Scored) -> list[Output]:
-    return [
-        Output(topic, record["key"], record["value"], record.get("headers"))
-        for topic, records in scored.outputs.items()
-        for record in records
-    ]
+def outputs_of(scored: ScoredBatch) -> list[Output]:
+    return [Output(topic, *record) for topic, records in scored.outputs.items() for record in records]
 
 
-def on(scored: Scored, topic: str) -> list[Output]:
+def on(scored: ScoredBatch, topic: str) -> list[Output]:
     return [output for output in outputs_of(scored) if output.topic == topic]
 
 
-def results(scored: Scored) -> list[events.Result]:
+def results(scored: ScoredBatch) -> list[events.Result]:
     return [events.decode_result(output.value) for output in on(scored, "results")]
 
 
-def logs(scored: Scored) -> list[PredictionLogged]:
+def logs(scored: ScoredBatch) -> list[PredictionLogged]:
     return [events.decode_log(output.value) for output in on(scored, "logs")]
 
 
-def only(scored: list[Scored]) -> Scored:
+def only(scored: list[ScoredBatch]) -> ScoredBatch:
     assert len(scored) == 1
     return scored[0]

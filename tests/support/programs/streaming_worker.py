@@ -16,10 +16,10 @@ import msgspec
 from inflight.settings import Settings
 from machine_learning_engineering.observability import logging as service_log
 from stream_app.kafka.poller import KafkaPoller
-from stream_app.kafka.publisher import Record
-from stream_app.runtime import scheduler as lane
+from stream_app.runtime import scheduler
 from stream_app.serving.batch import PartitionBatch
-from stream_app.serving.scorer import Scored
+from stream_app.serving.outputs import OutputRecord
+from stream_app.serving.scorer import ScoredBatch
 from stream_app.worker import Worker
 
 
@@ -61,20 +61,20 @@ def fail(_: KafkaPoller) -> None:
 def with_bug(score: Any) -> Any:
     """Raise outside of every row's predict, where a request says so."""
 
-    def buggy(slices: Sequence[PartitionBatch]) -> list[Scored]:
-        if any(b'"bug"' in record.value() for slice_ in slices for record in slice_.records):
+    def buggy(batches: Sequence[PartitionBatch]) -> list[ScoredBatch]:
+        if any(b'"bug"' in record.value() for batch in batches for record in batch.records):
             raise RuntimeError("a bug that no request may cause")
-        scored: list[Scored] = score(slices)
+        scored: list[ScoredBatch] = score(batches)
         return scored
 
     return buggy
 
 
 def with_hold(publish: Any) -> Any:
-    """Never finish a slice with a request that says so."""
+    """Never finish a batch with a request that says so."""
 
-    def holding(outputs: Mapping[str, list[Record]], partition: int, done: Any) -> None:
-        if not any(b'"hold"' in record["value"] for records in outputs.values() for record in records):
+    def holding(outputs: Mapping[str, list[OutputRecord]], partition: int, done: Any) -> None:
+        if not any(b'"hold"' in (value or b"") for records in outputs.values() for _, value, _ in records):
             publish(outputs, partition, done)
 
     return holding
@@ -82,12 +82,12 @@ def with_hold(publish: Any) -> Any:
 
 if __name__ == "__main__":
     # The cap loads numeric libraries, which takes seconds; this model needs none.
-    lane.cap_numeric_threads = lambda: None  # type: ignore[attr-defined]
+    scheduler.cap_numeric_threads = lambda: None  # type: ignore[attr-defined]
     settings = Settings(_env_file=None)
     service_log.configure_logging("worker", settings, packages=("stream_app",))
     worker = Worker(settings, {"doubling": Doubling()})
     if sys.argv[1:] != ["healthy"]:
-        scorer: Any = worker.lane._scorer
+        scorer: Any = worker.scheduler._scorer
         scorer.score = with_bug(scorer.score)
         publisher: Any = worker.publisher
         publisher.publish = with_hold(publisher.publish)

@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> Callable[[Callable[[Bench], Coroutine[Any, Any, None]
                 async with asyncio.timeout(DEADLINE):
                     await scenario(bench)
             finally:
-                bench.consumer.pump.consumer.close()
+                bench.consumer.poller.consumer.close()
 
         asyncio.run(main())
 

@@ -10,7 +10,7 @@ from tests.support.scheduler_bench import DEADLINE, A, Bench
 
 
 class Client:
-    """librdkafka's consumer, as the pump would call it."""
+    """librdkafka's consumer, as the poller would call it."""
 
     def __init__(self, error: int | None = None) -> None:
         self.error = error
@@ -23,7 +23,7 @@ class Client:
         self.commits.append({found.partition: found.offset for found in offsets})
 
 
-async def finished_slice(bench: Bench) -> None:
+async def finished_batch(bench: Bench) -> None:
     await bench.assign(A)
     bench.fetched(requests(1, 2, 3))
     (message,) = await bench.taken()
@@ -31,18 +31,18 @@ async def finished_slice(bench: Bench) -> None:
 
 
 def play(bench: Bench, client: Client) -> None:
-    """What the pump does between two polls."""
-    bench.consumer.pump.consumer, real = client, bench.consumer.pump.consumer
-    bench.consumer.pump._answer_call()
-    bench.consumer.pump.consumer = real
+    """What the poller does between two polls."""
+    bench.consumer.poller.consumer, real = client, bench.consumer.poller.consumer
+    bench.consumer.poller._run_pending_call()
+    bench.consumer.poller.consumer = real
 
 
 def test_a_commit_is_made_once(run: Any) -> None:
-    """The same offsets are not sent again; there is nothing to say until another slice is finished."""
+    """The same offsets are not sent again; there is nothing to say until another batch is finished."""
 
     async def scenario(bench: Bench) -> None:
         client = Client()
-        await finished_slice(bench)
+        await finished_batch(bench)
         committing = asyncio.ensure_future(bench.consumer.commit())
         await asyncio.sleep(0)
         play(bench, client)
@@ -57,7 +57,7 @@ def test_a_commit_that_failed_is_made_again(run: Any) -> None:
     """Nothing is lost by it."""
 
     async def scenario(bench: Bench) -> None:
-        await finished_slice(bench)
+        await finished_batch(bench)
         committing = asyncio.ensure_future(bench.consumer.commit())
         await asyncio.sleep(0)
         play(bench, Client(error=KafkaError._TIMED_OUT))
@@ -72,7 +72,7 @@ def test_a_commit_that_waited_through_a_rebalance_is_not_made(run: Any) -> None:
 
     async def scenario(bench: Bench) -> None:
         client = Client()
-        await finished_slice(bench)
+        await finished_batch(bench)
         committing = asyncio.ensure_future(bench.consumer.commit())
         await asyncio.sleep(0)
         assert await bench.revoke(A) == {A: 3}
@@ -85,10 +85,10 @@ def test_a_commit_that_waited_through_a_rebalance_is_not_made(run: Any) -> None:
 
 
 def test_nothing_is_committed_while_partitions_are_given_back(run: Any) -> None:
-    """The pump is in librdkafka's callback then, and commits by itself at its end."""
+    """The poller is in librdkafka's callback then, and commits by itself at its end."""
 
     async def scenario(bench: Bench) -> None:
-        await finished_slice(bench)
+        await finished_batch(bench)
         bench.app.on_rebalance_start()
         assert await bench.consumer.commit() is False
 
@@ -99,17 +99,17 @@ def test_a_consumer_thread_that_fails_is_a_bug_and_holds_up_no_stop(run: Any) ->
     """There is no one left to commit; who waited for that would hang and never be started again."""
 
     async def scenario(bench: Bench) -> None:
-        await finished_slice(bench)
+        await finished_batch(bench)
         consumer = bench.consumer
 
         def fail() -> None:
             raise RuntimeError("fatal")
 
-        consumer.pump._poll = fail
+        consumer.poller._poll = fail
         await consumer.on_start()
-        assert "consumer thread" in await asyncio.to_thread(bench.lane.bugs.get, timeout=DEADLINE)
+        assert "consumer thread" in await asyncio.to_thread(bench.scheduler.bugs.get, timeout=DEADLINE)
         await consumer.on_stop()
-        assert not consumer.pump.is_alive()
+        assert not consumer.poller.is_alive()
         assert consumer.tracker.committable() == {A: 3}
 
     run(scenario)

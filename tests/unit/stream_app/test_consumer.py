@@ -1,4 +1,4 @@
-"""The consumer between Faust and the pump, without a broker: rebalances, late acknowledgements, memory."""
+"""The consumer between Faust and the poller, without a broker: rebalances, late acknowledgements, memory."""
 
 import asyncio
 from typing import Any
@@ -10,17 +10,17 @@ from tests.support.request_records import requests
 from tests.support.scheduler_bench import A, B, Bench
 
 
-def test_a_slice_is_handed_out_once_and_frees_its_memory_when_acknowledged(run: Any) -> None:
+def test_a_batch_is_handed_out_once_and_frees_its_memory_when_acknowledged(run: Any) -> None:
     """From fetched to acknowledged it counts."""
 
     async def scenario(bench: Bench) -> None:
         await bench.assign(A, B)
-        slice_ = requests(1, 2)
-        bench.fetched(slice_)
+        batch = requests(1, 2)
+        bench.fetched(batch)
         (message,) = await bench.taken()
-        assert message.value is slice_
+        assert message.value is batch
         assert await bench.taken() == []
-        assert bench.buffered == slice_.size
+        assert bench.buffered == batch.size
         assert bench.consumer.ack(message) is True
         assert bench.buffered == 0
         assert bench.consumer.tracker.committable() == {A: 2}
@@ -31,7 +31,7 @@ def test_a_slice_is_handed_out_once_and_frees_its_memory_when_acknowledged(run: 
 
 
 def test_a_revocation_frees_the_memory_of_everything_that_faust_dropped(run: Any) -> None:
-    """Slices in the pump, and those that waited in Faust's queues: nobody will ever acknowledge them."""
+    """Batches in the poller, and those that waited in Faust's queues: nobody will ever acknowledge them."""
 
     async def scenario(bench: Bench) -> None:
         for _ in range(5):
@@ -48,7 +48,7 @@ def test_a_revocation_frees_the_memory_of_everything_that_faust_dropped(run: Any
 
 
 def test_an_acknowledgement_after_the_revocation_changes_nothing(run: Any) -> None:
-    """The slice is someone else's by now; its memory is not freed twice."""
+    """The batch is someone else's by now; its memory is not freed twice."""
 
     async def scenario(bench: Bench) -> None:
         await bench.assign(A)
@@ -67,7 +67,7 @@ def test_an_acknowledgement_after_the_revocation_changes_nothing(run: Any) -> No
 
 
 def test_what_is_finished_is_committed_with_the_revocation(run: Any) -> None:
-    """Up to the lowest unfinished slice."""
+    """Up to the lowest unfinished batch."""
 
     async def scenario(bench: Bench) -> None:
         await bench.assign(A, B)
@@ -94,7 +94,7 @@ def test_nothing_is_committed_for_partitions_that_were_lost(run: Any) -> None:
     run(scenario)
 
 
-def test_a_revocation_waits_for_the_slices_in_flight(run: Any) -> None:
+def test_a_revocation_waits_for_the_batches_in_flight(run: Any) -> None:
     """Those that an agent has begun: what it answers then is committed and not scored again."""
 
     async def scenario(bench: Bench) -> None:
@@ -113,7 +113,7 @@ def test_a_revocation_waits_for_the_slices_in_flight(run: Any) -> None:
 
 
 def test_a_revocation_does_not_wait_for_ever(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stuck slice is left to the next owner; the group waits for as long as this lasts."""
+    """A stuck batch is left to the next owner; the group waits for as long as this lasts."""
     monkeypatch.setattr(consumer_module, "DRAIN_SECONDS", 0.05)
 
     async def scenario(bench: Bench) -> None:
@@ -130,7 +130,7 @@ def test_a_revocation_does_not_wait_for_ever(run: Any, monkeypatch: pytest.Monke
     run(scenario)
 
 
-def test_slices_of_an_earlier_assignment_are_not_handed_out(run: Any) -> None:
+def test_batches_of_an_earlier_assignment_are_not_handed_out(run: Any) -> None:
     """Faust may be in the middle of taking them when the partitions go and come again."""
 
     async def scenario(bench: Bench) -> None:
@@ -158,12 +158,12 @@ def test_faust_does_not_drop_what_comes_again(run: Any) -> None:
     run(scenario)
 
 
-def test_slices_are_handed_out_few_at_a_time_and_as_small_as_the_lane_wants_them(run: Any) -> None:
-    """What Faust has is cut for good; the rest stays in the pump, in order and in whole."""
+def test_batches_are_handed_out_few_at_a_time_and_as_small_as_the_scheduler_wants_them(run: Any) -> None:
+    """What Faust has is cut for good; the rest stays in the poller, in order and in whole."""
 
     async def scenario(bench: Bench) -> None:
         await bench.assign(A, B)
-        bench.lane.records_now = 2
+        bench.scheduler.batch_limit = 2
         bench.fetched(requests(*range(5)), requests(*range(20), first=5))
         size = bench.buffered
         handed_out = await bench.taken()
@@ -180,7 +180,7 @@ def test_slices_are_handed_out_few_at_a_time_and_as_small_as_the_lane_wants_them
         taking = asyncio.ensure_future(bench.taken(timeout=60))
         await asyncio.sleep(0)
         assert not taking.done()
-        bench.lane.records_now = 100
+        bench.scheduler.batch_limit = 100
         bench.consumer.ack(handed_out[0])
         await taking
         (rest,) = await bench.taken()
@@ -193,7 +193,7 @@ def test_slices_are_handed_out_few_at_a_time_and_as_small_as_the_lane_wants_them
     run(scenario)
 
 
-def test_a_worker_that_stops_finishes_its_slices_before_it_gives_partitions_back(run: Any) -> None:
+def test_a_worker_that_stops_finishes_its_batches_before_it_gives_partitions_back(run: Any) -> None:
     """Another worker left first: the rebalance comes while this one drains, and Faust lets go at once."""
 
     async def scenario(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import MAX_CARRIED_BYTES, headers_of
 from machine_learning_engineering.events.topics import MEBIBYTE
 from stream_app.serving.scorer import MAX_PREDICTION_BYTES
-from tests.support.request_records import Answer, Doubling, record, request, requests, slice_of
+from tests.support.request_records import Answer, Doubling, batch_of, record, request, requests
 from tests.support.scorer_outputs import TRACE, logs, only, outputs_of, results, scorer
 
 
@@ -27,7 +27,7 @@ def test_trace_context_and_cloudevents_reach_every_output() -> None:
     ]
     good = record(request("r1"), b"r1", headers=headers)
     failing = record(request("r2", model="unknown"), b"r2", headers=headers, offset=1)
-    scored = only(scorer(Doubling()).score([slice_of(good, failing)]))
+    scored = only(scorer(Doubling()).score([batch_of(good, failing)]))
     assert len(outputs_of(scored)) == 4
     for output in outputs_of(scored):
         assert output.headers is not None
@@ -57,7 +57,7 @@ def test_a_producer_without_headers_gets_none() -> None:
 def test_a_header_that_is_not_utf8_stops_nobody() -> None:
     """A stranger's bytes in `traceparent` are carried as they are, and shown as well as can be."""
     scored = only(
-        scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))])
+        scorer(Doubling()).score([batch_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))])
     )
     assert scored.completed == 1
     assert all(output.headers == [("traceparent", b"\xff")] for output in outputs_of(scored))
@@ -75,7 +75,7 @@ def test_a_header_that_is_not_utf8_stops_nobody() -> None:
 def test_headers_that_are_large_stay_behind(name: str, size: int, carried: bool) -> None:
     """An answer that is too large for the broker would end this worker, and every one after it."""
     headers = [(name, b"\x01" * size), ("ce_source", b"/shop")]
-    scored = only(scorer(Doubling()).score([slice_of(record(request("r1"), b"r1", headers=headers))]))
+    scored = only(scorer(Doubling()).score([batch_of(record(request("r1"), b"r1", headers=headers))]))
     assert scored.completed == 1
     for output in outputs_of(scored):
         assert output.headers == (headers if carried else headers[1:])
@@ -86,7 +86,7 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_says_so() -> None:
     """A broker limits what it has compressed: the record unpacks to more than can be sent."""
     headers = [("traceparent", TRACE), ("note", b"y" * MAX_LETTER_BYTES)]
     whole = b"x" * (12 * MEBIBYTE)
-    asked = slice_of(record(whole, b"k" * (2 * MEBIBYTE), headers=headers))
+    asked = batch_of(record(whole, b"k" * (2 * MEBIBYTE), headers=headers))
     (letter,) = outputs_of(only(scorer(Doubling()).score([asked])))
     assert (letter.key, letter.value) == (b"k" * MEBIBYTE, whole[:MEBIBYTE])
     assert letter.headers is not None
@@ -101,7 +101,7 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_says_so() -> None:
 def test_a_dead_letter_that_fits_is_whole() -> None:
     """To the last byte."""
     whole = b"x" * (MAX_LETTER_BYTES - 1_000)
-    (letter,) = outputs_of(only(scorer(Doubling()).score([slice_of(record(whole, b"k"))])))
+    (letter,) = outputs_of(only(scorer(Doubling()).score([batch_of(record(whole, b"k"))])))
     assert letter.value == whole
     assert letter.headers is not None
     assert "cut" not in read_origin(letter.headers).message

@@ -39,7 +39,7 @@ class Begun(NamedTuple):
 
 
 class TrackerMachine(RuleBasedStateMachine):
-    """A worker whose partitions come and go, whose slices finish in any order, some of them after their time."""
+    """A worker whose partitions come and go, whose batches finish in any order, some of them after their time."""
 
     steps: ClassVar[int] = 0
     tracker_class: ClassVar[type[OffsetTracker[str]]] = OffsetTracker
@@ -49,7 +49,7 @@ class TrackerMachine(RuleBasedStateMachine):
         self.tracker = self.tracker_class()
         self.on_broker = dict.fromkeys(PARTITIONS, 0)
         self.answered: dict[str, set[int]] = {partition: set() for partition in PARTITIONS}
-        # Of the assignment that the worker has now: slices in order, each with whether it is finished.
+        # Of the assignment that the worker has now: batches in order, each with whether it is finished.
         self.owned: dict[str, dict[Begun, bool]] = {}
         self.unfinished: list[Begun] = []
 
@@ -82,19 +82,19 @@ class TrackerMachine(RuleBasedStateMachine):
     def begin(self, data: st.DataObject, count: int) -> None:
         self._step()
         partition = data.draw(st.sampled_from(sorted(self.owned)))
-        slices = self.owned[partition]
+        batches = self.owned[partition]
         # A new assignment reads from the committed offset on, and cuts the same records differently.
-        position = max((begun.next_offset for begun in slices), default=self.on_broker[partition])
+        position = max((begun.next_offset for begun in batches), default=self.on_broker[partition])
         records = [offset for offset in range(position, position + 2 * count + 2) if exists(offset)][:count]
         begun = Begun(partition, records[0], records[-1] + 1)
         self.tracker.begin(*begun)
-        slices[begun] = False
+        batches[begun] = False
         self.unfinished.append(begun)
 
     @precondition(lambda self: self.unfinished)
     @rule(data=st.data())
     def finish(self, data: st.DataObject) -> None:
-        """Any slice that was ever begun: of this assignment, or of one that is over."""
+        """Any batch that was ever begun: of this assignment, or of one that is over."""
         self._finish(data.draw(st.integers(0, len(self.unfinished) - 1)))
 
     @precondition(lambda self: self.unfinished)
@@ -114,7 +114,7 @@ class TrackerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def finish_twice(self, data: st.DataObject) -> None:
         self._step()
-        done = [begun for slices in self.owned.values() for begun, finished in slices.items() if finished]
+        done = [begun for batches in self.owned.values() for begun, finished in batches.items() if finished]
         if done:
             assert self.tracker.finish(*data.draw(st.sampled_from(done))) is False
 
@@ -140,8 +140,8 @@ class TrackerMachine(RuleBasedStateMachine):
     @invariant()
     def everything_finished_and_contiguous_is_committed(self) -> None:
         expected = {}
-        for partition, slices in self.owned.items():
-            for begun, finished in slices.items():
+        for partition, batches in self.owned.items():
+            for begun, finished in batches.items():
                 if not finished:
                     break
                 expected[partition] = begun.next_offset
@@ -151,8 +151,8 @@ class TrackerMachine(RuleBasedStateMachine):
         }
 
     @invariant()
-    def only_unfinished_slices_are_counted(self) -> None:
-        waiting = [begun for slices in self.owned.values() for begun, finished in slices.items() if not finished]
+    def only_unfinished_batches_are_counted(self) -> None:
+        waiting = [begun for batches in self.owned.values() for begun, finished in batches.items() if not finished]
         assert self.tracker.unfinished() == len(waiting)
         oldest = self.tracker.oldest()
         assert (oldest is None) == (not waiting)
@@ -184,25 +184,25 @@ def test_the_commit_never_passes_an_unanswered_record_in_ten_thousand_steps() ->
 
 
 class CommitsPastGap(OffsetTracker[str]):
-    """A mutant: the highest finished slice decides."""
+    """A mutant: the highest finished batch decides."""
 
     def finish(self, partition: str, first: int, next_offset: int) -> bool:
         done = super().finish(partition, first, next_offset)
         if done:
             state = self._partitions[partition]
-            state.finished_below = max(state.finished_below or 0, next_offset)
+            state.committable_offset = max(state.committable_offset or 0, next_offset)
         return done
 
 
 class IgnoresRevoke(OffsetTracker[str]):
-    """A mutant: slices of a partition that has another owner are still committed."""
+    """A mutant: batches of a partition that has another owner are still committed."""
 
     def revoke(self, partitions: Any) -> None:
         pass
 
 
 class TakesAnySliceForItsSuccessor(OffsetTracker[str]):
-    """A mutant: a slice of an earlier assignment finishes the longer one that begins at the same offset now."""
+    """A mutant: a batch of an earlier assignment finishes the longer one that begins at the same offset now."""
 
     def finish(self, partition: str, first: int, next_offset: int) -> bool:
         state = self._partitions.get(partition)
@@ -217,15 +217,15 @@ def test_the_machine_catches_seeded_bugs(mutant: type[OffsetTracker[str]]) -> No
         run(mutant, phases=(Phase.generate,))
 
 
-def test_an_empty_slice_is_refused() -> None:
+def test_an_empty_batch_is_refused() -> None:
     """It would never be finished."""
     tracker: OffsetTracker[str] = OffsetTracker()
     tracker.assign(["a"])
-    with pytest.raises(ValueError, match=r"empty slice 5\.\.5 of a"):
+    with pytest.raises(ValueError, match=r"empty batch 5\.\.5 of a"):
         tracker.begin("a", 5, 5)
 
 
-def test_a_slice_that_begins_inside_an_earlier_one_is_refused() -> None:
+def test_a_batch_that_begins_inside_an_earlier_one_is_refused() -> None:
     """Its records would be counted twice."""
     tracker: OffsetTracker[str] = OffsetTracker()
     tracker.assign(["a"])
@@ -234,7 +234,7 @@ def test_a_slice_that_begins_inside_an_earlier_one_is_refused() -> None:
         tracker.begin("a", 9, 12)
 
 
-def test_a_slice_of_a_foreign_partition_is_refused() -> None:
+def test_a_batch_of_a_foreign_partition_is_refused() -> None:
     """Nobody would commit it."""
     tracker: OffsetTracker[str] = OffsetTracker()
     with pytest.raises(KeyError):
@@ -267,13 +267,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_slice_that_waits_behind_others_is_not_old(clock: list[float]) -> None:
-    """Slices are begun long before their turn comes: as long as they get done one after the other, all is well."""
+def test_a_batch_that_waits_behind_others_is_not_old(clock: list[float]) -> None:
+    """Batches are begun long before their turn comes: as long as they get done one after the other, all is well."""
     tracker: OffsetTracker[str] = OffsetTracker()
     tracker.assign("ab")
     begun = [(partition, first, first + 10) for partition in "ab" for first in range(0, 100, 10)]
-    for slice_ in begun:
-        tracker.begin(*slice_)
+    for batch in begun:
+        tracker.begin(*batch)
         clock[0] += 0.001
     for partition, first, next_offset in begun:
         clock[0] += 10
@@ -285,12 +285,12 @@ def test_a_slice_that_waits_behind_others_is_not_old(clock: list[float]) -> None
     assert tracker.oldest() is None
 
 
-def test_a_lost_slice_grows_old_whatever_is_finished_behind_it(clock: list[float]) -> None:
+def test_a_lost_batch_grows_old_whatever_is_finished_behind_it(clock: list[float]) -> None:
     """Also where its partition goes on, and others do."""
     tracker: OffsetTracker[str] = OffsetTracker()
     tracker.assign("ab")
-    for slice_ in [("b", 0, 1), ("a", 0, 1), ("a", 1, 2)]:
-        tracker.begin(*slice_)
+    for batch in [("b", 0, 1), ("a", 0, 1), ("a", 1, 2)]:
+        tracker.begin(*batch)
         clock[0] += 1
     tracker.finish("b", 0, 1)
     for number in range(2, 10):

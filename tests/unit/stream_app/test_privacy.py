@@ -23,8 +23,8 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import redaction
 from machine_learning_engineering.sdk import MLEModel
-from stream_app.serving.scorer import OutputTopics, Scored, Scorer
-from tests.support.request_records import record, slice_of
+from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
+from tests.support.request_records import batch_of, record
 
 TOPICS = OutputTopics("results", "logs", "dead-letters")
 CANARY = "CANARY 7f3a@example.org"
@@ -93,7 +93,7 @@ def log() -> Iterator[io.StringIO]:
     sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
 
 
-def score(value: bytes, key: bytes | None = b"r1", rules: Any = None) -> Scored:
+def score(value: bytes, key: bytes | None = b"r1", rules: Any = None) -> ScoredBatch:
     settings = Settings(  # type: ignore[call-arg]
         _env_file=None, log_redact=rules or {}, log_redact_key="a secret of these tests"
     )
@@ -101,20 +101,20 @@ def score(value: bytes, key: bytes | None = b"r1", rules: Any = None) -> Scored:
     scorer = Scorer(
         {"careless": model}, TOPICS, max_request_bytes=5_000, redaction=redaction(settings, {"careless": Careless})
     )
-    (scored,) = scorer.score([slice_of(record(value, key, headers=[("traceparent", TRACE)]))])
+    (scored,) = scorer.score([batch_of(record(value, key, headers=[("traceparent", TRACE)]))])
     return scored
 
 
-def messages(scored: Scored) -> Iterator[str]:
+def messages(scored: ScoredBatch) -> Iterator[str]:
     """All that is written for a request, but for its prediction and its features."""
     for result in scored.outputs["results"]:
-        event = events.decode_result(result["value"])
+        event = events.decode_result(result[1])
         yield event.error.message if isinstance(event, events.PredictionFailed) else ""
     for logged in scored.outputs["logs"]:
-        found = events.decode_log(logged["value"])
+        found = events.decode_log(logged[1])
         yield "" if found.error is msgspec.UNSET else found.error.message
     for letter in scored.outputs["dead-letters"]:
-        yield read_origin(letter["headers"]).message
+        yield read_origin(letter[2]).message
 
 
 CANARIES = st.sampled_from([CANARY, {CANARY: 1}, [CANARY], {"inner": {CANARY: [CANARY]}}, f"{CANARY}\ud800"])
@@ -162,7 +162,7 @@ def test_what_is_redacted_is_in_no_log_record(
     value = json.dumps({"request_id": "r1", "model": "careless", "features": features}).encode()
     scored = score(value, rules={"careless": rules})
     for logged in scored.outputs["logs"]:
-        found = events.decode_log(logged["value"])
+        found = events.decode_log(logged[1])
         assert "CANARY" not in bytes(found.features).decode()
         assert found.redacted in (["name", "port", "sizes"], ["name", "age", "port", "sizes"], ["*"])
     assert "CANARY" not in log.getvalue()
@@ -198,11 +198,11 @@ def test_rules_leave_scoring_and_results_alone() -> None:
     """The model sees what was sent."""
     value = json.dumps({"request_id": "r1", "model": "careless", "features": {"name": CANARY, "age": 1}}).encode()
     plain, redacted = score(value), score(value, rules={"careless": {"name": "hash", "age": "drop"}})
-    answers = [events.decode_result(one.outputs["results"][0]["value"]) for one in (plain, redacted)]
+    answers = [events.decode_result(one.outputs["results"][0][1]) for one in (plain, redacted)]
     assert answers[0].prediction == answers[1].prediction  # type: ignore[union-attr]
-    before, after = (events.decode_log(one.outputs["logs"][0]["value"]) for one in (plain, redacted))
+    before, after = (events.decode_log(one.outputs["logs"][0][1]) for one in (plain, redacted))
     assert (before.redacted, after.redacted) == (msgspec.UNSET, ["name", "age"])
-    assert b'"redacted"' not in plain.outputs["logs"][0]["value"]
+    assert b'"redacted"' not in plain.outputs["logs"][0][1]
     assert events.parse(before.features) == {"name": CANARY, "age": 1}
     assert events.parse(after.features)["name"].startswith("hash-")
 
@@ -214,11 +214,11 @@ def test_where_there_are_rules_nothing_is_logged_for_a_model_that_nobody_has_dec
     """A slip of the pen in the model's name must not show what its rules protect."""
     value = json.dumps({"request_id": "r1", "model": "carless", "features": {"name": CANARY}}).encode()
     (logged,) = score(value, rules=rules).outputs["logs"]
-    assert events.parse(events.decode_log(logged["value"]).features) == features
+    assert events.parse(events.decode_log(logged[1]).features) == features
 
 
 def test_a_dead_letter_keeps_its_bytes() -> None:
     """It is there to be mended and sent again: who may read it is for the broker's access rules to say."""
     value = json.dumps({"request_id": "r1", "model": "careless", "features": {"name": CANARY}}).encode()
     (letter,) = score(value, key=b"other", rules={"careless": {"name": "drop"}}).outputs["dead-letters"]
-    assert letter["value"] == value
+    assert letter[1] == value

@@ -1,26 +1,47 @@
-"""The publisher: all outputs of a slice are acknowledged, or the slice is not."""
+"""The publisher: all outputs of a batch are acknowledged, or the batch is not."""
 
 import threading
 from collections.abc import Iterator
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
 
 from stream_app.kafka.publisher import Publisher
+from stream_app.serving.outputs import OutputRecord
 
 # Nobody listens there.
-NOWHERE = {"bootstrap.servers": "127.0.0.1:1", "delivery.timeout.ms": 300, "linger.ms": 0, "log_level": 0}
-# For tests that look at what is under way, before it is given up.
+NOWHERE = {
+    "bootstrap.servers": "127.0.0.1:1",
+    "delivery.timeout.ms": 300,
+    "linger.ms": 0,
+    "log_level": 0,
+}
+# For tests that look at what is in flight, before it times out.
 LONG = {**NOWHERE, "delivery.timeout.ms": 2_000}
 
 
+class Quiet(Publisher):
+    """Its thread outlives the test, and the refused connections need no log."""
+
+    def _warn(self, error: KafkaError) -> None:
+        pass
+
+
+def wait_until_idle(publisher: Publisher) -> None:
+    """Wait until nothing is unacknowledged or in flight."""
+    deadline = monotonic() + 30
+    while publisher.unacknowledged() or publisher._in_flight:
+        assert monotonic() < deadline
+        sleep(0.01)
+
+
 @pytest.fixture
-def publisher(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publisher]:
-    monkeypatch.setattr("stream_app.kafka.publisher.FLUSH_SECONDS", 30.0)
-    publisher = Publisher(LONG)
+def publisher() -> Iterator[Publisher]:
+    publisher = Quiet(LONG)
     yield publisher
-    publisher.stop()
+    wait_until_idle(publisher)
 
 
 class Outcome:
@@ -41,7 +62,7 @@ class Outcome:
 
 
 def test_nothing_to_publish_is_done_at_once(publisher: Publisher) -> None:
-    """A slice without outputs may be committed."""
+    """A batch without outputs may be committed."""
     done = Outcome()
     publisher.publish({"results": [], "logs": []}, 0, done)
     assert done.errors == [None]
@@ -51,8 +72,8 @@ def test_a_broker_that_never_answers_is_an_error(publisher: Publisher) -> None:
     """Reported once for all outputs, from the publisher's thread, with nobody polling."""
     done = Outcome()
     outputs = {
-        "results": [{"key": b"k", "value": b"v", "headers": [("h", b"1")]}, {"key": b"k", "value": b"v"}],
-        "logs": [{"key": None, "value": b"v"}],
+        "results": [(b"k", b"v", [("h", b"1")]), (b"k", b"v", None)],
+        "logs": [(None, b"v", None)],
     }
     publisher.publish(outputs, 0, done)
     assert publisher.unacknowledged() >= 3
@@ -61,22 +82,22 @@ def test_a_broker_that_never_answers_is_an_error(publisher: Publisher) -> None:
     assert done.threads == ["inflight-publisher"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"headers": [("h", b"1")]}], ids=["plain", "with-headers"])
-def test_a_record_above_the_limit_is_an_error(publisher: Publisher, headers: dict[str, Any]) -> None:
-    """It is a bug of ours: what is written is bounded by what is read. The others of its slice can't help it."""
+@pytest.mark.parametrize("headers", [None, [("h", b"1")]], ids=["plain", "with-headers"])
+def test_a_record_above_the_limit_is_an_error(publisher: Publisher, headers: Any) -> None:
+    """It is a bug of ours: what is written is bounded by what is read. The others of its batch can't help it."""
     done = Outcome()
-    records = [{"key": b"k", "value": b"v"}, {"key": b"k", "value": b"x" * 2_000_000, **headers}]
+    records: list[OutputRecord] = [(b"k", b"v", None), (b"k", b"x" * 2_000_000, headers)]
     publisher.publish({"results": records}, 0, done)
     done.wait()
     assert len(done.errors) == 1
     assert done.errors[0] is not None
 
 
-def test_a_batch_under_way_gathers_the_next(publisher: Publisher) -> None:
+def test_the_next_batch_gathers_while_one_is_in_flight(publisher: Publisher) -> None:
     """Only the first is handed to the client; all are reported, each once, in order."""
     outcomes = [Outcome() for _ in range(5)]
     for outcome in outcomes:
-        publisher.publish({"results": [{"key": b"k", "value": b"v"}] * 10}, 0, outcome)
+        publisher.publish({"results": [(b"k", b"v", None)] * 10}, 0, outcome)
     assert len(publisher._waiting) == 4
     assert publisher.unacknowledged() >= 50
     for outcome in outcomes:
@@ -85,15 +106,15 @@ def test_a_batch_under_way_gathers_the_next(publisher: Publisher) -> None:
 
 
 def test_a_full_queue_blocks_until_there_is_room() -> None:
-    """Memory stays bounded however much is published to a broker that is away; nothing is dropped in silence."""
+    """Memory stays bounded however much is published to an unreachable broker; nothing is dropped silently."""
     options: dict[str, Any] = {**NOWHERE, "queue.buffering.max.messages": 10}
-    publisher = Publisher(options)
-    for headers in ({}, {"headers": [("h", b"1")]}):
+    publisher = Quiet(options)
+    for headers in (None, [("h", b"1")]):
         outcome = Outcome()
-        publisher.publish({"results": [{"key": b"k", "value": b"v", **headers} for _ in range(50)]}, 0, outcome)
+        publisher.publish({"results": [(b"k", b"v", headers) for _ in range(50)]}, 0, outcome)
         # The client counts its own errors, such as a refused connection, until they are reported.
         assert len(publisher._producer) < 20
         outcome.wait()
         assert len(outcome.errors) == 1
         assert outcome.errors[0] is not None
-    assert publisher.stop() == 0
+    wait_until_idle(publisher)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from machine_learning_engineering.dead_letters.letter import read_origin, without_origin
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import PredictionCompleted, PredictionFailed
-from tests.support.request_records import REQUESTS, Answer, Doubling, Features, record, request, requests, slice_of
+from tests.support.request_records import REQUESTS, Answer, Doubling, Features, batch_of, record, request, requests
 from tests.support.scorer_outputs import TRACE, Clock, logs, on, only, outputs_of, results, scorer
 
 ROWS = st.lists(st.integers(0, 1_000), min_size=1, max_size=80, unique=True)
@@ -48,25 +48,25 @@ def test_exactly_the_bad_rows_fail(drawn: tuple[list[int], set[int]]) -> None:
 
 
 def test_good_rows_are_one_call() -> None:
-    """The rows of all slices of a round together."""
+    """The rows of all batches of a round together."""
     model = Doubling()
     scored = scorer(model).score([requests(1, 2, 3), requests(4, 5, partition=1), requests(6, partition=2)])
     assert model.calls == [6]
-    assert [len(results(of_slice)) for of_slice in scored] == [3, 2, 1]
-    assert {log.batch_size for of_slice in scored for log in logs(of_slice)} == {6}
+    assert [len(results(scored_batch)) for scored_batch in scored] == [3, 2, 1]
+    assert {log.batch_size for scored_batch in scored for log in logs(scored_batch)} == {6}
 
 
-def test_outputs_belong_to_their_slice_in_the_order_of_its_requests() -> None:
-    """A slice and all that it causes is one unit: each request has a result and a log record, in order."""
-    slices = [requests(1, 2, 3, first=10), requests(4, 5, partition=1)]
-    scored = scorer(Doubling()).score(slices)
-    assert [of_slice.slice for of_slice in scored] == slices
-    for of_slice in scored:
-        keys = [found.key() for found in of_slice.slice.records]
-        assert [output.key for output in on(of_slice, "results")] == keys
-        assert [output.key for output in on(of_slice, "logs")] == keys
-        positions = [(found.partition(), found.offset()) for found in of_slice.slice.records]
-        assert [(log.partition, log.offset) for log in logs(of_slice)] == positions
+def test_outputs_belong_to_their_batch_in_the_order_of_its_requests() -> None:
+    """A batch and all that it causes is one unit: each request has a result and a log record, in order."""
+    batches = [requests(1, 2, 3, first=10), requests(4, 5, partition=1)]
+    scored = scorer(Doubling()).score(batches)
+    assert [scored_batch.batch for scored_batch in scored] == batches
+    for scored_batch in scored:
+        keys = [found.key() for found in scored_batch.batch.records]
+        assert [output.key for output in on(scored_batch, "results")] == keys
+        assert [output.key for output in on(scored_batch, "logs")] == keys
+        positions = [(found.partition(), found.offset()) for found in scored_batch.batch.records]
+        assert [(log.partition, log.offset) for log in logs(scored_batch)] == positions
 
 
 class Odd(Doubling):
@@ -92,7 +92,7 @@ def test_a_wrong_number_of_predictions_answers_nobody(extra: int) -> None:
 
 def test_a_model_that_nobody_serves() -> None:
     """Is a failed result that names those which are served."""
-    asked = slice_of(record(request("r1", model="unknown"), b"r1"))
+    asked = batch_of(record(request("r1", model="unknown"), b"r1"))
     scored = only(scorer(Doubling()).score([asked]))
     (result,) = results(scored)
     assert isinstance(result, PredictionFailed)
@@ -116,7 +116,7 @@ def test_a_worker_without_models_says_so() -> None:
 def test_features_that_the_model_refuses(n: Any) -> None:
     """Are a failed result with the model's own words, and no matter for the other rows."""
     model = Doubling()
-    asked = slice_of(record(request("r1", n), b"r1"), record(request("r2", 2), b"r2", offset=1))
+    asked = batch_of(record(request("r1", n), b"r1"), record(request("r2", 2), b"r2", offset=1))
     scored = only(scorer(model).score([asked]))
     by_id = {result.request_id: result for result in results(scored)}
     refused = by_id["r1"]
@@ -132,21 +132,21 @@ def test_features_that_the_model_refuses(n: Any) -> None:
 def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
     """Bytes, key and headers unchanged; why and from where is in headers of its own."""
     headers = [("a", b"1"), ("a", b"2"), ("binary", b"\xff"), ("traceparent", TRACE)]
-    asked = slice_of(record(raw, b"\x00key", offset=7, partition=3, headers=headers))
+    asked = batch_of(record(raw, b"\x00key", offset=7, partition=3, headers=headers))
     scored = only(scorer(Doubling()).score([asked]))
     (letter,) = outputs_of(scored)
     assert (letter.topic, letter.key, letter.value) == ("dead-letters", b"\x00key", raw)
     assert without_origin(letter.headers) == headers
     origin = read_origin(letter.headers)
     assert (origin.topic, origin.partition, origin.offset, origin.stage) == (REQUESTS, 3, 7, "decode")
-    assert origin.reason in {"not_json", "not-utf8", "empty_value", "invalid_request", "too_large"}
+    assert origin.reason in {"not_json", "not_utf8", "empty_value", "invalid_request", "too_large"}
     assert origin.message
     assert (scored.completed, scored.failed, scored.dead_letters) == (0, 0, 1)
 
 
 def test_a_dead_letter_may_have_no_key() -> None:
     """And it keeps having none."""
-    scored = only(scorer(Doubling()).score([slice_of(record(request("r1"), None))]))
+    scored = only(scorer(Doubling()).score([batch_of(record(request("r1"), None))]))
     (letter,) = outputs_of(scored)
     assert letter.key is None
     origin = read_origin(letter.headers)
@@ -157,7 +157,7 @@ def test_times() -> None:
     """Accepted is the broker's time, requested the producer's, and durations run from the one to the other."""
     clock = Clock(1_010.0, 1_011.0, 1_013.0, 1_014.0)
     at = "2026-01-01T12:00:00Z"
-    asked = slice_of(
+    asked = batch_of(
         record(request("r1", requested_at=at), b"r1", accepted=1_000.5), record(request("r2"), b"r2", offset=1)
     )
     first, second = logs(only(scorer(Doubling(), clock=clock).score([asked])))
@@ -171,7 +171,7 @@ def test_times() -> None:
 @given(st.lists(st.floats(0, 2_000), min_size=1, max_size=6), st.floats(0, 4_000))
 def test_no_duration_is_negative(times: list[float], accepted: float) -> None:
     """Clocks that are off by an hour, or are set back in the middle of a batch, give 0."""
-    asked = slice_of(
+    asked = batch_of(
         record(request("r1"), b"r1", accepted=accepted),
         record(request("r2", model="unknown"), b"r2", offset=1, accepted=accepted),
         record(request("r3", 3), b"r3", offset=2, accepted=accepted),
@@ -184,7 +184,7 @@ def test_no_duration_is_negative(times: list[float], accepted: float) -> None:
 
 def test_the_same_request_twice_in_a_round_is_answered_twice_and_equally() -> None:
     """At-least-once: readers take the first answer of an id. Both records need an outcome to be committed."""
-    asked = slice_of(record(request("r1"), b"r1"), record(request("r1"), b"r1", offset=1))
+    asked = batch_of(record(request("r1"), b"r1"), record(request("r1"), b"r1", offset=1))
     first, second = results(only(scorer(Doubling()).score([asked])))
     assert first == second
 

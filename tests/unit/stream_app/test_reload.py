@@ -1,4 +1,4 @@
-"""The look into the registry while requests flow: whatever is wrong there, the models that are served go on."""
+"""Reloading models while requests flow: whatever is wrong with the registry, the models in service stay."""
 
 import asyncio
 import sys
@@ -37,17 +37,17 @@ def save(registry: Registry, estimator: Any) -> str:
 
 
 class Worker:
-    """What of a worker looks into the registry. `promoted` are the versions that took over meanwhile."""
+    """The part of a worker that reloads models. `promoted` are the versions that took over."""
 
     def __init__(self, registry: Registry) -> None:
-        self.served = LoadedModels(registry, {"line": Line})
+        self.loaded = LoadedModels(registry, {"line": Line})
         self.metrics = WorkerMetrics()
         self.promoted: list[str] = []
-        self.served.open_all()
-        self._watch = ModelReloader(None, self.served, self._serve, self.metrics)
+        self.loaded.open_all()
+        self._reloader = ModelReloader(None, self.loaded, self._serve, self.metrics)
 
-    def look(self) -> None:
-        asyncio.run(self._watch.look())
+    def reload(self) -> None:
+        asyncio.run(self._reloader.reload())
 
     def _serve(self, models: Mapping[str, Any]) -> None:
         self.promoted += [model.version for model in models.values()]
@@ -69,8 +69,8 @@ def registry(tmp_path: Path) -> Registry:
 def test_a_promoted_version_takes_over(registry: Registry) -> None:
     worker = Worker(registry)
     registry.promote("line", "v2")
-    worker.look()
-    assert (worker.promoted, worker.served.models["line"].version) == (["v2"], "v2")
+    worker.reload()
+    assert (worker.promoted, worker.loaded.models["line"].version) == (["v2"], "v2")
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_aliases_that_can_not_be_read_leave_the_models_as_they_are(
     """And what is promoted once they are repaired takes over."""
     worker = Worker(registry)
     (registry.path / "line" / "aliases.json").write_bytes(damage)
-    worker.look()
-    assert (worker.promoted, worker.served.models["line"].version) == ([], "v1")
+    worker.reload()
+    assert (worker.promoted, worker.loaded.models["line"].version) == ([], "v1")
     assert "the registry can't be read, the models stay as they are: the aliases of model `line`" in caplog.text
     registry.promote("line", "v2")
-    worker.look()
+    worker.reload()
     assert worker.promoted == ["v2"]
 
 
@@ -100,6 +100,7 @@ def test_a_version_whose_class_is_not_in_the_code_here_is_refused(
     worker = Worker(registry)
     registry.promote("line", save(registry, steps.Own()))
     del steps.Own
-    worker.look()
-    assert (worker.promoted, worker.served.models["line"].version, worker.refused()) == ([], "v1", 1.0)
-    assert "line v3 was promoted but can't be opened; v1 goes on: model.skops of model `line` v3" in caplog.text
+    worker.reload()
+    assert (worker.promoted, worker.loaded.models["line"].version, worker.refused()) == ([], "v1", 1.0)
+    expected = "line v3 was promoted but can't be opened; v1 stays in service: model.skops of model `line` v3"
+    assert expected in caplog.text

@@ -1,4 +1,4 @@
-"""The watchdog, over a consumer and a lane that stand still in each of the known ways."""
+"""The watchdog, over a consumer and a scheduler that stand still in each of the known ways."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from stream_app.runtime import watchdog as watch
+from stream_app.runtime import watchdog
 from stream_app.runtime.metrics import WorkerMetrics
-from stream_app.runtime.watchdog import Watch
+from stream_app.runtime.watchdog import Watchdog
 
 LIMIT = 0.2
 
@@ -37,15 +37,15 @@ def reasons(
     seconds: float = 5 * LIMIT,
 ) -> list[str]:
     """Why the worker was ended within so many seconds; it is looked at every few milliseconds."""
-    monkeypatch.setattr(watch, "TICK_SECONDS", 0.005)
-    pump = SimpleNamespace(buffered_bytes=0, last_poll=monotonic() - since_poll)
+    monkeypatch.setattr(watchdog, "TICK_SECONDS", 0.005)
+    poller = SimpleNamespace(buffered_bytes=0, last_poll=monotonic() - since_poll)
     if not since_poll:
-        pump = SimpleNamespace(buffered_bytes=0, last_poll=float("inf"))
+        poller = SimpleNamespace(buffered_bytes=0, last_poll=float("inf"))
     consumer = SimpleNamespace(
-        tracker=SimpleNamespace(oldest=lambda: oldest), pump=pump, behind=behind_by(behind), assignment=set
+        tracker=SimpleNamespace(oldest=lambda: oldest), poller=poller, behind=behind_by(behind), assignment=set
     )
     app = SimpleNamespace(consumer=consumer, should_stop=False, rebalancing=rebalancing)
-    lane: Any = SimpleNamespace(in_flight=in_flight, last_progress=monotonic())
+    scheduler: Any = SimpleNamespace(in_flight=in_flight, last_progress=monotonic())
     publisher: Any = SimpleNamespace(unacknowledged=lambda: unacknowledged)
     found: list[str] = []
 
@@ -54,7 +54,7 @@ def reasons(
         app.should_stop = True
 
     async def run() -> None:
-        watching = asyncio.create_task(Watch(app, lane, publisher, WorkerMetrics(), LIMIT, exit_with).run())
+        watching = asyncio.create_task(Watchdog(app, scheduler, publisher, WorkerMetrics(), LIMIT, exit_with).run())
         await asyncio.wait([watching], timeout=seconds)
         app.should_stop = True
         await watching
@@ -74,7 +74,7 @@ def reasons(
 def test_a_worker_that_stands_still_is_ended(
     stands_still: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stuck slice, a stuck thread, and partitions that are assigned but not fetched."""
+    """A stuck batch, a stuck thread, and partitions that are assigned but not fetched."""
     (found,) = reasons(monkeypatch, **stands_still, seconds=60)
     assert reason in found
 
@@ -101,6 +101,6 @@ def test_a_worker_that_waits_for_good_reason_is_left_alone(
 def test_a_rebalance_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is scored during one, and no other sign of it is left."""
     assert reasons(monkeypatch, rebalancing=True) == []
-    monkeypatch.setattr(watch, "REBALANCE_SECONDS", 0.0)
+    monkeypatch.setattr(watchdog, "REBALANCE_SECONDS", 0.0)
     (reason,) = reasons(monkeypatch, rebalancing=True)
     assert reason.startswith("a rebalance has not ended for ")

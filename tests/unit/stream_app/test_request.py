@@ -12,7 +12,7 @@ from machine_learning_engineering.events.schemas import PredictionRequested
 from stream_app.serving.request import InvalidRequest, read_request
 
 LIMIT = 1_000_000
-REASONS = {"empty_value", "too_large", "not-utf8", "not_json", "invalid_request", "wrong_key"}
+REASONS = {"empty_value", "too_large", "not_utf8", "not_json", "invalid_request", "wrong_key"}
 VALID: dict[str, Any] = {"request_id": "r1", "model": "diamonds", "features": {"carat": 0.3}}
 
 
@@ -67,11 +67,11 @@ BAD: dict[str, tuple[bytes | None, str, str]] = {
     "single quotes": (str(VALID).encode(), "not_json", "not JSON"),
     "byte order mark": (b"\xef\xbb\xbf" + value(), "not_json", "not JSON"),
     "zero bytes": (b"\0" * 20, "not_json", "not JSON"),
-    "UTF-16": (value().decode().encode("utf-16"), "not-utf8", "not UTF-8"),
+    "UTF-16": (value().decode().encode("utf-16"), "not_utf8", "not UTF-8"),
     "UTF-16 without mark": (value().decode().encode("utf-16-le"), "not_json", "not JSON"),
-    "latin-1 in the features": (raw_features('{"cut": "schön"}'.encode("latin-1")), "not-utf8", "byte 0xf6 at"),
-    "latin-1 in the model": ('{"request_id": "r1", "model": "schön"}'.encode("latin-1"), "not-utf8", "byte 0xf6"),
-    "encoded lone surrogate": (raw_features(b'"\xed\xa0\x80"'), "not-utf8", "byte 0xed"),
+    "latin-1 in the features": (raw_features('{"cut": "schön"}'.encode("latin-1")), "not_utf8", "byte 0xf6 at"),
+    "latin-1 in the model": ('{"request_id": "r1", "model": "schön"}'.encode("latin-1"), "not_utf8", "byte 0xf6"),
+    "encoded lone surrogate": (raw_features(b'"\xed\xa0\x80"'), "not_utf8", "byte 0xed"),
     "a list": (b"[]", "invalid_request", "request_id"),
     "a number": (b"1", "invalid_request", "request_id"),
     "null": (b"null", "invalid_request", "request_id"),

@@ -1,4 +1,4 @@
-"""The lane: slices in, acknowledged outputs out, several on their way at once."""
+"""The scheduler: batches in, acknowledged outputs out, several on their way at once."""
 
 import asyncio
 import threading
@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
-from stream_app.kafka.publisher import Record
-from stream_app.runtime import scheduler as lane
+from stream_app.runtime import scheduler
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.scheduler import BatchScheduler
 from stream_app.serving.batch import PartitionBatch
-from stream_app.serving.scorer import OutputTopics, Scored, Scorer
+from stream_app.serving.outputs import OutputRecord
+from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
 from tests.support.request_records import Doubling, requests
 
 Done = Callable[[KafkaError | None], None]
@@ -21,10 +21,10 @@ DEADLINE = 120.0
 
 
 class FakeEvent:
-    """A Faust event of one slice."""
+    """A Faust event of one batch."""
 
-    def __init__(self, slice_: PartitionBatch) -> None:
-        self.value = slice_
+    def __init__(self, batch: PartitionBatch) -> None:
+        self.value = batch
         self.acked = 0
 
     def ack(self) -> bool:
@@ -36,9 +36,9 @@ class FakePublisher:
     """A broker that acknowledges when the test says so."""
 
     def __init__(self) -> None:
-        self.published: list[tuple[list[Record], Done]] = []
+        self.published: list[tuple[list[OutputRecord], Done]] = []
 
-    def publish(self, outputs: Mapping[str, list[Record]], partition: int, done: Done) -> None:
+    def publish(self, outputs: Mapping[str, list[OutputRecord]], partition: int, done: Done) -> None:
         self.published.append(([record for records in outputs.values() for record in records], done))
 
     def acknowledge(self, index: int, error: KafkaError | None = None) -> None:
@@ -49,7 +49,7 @@ class FakePublisher:
 
 
 class GatedScorer(Scorer):
-    """Starts a round only when the gate is open, and remembers which slices each round held."""
+    """Starts a round only when the gate is open, and remembers which batches each round held."""
 
     def __init__(self) -> None:
         super().__init__({"doubling": Doubling()}, OutputTopics("results", "logs", "dead"), max_request_bytes=1_000)
@@ -58,48 +58,48 @@ class GatedScorer(Scorer):
         self.rounds: list[list[PartitionBatch]] = []
         self.raising: Exception | None = None
 
-    def score(self, slices: Sequence[PartitionBatch]) -> list[Scored]:
-        self.rounds.append(list(slices))
+    def score(self, batches: Sequence[PartitionBatch]) -> list[ScoredBatch]:
+        self.rounds.append(list(batches))
         assert self.gate.wait(DEADLINE)
         if self.raising is not None:
             raise self.raising
-        return super().score(slices)
+        return super().score(batches)
 
 
-def _records(slices: Sequence[PartitionBatch]) -> int:
-    return sum(len(slice_.records) for slice_ in slices)
+def _records(batches: Sequence[PartitionBatch]) -> int:
+    return sum(len(batch.records) for batch in batches)
 
 
 class Bench:
-    """A lane between fakes."""
+    """A scheduler between fakes."""
 
-    def __init__(self, *, slices_in_flight: int = 4, round_records: int = 1_000) -> None:
+    def __init__(self, *, max_in_flight: int = 4, max_batch_records: int = 1_000) -> None:
         self.scorer, self.publisher, self.metrics = GatedScorer(), FakePublisher(), WorkerMetrics()
         self.bugs: list[str] = []
-        self.lane = BatchScheduler(
+        self.scheduler = BatchScheduler(
             self.scorer,
             self.publisher,  # type: ignore[arg-type]
             self.metrics,
-            slices_in_flight=slices_in_flight,
-            round_records=round_records,
+            max_in_flight=max_in_flight,
+            max_batch_records=max_batch_records,
             on_bug=self.bugs.append,
         )
         # Warm: fast rounds went before.
-        self.lane.records_now = round_records
+        self.scheduler.batch_limit = max_batch_records
 
-    async def put(self, *events: FakeEvent) -> None:
+    async def submit(self, *events: FakeEvent) -> None:
         for event in events:
-            await self.lane.put(event)
+            await self.scheduler.submit(event)
 
     def takes(self, seconds_per_record: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Scoring takes so long, by the lane's clock."""
+        """Scoring takes so long, by the scheduler's clock."""
         rounds = self.scorer.rounds
-        monkeypatch.setattr(lane, "monotonic", lambda: sum(map(_records, rounds)) * seconds_per_record)
+        monkeypatch.setattr(scheduler, "monotonic", lambda: sum(map(_records, rounds)) * seconds_per_record)
 
     async def all_in_one_go(self, count: int) -> None:
-        """So many requests, in slices of one, which wait all together."""
+        """So many requests, in batches of one, which wait all together."""
         self.scorer.gate.clear()
-        await self.put(*(FakeEvent(requests(number, first=number)) for number in range(count)))
+        await self.submit(*(FakeEvent(requests(number, first=number)) for number in range(count)))
         await until(lambda: self.scorer.rounds)
         self.scorer.gate.set()
         await until(lambda: len(self.publisher.published) == count)
@@ -120,7 +120,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def run(scenario: Callable[[Bench], Coroutine[Any, Any, None]], **options: Any) -> None:
-    """Run a scenario with a lane on an event loop of its own."""
+    """Run a scenario with a scheduler on an event loop of its own."""
 
     async def main() -> None:
         bench = Bench(**options)
@@ -128,34 +128,34 @@ def run(scenario: Callable[[Bench], Coroutine[Any, Any, None]], **options: Any) 
             await scenario(bench)
         finally:
             bench.scorer.gate.set()
-            bench.lane._thread.shutdown()
+            bench.scheduler._thread.shutdown()
 
     asyncio.run(main())
 
 
-def test_a_slice_is_acknowledged_when_all_of_its_outputs_are() -> None:
+def test_a_batch_is_acknowledged_when_all_of_its_outputs_are() -> None:
     """And once."""
 
     async def scenario(bench: Bench) -> None:
         event = FakeEvent(requests(1, 2, 3))
-        await bench.put(event)
+        await bench.submit(event)
         await until(lambda: bench.publisher.published)
         assert len(bench.publisher.published[0][0]) == 6
-        assert (event.acked, bench.lane.in_flight) == (0, 1)
+        assert (event.acked, bench.scheduler.in_flight) == (0, 1)
         bench.publisher.acknowledge(0)
         await until(lambda: event.acked)
-        assert (event.acked, bench.lane.in_flight, bench.bugs) == (1, 0, [])
+        assert (event.acked, bench.scheduler.in_flight, bench.bugs) == (1, 0, [])
         assert bench.value("inflight_worker_records_total", outcome="completed") == 3
 
     run(scenario)
 
 
 def test_an_output_that_the_broker_refuses_is_never_acknowledged() -> None:
-    """The process ends instead, so that the slice is scored again."""
+    """The process ends instead, so that the batch is scored again."""
 
     async def scenario(bench: Bench) -> None:
         event = FakeEvent(requests(1))
-        await bench.put(event)
+        await bench.submit(event)
         await until(lambda: bench.publisher.published)
         bench.publisher.acknowledge(0, KafkaError(KafkaError._MSG_TIMED_OUT))
         await until(lambda: bench.bugs)
@@ -175,40 +175,40 @@ def test_an_unknown_bug_ends_the_process(where: str) -> None:
             bench.scorer.raising = RuntimeError("a bug")
         else:
             bench.publisher.published = None  # type: ignore[assignment]
-        await bench.put(event)
+        await bench.submit(event)
         await until(lambda: bench.bugs)
         assert (event.acked, bench.bugs) == (0, ["bug in the worker"])
 
     run(scenario)
 
 
-def test_no_more_slices_are_taken_than_may_be_in_flight() -> None:
-    """That is the backpressure: `put` waits, so Faust waits, so the buffer fills and fetching pauses."""
+def test_no_more_batches_are_taken_than_may_be_in_flight() -> None:
+    """That is the backpressure: `submit` waits, so Faust waits, so the buffer fills and fetching pauses."""
 
     async def scenario(bench: Bench) -> None:
         events = [FakeEvent(requests(number, first=number)) for number in range(3)]
-        await bench.put(*events[:2])
-        third = asyncio.ensure_future(bench.put(events[2]))
+        await bench.submit(*events[:2])
+        third = asyncio.ensure_future(bench.submit(events[2]))
         await until(lambda: len(bench.publisher.published) == 2)
         assert not third.done()
-        assert bench.lane.in_flight == 2
+        assert bench.scheduler.in_flight == 2
         bench.publisher.acknowledge(0)
         await asyncio.wait_for(third, DEADLINE)
         await until(lambda: len(bench.publisher.published) == 3)
         assert [event.acked for event in events] == [1, 0, 0]
 
-    run(scenario, slices_in_flight=2)
+    run(scenario, max_in_flight=2)
 
 
-def test_all_slices_that_wait_are_one_round() -> None:
+def test_all_batches_that_wait_are_one_round() -> None:
     """The first does not wait for others; those that come meanwhile share the next predict call."""
 
     async def scenario(bench: Bench) -> None:
         bench.scorer.gate.clear()
         events = [FakeEvent(requests(number, partition=number)) for number in range(4)]
-        await bench.put(events[0])
+        await bench.submit(events[0])
         await until(lambda: bench.scorer.rounds)
-        await bench.put(*events[1:])
+        await bench.submit(*events[1:])
         bench.scorer.gate.set()
         await until(lambda: len(bench.publisher.published) == 4)
         assert bench.scorer.rounds == [[events[0].value], [event.value for event in events[1:]]]
@@ -217,20 +217,20 @@ def test_all_slices_that_wait_are_one_round() -> None:
 
 
 def test_a_round_is_bounded_in_records() -> None:
-    """So is the time until its first answer. One slice is always taken, however large."""
+    """So is the time until its first answer. One batch is always taken, however large."""
 
     async def scenario(bench: Bench) -> None:
         bench.scorer.gate.clear()
         sizes = [1, 3, 3, 9, 1]
         events = [FakeEvent(requests(*range(size), partition=number)) for number, size in enumerate(sizes)]
-        await bench.put(events[0])
+        await bench.submit(events[0])
         await until(lambda: bench.scorer.rounds)
-        await bench.put(*events[1:])
+        await bench.submit(*events[1:])
         bench.scorer.gate.set()
         await until(lambda: len(bench.publisher.published) == 5)
-        assert [[len(slice_.records) for slice_ in found] for found in bench.scorer.rounds] == [[1], [3, 3], [9], [1]]
+        assert [[len(batch.records) for batch in found] for found in bench.scorer.rounds] == [[1], [3, 3], [9], [1]]
 
-    run(scenario, round_records=6, slices_in_flight=8)
+    run(scenario, max_batch_records=6, max_in_flight=8)
 
 
 @pytest.mark.parametrize(
@@ -248,11 +248,11 @@ def test_rounds_grow_for_as_long_as_they_are_fast(
 
     async def scenario(bench: Bench) -> None:
         bench.takes(seconds_per_record, monkeypatch)
-        bench.lane.records_now = 1
+        bench.scheduler.batch_limit = 1
         await bench.all_in_one_go(sum(rounds))
         assert bench.sizes == rounds
 
-    run(scenario, round_records=64, slices_in_flight=1_000)
+    run(scenario, max_batch_records=64, max_in_flight=1_000)
 
 
 def test_a_model_that_becomes_slow_gets_smaller_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,22 +263,22 @@ def test_a_model_that_becomes_slow_gets_smaller_rounds(monkeypatch: pytest.Monke
         await bench.all_in_one_go(64 + 4 + 4)
         assert bench.sizes == [64, 4, 4]
 
-    run(scenario, round_records=64, slices_in_flight=1_000)
+    run(scenario, max_batch_records=64, max_in_flight=1_000)
 
 
 def test_acknowledgements_may_come_in_any_order() -> None:
-    """Each slice is acknowledged by its own; which offset that allows is the tracker's business."""
+    """Each batch is acknowledged by its own; which offset that allows is the tracker's business."""
 
     async def scenario(bench: Bench) -> None:
         events = [FakeEvent(requests(number, first=number)) for number in range(3)]
-        await bench.put(*events)
+        await bench.submit(*events)
         await until(lambda: len(bench.publisher.published) == 3)
-        published = [outputs[0]["key"] for outputs, _ in bench.publisher.published]
+        published = [outputs[0][0] for outputs, _ in bench.publisher.published]
         assert published == [b"0-0", b"0-1", b"0-2"]
         for index, expected in ((2, [0, 0, 1]), (0, [1, 0, 1]), (1, [1, 1, 1])):
             bench.publisher.acknowledge(index)
             await until(lambda expected=expected: [event.acked for event in events] == expected)
-        assert bench.lane.in_flight == 0
+        assert bench.scheduler.in_flight == 0
 
     run(scenario)
 
@@ -288,7 +288,7 @@ def test_the_event_loop_is_free_while_a_round_is_scored() -> None:
 
     async def scenario(bench: Bench) -> None:
         bench.scorer.gate.clear()
-        await bench.put(FakeEvent(requests(1)))
+        await bench.submit(FakeEvent(requests(1)))
         await until(lambda: bench.scorer.rounds)
         assert threading.current_thread() is threading.main_thread()
         assert not bench.publisher.published
@@ -296,13 +296,13 @@ def test_the_event_loop_is_free_while_a_round_is_scored() -> None:
     run(scenario)
 
 
-def test_a_slice_that_comes_when_the_lane_was_idle_is_scored() -> None:
+def test_a_batch_that_comes_when_the_scheduler_was_idle_is_scored() -> None:
     """Again and again: the scoring task ends when nothing waits."""
 
     async def scenario(bench: Bench) -> None:
         for number in range(50):
             event = FakeEvent(requests(number))
-            await bench.put(event)
+            await bench.submit(event)
             await until(lambda number=number: len(bench.publisher.published) > number)
             bench.publisher.acknowledge(number)
             await until(lambda event=event: event.acked)

@@ -35,48 +35,48 @@ def nobody() -> Nobody:
 
 
 @pytest.fixture
-def pump(nobody: Nobody) -> Any:
+def poller(nobody: Nobody) -> Any:
     options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
-    pump = KafkaPoller(options, nobody, max_records=10, max_bytes=10_000)
-    yield pump
-    pump.stop()
+    poller = KafkaPoller(options, nobody, max_records=10, max_bytes=10_000)
+    yield poller
+    poller.stop()
 
 
-def test_it_polls_between_two_calls(pump: KafkaPoller) -> None:
+def test_it_polls_between_two_calls(poller: KafkaPoller) -> None:
     """Each may take half a minute while the broker is away: who does not poll meanwhile is taken to be stuck."""
-    first, second = pump.call(lambda _: monotonic()), pump.call(lambda _: pump.last_poll)
-    pump.start()
+    first, second = poller.call(lambda _: monotonic()), poller.call(lambda _: poller.last_poll)
+    poller.start()
     assert second.result(60) > first.result(60)
 
 
-def test_a_call_that_fails_does_not_end_it(pump: KafkaPoller) -> None:
+def test_a_call_that_fails_does_not_end_it(poller: KafkaPoller) -> None:
     """Its error is its caller's."""
-    failing = pump.call(lambda consumer: consumer.committed([], timeout="soon"))
-    pump.start()
+    failing = poller.call(lambda consumer: consumer.committed([], timeout="soon"))
+    poller.start()
     with pytest.raises((KafkaException, TypeError)):
         failing.result(60)
-    assert pump.call(lambda _: "alive").result(60) == "alive"
+    assert poller.call(lambda _: "alive").result(60) == "alive"
 
 
-def test_it_refuses_all_calls_when_it_has_failed(pump: KafkaPoller, nobody: Nobody) -> None:
+def test_it_refuses_all_calls_when_it_has_failed(poller: KafkaPoller, nobody: Nobody) -> None:
     """Those that wait, and those that come: nobody would ever answer them."""
 
     def fail() -> None:
         raise RuntimeError("fatal")
 
-    pump._poll = fail  # type: ignore[method-assign]
-    waiting = [pump.call(lambda _: "alive") for _ in range(3)]
-    pump.start()
-    for answer in [*waiting, pump.call(lambda _: "alive")]:
+    poller._poll = fail  # type: ignore[method-assign]
+    waiting = [poller.call(lambda _: "alive") for _ in range(3)]
+    poller.start()
+    for answer in [*waiting, poller.call(lambda _: "alive")]:
         assert isinstance(answer.exception(60), KafkaException)
-    pump.join(60)
+    poller.join(60)
     assert str(nobody.failed) == "fatal"
     with pytest.raises(KafkaException, match="has ended"):
-        pump.call(lambda _: "alive").result(0)
+        poller.call(lambda _: "alive").result(0)
 
 
-def test_it_refuses_calls_when_it_was_stopped(pump: KafkaPoller) -> None:
+def test_it_refuses_calls_when_it_was_stopped(poller: KafkaPoller) -> None:
     """A look at the offsets may come late."""
-    pump.start()
-    pump.stop()
-    assert isinstance(pump.call(lambda _: "alive").exception(0), KafkaException)
+    poller.start()
+    poller.stop()
+    assert isinstance(poller.call(lambda _: "alive").exception(0), KafkaException)
