@@ -1,1 +1,1 @@
-"""Adapters that join the rooms: evaluators, models, logs and promotions."""
+"""Adapters between the packages: evaluator, models, logs and promotions."""

@@ -1,4 +1,4 @@
-"""Which prediction log a command reads: that of the deployment, or a file."""
+"""The prediction log that a command reads: the one of the deployment, or a file."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from inflight.errors import exit_for, exit_with, print_error
 
 if TYPE_CHECKING:
     from monitoring.dashboards.source import Dashboard
@@ -17,18 +17,15 @@ def load_dashboards(folder: Path | None) -> "list[Dashboard]":
     try:
         dashboards = load_all(folder)
     except (InvalidDashboard, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise exit_for(error, failed=(InvalidDashboard,)) from error
     if not dashboards:
-        typer.echo(f"error: no .toml file in {folder}", err=True)
-        raise typer.Exit(1)
+        raise exit_with(f"no .toml file in {folder}")
     return dashboards
 
 
 def hint_at_esql(reasons: Iterable[str]) -> None:
-    """Say what to do where queries were refused because the search node knows no ES|QL, as the embedded one."""
+    """Print what to do if Elasticsearch rejected queries because it has no ES|QL, like the embedded node."""
     if any("no handler found for uri" in reason for reason in reasons):
-        hint = (
-            "this search node has no ES|QL, as the embedded one has not: `inflight up --stack real` starts one that has"
+        print_error(
+            "this Elasticsearch has no ES|QL, like the embedded node: `inflight up --stack real` starts one with it"
         )
-        typer.echo(f"error: {hint}", err=True)

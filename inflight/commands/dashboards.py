@@ -7,7 +7,7 @@ import typer
 
 from inflight.commands import dashboards_preview
 from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
-from inflight.errors import exit_for
+from inflight.errors import FAILED, exit_for, exit_with
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, Ran
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _app = typer.Typer(no_args_is_help=True, help="Kibana dashboards as files: check, compile, draw and import them.")
 Folder = Annotated[
-    Path | None, typer.Option(help="A folder of sources of your own; by default the dashboards that come along.")
+    Path | None, typer.Option(help="A folder with your own sources; by default the dashboards of Inflight.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 @_app.command(
     epilog="Examples: [bold]inflight dashboards lint[/bold], [bold]inflight dashboards lint --elasticsearch[/bold]. "
-    "Exit code 1 if anything is wrong."
+    "Exit code 1 if there is a problem."
 )
 def lint(
     elasticsearch: Annotated[
@@ -37,7 +37,7 @@ def lint(
     folder: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check the sources: fields and columns that queries name, panels upon one another, ids, colors, the time range."""
+    """Check the sources: fields and columns of queries, overlapping panels, ids, colors, the time range."""
     import msgspec
 
     from monitoring.dashboards import lint as room
@@ -83,12 +83,10 @@ def compile(
         try:
             target.write_bytes(objects)
         except OSError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
+            raise exit_for(error) from error
         typer.echo(target)
     elif not target.exists() or target.read_bytes() != objects:
-        typer.echo(f"out of date: {target}; run `inflight dashboards compile`", err=True)
-        raise typer.Exit(1)
+        raise exit_with(f"out of date: {target}; run `inflight dashboards compile`", FAILED)
     else:
         typer.echo(f"{target} is up to date")
 
@@ -96,18 +94,22 @@ def compile(
 @_app.command(
     epilog="Examples: [bold]inflight dashboards apply[/bold], "
     "[bold]inflight dashboards apply --kibana-url https://kibana:5601/s/ml --timeout 600[/bold]. "
-    "Safe to repeat: what is there already is overwritten."
+    "Safe to repeat: existing objects are overwritten."
 )
 def apply(
     kibana_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="By default INFLIGHT_KIBANA_URL. May end in a space, /s/ml.")
+        str | None,
+        typer.Option(metavar="URL", help="By default INFLIGHT_KIBANA_URL. It may end with a Kibana space: /s/ml."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a Kibana that is starting.")] = 120.0,
     folder: Folder = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be imported.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be imported.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Import the dashboards, with the data views that they need, into Kibana 8.19 or 9."""
+    """Import the dashboards and their data views into Kibana 8.19 or 9.
+
+    Exit code 1 if Kibana rejects an object, 2 if it is unreachable.
+    """
     import msgspec
     from rich.console import Console
 
@@ -128,8 +130,7 @@ def apply(
                 status.update("Importing")
                 answer = kibana.import_objects(objects, FILE_NAME)
         except KibanaError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
+            raise exit_for(error, KibanaError) from error
         told |= {"imported": answer.count, "refused": answer.refused}
     if as_json:
         typer.echo(msgspec.json.encode(told).decode())
@@ -156,7 +157,7 @@ def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
             answers = run(client, dashboards, datetime.now(UTC))
             return list(track(answers, "Queries", total=queries(dashboards), console=_stderr(), transient=True))
     except Exception as error:
-        # A ValueError is of a URL that is none.
+        # ValueError: the setting is no URL.
         raise exit_for(error, ValueError) from error
 
 

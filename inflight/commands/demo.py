@@ -4,31 +4,34 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from inflight.errors import FAILED, exit_for
+
 if TYPE_CHECKING:
     from inflight.demo.run import Running
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command(epilog="Examples: inflight demo; inflight demo --stack real --json; inflight demo --stay")(demo)
+    app.command(
+        epilog="Examples: [bold]inflight demo[/bold], [bold]inflight demo --stack real --json[/bold], "
+        "[bold]inflight demo --stay[/bold]. The embedded stack needs the extra `embedded`."
+    )(demo)
 
 
 def demo(
     stack: Literal["embedded", "real"] = typer.Option(
         "embedded", help="One small process, or real Apache Kafka and Elasticsearch (need Java and Maven)."
     ),
-    workers: int = typer.Option(2, min=1, max=16, help="How many workers share the requests."),
-    rate: float | None = typer.Option(
-        None, min=1, help="Requests a second; as fast as the broker takes them if left out."
-    ),
-    limit: int | None = typer.Option(None, min=1, help="At most so many diamonds."),
-    stay: bool = typer.Option(False, "--stay", help="Keep everything up afterwards, until Ctrl-C."),
-    as_json: bool = typer.Option(False, "--json", help="End with one JSON object, alone on the last line."),
+    workers: int = typer.Option(2, min=1, max=16, help="Number of workers."),
+    rate: float | None = typer.Option(None, min=1, help="Requests per second; as fast as possible by default."),
+    limit: int | None = typer.Option(None, min=1, help="Maximum number of diamonds."),
+    stay: bool = typer.Option(False, "--stay", help="Keep everything running afterwards, until Ctrl-C."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object, alone on the last line."),
 ) -> None:
     """Start everything, train, stream all diamonds and Titanic passengers with bad records among them, and count.
 
-    The numbers at the end are counted from the topics and the index. Exit code 1: a request was lost, answered twice
-    in different ways, or not indexed.
+    The figures at the end are counted from the topics and the index. Exit code 1 if a request was lost, has two
+    different outcomes, or was not indexed.
     """
     import json
 
@@ -52,16 +55,15 @@ def demo(
             if stay:
                 _stay(console, running)
     except (DemoFailed, StackError, DatasetUnavailable) as error:
-        console.print(f"The demo failed: {error}", style="red", markup=False, highlight=False)
-        raise typer.Exit(2) from None
+        raise exit_for(error, DemoFailed, StackError, DatasetUnavailable) from None
     if as_json:
         typer.echo(json.dumps(summary))
     if summary["lost"] or summary["duplicates"] or summary["unindexed"]:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def summarize(running: "Running") -> dict[str, Any]:
-    """The numbers of a run, from its audit alone."""
+    """The figures of a run, from its audit alone."""
     audit = running.audit
     assert audit is not None
     names = (
@@ -73,7 +75,7 @@ def summarize(running: "Running") -> dict[str, Any]:
 
 
 class _Display:
-    """Live progress on a terminal; plain lines otherwise."""
+    """Progress bars on a terminal, otherwise plain lines."""
 
     def __init__(self, console: Any) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -126,11 +128,11 @@ def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> N
 def _stay(console: Any, running: "Running") -> None:
     import signal
 
-    console.print("\nEverything stays up until Ctrl-C:")
-    console.print(f"  broker       {running.endpoints.kafka_bootstrap_servers}", highlight=False)
-    console.print(f"  search node  {running.endpoints.elasticsearch_url}", highlight=False)
+    console.print("\nEverything keeps running until Ctrl-C:")
+    console.print(f"  broker         {running.endpoints.kafka_bootstrap_servers}", highlight=False)
+    console.print(f"  Elasticsearch  {running.endpoints.elasticsearch_url}", highlight=False)
     for process in running.processes:
-        console.print(f"  {process.name:<12} {process.metrics_url}", highlight=False)
+        console.print(f"  {process.name:<14} {process.metrics_url}", highlight=False)
     for name, value in running.endpoints.environment.items():
         console.print(f"export {name}={value}", highlight=False)
     console.print(f"export INFLIGHT_HOME={running.settings.home}", highlight=False)

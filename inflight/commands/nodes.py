@@ -1,4 +1,4 @@
-"""`inflight up`, `down`, `status` and `doctor`: the broker and search node on this machine."""
+"""`inflight up`, `down`, `status` and `doctor`: broker and Elasticsearch on this machine."""
 
 import json
 from collections.abc import Iterator
@@ -7,35 +7,44 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
+from inflight.errors import FAILED, exit_for
+
 if TYPE_CHECKING:
     from inflight.settings import Settings
     from inflight.stack.stack import Endpoints, Kind, StackState
 
-JSON = typer.Option(False, "--json", help="Print one JSON object for machines.")
+JSON = typer.Option(False, "--json", help="Print one JSON object.")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    app.command(epilog="Example: inflight up --stack real --kafka-port 19092")(up)
-    app.command(epilog="Example: inflight down")(down)
-    app.command(epilog="Example: inflight status --json")(status)
-    app.command(epilog="Example: inflight doctor")(doctor)
+    app.command(
+        epilog='Examples: [bold]eval "$(inflight up)"[/bold], [bold]inflight up --stack real --kafka-port 19092[/bold]'
+    )(up)
+    app.command(epilog="Example: [bold]inflight down[/bold]")(down)
+    app.command(epilog="Example: [bold]inflight status --json[/bold]")(status)
+    app.command(epilog="Example: [bold]inflight doctor[/bold]")(doctor)
 
 
 def up(
     stack: Literal["embedded", "real"] | None = typer.Option(
-        None, help="One small process, or Kafka and Elasticsearch; the one of last time by default, or embedded."
+        None,
+        help="One small process for demos (needs the extra `embedded`), or Kafka and Elasticsearch (need Java, Maven). "
+        "By default the stack that runs, or embedded.",
     ),
-    kafka_port: int | None = typer.Option(None, min=1, max=65_535, help="That of the settings by default, or 9092."),
+    kafka_port: int | None = typer.Option(
+        None, min=1, max=65_535, help="By default the port in the settings, or 9092."
+    ),
     elasticsearch_port: int | None = typer.Option(
-        None, min=1, max=65_535, help="That of the settings by default, or 9200."
+        None, min=1, max=65_535, help="By default the port in the settings, or 9200."
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Start a broker and a search node, create the topics, and keep them up. Running it twice is fine.
+    """Start a broker and Elasticsearch on this machine and create the topics. They keep running until `inflight down`.
 
-    Standard output has the settings that point the other commands at them, for `eval "$(inflight up)"`.
+    Standard output has the settings that point the other commands at them, for `eval "$(inflight up)"`. If they run
+    already, it only prints the settings.
     """
     from rich.console import Console
 
@@ -45,11 +54,11 @@ def up(
     from machine_learning_engineering.kafka.client import create_topics
 
     settings = load_settings()
-    with _errors_named():
+    with _exit_on_errors():
         running = StackState.load(settings.home)
         stack = stack or (running.kind if running is not None else "embedded")
         if running is not None and not _is_usable(running, stack):
-            # One of its nodes has ended: the rest is stopped and all start again on their data.
+            # One of its nodes has exited: stop the others and start all again on their data.
             running.stop()
             running = None
         if running is not None:
@@ -75,36 +84,36 @@ def up(
             {"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": endpoints.environment}
         )
         return
-    # For people on standard error, so that a shell can take the rest in.
+    # Text for humans goes to standard error: a shell evaluates standard output.
     typer.echo(f"The {running.kind} stack is up. Stop it with `inflight down`.", err=True)
-    typer.echo(f"  broker       {endpoints.kafka_bootstrap_servers}", err=True)
-    typer.echo(f"  search node  {endpoints.elasticsearch_url}", err=True)
+    typer.echo(f"  broker         {endpoints.kafka_bootstrap_servers}", err=True)
+    typer.echo(f"  Elasticsearch  {endpoints.elasticsearch_url}", err=True)
     if _unknown_to(settings, endpoints):
-        typer.echo('Every terminal needs these, or a .env file: eval "$(inflight up)" sets them.', err=True)
+        typer.echo('Every terminal needs these settings, or a .env file: eval "$(inflight up)" sets them.', err=True)
     for variable, value in endpoints.environment.items():
         typer.echo(f"export {variable}={value}")
 
 
 def down(as_json: bool = JSON) -> None:
-    """Stop the broker and search node that `up` started. Their data stays."""
+    """Stop the broker and Elasticsearch that `up` started. Their data stays."""
     from inflight.settings import load_settings
     from inflight.stack.stack import StackState
 
     settings = load_settings()
     state = StackState.load(settings.home)
     stopped = [node.name for node in state.nodes if node.process_id.is_alive()] if state else []
-    with _errors_named():
+    with _exit_on_errors():
         if state is not None:
             state.stop()
         StackState.forget(settings.home)
     if as_json:
         _print_json({"stopped": stopped})
     else:
-        typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No stack of {settings.home} runs.")
+        typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No stack runs in {settings.home}.")
 
 
 def status(as_json: bool = JSON) -> None:
-    """What runs, and how much it holds: nodes, records of each topic, documents of each index."""
+    """Show whether broker and Elasticsearch respond, the records of each topic and the documents of each index."""
     from inflight.settings import load_settings
     from inflight.stack.stack import StackState
     from inflight.stack.status import read_status
@@ -116,24 +125,27 @@ def status(as_json: bool = JSON) -> None:
         return
     for node in found["nodes"]:
         where = ", ".join(node["endpoints"].values())
-        health = "runs" if node["alive"] else f"HAS ENDED, see {node['log']}"
+        health = "runs" if node["alive"] else f"HAS EXITED, see {node['log']}"
         typer.echo(f"{node['name']:<14} pid {node['pid']}, {health}, {where}")
-    for role, address in (("broker", "bootstrap_servers"), ("search", "url")):
-        typer.echo(f"{role:<14} {found[role][address]} {'answers' if found[role]['reachable'] else 'DOES NOT ANSWER'}")
+    for role, address in (("broker", "bootstrap_servers"), ("elasticsearch", "url")):
+        typer.echo(f"{role:<14} {found[role][address]} {'responds' if found[role]['reachable'] else 'UNREACHABLE'}")
     for title, counts in (("records", found["topics"]), ("documents", found["indices"])):
         for name, count in (counts or {}).items():
             typer.echo(f"{name:<40} {'missing' if count is None else f'{count:,} {title}'}")
     state = StackState.load(settings.home)
     if state is not None and state.is_alive():
         if _unknown_to(settings, state.endpoints):
-            hint = 'The settings of this terminal differ from this stack: eval "$(inflight up)" takes them over.'
+            hint = 'The settings of this terminal point elsewhere: eval "$(inflight up)" changes them.'
             typer.echo(hint, err=True)
-    elif not (found["broker"]["reachable"] and found["search"]["reachable"]):
-        typer.echo("`inflight up` starts a broker and a search node on this machine.", err=True)
+    elif not (found["broker"]["reachable"] and found["elasticsearch"]["reachable"]):
+        typer.echo("`inflight up` starts a broker and Elasticsearch on this machine.", err=True)
 
 
 def doctor(as_json: bool = JSON) -> None:
-    """Check that this machine has what Inflight needs; every finding that is not ok comes with its fix."""
+    """Check that this machine has what Inflight needs. Each finding that is not ok has its fix.
+
+    Exit code 1 if a check fails.
+    """
     from inflight.settings import load_settings
     from inflight.stack.doctor import examine
 
@@ -147,11 +159,11 @@ def doctor(as_json: bool = JSON) -> None:
     if as_json:
         _print_json({"healthy": healthy, "checks": [check._asdict() for check in checks]})
     if not healthy:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _is_usable(running: "StackState", wanted: "Kind") -> bool:
-    """Whether all nodes of a stack run; one of another kind than wanted is an error, so that no data is mixed up."""
+    """Whether all nodes of a stack run; a running stack of another kind is an error."""
     from inflight.stack.process import StackError
 
     if not any(node.process_id.is_alive() for node in running.nodes):
@@ -162,7 +174,7 @@ def _is_usable(running: "StackState", wanted: "Kind") -> bool:
 
 
 def _local_port(address: str) -> int | None:
-    """The port of `host:port` or of a URL on this machine; None of one elsewhere, or of several."""
+    """The port of `host:port` or of a URL on this machine; None for another machine, or for several servers."""
     from urllib.parse import urlsplit
 
     try:
@@ -173,7 +185,7 @@ def _local_port(address: str) -> int | None:
 
 
 def _unknown_to(settings: "Settings", endpoints: "Endpoints") -> bool:
-    """Whether commands with these settings would look elsewhere, or be slow where the embedded node is."""
+    """Whether commands with these settings would use other nodes, or poll the embedded one without a pause."""
     return any(getattr(settings, name) != value for name, value in endpoints._asdict().items())
 
 
@@ -188,24 +200,17 @@ def _require_free(option: str, port: int) -> None:
     from inflight.stack.process import StackError, is_listening
 
     if is_listening(port):
-        raise StackError(f"port {port} is taken by another program: stop that, or choose another port with {option}")
+        raise StackError(f"port {port} is in use: stop the program that uses it, or choose another port with {option}")
 
 
 @contextmanager
-def _errors_named() -> Iterator[None]:
-    """What the user can mend is a sentence on stderr, not a traceback."""
-    from confluent_kafka import KafkaException
-
+def _exit_on_errors() -> Iterator[None]:
     from inflight.stack.process import StackError
 
     try:
         yield
-    except StackError as error:
-        typer.secho(f"Error: {error}", err=True, fg="red")
-        raise typer.Exit(1) from None
-    except KafkaException as error:
-        typer.secho(f"Error: the broker refused: {error}. See `inflight status` and its log.", err=True, fg="red")
-        raise typer.Exit(1) from None
+    except Exception as error:
+        raise exit_for(error, StackError) from None
 
 
 def _print_json(value: dict[str, Any]) -> None:

@@ -1,8 +1,10 @@
-"""`inflight redact`: what the prediction log does not hold, and the tokens of values to search for."""
+"""`inflight redact`: the features that the log does not store as sent, and the tokens of values."""
 
 from typing import Annotated
 
 import typer
+
+from inflight.errors import exit_with
 
 
 def register(app: typer.Typer) -> None:
@@ -18,11 +20,11 @@ def register(app: typer.Typer) -> None:
 def redact(
     value: Annotated[
         str | None,
-        typer.Option(help="Print the token that this value has in the log: a text, or JSON for numbers and lists."),
+        typer.Option(help="Print the token of this value in the log: a string, or JSON for numbers and lists."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show for each model which features the log keeps, hashes or drops. Workers with these settings do the same."""
+    """Show which features of each model the log keeps, hashes or drops, with the settings of this command."""
     import json
 
     from inflight.settings import load_settings
@@ -34,8 +36,7 @@ def redact(
     if value is not None:
         token = tokens(settings)
         if token is None:
-            typer.echo("error: set INFLIGHT_LOG_REDACT_KEY to the secret of the workers", err=True)
-            raise typer.Exit(2)
+            raise exit_with("set INFLIGHT_LOG_REDACT_KEY to the secret of the workers")
         found = token(value_of_cell(value))
         typer.echo(json.dumps({"value": value, "token": found}) if as_json else found)
         return
@@ -43,8 +44,7 @@ def redact(
     try:
         rules = redaction(settings, classes)
     except WrongRules as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from error
+        raise exit_with(error) from error
     for name in rules.unmatched:
         typer.echo(f"warning: INFLIGHT_LOG_REDACT has rules for {name}, and there is no such model", err=True)
     shown = {

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from inflight.errors import FAILED, exit_with
+
 _DIRECTORY = Path("docs/schemas")
 
 
@@ -16,9 +18,9 @@ def register(app: typer.Typer) -> None:
 
 
 def schemas(
-    out: Annotated[Path, typer.Option(help="The folder to write to, or to compare with.")] = _DIRECTORY,
+    out: Annotated[Path, typer.Option(help="The folder to write to or to compare with.")] = _DIRECTORY,
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; end with code 1 if a file is out of date.")
+        bool, typer.Option("--check", help="Write nothing; exit code 1 if a file is out of date.")
     ] = False,
 ) -> None:
     """Write the JSON Schema of each event and an AsyncAPI document of all topics, for producers in any language."""
@@ -30,6 +32,5 @@ def schemas(
         return
     files = stale(out)
     if files:
-        typer.echo(f"out of date in {out}: {', '.join(files)}; run `inflight schemas --out {out}`", err=True)
-        raise typer.Exit(1)
+        raise exit_with(f"out of date in {out}: {', '.join(files)}; run `inflight schemas --out {out}`", FAILED)
     typer.echo(f"{out} is up to date")

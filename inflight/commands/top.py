@@ -48,7 +48,7 @@ def top(
     import time
 
     from inflight.settings import load_settings
-    from monitoring.top.reading import Watch
+    from monitoring.top.reading import OverviewReader
     from monitoring.top.sources import Sources, endpoints, url_of
 
     given = {"worker": worker, "exporter": exporter, "indexer": indexer}
@@ -58,24 +58,24 @@ def top(
         server = None if prometheus is None else url_of(prometheus).removesuffix("/metrics")
     except ValueError as error:
         raise exit_with(error) from error
-    sources, seen = Sources(urls, server), Watch(window)
+    sources, reader = Sources(urls, server), OverviewReader(window)
 
-    def look() -> "Overview":
-        return seen.look(sources.scrape(), sources.alerts())
+    def poll() -> "Overview":
+        return reader.poll(sources.scrape(), sources.alerts())
 
     try:
-        first = look()
+        first = poll()
         if once:
             time.sleep(interval)
-            found = look()
+            found = poll()
             _print(found, as_json)
-            raise typer.Exit(1 if found.problems else 0)
+            raise typer.Exit(1 if found.warnings else 0)
         if as_json:
             _print(first, as_json)
             while True:
                 time.sleep(interval)
-                _print(look(), as_json)
-        _live(look, first, interval)
+                _print(poll(), as_json)
+        _live(poll, first, interval)
     except KeyboardInterrupt:
         pass
     finally:
@@ -94,11 +94,11 @@ def _print(found: "Overview", as_json: bool) -> None:
 
     console = Console()
     # Everything: it need not fit onto a screen.
-    everything = 30 + len(found.problems) + 2 * (len(found.models) + len(found.lags)) + 2 * len(found.drift)
+    everything = 30 + len(found.warnings) + 2 * (len(found.models) + len(found.lags)) + 2 * len(found.drift)
     console.print(render(found, [], console.width, everything))
 
 
-def _live(look: "Callable[[], Overview]", first: "Overview", interval: float) -> None:
+def _live(poll: "Callable[[], Overview]", first: "Overview", interval: float) -> None:
     """Draw until Ctrl-C."""
     import time
     from collections import deque
@@ -117,4 +117,4 @@ def _live(look: "Callable[[], Overview]", first: "Overview", interval: float) ->
                 history.append(found.per_second)
             live.update(render(found, list(history), console.width, console.height), refresh=True)
             time.sleep(interval)
-            found = look()
+            found = poll()

@@ -1,4 +1,4 @@
-"""Brokers and search nodes on this machine, without Docker: the embedded default, real Kafka, real Elasticsearch."""
+"""Broker and Elasticsearch on this machine without Docker: the embedded node, or Apache Kafka and Elasticsearch."""
 
 from inflight.stack.process import StackError
 from inflight.stack.stack import Endpoints, Kind, Stack, StackState, start_stack

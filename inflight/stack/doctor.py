@@ -1,4 +1,4 @@
-"""Whether this machine has what Inflight needs, and what to do where it has not."""
+"""Whether this machine has what Inflight needs, and the fix for what is missing."""
 
 import os
 import re
@@ -14,10 +14,11 @@ from packaging.requirements import Requirement
 
 from inflight.settings import Settings
 from inflight.stack import probes
+from inflight.stack.embedded import INSTALL as INSTALL_EMBEDDED
 from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import is_listening
 from inflight.stack.stack import StackState
-from inflight.stack.status import broker_answers, search_answers
+from inflight.stack.status import broker_responds, elasticsearch_responds
 from machine_learning_engineering.settings import redact_url
 
 GIBIBYTE = 1024**3
@@ -26,15 +27,15 @@ PINNED = (
     "mode-streaming",
     "aiokafka",
     "elasticsearch",
-    "noida-db",
     "confluent-kafka",
     "kafka-python",
 )
-"""Parts that are proven as one set; another version may lose requests without a sound."""
+"""Tested as one set; another version may lose requests silently."""
+EMBEDDED = "noida-db"
 
 
 class Check(NamedTuple):
-    """One finding. `fix` says what to do; it is empty where nothing has to be done."""
+    """One finding. `fix` is empty if there is nothing to do."""
 
     name: str
     status: Literal["ok", "warn", "fail"]
@@ -43,23 +44,24 @@ class Check(NamedTuple):
 
 
 def examine(settings: Settings) -> Iterator[Check]:
-    """All checks, each as soon as it is known."""
+    """Run all checks and yield each result at once."""
     yield _python()
     yield _java()
     yield _maven()
     yield _memory()
     yield _disk(settings.home)
     yield from _pinned_parts()
+    yield _embedded()
     yield _faust()
     yield from _nodes(settings)
     yield from _metrics_ports(settings)
 
 
 def _python() -> Check:
-    # Older ones can't install the package at all; of newer ones its parts may know nothing yet.
+    # The package can't be installed on older versions; its dependencies may not support newer ones yet.
     found = sys.version.split()[0]
     if sys.version_info >= (3, 14):
-        return Check("python", "warn", f"{found} is newer than what is tested", "run `make PYTHON=python3.12 setup`")
+        return Check("python", "warn", f"{found} is newer than tested", "run `make PYTHON=python3.12 setup`")
     return Check("python", "ok", found)
 
 
@@ -69,7 +71,7 @@ def _java() -> Check:
     answer = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
     version = re.search(r'version "(\d+)([^"]*)"', answer)
     if version is None:
-        return Check("java", "warn", f"can't tell the version of: {answer.strip()!r}", INSTALL_JAVA_AND_MAVEN)
+        return Check("java", "warn", f"unknown version: {answer.strip()!r}", INSTALL_JAVA_AND_MAVEN)
     found = version[1] + version[2]
     if int(version[1]) < 17:
         return Check("java", "warn", f"{found}; the real stack needs 17", INSTALL_JAVA_AND_MAVEN)
@@ -88,13 +90,13 @@ def _memory() -> Check:
         available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
     except FileNotFoundError:
         available = None
-    # Without /proc the whole memory: better than nothing.
+    # Without /proc: the whole memory.
     free = int(available[1]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     found = f"{free / GIBIBYTE:.1f} GiB"
     if free < 0.5 * GIBIBYTE:
         return Check("memory", "fail", found, "free at least 512 MiB of memory")
     if free < 3 * GIBIBYTE:
-        return Check("memory", "warn", found, "enough for the embedded stack; --stack real wants 3 GiB")
+        return Check("memory", "warn", found, "enough for the embedded stack; --stack real needs 3 GiB")
     return Check("memory", "ok", found)
 
 
@@ -102,7 +104,7 @@ def _disk(home: Path) -> Check:
     folder = next(parent for parent in (home.absolute(), *home.absolute().parents) if parent.exists())
     free = shutil.disk_usage(folder).free
     found = f"{free / GIBIBYTE:.1f} GiB in {folder}"
-    fix = "free space there, or point INFLIGHT_HOME to a folder with more"
+    fix = "free space there, or set INFLIGHT_HOME to a folder with more"
     if free < 1 * GIBIBYTE:
         return Check("disk", "fail", found, fix)
     return Check("disk", "warn" if free < 5 * GIBIBYTE else "ok", found, fix if free < 5 * GIBIBYTE else "")
@@ -122,13 +124,20 @@ def _pinned_parts() -> Iterator[Check]:
             yield Check(name, "fail", "not installed", "run `make setup`")
             continue
         if name in wanted and not wanted[name].contains(found):
-            yield Check(name, "fail", f"{found}, proven with {wanted[name]}", "run `make setup`")
+            yield Check(name, "fail", f"{found}, tested with {wanted[name]}", "run `make setup`")
         else:
             yield Check(name, "ok", found)
 
 
+def _embedded() -> Check:
+    try:
+        return Check(EMBEDDED, "ok", f"{metadata.version(EMBEDDED)} (optional: --stack embedded)")
+    except metadata.PackageNotFoundError:
+        return Check(EMBEDDED, "ok", f"not installed (optional: --stack embedded): {INSTALL_EMBEDDED}")
+
+
 def _faust() -> Check:
-    # In a process of its own: this room does not import Faust.
+    # In another process: this package does not import Faust.
     command = [sys.executable, "-m", "stream_app", "--check"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode:
@@ -142,40 +151,38 @@ def _nodes(settings: Settings) -> Iterator[Check]:
     if state is not None:
         for node in state.nodes:
             if not node.process_id.is_alive():
-                yield Check(f"node {node.name}", "fail", f"was started and has ended, see {node.log}", "`inflight up`")
+                yield Check(f"node {node.name}", "fail", f"has exited, see {node.log}", "`inflight up`")
     answers = (
-        ("broker", settings.kafka_bootstrap_servers, broker_answers(settings)),
-        ("search", settings.elasticsearch_url, search_answers(settings)),
+        ("broker", settings.kafka_bootstrap_servers, broker_responds(settings)),
+        ("elasticsearch", settings.elasticsearch_url, elasticsearch_responds(settings)),
     )
     for name, address, answered in answers:
         if answered:
-            yield Check(name, "ok", f"answers at {redact_url(address)}")
+            yield Check(name, "ok", f"responds at {redact_url(address)}")
         elif state is not None and state.is_alive() and address not in state.endpoints:
             exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
-            elsewhere = f"no answer at {redact_url(address)}, the stack listens elsewhere"
+            elsewhere = f"no response at {redact_url(address)}; the stack listens elsewhere"
             yield Check(name, "fail", elsewhere, f"export {exports}")
         elif name == "broker" and probes.anything_listens(address):
             protocol = settings.kafka_options.get("security.protocol", "PLAINTEXT")
-            found = f"what listens at {address} does not answer as a broker does with {protocol}"
-            fix = (
-                "if it is your broker, see to INFLIGHT_KAFKA_OPTIONS and its log; if not, `inflight up --kafka-port N`"
-            )
+            found = f"the listener at {address} does not respond as a broker with {protocol}"
+            fix = "if it is your broker, check INFLIGHT_KAFKA_OPTIONS and its log; if not, `inflight up --kafka-port N`"
             yield Check(name, "fail", found, fix)
         else:
             yield Check(
                 name,
                 "warn",
-                f"no answer at {redact_url(address)}",
+                f"no response at {redact_url(address)}",
                 "`inflight up`, or `inflight demo`, which needs neither",
             )
 
 
 def _metrics_ports(settings: Settings) -> Iterator[Check]:
-    for process in ("worker", "indexer", "exporter", "watcher", "joiner"):
-        port: int = getattr(settings, f"{process}_metrics_port")
+    for process in ("worker", "indexer", "exporter", "drift_monitor", "label_joiner"):
+        name, port = process.replace("_", "-"), getattr(settings, f"{process}_metrics_port")
         if port and is_listening(port):
             variable = f"INFLIGHT_{process.upper()}_METRICS_PORT"
-            found = f"port {port} is in use, perhaps by a running {process}"
-            yield Check(f"{process} metrics port", "warn", found, f"set {variable} to another port for a second one")
+            found = f"port {port} is in use, perhaps by a running {name}"
+            yield Check(f"{name} metrics port", "warn", found, f"set {variable} to another port for a second process")
         else:
-            yield Check(f"{process} metrics port", "ok", f"{port} is free" if port else "any free port")
+            yield Check(f"{name} metrics port", "ok", f"{port} is free" if port else "any free port")

@@ -89,7 +89,7 @@ def distribution() -> Path:
 
 
 class ElasticsearchNode(Node):
-    """A search node on the loopback interface; by default on any free port, which it keeps.
+    """Elasticsearch on the loopback interface; by default on a free port, which it keeps.
 
     Elasticsearch refuses to run as root: started by root it runs as the user `nobody`. That user can't reach a folder
     below, say, root's home; then the node keeps its files below /var/lib/inflight, in a folder of its own.
@@ -116,7 +116,7 @@ class ElasticsearchNode(Node):
         return {"elasticsearch": self.url}
 
     def is_ready(self) -> bool:
-        return probes.search_answers(self.url)
+        return probes.elasticsearch_responds(self.url)
 
     def prepare(self) -> Launch:
         home = distribution()

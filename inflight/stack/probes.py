@@ -1,26 +1,23 @@
-"""Whether a broker or a search node answers, asked as a client would."""
+"""Whether a broker or Elasticsearch responds, asked as a client would."""
 
-import http.client
-import json
-import urllib.request
 from collections.abc import Iterator, Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from inflight.stack.process import is_listening
 
-KAFKA_PORT = 9092
-"""That of librdkafka, where an address names none."""
+KAFKA_PORT, ELASTICSEARCH_PORT = 9092, 9200
+"""Default ports of the clients."""
+PROBE_SECONDS = 2.0
 
 
 def addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
-    """Host and port of each server, as librdkafka reads them; what is none is left out."""
+    """Host and port of each server, as librdkafka reads them; malformed ones are skipped."""
     for server in bootstrap_servers.split(","):
         try:
-            # Without the protocol, which may come before the host, and whose name is none of a URL's.
-            found = urlsplit("//" + server.strip().rpartition("://")[2])
-            if found.hostname:
-                yield found.hostname, found.port or KAFKA_PORT
+            # Without the protocol that may precede the host: its name is not valid in a URL.
+            parts = urlsplit("//" + server.strip().rpartition("://")[2])
+            if parts.hostname:
+                yield parts.hostname, parts.port or KAFKA_PORT
         except ValueError:
             continue
 
@@ -30,44 +27,38 @@ def anything_listens(bootstrap_servers: str) -> bool:
     return any(is_listening(port, host) for host, port in addresses(bootstrap_servers))
 
 
-def broker_answers(bootstrap_servers: str, timeout: float = 2.0, options: Mapping[str, str] | None = None) -> bool:
-    """Whether the broker answers a metadata request, and each partition that it knows has a leader.
+def broker_responds(bootstrap_servers: str, options: Mapping[str, str] | None = None) -> bool:
+    """Whether the broker responds to a metadata request, and each partition that it knows has a leader.
 
     Args:
-        options: further ones of librdkafka, such as those of its security.
+        options: further options of librdkafka, such as those for security.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    # librdkafka complains about a closed port on stderr and waits before it tries again: look at the port first.
+    # librdkafka complains about a closed port on standard error and waits before it retries: check the port first.
     if not anything_listens(bootstrap_servers):
         return False
     base = {"bootstrap.servers": bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
     try:
-        cluster = AdminClient({**base, **(options or {})}).list_topics(timeout=timeout)
+        cluster = AdminClient({**base, **(options or {})}).list_topics(timeout=PROBE_SECONDS)
     except KafkaException:
         return False
     partitions = (partition for topic in cluster.topics.values() for partition in topic.partitions.values())
     return bool(cluster.brokers) and all(partition.leader >= 0 for partition in partitions)
 
 
-def get_json(url: str, timeout: float = 2.0) -> Any:
-    """The JSON answer of a search node.
+def elasticsearch_responds(url: str, api_key: str | None = None) -> bool:
+    """Whether Elasticsearch reports that its cluster serves reads and writes."""
+    from elasticsearch import ApiError, Elasticsearch, TransportError
 
-    Raises:
-        OSError: no answer, or one with an error status, or one that is no JSON.
-    """
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - our own http address
-            return json.load(answer)
-    except (http.client.HTTPException, ValueError) as error:
-        raise OSError(f"{url} answered with something else than JSON: {error}") from error
-
-
-def search_answers(url: str, timeout: float = 2.0) -> bool:
-    """Whether the node says that its cluster serves reads and writes."""
-    try:
-        health = get_json(f"{url}/_cluster/health", timeout)
-    except OSError:
+        parts = urlsplit(url)
+        # The client logs a warning about a closed port.
+        if not is_listening(parts.port or ELASTICSEARCH_PORT, parts.hostname or ""):
+            return False
+        with Elasticsearch(url, api_key=api_key, request_timeout=PROBE_SECONDS, max_retries=0) as client:
+            return client.cluster.health()["status"] in ("yellow", "green")
+    except (ApiError, TransportError, ValueError, KeyError, TypeError):
+        # ValueError: the setting is no URL. KeyError and TypeError: the response is not one of Elasticsearch.
         return False
-    return isinstance(health, dict) and health.get("status") in ("yellow", "green")

@@ -1,4 +1,4 @@
-"""A broker and a search node together, and the file that remembers them between commands."""
+"""A broker and Elasticsearch together, and the file that remembers them between commands."""
 
 import json
 import os
@@ -10,14 +10,14 @@ from typing import Literal, NamedTuple, Self
 
 from inflight.stack.elasticsearch import ElasticsearchNode
 from inflight.stack.elasticsearch import distribution as elasticsearch_distribution
-from inflight.stack.embedded import EmbeddedNode
+from inflight.stack.embedded import EmbeddedNode, binary
 from inflight.stack.kafka import KafkaNode
 from inflight.stack.kafka import jars as kafka_jars
 from inflight.stack.process import Node, ProcessId, StackError
 
 Kind = Literal["embedded", "real"]
 
-# The embedded broker answers an empty fetch at once: without a pause an idle consumer takes half a core, and it too.
+# The embedded broker responds to an empty fetch at once: without a pause, each idle consumer uses half a core.
 IDLE_PAUSE = 0.02
 
 
@@ -28,12 +28,12 @@ class Endpoints(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that point every process of ours at these nodes."""
+        """The variables that point every process at these nodes."""
         return {f"INFLIGHT_{field.upper()}": str(value) for field, value in self._asdict().items()}
 
 
 class NodeState(NamedTuple):
-    """A node as it is remembered. It may have ended since, and its pid may belong to another process by now."""
+    """A remembered node. It may have exited since, and its pid may belong to another process."""
 
     name: str
     process_id: ProcessId
@@ -42,7 +42,7 @@ class NodeState(NamedTuple):
 
 
 class StackState(NamedTuple):
-    """What `up` leaves behind for `down` and `status`, kept in `<home>/stack/state.json`."""
+    """The stack that `up` started, for `down` and `status`, stored in `<home>/stack/state.json`."""
 
     kind: Kind
     nodes: tuple[NodeState, ...]
@@ -61,7 +61,7 @@ class StackState(NamedTuple):
 
     @classmethod
     def load(cls, home: Path) -> Self | None:
-        """The stack that was last started from this home; None if there is none, or none that can be read."""
+        """The stack that was last started in this home; None if there is none, or the file is unreadable."""
         try:
             read = json.loads(_state_file(home).read_bytes())
             nodes = tuple(
@@ -77,7 +77,7 @@ class StackState(NamedTuple):
         path = _state_file(home)
         path.parent.mkdir(parents=True, exist_ok=True)
         nodes = [{"name": n.name, **n.process_id._asdict(), "endpoints": n.endpoints, "log": n.log} for n in self.nodes]
-        # Written beside and renamed: whoever reads it sees the old or the new one, never half of one.
+        # Replaced atomically: a reader sees the old or the new file.
         with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".state-", delete=False) as file:
             json.dump({"kind": self.kind, "nodes": nodes}, file, indent=2)
         os.replace(file.name, path)  # noqa: PTH105 - the name is a string here
@@ -88,7 +88,7 @@ class StackState(NamedTuple):
 
 
 class Stack:
-    """Running nodes and where they listen. As a context manager it stops them at the end."""
+    """Running nodes and their addresses. As a context manager it stops them at the end."""
 
     def __init__(self, kind: Kind, home: Path, nodes: Sequence[Node]) -> None:
         self.kind = kind
@@ -133,31 +133,32 @@ def start_stack(
     keep_running: bool = False,
     fresh: bool = False,
 ) -> Stack:
-    """Start a broker and a search node below `<home>/stack` and wait until both answer.
+    """Start a broker and Elasticsearch below `<home>/stack` and wait until both respond.
 
     Args:
         kind: `embedded` is one small process; `real` is Apache Kafka and Elasticsearch, which need Java and Maven.
-        kafka_port: where the broker listens; None: any free port.
+        kafka_port: the broker's port; None: any free port.
         elasticsearch_port: likewise.
-        keep_running: the nodes stay up when our process ends, until `down`. Otherwise they end with it.
-        fresh: begin without the data of an earlier stack of this kind.
+        keep_running: the nodes outlive this process, until `down`. Otherwise they end with it.
+        fresh: delete the data of an earlier stack of this kind first.
 
     Raises:
-        StackError: a stack of this home runs already, something that a node needs is missing, or a node doesn't start;
-            nothing is left running then.
+        StackError: a stack of this home runs already, a requirement of a node is missing, or a node doesn't start;
+            no node is left running.
     """
     state = StackState.load(home)
     if state is not None and any(node.process_id.is_alive() for node in state.nodes):
-        raise StackError(f"a stack of {home} runs already: use it (`inflight status`) or stop it with `inflight down`")
+        raise StackError(f"a stack runs already in {home}: use it (`inflight status`) or stop it with `inflight down`")
     folder, tied = home / "stack", not keep_running
     nodes: tuple[Node, ...]
     if kind == "embedded":
+        binary()
         embedded = EmbeddedNode(
             folder / "embedded", kafka_port=kafka_port, elasticsearch_port=elasticsearch_port, die_with_parent=tied
         )
         nodes = (embedded,)
     else:
-        # Both downloads before the first start, so that neither waits for the other's.
+        # Both downloads before the first start, so that neither node waits for the other's.
         kafka_jars()
         elasticsearch_distribution()
         nodes = (
@@ -170,7 +171,7 @@ def start_stack(
                 shutil.rmtree(node.directory)
             node.launch()
         stack = Stack(kind, home, nodes)
-        # Before they are ready: whatever happens to us while we wait, `down` finds them.
+        # Before they are ready: if this process dies while it waits, `down` finds them.
         stack.state.save(home)
         for node in nodes:
             node.wait_ready()

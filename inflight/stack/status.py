@@ -1,8 +1,6 @@
-"""What runs and what it holds, asked of the nodes themselves."""
+"""What runs and what it contains, asked of the nodes themselves."""
 
 from typing import Any
-
-from elasticsearch import ApiError, TransportError
 
 from inflight.settings import Settings
 from inflight.stack import probes
@@ -19,16 +17,16 @@ def with_endpoints(settings: Settings, endpoints: Endpoints) -> Settings:
 
 
 def read_status(settings: Settings) -> dict[str, Any]:
-    """Nodes, whether they answer, records of each topic, and documents of each index.
+    """Nodes, whether they respond, records of each topic, and documents of each index.
 
-    Looks at the stack that `up` started, as long as any of it runs; otherwise at the nodes that the settings name.
-    What can't be reached is None.
+    Asks the stack that `up` started if any part of it runs, otherwise the nodes in the settings. Figures of an
+    unreachable node are None.
     """
     state = StackState.load(settings.home)
     if state is not None and any(node.process_id.is_alive() for node in state.nodes):
         settings = with_endpoints(settings, state.endpoints)
     broker, url = settings.kafka_bootstrap_servers, settings.elasticsearch_url
-    broker_reachable, search_reachable = broker_answers(settings), search_answers(settings)
+    broker_reachable, search_reachable = broker_responds(settings), elasticsearch_responds(settings)
     return {
         "kind": state.kind if state else None,
         "nodes": [
@@ -42,25 +40,20 @@ def read_status(settings: Settings) -> dict[str, Any]:
             for node in (state.nodes if state else ())
         ],
         "broker": {"bootstrap_servers": broker, "reachable": broker_reachable},
-        "search": {"url": redact_url(url), "reachable": search_reachable},
+        "elasticsearch": {"url": redact_url(url), "reachable": search_reachable},
         "topics": _topics(settings) if broker_reachable else None,
         "indices": _indices(settings) if search_reachable else None,
     }
 
 
-def broker_answers(settings: Settings) -> bool:
-    """Whether the broker of the settings answers, asked with their security."""
-    return probes.broker_answers(settings.kafka_bootstrap_servers, options=settings.kafka_options)
+def broker_responds(settings: Settings) -> bool:
+    """Whether the broker of the settings responds, asked with their security options."""
+    return probes.broker_responds(settings.kafka_bootstrap_servers, settings.kafka_options)
 
 
-def search_answers(settings: Settings) -> bool:
-    """Whether the search node of the settings serves reads and writes, asked with their key."""
-    try:
-        with connect(settings, timeout=2.0) as client:
-            return client.cluster.health()["status"] in ("yellow", "green")
-    except (ApiError, TransportError, ValueError, KeyError):
-        # The third one is of an address that is none.
-        return False
+def elasticsearch_responds(settings: Settings) -> bool:
+    """Whether Elasticsearch of the settings responds, asked with their API key."""
+    return probes.elasticsearch_responds(settings.elasticsearch_url, settings.elasticsearch_api_key)
 
 
 def _topics(settings: Settings) -> dict[str, int | None]:

@@ -1,4 +1,4 @@
-"""What is seen of a stream at a moment, as numbers: `inflight top --json` prints it."""
+"""The state of the stream at one moment; `inflight top --json` prints it."""
 
 from datetime import datetime
 
@@ -8,7 +8,7 @@ from monitoring.top.sources import Alert
 
 
 class Process(msgspec.Struct, frozen=True):
-    """One endpoint; `problem` is empty where it answers."""
+    """One metrics endpoint; `problem` is empty if it responds."""
 
     kind: str
     url: str
@@ -16,14 +16,14 @@ class Process(msgspec.Struct, frozen=True):
 
 
 class Latency(msgspec.Struct, frozen=True):
-    """In seconds; None where nothing was measured."""
+    """In seconds; None if nothing was measured."""
 
     p50: float | None
     p99: float | None
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model's answers within the window; `versions` are those that workers serve, or that answered."""
+    """A model's requests within the window; `versions` are those being served, else those with results."""
 
     name: str
     versions: list[str]
@@ -41,15 +41,15 @@ class Worker(msgspec.Struct, frozen=True):
     failed_per_second: float
     dead_letters_per_second: float
     batch_records: float | None
-    slices_in_flight: float
+    in_flight_batches: float
     unacknowledged_records: float
-    oldest_slice_seconds: float
+    oldest_batch_seconds: float
     partitions: float
     models_refused: float
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """Records that a group has not committed, and how that changed within the window, per second."""
+    """Records that a group has not committed, and their change per second within the window."""
 
     group: str
     topic: str
@@ -58,7 +58,7 @@ class Lag(msgspec.Struct, frozen=True):
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
-    """`total` is since the exporter started."""
+    """`total` counts since the exporter started."""
 
     stage: str
     reason: str
@@ -76,7 +76,7 @@ class Indexer(msgspec.Struct, frozen=True):
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """A version's last window: the field that differs most, and those that drifted."""
+    """A version's last window: the field that differs most, and the drifted fields."""
 
     model: str
     version: str
@@ -86,7 +86,7 @@ class Drift(msgspec.Struct, frozen=True):
 
 
 class Quality(msgspec.Struct, frozen=True):
-    """A metric of live answers, its interval, and what it was in training."""
+    """A metric of live predictions, its confidence interval, and its value in training."""
 
     model: str
     version: str
@@ -98,7 +98,7 @@ class Quality(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """All of it. Parts are None whose process does not answer; `problems` are sentences, the worst first."""
+    """Everything. Sections of unreachable processes are None; `warnings` are sentences, most severe first."""
 
     at: datetime
     processes: list[Process]
@@ -112,5 +112,5 @@ class Overview(msgspec.Struct, frozen=True):
     quality: list[Quality]
     alerts: list[Alert]
     lag_age_seconds: float | None = None
-    """Since the broker could last be asked for the lags; None where no exporter answers."""
-    problems: list[str] = []
+    """Since the lag was last read from the broker; None without an exporter."""
+    warnings: list[str] = []

@@ -1,4 +1,4 @@
-"""From rounds of scrapes to overviews."""
+"""Turns scrapes into overviews."""
 
 from datetime import UTC, datetime
 
@@ -6,18 +6,18 @@ import msgspec
 
 from monitoring.top.overview import DeadLetters, Drift, Indexer, Lag, Latency, Model, Overview, Process, Quality, Worker
 from monitoring.top.samples import Window
-from monitoring.top.sources import PROCESSES, Alert, Answer
-from monitoring.top.warnings import problems
+from monitoring.top.sources import PROCESSES, Alert, ScrapeResult
+from monitoring.top.warnings import find_warnings
 
 _LATENCY = "inflight_prediction_latency_seconds"
 _STAGES = ("queue", "score", "total")
 
 
-class Watch:
-    """Turns one round of scrapes after the other into overviews.
+class OverviewReader:
+    """Turns successive polls of all endpoints into overviews.
 
     Args:
-        seconds: how far back rates and quantiles look.
+        seconds: the window of rates and quantiles.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -25,16 +25,16 @@ class Watch:
         self._lags: list[tuple[float, dict[tuple[str, str], float]]] = []
         self._seconds = seconds
 
-    def look(self, answers: dict[str, list[Answer]], alerts: list[Alert] | str) -> Overview:
-        """The overview after another round."""
-        for name, of_kind in answers.items():
-            for answer in of_kind:
-                self._windows[name].add(answer.url, answer.scrape)
-        up = {name: [one.scrape for one in found if one.scrape is not None] for name, found in answers.items()}
+    def poll(self, results: dict[str, list[ScrapeResult]], alerts: list[Alert] | str) -> Overview:
+        """The overview after another poll."""
+        for name, of_kind in results.items():
+            for result in of_kind:
+                self._windows[name].add(result.url, result.scrape)
+        up = {name: [one.scrape for one in found if one.scrape is not None] for name, found in results.items()}
         worker = _worker(self._windows["worker"]) if up.get("worker") else None
         found = Overview(
             at=datetime.now(UTC),
-            processes=[Process(name, one.url, one.problem) for name, of_kind in answers.items() for one in of_kind],
+            processes=[Process(name, one.url, one.problem) for name, of_kind in results.items() for one in of_kind],
             per_second=None if worker is None else self._windows["worker"].rate("inflight_worker_records_total"),
             models=_models(self._windows["exporter"], self._windows["worker"]),
             worker=worker,
@@ -48,20 +48,20 @@ class Watch:
                 self._windows["exporter"].smallest("inflight_consumer_lag_age_seconds") if up.get("exporter") else None
             ),
         )
-        told = [f"alerts can't be read: {alerts}"] if isinstance(alerts, str) else []
-        return msgspec.structs.replace(found, problems=problems(found) + told)
+        unread = [f"alerts cannot be read: {alerts}"] if isinstance(alerts, str) else []
+        return msgspec.structs.replace(found, warnings=find_warnings(found) + unread)
 
     def _lag(self, at: float | None) -> list[Lag]:
         if at is None:
             self._lags.clear()
             return []
-        # Each exporter reads the lag of every group, so the largest counts and not the sum.
+        # Each exporter reads the lag of every group: take the largest, not the sum.
         now: dict[tuple[str, str], float] = {}
         for labels, value in self._windows["exporter"].values("inflight_consumer_lag_records"):
             key = labels.get("group", ""), labels.get("topic", "")
             now[key] = max(value, now.get(key, 0.0))
         kept = [(when, lags) for when, lags in self._lags if at - when <= self._seconds]
-        # At least one to compare with, however slow the interval is.
+        # At least one earlier poll to compare with, however long the interval.
         self._lags = [*(kept or self._lags[-1:]), (at, now)]
         then, before = self._lags[0]
         return [
@@ -76,16 +76,16 @@ def _models(exporter: Window, worker: Window) -> list[Model]:
     for labels, value in worker.values("inflight_worker_model_info"):
         if value:
             served.setdefault(labels["model"], set()).add(labels["model_version"])
-    answered: dict[str, set[str]] = {}
+    seen: dict[str, set[str]] = {}
     for labels, _ in exporter.values("inflight_predictions_total"):
-        answered.setdefault(labels["model"], set()).add(labels["model_version"])
+        seen.setdefault(labels["model"], set()).add(labels["model_version"])
     found = []
-    for name in sorted(served.keys() | answered.keys()):
+    for name in sorted(served.keys() | seen.keys()):
         queue, score, total = (
             Latency(*(exporter.quantile(q, _LATENCY, model=name, stage=stage) for q in (0.5, 0.99)))
             for stage in _STAGES
         )
-        versions = sorted(served.get(name) or answered.get(name, set()))
+        versions = sorted(served.get(name) or seen.get(name, set()))
         completed, failed = (rates.get((name, outcome), 0.0) for outcome in ("completed", "failed"))
         found.append(Model(name, versions, completed, failed, queue, score, total))
     return sorted(found, key=lambda model: -(model.completed_per_second + model.failed_per_second))
@@ -99,9 +99,9 @@ def _worker(window: Window) -> Worker:
         failed_per_second=rates.get(("failed",), 0.0),
         dead_letters_per_second=rates.get(("dead_letter",), 0.0),
         batch_records=(window.rate("inflight_worker_batch_records_sum") or 0.0) / batches if batches else None,
-        slices_in_flight=window.total("inflight_worker_in_flight_batches"),
+        in_flight_batches=window.total("inflight_worker_in_flight_batches"),
         unacknowledged_records=window.total("inflight_worker_unacknowledged_records"),
-        oldest_slice_seconds=window.largest("inflight_worker_oldest_batch_seconds") or 0.0,
+        oldest_batch_seconds=window.largest("inflight_worker_oldest_batch_seconds") or 0.0,
         partitions=window.total("inflight_worker_assigned_partitions"),
         models_refused=window.total("inflight_worker_models_refused_total"),
     )
@@ -128,15 +128,17 @@ def _indexer(window: Window) -> Indexer:
 
 def _drift(window: Window) -> list[Drift]:
     fields: dict[tuple[str, str], dict[str, float]] = {}
+    # Several drift monitors share the partitions: take the largest of each field.
     for labels, psi in window.values("inflight_drift_psi"):
-        fields.setdefault((labels["model"], labels["model_version"]), {})[labels["field"]] = psi
-    drifted: dict[tuple[str, str], list[str]] = {}
+        of_version = fields.setdefault((labels["model"], labels["model_version"]), {})
+        of_version[labels["field"]] = max(psi, of_version.get(labels["field"], psi))
+    drifted: dict[tuple[str, str], set[str]] = {}
     for labels, windows in window.values("inflight_drift_drifted_windows"):
         if windows:
-            drifted.setdefault((labels["model"], labels["model_version"]), []).append(labels["field"])
+            drifted.setdefault((labels["model"], labels["model_version"]), set()).add(labels["field"])
     found = []
     for version, of_version in sorted(fields.items()):
-        names = sorted(drifted.get(version, []), key=lambda name: -of_version.get(name, 0.0))
+        names = sorted(drifted.get(version, ()), key=lambda name: (-of_version.get(name, 0.0), name))
         worst = max(names or of_version, key=lambda name: of_version.get(name, 0.0))
         found.append(Drift(*version, worst, of_version.get(worst, 0.0), names))
     return found

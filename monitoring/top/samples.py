@@ -1,4 +1,4 @@
-"""Samples of `/metrics` over time: increases, rates and quantiles between them, as Prometheus computes these."""
+"""Samples of `/metrics` over time: increases, rates and quantiles, computed as Prometheus does."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,25 +12,25 @@ Series = Mapping[tuple[str, Labels], float]
 """The value of each sample, by its name and labels."""
 
 
-class Labelled(dict[str, str]):
-    """The labels of a sample; those that it should have and has not, as in a page of another release, are empty."""
+class LabelDict(dict[str, str]):
+    """The labels of a sample. Missing labels, as on a page of another release, are empty strings."""
 
     def __missing__(self, name: str) -> str:
         return ""
 
 
 class Scrape(NamedTuple):
-    """What an endpoint said at a moment, in seconds of a clock that never goes back."""
+    """The samples of an endpoint at a monotonic time in seconds."""
 
     at: float
     series: Series
 
 
 def parse(text: str) -> Series:
-    """The samples of a page in Prometheus' text format; NaNs and infinities, with which no rate can be, are left out.
+    """The samples of a page in Prometheus' text format, without NaN and infinity.
 
     Raises:
-        ValueError: it is another page.
+        ValueError: the page has another format.
     """
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
@@ -41,10 +41,10 @@ def parse(text: str) -> Series:
 
 
 class Window:
-    """The scrapes of the endpoints of one kind of process, newest last, as far back as `seconds`.
+    """The scrapes of the endpoints of one kind of process within the last `seconds`, newest last.
 
-    Increases are summed over the endpoints. A counter that fell was restarted, and counts from zero; one that was not
-    there in the scrape before was zero.
+    Increases are summed over the endpoints. A counter that decreased was reset and counts from zero; a counter missing
+    from the previous scrape was zero.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -52,38 +52,38 @@ class Window:
         self._scrapes: dict[str, list[Scrape]] = {}
 
     def add(self, url: str, scrape: Scrape | None) -> None:
-        """The next scrape of an endpoint; None where it did not answer."""
+        """Add the next scrape of an endpoint; None if it did not respond."""
         if scrape is None:
             self._scrapes.pop(url, None)
             return
         kept = [one for one in self._scrapes.get(url, []) if scrape.at - one.at <= self._seconds]
-        # At least one to compare with, however slow the interval is.
+        # At least one earlier scrape to compare with, however long the interval.
         before = kept or self._scrapes.get(url, [])[-1:]
         self._scrapes[url] = [*before, scrape]
 
-    def values(self, name: str) -> list[tuple[Labelled, float]]:
-        """The present samples of this name, of all endpoints."""
+    def values(self, name: str) -> list[tuple[LabelDict, float]]:
+        """The current samples of this name, of all endpoints."""
         return [
-            (Labelled(labels), value)
+            (LabelDict(labels), value)
             for scrapes in self._scrapes.values()
             for (found, labels), value in scrapes[-1].series.items()
             if found == name
         ]
 
     def total(self, name: str) -> float:
-        """The sum of the present samples of this name."""
+        """The sum of the current samples of this name."""
         return sum(value for _, value in self.values(name))
 
     def largest(self, name: str) -> float | None:
-        """The largest present sample of this name, or None without any."""
+        """The largest current sample of this name, or None if there is none."""
         return max((value for _, value in self.values(name)), default=None)
 
     def smallest(self, name: str) -> float | None:
-        """The smallest present sample of this name, or None without any."""
+        """The smallest current sample of this name, or None if there is none."""
         return min((value for _, value in self.values(name)), default=None)
 
     def rates(self, name: str, *by: str) -> dict[tuple[str, ...], float]:
-        """Increases per second by these labels, where there are two scrapes to compare; the others are summed."""
+        """Increases per second by these labels, summed over the others, of endpoints with at least two scrapes."""
         found: dict[tuple[str, ...], float] = {}
         for scrapes in self._scrapes.values():
             if len(scrapes) < 2 or scrapes[-1].at <= scrapes[0].at:
@@ -102,7 +102,7 @@ class Window:
         return sum(self.rates(name).values())
 
     def quantile(self, q: float, name: str, **labels: str) -> float | None:
-        """A quantile of what a histogram observed within the window; None where it observed nothing."""
+        """A quantile of a histogram's observations within the window; None without observations."""
         buckets: dict[float, float] = {}
         for scrapes in self._scrapes.values():
             for (_, found), increase in _increases(scrapes, f"{name}_bucket").items():
@@ -131,14 +131,20 @@ def _increases(scrapes: list[Scrape], name: str) -> dict[tuple[str, Labels], flo
 
 
 def histogram_quantile(q: float, buckets: Mapping[float, float]) -> float | None:
-    """The quantile of cumulative counts by upper bound, linear within a bucket; of the last one, its lower bound.
+    """A quantile of a histogram, interpolated linearly within its bucket, as Prometheus' function of this name does.
 
-    None where nothing was counted, or where the last bucket is not that of infinity.
+    Args:
+        q: from 0 to 1.
+        buckets: cumulative counts by upper bound.
+
+    Returns:
+        The lower bound of the last bucket if the quantile lies there; None without observations, or if the last bucket
+        is not that of infinity.
     """
     bounds = sorted(buckets)
     if len(bounds) < 2 or bounds[-1] != math.inf:
         return None
-    counts = list(_never_falling(buckets[bound] for bound in bounds))
+    counts = list(_make_monotonic(buckets[bound] for bound in bounds))
     if counts[-1] <= 0:
         return None
     rank = q * counts[-1]
@@ -151,8 +157,8 @@ def histogram_quantile(q: float, buckets: Mapping[float, float]) -> float | None
     return start + (bounds[index] - start) * (rank - before) / (counts[index] - before)
 
 
-def _never_falling(counts: Iterable[float]) -> Iterable[float]:
-    """Several scrapes are not of one moment, so that a wider bucket may seem to hold less."""
+def _make_monotonic(counts: Iterable[float]) -> Iterable[float]:
+    """Running maxima: scrapes taken at different times can make a wider bucket seem to hold less."""
     highest = 0.0
     for count in counts:
         highest = max(highest, count)

@@ -1,4 +1,4 @@
-"""An overview as a picture of a terminal: what matters fits into 80 columns and 24 lines, larger ones show more."""
+"""Draws an overview: the essentials fit into 80 columns and 24 lines; larger terminals show more."""
 
 from collections.abc import Sequence
 
@@ -7,25 +7,25 @@ from rich.table import Table
 from rich.text import Text
 
 from monitoring.top.overview import Latency, Overview
-from monitoring.top.warnings import BEHIND_RECORDS, FAILED_RATIO, SLOW_SECONDS, STUCK_SECONDS
+from monitoring.top.warnings import BEHIND_RECORDS, FAILED_RATIO, SLOW_SECONDS, STALLED_SECONDS
 
 _BARS = "▁▂▃▄▅▆▇█"
 GOOD, WARN, BAD, DIM = "green", "yellow", "bold red", "bright_black"
 
 
 def render(found: Overview, history: Sequence[float], width: int, height: int) -> RenderableType:
-    """The picture, of at most `height` lines of `width` columns.
+    """The view, of at most `height` lines of `width` columns.
 
     Args:
-        history: answers per second of the last rounds, the newest last.
+        history: requests per second of the last polls, the newest last.
     """
-    # Two lines at the top, two empty ones, two of headings, and the one where the cursor stands.
+    # Two lines at the top, two empty ones, two headings, and the cursor's line.
     room = height - 7
-    told = _problems(found, most=max(1, min(8, room // 4)))
-    rest = max(2, room - len(told))
+    warnings = _warnings(found, most=max(1, min(8, room // 4)))
+    rest = max(2, room - len(warnings))
     models = max(1, min(len(found.models) or 1, rest // 2))
     below = max(1, rest - models)
-    parts: list[RenderableType] = [_head(found, history, width), _processes(found, width), *told, Text()]
+    parts: list[RenderableType] = [_head(found, history, width), _processes(found, width), *warnings, Text()]
     parts += [_models(found, models), Text(), _below(found, below, width)]
     return Group(*parts)
 
@@ -39,7 +39,7 @@ def _head(found: Overview, history: Sequence[float], width: int) -> Text:
 
 
 def _processes(found: Overview, width: int) -> Text:
-    """A mark for each kind of process, and for those that are not there the command that starts them."""
+    """A mark for each kind of process, and the command that starts a missing one."""
     kinds: dict[str, list[str]] = {}
     for one in found.processes:
         kinds.setdefault(one.kind, []).append(one.problem)
@@ -48,20 +48,20 @@ def _processes(found: Overview, width: int) -> Text:
         up = sum(not problem for problem in answers)
         style = GOOD if up == len(answers) else WARN if up else (BAD if kind == "worker" else DIM)
         count = f" {up}/{len(answers)}" if len(answers) > 1 else ""
-        line.append("● " if up else "○ ", style=style).append(f"{kind}{count}  ", style="" if up else DIM)
+        line.append("● " if up else "○ ", style=style).append(f"{kind}{count} ", style="" if up else DIM)
     missing = [kind for kind, answers in kinds.items() if all(answers)]
     if missing:
         line.append(f"→ inflight {missing[0] if len(missing) == 1 else 'NAME'}", style=DIM)
     return _fit(line)
 
 
-def _problems(found: Overview, most: int) -> list[Text]:
-    if not found.problems:
-        return [Text("all well", style=GOOD)]
-    shown = found.problems if len(found.problems) <= most else found.problems[: most - 1]
-    lines = [_fit(Text(f"! {problem}", style=BAD)) for problem in shown]
-    if len(shown) < len(found.problems):
-        lines.append(_fit(Text(f"! and {len(found.problems) - len(shown)} more: inflight top --once", style=BAD)))
+def _warnings(found: Overview, most: int) -> list[Text]:
+    if not found.warnings:
+        return [Text("no warnings", style=GOOD)]
+    shown = found.warnings if len(found.warnings) <= most else found.warnings[: most - 1]
+    lines = [_fit(Text(f"! {warning}", style=BAD)) for warning in shown]
+    if len(shown) < len(found.warnings):
+        lines.append(_fit(Text(f"! and {len(found.warnings) - len(shown)} more: inflight top --once", style=BAD)))
     return lines
 
 
@@ -72,7 +72,7 @@ def _models(found: Overview, most: int) -> RenderableType:
     for name in ("req/s", "failed", "queue p50/p99", "score p50/p99", "total p50/p99"):
         table.add_column(name, justify="right", no_wrap=True)
     if not found.models:
-        hint = "the exporter tells of models" if not _up(found, "exporter") else "no model has answered yet"
+        hint = "models need the exporter" if not _up(found, "exporter") else "no requests yet"
         return Group(table, Text(hint, style=DIM))
     shown = found.models if len(found.models) <= most else found.models[: max(0, most - 1)]
     for model in shown:
@@ -93,7 +93,7 @@ def _models(found: Overview, most: int) -> RenderableType:
 
 
 def _below(found: Overview, most: int, width: int) -> RenderableType:
-    """Lag at the left; at the right the workers, and below them what was set aside, drift, quality and alerts."""
+    """On the left lag; on the right workers, indexer, alerts, dead letters, drift and quality."""
     left = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     left.add_column("lag", no_wrap=True, overflow="ellipsis", max_width=24)
     left.add_column("records", justify="right", no_wrap=True)
@@ -105,7 +105,7 @@ def _below(found: Overview, most: int, width: int) -> RenderableType:
         name = f"{lag.group.removeprefix('inflight-')}: {lag.topic.removeprefix('prediction-')}"
         left.add_row(Text(name), Text(f"{_number(lag.records)} {mark}", style=style))
     if not lags:
-        left.add_row(Text("the exporter tells of it" if not _up(found, "exporter") else "-", style=DIM), "")
+        left.add_row(Text("lag needs the exporter" if not _up(found, "exporter") else "-", style=DIM), "")
     right = Table(box=None, show_header=False, padding=(0, 1, 0, 0), expand=True)
     right.add_column(style="bold", no_wrap=True, min_width=7)
     right.add_column(no_wrap=True, overflow="ellipsis")
@@ -124,7 +124,7 @@ def _facts(found: Overview) -> list[tuple[str, Text]]:
         batch = "-" if worker.batch_records is None else _number(worker.batch_records)
         waits = Text(f"{worker.partitions:.0f} partitions, {batch}/batch, oldest ")
         waits.append(
-            _seconds(worker.oldest_slice_seconds), style=BAD if worker.oldest_slice_seconds > STUCK_SECONDS else ""
+            _seconds(worker.oldest_batch_seconds), style=BAD if worker.oldest_batch_seconds > STALLED_SECONDS else ""
         )
         facts.append(("worker", waits))
     if (indexer := found.indexer) is not None:
@@ -163,14 +163,14 @@ def _latency(found: Latency, limit: float | None = None) -> Text:
 
 
 def _seconds(value: float) -> str:
-    """A duration in at most six characters."""
+    """A duration, at most six characters."""
     if value < 0.0995:
         return f"{value * 1000:.1f}ms"
     return f"{value * 1000:.0f}ms" if value < 1 else f"{value:.1f}s" if value < 100 else f"{value:,.0f}s"
 
 
 def _number(value: float) -> str:
-    """A number in at most six characters."""
+    """A number, at most six characters."""
     if 0 < value < 10:
         return f"{value:.1f}"
     if value < 10_000:
@@ -183,7 +183,7 @@ def _number(value: float) -> str:
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
-    """The last values as bars, the highest one full."""
+    """The last values as bars, relative to the highest."""
     shown = values[-width:] if width > 0 else []
     highest = max(shown, default=0.0)
     return "".join(_BARS[round(value / highest * (len(_BARS) - 1))] if highest else _BARS[0] for value in shown)

@@ -1,4 +1,4 @@
-"""Where the metrics are read from: the processes of a deployment, and Prometheus for its alerts."""
+"""Reads the metrics of all processes, and alerts from Prometheus."""
 
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from monitoring.top.samples import Scrape, parse
 
 TIMEOUT = 2.0
 PROCESSES = ("worker", "exporter", "indexer", "drift-monitor", "label-joiner")
-"""The kinds of process; `inflight NAME` starts each."""
+"""The kinds of process; `inflight NAME` starts one."""
 
 
-class Answer(NamedTuple):
-    """What came of asking one endpoint: a scrape, or why there is none."""
+class ScrapeResult(NamedTuple):
+    """A scrape of one endpoint, or why it failed."""
 
     url: str
     scrape: Scrape | None
@@ -27,7 +27,7 @@ class Answer(NamedTuple):
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """An alert that Prometheus has, `pending` or `firing`."""
+    """An alert of Prometheus; `state` is `pending` or `firing`."""
 
     name: str
     state: str
@@ -36,10 +36,10 @@ class Alert(msgspec.Struct, frozen=True):
 
 
 def endpoints(settings: KernelSettings, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The URLs of each kind of process: those given, else the one that the settings say.
+    """The URLs of each kind of process: the given ones, else the one from the settings.
 
     Raises:
-        ValueError: a URL is none.
+        ValueError: an address is malformed.
     """
     found = {}
     for name in PROCESSES:
@@ -50,34 +50,34 @@ def endpoints(settings: KernelSettings, given: Mapping[str, Sequence[str]]) -> d
 
 
 def url_of(text: str) -> str:
-    """The URL of an endpoint that was given as such, or as host:port, or as a port.
+    """The URL of an endpoint given as a URL, host:port or port.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: it is none of these.
     """
     if text.isdigit():
         text = f"127.0.0.1:{text}"
     url = text if "://" in text else f"http://{text}"
     if not url.startswith(("http://", "https://")):
-        raise ValueError(f"{text!r} is not the address of a process: give a URL, host:port or a port")
+        raise ValueError(f"{text!r} is not an address: give a URL, host:port or a port")
     return url if url.partition("://")[2].rstrip("/").count("/") else f"{url.rstrip('/')}/metrics"
 
 
 class Sources:
-    """Asks all endpoints at once, so that one that hangs holds up nobody for longer than `TIMEOUT` seconds."""
+    """Queries all endpoints concurrently, so that one that hangs delays a poll by at most `TIMEOUT` seconds."""
 
     def __init__(self, urls: Mapping[str, Sequence[str]], prometheus: str | None = None) -> None:
         self._urls = urls
         self._prometheus = prometheus
-        self._pool = ThreadPoolExecutor(16, thread_name_prefix="inflight-watch")
+        self._pool = ThreadPoolExecutor(16, thread_name_prefix="inflight-top")
 
-    def scrape(self) -> dict[str, list[Answer]]:
-        """What each process says now, by its kind."""
-        asked = {name: [self._pool.submit(_ask, url) for url in urls] for name, urls in self._urls.items()}
-        return {name: [one.result() for one in of_kind] for name, of_kind in asked.items()}
+    def scrape(self) -> dict[str, list[ScrapeResult]]:
+        """The current result of each endpoint, by kind of process."""
+        futures = {name: [self._pool.submit(_query, url) for url in urls] for name, urls in self._urls.items()}
+        return {name: [one.result() for one in of_kind] for name, of_kind in futures.items()}
 
     def alerts(self) -> list[Alert] | str:
-        """The alerts of Prometheus, or why they can't be read; none without a Prometheus."""
+        """The alerts of Prometheus, or why they cannot be read; empty without a Prometheus."""
         if self._prometheus is None:
             return []
         try:
@@ -96,29 +96,29 @@ class Sources:
             return _problem(error)
 
     def close(self) -> None:
-        """End the threads."""
+        """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
 
 
 def _get(url: str) -> str:
     deadline = monotonic() + TIMEOUT
     parts: list[bytes] = []
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 - http and https alone, see `url_of`
-        # The time-out of a socket begins again with each byte.
-        while part := answer.read1(65_536):
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - only http and https, see `url_of`
+        # The socket's timeout starts again with each byte.
+        while part := response.read1(65_536):
             parts.append(part)
             if monotonic() > deadline:
                 raise TimeoutError
-        if answer.length:
-            raise IncompleteRead(b"", answer.length)
+        if response.length:
+            raise IncompleteRead(b"", response.length)
     return b"".join(parts).decode()
 
 
-def _ask(url: str) -> Answer:
+def _query(url: str) -> ScrapeResult:
     try:
-        return Answer(url, Scrape(monotonic(), parse(_get(url))))
+        return ScrapeResult(url, Scrape(monotonic(), parse(_get(url))))
     except (OSError, ValueError, HTTPException) as error:
-        return Answer(url, None, _problem(error))
+        return ScrapeResult(url, None, _problem(error))
 
 
 def _problem(error: Exception) -> str:
@@ -129,7 +129,7 @@ def _problem(error: Exception) -> str:
     if isinstance(reason, ConnectionRefusedError):
         return "not running"
     if isinstance(reason, TimeoutError):
-        return f"no answer within {TIMEOUT:.0f} s"
+        return f"no response within {TIMEOUT:.0f} s"
     if isinstance(reason, IncompleteRead):
-        return "the answer breaks off"
+        return "the response is incomplete"
     return str(reason) or type(error).__name__

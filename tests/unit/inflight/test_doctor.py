@@ -11,7 +11,7 @@ import pytest
 from inflight.settings import Settings
 from inflight.stack.doctor import examine
 from inflight.stack.probes import addresses
-from inflight.stack.status import broker_answers, search_answers
+from inflight.stack.status import broker_responds, elasticsearch_responds
 
 PLAINTEXT_REQUEST, TLS_HANDSHAKE = 0x00, 0x16
 
@@ -65,7 +65,7 @@ def test_a_broker_is_asked_with_the_security_of_the_settings(listener: Listener,
     """In plain text, a healthy one with TLS would look dead; and the finding tells nobody to stop it."""
     options = {"security.protocol": protocol}
     settings = Settings(kafka_bootstrap_servers=listener.address, kafka_options=options, _env_file=None)  # type: ignore[call-arg]
-    assert not broker_answers(settings)
+    assert not broker_responds(settings)
     assert byte in listener.first_bytes
     (found,) = (check for check in examine(settings) if check.name == "broker")
     assert found.status == "fail"
@@ -93,7 +93,7 @@ def test_a_search_node_is_asked_with_the_key_of_the_settings() -> None:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         answers = [
-            search_answers(Settings(elasticsearch_url=url, elasticsearch_api_key=key, _env_file=None))  # type: ignore[call-arg]
+            elasticsearch_responds(Settings(elasticsearch_url=url, elasticsearch_api_key=key, _env_file=None))  # type: ignore[call-arg]
             for key in ("secret", None)
         ]
         server.shutdown()

@@ -16,9 +16,10 @@ from typer.testing import CliRunner
 
 from inflight.cli import app
 from inflight.stack import maven
+from inflight.stack.doctor import _embedded
 from inflight.stack.process import ProcessId, StackError, free_port
 from inflight.stack.stack import IDLE_PAUSE, Endpoints, NodeState, StackState, start_stack
-from machine_learning_engineering import settings as settings_module
+from inflight import settings as settings_module
 from machine_learning_engineering.events.topics import TOPICS
 
 ENDED = ProcessId(os.getpid(), "long ago")
@@ -72,6 +73,30 @@ def test_a_running_stack_is_not_started_again(tmp_path: Path) -> None:
     state_of(me).save(tmp_path)
     with pytest.raises(StackError, match="runs already"):
         start_stack("embedded", tmp_path)
+
+
+@pytest.mark.parametrize("command", [["up", "--stack", "embedded"], ["demo"]])
+def test_without_the_embedded_node_one_line_names_the_extra(
+    command: list[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a small binary that production does not install; the doctor calls it optional."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    result = run(*command)
+    assert result.exit_code == 2
+    assert (
+        result.stderr.splitlines()[-1] == "error: the embedded node is not installed: pip install 'inflight[embedded]'"
+    )
+    assert StackState.load(home) is None
+
+
+def test_doctor_reports_the_embedded_node_as_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed or not, the check passes."""
+    assert _embedded().status == "ok"
+    monkeypatch.setattr("inflight.stack.doctor.EMBEDDED", "a-package-that-is-not-installed")
+    check = _embedded()
+    assert check.status == "ok"
+    assert "optional" in check.found
+    assert "pip install 'inflight[embedded]'" in check.found
 
 
 def test_missing_java_and_maven_are_named_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +156,7 @@ def test_status_without_a_stack_says_that_nothing_answers() -> None:
     """Machines get null where nothing could be asked."""
     found = json.loads(run("status", "--json").stdout)
     assert found["nodes"] == []
-    assert (found["broker"]["reachable"], found["search"]["reachable"]) == (False, False)
+    assert (found["broker"]["reachable"], found["elasticsearch"]["reachable"]) == (False, False)
     assert (found["topics"], found["indices"]) == (None, None)
 
 
@@ -172,7 +197,7 @@ def test_up_status_and_down_of_the_embedded_stack(home: Path) -> None:
 
     assert len(first["topics_created"]) == len(TOPICS)
     assert (second["topics_created"], second["env"]) == ([], first["env"])
-    assert other_kind.exit_code == 1
+    assert other_kind.exit_code == 2
     assert "the embedded stack is up: `inflight down` first" in other_kind.stderr
     assert [node["alive"] for node in found["nodes"]] == [True]
     assert set(found["topics"].values()) == {0}
@@ -208,7 +233,7 @@ def test_up_says_which_port_is_taken(home: Path) -> None:
         other.listen()
         port = other.getsockname()[1]
         result = run("up", "--kafka-port", str(port))
-    assert result.exit_code == 1
-    assert f"port {port} is taken by another program" in result.stderr
+    assert result.exit_code == 2
+    assert f"error: port {port} is in use" in result.stderr
     assert "--kafka-port" in result.stderr
     assert StackState.load(home) is None

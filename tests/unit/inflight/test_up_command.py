@@ -56,7 +56,7 @@ def test_the_stack_starts_where_the_settings_look_for_it(ports: tuple[int, int])
     assert 'eval "$(inflight up)"' in first.stderr
 
     elsewhere = run_apart("up", "--kafka-port", str(free_port()))
-    assert elsewhere.returncode == 1
+    assert elsewhere.returncode == 2
     assert "`inflight down` first" in elsewhere.stderr
     assert run_apart("up", "--kafka-port", str(ports[0])).returncode == 0
 
@@ -80,7 +80,7 @@ def test_without_a_kind_it_is_the_one_that_runs(ports: tuple[int, int], tmp_path
         0,
         f"export INFLIGHT_KAFKA_BOOTSTRAP_SERVERS={addresses['kafka']}",
     )
-    assert other.exit_code == 1
+    assert other.exit_code == 2
     assert "--stack real" in other.stderr
 
 
@@ -101,7 +101,7 @@ def test_status_of_nothing_names_the_command_that_starts_it() -> None:
     """On standard error, after the addresses that were tried."""
     result = run("status")
     assert result.exit_code == 0
-    assert "DOES NOT ANSWER" in result.stdout
+    assert "UNREACHABLE" in result.stdout
     assert "`inflight up`" in result.stderr
 
 
