@@ -39,7 +39,7 @@ def _head(found: Overview, history: Sequence[float], width: int) -> Text:
 
 
 def _processes(found: Overview, width: int) -> Text:
-    """A mark for each kind of process, and the command that starts a missing one."""
+    """A mark for each kind of process, and how to start a missing one."""
     kinds: dict[str, list[str]] = {}
     for one in found.processes:
         kinds.setdefault(one.kind, []).append(one.problem)
@@ -49,9 +49,8 @@ def _processes(found: Overview, width: int) -> Text:
         style = GOOD if up == len(answers) else WARN if up else (BAD if kind == "worker" else DIM)
         count = f" {up}/{len(answers)}" if len(answers) > 1 else ""
         line.append("● " if up else "○ ", style=style).append(f"{kind}{count} ", style="" if up else DIM)
-    missing = [kind for kind, answers in kinds.items() if all(answers)]
-    if missing:
-        line.append(f"→ inflight {missing[0] if len(missing) == 1 else 'NAME'}", style=DIM)
+    if any(all(answers) for answers in kinds.values()):
+        line.append("→ inflight NAME", style=DIM)
     return _fit(line)
 
 

@@ -39,9 +39,7 @@ def find_warnings(found: Overview) -> list[str]:
             warnings.append(f"{model.name} is slow: the p99 is {model.total.p99:.1f} s")
     for lag in found.lags:
         if lag.records > BEHIND_RECORDS and (lag.change_per_second or 0.0) > 0:
-            warnings.append(
-                f"{lag.group} is {lag.records:,.0f} records behind on {lag.topic} and growing"
-            )
+            warnings.append(f"{lag.group} is {lag.records:,.0f} records behind on {lag.topic} and growing")
     if found.indexer is not None and found.indexer.retries_per_second:
         warnings.append("the indexer is retrying: is Elasticsearch healthy?")
     warnings += [

@@ -1,4 +1,4 @@
-"""From scrapes to what is seen: numbers, and what a person should look at."""
+"""From scrapes to numbers and warnings."""
 
 import msgspec
 import pytest
@@ -8,9 +8,9 @@ from machine_learning_engineering.events.schemas import Error
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observed, Observer
 from monitoring.top.overview import Overview
-from monitoring.top.reading import Watch
+from monitoring.top.reading import OverviewReader
 from monitoring.top.samples import Scrape, parse
-from monitoring.top.sources import PROCESSES, Alert, Answer
+from monitoring.top.sources import PROCESSES, Alert, ScrapeResult
 
 WORKER = """
 inflight_worker_records_total{outcome="completed"} %(completed)s
@@ -23,13 +23,13 @@ inflight_worker_assigned_partitions 4
 inflight_worker_model_info{model="diamonds",model_version="3"} 1
 inflight_worker_models_refused_total %(refused)s
 """
-WATCHER = """
+DRIFT_MONITOR = """
 inflight_drift_psi{model="diamonds",model_version="3",field="features.carat"} 0.4
 inflight_drift_psi{model="diamonds",model_version="3",field="features.x"} 0.01
 inflight_drift_drifted_windows{model="diamonds",model_version="3",field="features.carat"} 2
 inflight_drift_drifted_windows{model="diamonds",model_version="3",field="features.x"} 0
 """
-JOINER = """
+LABEL_JOINER = """
 inflight_model_quality{model="diamonds",model_version="3",metric="r2",primary="true"} 0.9
 inflight_model_quality{model="diamonds",model_version="3",metric="mae",primary="false"} 90
 inflight_model_quality_lower{model="diamonds",model_version="3",metric="r2",primary="true"} 0.88
@@ -39,12 +39,12 @@ inflight_model_quality_reference{model="diamonds",model_version="3",metric="r2",
 CALM = {"completed": 0, "dead": 0, "batches": 0, "oldest": 0.1, "refused": 0}
 
 
-def answer(text: str, at: float) -> list[Answer]:
-    return [Answer("http://x/metrics", Scrape(at, parse(text)))]
+def answer(text: str, at: float) -> list[ScrapeResult]:
+    return [ScrapeResult("http://x/metrics", Scrape(at, parse(text)))]
 
 
-def away(problem: str = "not running") -> list[Answer]:
-    return [Answer("http://x/metrics", None, problem)]
+def away(problem: str = "not running") -> list[ScrapeResult]:
+    return [ScrapeResult("http://x/metrics", None, problem)]
 
 
 class Exporter:
@@ -73,10 +73,10 @@ class Exporter:
         return generate_latest(self.registry).decode()
 
 
-def two_looks(exporter: Exporter, worker: tuple[dict[str, float], dict[str, float]], between: int = 0) -> Overview:
-    seen = Watch(60)
+def two_polls(exporter: Exporter, worker: tuple[dict[str, float], dict[str, float]], between: int = 0) -> Overview:
+    seen = OverviewReader(60)
     for number, found in enumerate(worker):
-        overview = seen.look(
+        overview = seen.poll(
             {
                 "worker": answer(WORKER % found, number * 10.0),
                 "exporter": answer(exporter.page(), number * 10.0),
@@ -97,7 +97,7 @@ def test_a_stream_that_is_well() -> None:
     exporter = Exporter()
     exporter.metrics.lag.labels("inflight-worker", "prediction-requests").set(30)
     exporter.observe(5, seconds=40.0)
-    found = two_looks(exporter, (CALM, {**CALM, "completed": 1_000, "batches": 10}), between=200)
+    found = two_polls(exporter, (CALM, {**CALM, "completed": 1_000, "batches": 10}), between=200)
     assert found.per_second == 100
     (model,) = found.models
     assert (model.name, model.versions, model.completed_per_second) == ("diamonds", ["3"], 20.0)
@@ -109,98 +109,111 @@ def test_a_stream_that_is_well() -> None:
     (lag,) = found.lags
     assert (lag.records, lag.change_per_second) == (50, 2.0)
     assert found.indexer is None
-    assert found.problems == []
+    assert found.warnings == []
     assert msgspec.json.decode(msgspec.json.encode(found), type=Overview) == found
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"dead": 100}, "are set aside"),
-        ({"oldest": 45.0}, "wait for 45 s"),
+        ({"dead": 100}, "dead letters per second"),
+        ({"oldest": 45.0}, "waiting for 45 s"),
         ({"refused": 1}, "could not be opened"),
     ],
 )
 def test_what_is_wrong_with_a_worker_is_said(change: dict[str, float], words: str) -> None:
     """In a sentence."""
-    (problem,) = two_looks(Exporter(), (CALM, {**CALM, "completed": 1_000, "batches": 1, **change})).problems
-    assert words in problem
+    (warning,) = two_polls(Exporter(), (CALM, {**CALM, "completed": 1_000, "batches": 1, **change})).warnings
+    assert words in warning
 
 
 def test_what_is_wrong_with_a_model_is_said() -> None:
     """Failures, and a p99 above the objective."""
-    seen, exporter = Watch(60), Exporter()
+    seen, exporter = OverviewReader(60), Exporter()
     away_ones = {name: away() for name in ("indexer", "drift-monitor", "label-joiner")}
     for at in (0.0, 10.0):
         pages = {"worker": answer(WORKER % CALM, at), "exporter": answer(exporter.page(), at)}
-        found = seen.look({**pages, **away_ones}, [])
+        found = seen.poll({**pages, **away_ones}, [])
         exporter.observe(90)
         exporter.observe(10, seconds=3.0, error=True)
-    assert found.problems == ["10% of the requests for diamonds fail", "diamonds is slow: the p99 is 4.8 s"]
+    assert found.warnings == ["10% of the requests for diamonds fail", "diamonds is slow: the p99 is 4.8 s"]
 
 
 def test_drift_live_quality_and_alerts() -> None:
-    """From the watcher, the joiner and Prometheus."""
+    """From the drift monitor, the label joiner and Prometheus."""
     answers = {
         "worker": answer(WORKER % CALM, 0.0),
-        "exporter": away("no answer within 2 s"),
+        "exporter": away("no response within 2 s"),
         "indexer": away(),
-        "drift-monitor": answer(WATCHER, 0.0),
-        "label-joiner": answer(JOINER, 0.0),
+        "drift-monitor": answer(DRIFT_MONITOR, 0.0),
+        "label-joiner": answer(LABEL_JOINER, 0.0),
     }
-    alerts = [Alert("InflightStalled", "firing", "page", "Nothing is answered"), Alert("X", "pending", "ticket", "")]
-    found = Watch(60).look(answers, alerts)
+    alerts = [
+        Alert("InflightStalled", "firing", "critical", "Nothing is answered"),
+        Alert("X", "pending", "warning", ""),
+    ]
+    found = OverviewReader(60).poll(answers, alerts)
     (drift,) = found.drift
     assert (drift.field, drift.psi, drift.drifted) == ("features.carat", 0.4, ["features.carat"])
     (quality,) = found.quality
     assert (quality.metric, quality.value, quality.lower, quality.reference) == ("r2", 0.9, 0.88, 0.98)
-    assert found.problems == [
-        "InflightStalled fires: Nothing is answered",
-        "exporter at http://x/metrics: no answer within 2 s",
+    assert found.warnings == [
+        "InflightStalled is firing: Nothing is answered",
+        "exporter at http://x/metrics: no response within 2 s",
         "diamonds 3 has drifted in features.carat",
-        "r2 of diamonds 3 is 0.9, in training it was 0.98",
+        "r2 of diamonds 3 is 0.9; in training it was 0.98",
     ]
+
+
+def test_of_two_drift_monitors_the_larger_psi_counts() -> None:
+    """Each has windows of its own; a field is listed once."""
+    small = DRIFT_MONITOR.replace(" 0.4", " 0.01")
+    results = [
+        ScrapeResult(f"http://{n}/metrics", Scrape(0.0, parse(text))) for n, text in enumerate((DRIFT_MONITOR, small))
+    ]
+    (drift,) = OverviewReader(60).poll({"worker": answer(WORKER % CALM, 0.0), "drift-monitor": results}, []).drift
+    assert (drift.field, drift.psi, drift.drifted) == ("features.carat", 0.4, ["features.carat"])
 
 
 def test_nothing_runs() -> None:
     """The worst first; and an alert server that is away is no reason to show nothing."""
-    found = Watch(60).look({name: away() for name in ("worker", "exporter")}, "not running")
-    assert found.problems == ["no worker runs: nothing is answered", "alerts can't be read: not running"]
+    found = OverviewReader(60).poll({name: away() for name in ("worker", "exporter")}, "not running")
+    assert found.warnings == ["no worker is running: requests are not processed", "alerts cannot be read: not running"]
     assert found.per_second is None
 
 
 def test_a_broker_that_does_not_answer_is_said() -> None:
     """As any exporter has it whom it answers."""
-    seen, ages = Watch(60), [40.0, 31.0]
+    seen, ages = OverviewReader(60), [40.0, 31.0]
     exporters = [Exporter(), Exporter()]
     for exporter, age in zip(exporters, ages, strict=True):
         exporter.metrics.lag_checked.set(age)
-    pages = [Answer(f"http://{n}/metrics", Scrape(0.0, parse(one.page()))) for n, one in enumerate(exporters)]
+    pages = [ScrapeResult(f"http://{n}/metrics", Scrape(0.0, parse(one.page()))) for n, one in enumerate(exporters)]
     answers = {"worker": answer(WORKER % CALM, 0.0), "exporter": pages}
-    assert seen.look(answers, []).problems == ["the broker did not answer for 31 s: is it away?"]
+    assert seen.poll(answers, []).warnings == ["the broker has not responded for 31 s: is it reachable?"]
     exporters[1].metrics.lag_checked.set(2.0)
-    answers["exporter"][1] = Answer("http://1/metrics", Scrape(1.0, parse(exporters[1].page())))
-    assert seen.look(answers, []).problems == []
-    assert seen.look({**answers, "exporter": away()}, []).lag_age_seconds is None
+    answers["exporter"][1] = ScrapeResult("http://1/metrics", Scrape(1.0, parse(exporters[1].page())))
+    assert seen.poll(answers, []).warnings == []
+    assert seen.poll({**answers, "exporter": away()}, []).lag_age_seconds is None
 
 
 def test_a_lag_that_grows_is_a_problem_once_it_is_large() -> None:
     """Not the few records that are always under way."""
-    seen, exporter = Watch(60), Exporter()
+    seen, exporter = OverviewReader(60), Exporter()
     for number, records in enumerate((20_000, 30_000)):
         exporter.metrics.lag.labels("inflight-indexer", "prediction-logs").set(records)
-        found = seen.look(
+        found = seen.poll(
             {"worker": answer(WORKER % CALM, number * 10.0), "exporter": answer(exporter.page(), number * 10.0)}, []
         )
-    assert found.problems == ["inflight-indexer is 30,000 records behind on prediction-logs, and falls back"]
+    assert found.warnings == ["inflight-indexer is 30,000 records behind on prediction-logs and growing"]
 
 
 def test_a_lag_is_compared_however_slow_the_interval_is() -> None:
     """With an interval longer than the window there is still the look before."""
-    seen, exporter = Watch(15), Exporter()
+    seen, exporter = OverviewReader(15), Exporter()
     for number, records in enumerate((20_000, 30_000)):
         exporter.metrics.lag.labels("inflight-indexer", "prediction-logs").set(records)
-        found = seen.look({"exporter": answer(exporter.page(), number * 20.0)}, [])
+        found = seen.poll({"exporter": answer(exporter.page(), number * 20.0)}, [])
     assert [lag.change_per_second for lag in found.lags] == [500.0]
 
 
@@ -219,7 +232,7 @@ inflight_consumer_lag_records 4
 
 def test_a_page_without_labels_is_no_crash() -> None:
     """What another release, or another program, calls by these names."""
-    seen = Watch(60)
+    seen = OverviewReader(60)
     for number in range(2):
-        found = seen.look({name: answer(SERIES, number * 10.0) for name in PROCESSES}, [])
+        found = seen.poll({name: answer(SERIES, number * 10.0) for name in PROCESSES}, [])
     assert [model.name for model in found.models] == [""]

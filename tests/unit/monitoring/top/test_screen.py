@@ -12,7 +12,7 @@ from rich.console import Console
 from monitoring.top.overview import DeadLetters, Drift, Indexer, Lag, Latency, Model, Overview, Process, Quality, Worker
 from monitoring.top.screen import render, sparkline
 from monitoring.top.sources import PROCESSES, Alert
-from monitoring.top.warnings import problems
+from monitoring.top.warnings import find_warnings
 
 FAST = Latency(0.0011, 0.0123)
 SLOW = Latency(0.8, 3.2)
@@ -38,9 +38,9 @@ def busy(models: int = 3, wrong: bool = False) -> Overview:
         Indexer(12_000, 0.0, 12, 4_000),
         [Drift("diamonds", "12", "features.carat", 0.42, ["features.carat"] if wrong else [])],
         [Quality("diamonds", "12", "r2", 0.97, 0.96, 0.99, 0.98)],
-        [Alert("InflightStalled", "firing", "page", "Nothing is answered")] if wrong else [],
+        [Alert("InflightStalled", "firing", "critical", "Nothing is answered")] if wrong else [],
     )
-    return msgspec.structs.replace(found, problems=problems(found))
+    return msgspec.structs.replace(found, warnings=find_warnings(found))
 
 
 def drawn(found: Overview, width: int = 80, height: int = 24, *, colour: bool = False) -> str:
@@ -67,7 +67,7 @@ def test_on_80_by_24_all_that_matters_is_there(wrong: bool) -> None:
         assert words in text
     for words in ("indexer: logs", "drift", "quality diamonds 12: r2 0.97", "req/s", "queue p50/p99"):
         assert words in text
-    assert ("all well" in text) == (not wrong)
+    assert ("no warnings" in text) == (not wrong)
     assert ("InflightStalled" in text) == wrong
     assert ("800ms/3.2s" in text) == wrong
 
@@ -83,12 +83,12 @@ def test_what_is_wrong_is_red_and_what_is_well_is_not() -> None:
 
 
 def test_what_does_not_run_is_said_with_what_starts_it() -> None:
-    """One that is missing by its name."""
+    """The commands are named after the processes; both fit into 80 columns."""
     text = drawn(NOTHING)
     assert "○ worker" in text
     assert "→ inflight NAME" in text
-    assert "the exporter tells of models" in text
-    assert "→ inflight label-joiner" in drawn(busy(wrong=True))
+    assert "models need the exporter" in text
+    assert "○ label-joiner → inflight NAME" in drawn(busy(wrong=True))
 
 
 @settings(max_examples=40)

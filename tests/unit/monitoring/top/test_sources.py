@@ -28,7 +28,7 @@ def test_an_address_may_be_short(given: str, url: str) -> None:
 
 def test_other_schemes_are_refused() -> None:
     """A file is no process."""
-    with pytest.raises(ValueError, match="is not the address of a process"):
+    with pytest.raises(ValueError, match="is not an address"):
         url_of("file:///etc/passwd")
 
 
@@ -91,8 +91,8 @@ def test_each_endpoint_has_an_answer_or_a_reason(server: str) -> None:
 
 
 BROKEN = {
-    b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\nn 1\n": "the answer breaks off",
-    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nn 1\n": "the answer breaks off",
+    b"HTTP/1.0 200 OK\r\nContent-Length: 99\r\n\r\nn 1\n": "the response is incomplete",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nn 1\n": "the response is incomplete",
     b"hello\r\n\r\n": "hello",
     b"": "closed connection",
 }
@@ -147,7 +147,7 @@ def test_a_page_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> 
         given_up.set()
         sources.close()
         thread.join()
-    assert found.problem.startswith("no answer within")
+    assert found.problem.startswith("no response within")
 
 
 def test_alerts_of_prometheus(server: str) -> None:
