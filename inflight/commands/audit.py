@@ -32,12 +32,12 @@ def audit(
     from rich.console import Console
 
     from inflight.settings import load_settings
-    from monitoring.audit.readers import take_audit
+    from monitoring.audit.readers import run_audit
 
     # A spinner if standard error is a terminal, otherwise nothing.
     with Console(stderr=True).status("Reading") as status:
         try:
-            result = take_audit(
+            result = run_audit(
                 load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
             )
         except Exception as error:
@@ -49,7 +49,7 @@ def audit(
     if not result.accepted:
         which = f" whose id starts with {prefix}" if prefix else ""
         raise exit_with(f"there is no request{which}: the audit shows nothing", FAILED)
-    raise typer.Exit(0 if result.kept else FAILED)
+    raise typer.Exit(0 if result.passed else FAILED)
 
 
 def _print(result: "Audit") -> None:
@@ -58,4 +58,4 @@ def _print(result: "Audit") -> None:
     for name, value in msgspec.structs.asdict(result).items():
         typer.echo(f"{name:<19}{'-' if value is None else f'{value:,}':>14}")
     broken = f"BROKEN: {result.lost:,} lost, {result.duplicates:,} with two outcomes"
-    typer.echo(f"{'promise':<19}{'kept: one outcome each' if result.kept else broken}")
+    typer.echo(f"{'promise':<19}{'kept: one outcome each' if result.passed else broken}")

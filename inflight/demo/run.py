@@ -16,7 +16,7 @@ from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.audit.audit import Audit
-from monitoring.audit.readers import take_audit
+from monitoring.audit.readers import run_audit
 from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER, WORKER
 from producers.replay import Progress, ReplayReport, replay
@@ -115,7 +115,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         running.seconds["stream"] = time.monotonic() - started
         report.step("Counting from the topics and the index")
         started = time.monotonic()
-        running.audit = take_audit(settings)
+        running.audit = run_audit(settings)
         running.seconds["count"] = time.monotonic() - started
         yield running
         report.step("Stopping")

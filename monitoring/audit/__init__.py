@@ -1,1 +1,1 @@
-"""The audit: every accepted request has exactly one outcome."""
+"""The audit: does every accepted request have exactly one outcome?"""

@@ -1,6 +1,6 @@
-"""The oracle: did every accepted request end in exactly one visible outcome? Counted from topics and index alone.
+"""Checks from topics and index alone that every accepted request has exactly one visible outcome.
 
-This module only counts; `monitoring.audit.readers` reads. What the counts mean is said at `Audit`.
+This module counts; `monitoring.audit.readers` reads. `Audit` defines the counts.
 """
 
 from collections import Counter, defaultdict
@@ -13,9 +13,9 @@ from machine_learning_engineering.dead_letters.writer import STAGE
 
 
 class Request(NamedTuple):
-    """A record of the topic of requests; `request_id` is None where neither value nor key tells it.
+    """A record of the requests topic; `request_id` is None if neither value nor key has it.
 
-    `body` is equal for two requests that ask the same, and `accepted_at` is the broker's time in seconds.
+    `body` is equal for two requests with equal content. `accepted_at` is the broker's timestamp in seconds.
     """
 
     topic: str
@@ -27,9 +27,9 @@ class Request(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A record of the topic of results; `content` is the outcome without its times, `completed_at` is in seconds.
+    """A record of the results topic; `content` is the outcome without times, `completed_at` is in seconds.
 
-    `version` is that of the model, empty where none answered.
+    `version` is the model's version, empty if the request reached no model.
     """
 
     request_id: str
@@ -50,66 +50,66 @@ class Letter(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A record of the topic of logs."""
+    """A record of the logs topic."""
 
     request_id: str
     total_seconds: float
 
 
 class Audit(Struct, frozen=True, kw_only=True):
-    """What was found. `accepted` = `completed` + `failed` + `dead_letters` + `lost`, where nothing is wrong.
+    """The counts. If nothing is wrong, `accepted` = `completed` + `failed` + `dead_letters` + `lost`.
 
-    At-least-once processing may write a result a second time after a crash. That is a *repeat*: harmless, since it says
-    the same. The promise is broken by what is *lost* and by *duplicates*.
+    At-least-once processing may write a result a second time after a crash. Such a *repeat* is harmless, since its
+    content is the same. *Lost* requests and *duplicates* break the promise.
     """
 
     accepted: int
-    """Records in the topic of requests: what the broker acknowledged."""
+    """Records in the requests topic: those that the broker acknowledged."""
     completed: int
-    """Requests answered by a prediction, repeats not counted."""
+    """Requests with a prediction, without repeats."""
     failed: int
-    """Requests answered by an error, repeats not counted."""
+    """Requests with an error, without repeats."""
     dead_letters: int
-    """Request records that were set aside."""
+    """Request records that became dead letters."""
     index_dead_letters: int
-    """Log records that were set aside instead of being indexed."""
+    """Log records that became dead letters of the indexer."""
     results_seen: int
-    """Records in the topic of results, repeats included."""
+    """Records in the results topic, including repeats."""
     logs_seen: int
-    """Records in the topic of logs, repeats included."""
+    """Records in the logs topic, including repeats."""
     indexed_distinct: int | None
-    """Different request ids in the index; None where the index was not read."""
+    """Distinct request ids in the index; None if the index was not read."""
     lost: int
-    """Accepted requests with neither result nor dead letter."""
+    """Accepted requests without result and dead letter."""
     duplicates: int
-    """More than one visible outcome of a request: results of one version that differ, a result for a request that was
-    set aside, or more documents in the index than there were requests."""
+    """Further visible outcomes of a request: different results of one version, a result for a dead-lettered request, or
+    more documents in the index than there were requests."""
     repeats: int
-    """Results that say again what another one for the same request says."""
+    """Results with the same content as another one for the same request."""
     other_versions: int
-    """Results by another version of the model than the first one's of the same request: after a crash, or where a
-    request was published again, with a promotion in between. The index keeps the first."""
+    """Results of another model version than the request's first result: it was processed or published again, after a
+    promotion. The index keeps the first."""
     conflicts: int
-    """Request ids that were used again for another question; the index keeps the first. Of such an id only the number
-    of answers is audited: whose answer each of them is, nothing tells."""
+    """Request ids reused for a request with other content; the index keeps the first. For such an id only the number of
+    results is audited: which result belongs to which request is unknown."""
     orphans: int
-    """Results whose id nobody requested."""
+    """Results without a request."""
     unindexed: int
-    """Ids with a result, but neither a document nor a dead letter of the indexer."""
+    """Request ids with a result, but without a document and a dead letter of the indexer."""
     p50_ms: float | None
-    """Median of the time from acceptance to completion, from the logs; None without any."""
+    """Median time from acceptance to completion, from the logs; None without logs."""
     p99_ms: float | None
     rate_per_s: float | None
-    """Completed requests per second, from the first acceptance to the last completion."""
+    """Completed requests per second between the first acceptance and the last completion."""
 
     @property
-    def kept(self) -> bool:
-        """Whether the promise was kept: nothing lost, nothing answered twice."""
+    def passed(self) -> bool:
+        """Whether nothing is lost and nothing has two outcomes."""
         return self.lost == 0 and self.duplicates == 0
 
 
-class _Answers:
-    """What one request id has, in few bytes: most ids have one request and one result."""
+class _Outcomes:
+    """The requests and results of one id, in few bytes: most ids have one of each."""
 
     __slots__ = ("bodies", "completed", "contents", "requests", "results")
 
@@ -121,7 +121,7 @@ class _Answers:
         self.contents: set[tuple[str, Hashable]] = set()
 
     def differing(self) -> tuple[int, int]:
-        """Contents beyond one a question and version; and contents beyond those, by further versions."""
+        """Contents beyond one per request body and version, and contents of further versions."""
         if len(self.contents) <= len(self.bodies):
             return 0, 0
         versions = Counter(version for version, _ in self.contents)
@@ -136,41 +136,40 @@ def audit(
     logs: Iterable[Log],
     index_ids: Iterable[str] | None,
 ) -> Audit:
-    """Count. Each argument is read once, in this order but the dead letters first.
+    """Count. Each argument is read once: dead letters first, then in the order of the arguments.
 
     Args:
-        index_ids: the request id of each document, so an id comes twice if two documents have it; None leaves the
-            index out.
+        index_ids: the request id of each document, repeated if several documents have it; None skips the index.
     """
-    set_aside: set[tuple[str, int, int]] = set()
+    dead_lettered: set[tuple[str, int, int]] = set()
     not_indexed: set[str] = set()
-    index_letters: set[tuple[str, int, int]] = set()
+    index_dead_letters: set[tuple[str, int, int]] = set()
     for letter in dead_letters:
         origin = letter[:3]
         if letter.stage == STAGE:
-            index_letters.add(origin)
+            index_dead_letters.add(origin)
             if letter.request_id is not None:
                 not_indexed.add(letter.request_id)
         else:
-            # A set: after a crash the same record may be set aside twice.
-            set_aside.add(origin)
+            # A set: after a crash the same record may be dead-lettered twice.
+            dead_lettered.add(origin)
 
-    answers: defaultdict[str, _Answers] = defaultdict(_Answers)
-    # Known from requests that were set aside only; how many, since each may have put a document into the index.
-    refused: Counter[str] = Counter()
+    outcomes: defaultdict[str, _Outcomes] = defaultdict(_Outcomes)
+    # Ids of dead-lettered requests, counted, since each may have a document in the index.
+    rejected_ids: Counter[str] = Counter()
     accepted = dead = lost = 0
     first_accepted = float("inf")
     for request in requests:
         accepted += 1
         first_accepted = min(first_accepted, request.accepted_at)
-        if request[:3] in set_aside:
+        if request[:3] in dead_lettered:
             dead += 1
             if request.request_id is not None:
-                refused[request.request_id] += 1
+                rejected_ids[request.request_id] += 1
         elif request.request_id is None:
             lost += 1
         else:
-            found = answers[request.request_id]
+            found = outcomes[request.request_id]
             found.requests += 1
             found.bodies.add(request.body)
 
@@ -178,23 +177,23 @@ def audit(
     last_completed = 0.0
     for result in results:
         results_seen += 1
-        if result.request_id not in answers and result.request_id not in refused:
+        if result.request_id not in outcomes and result.request_id not in rejected_ids:
             orphans += 1
             continue
-        found = answers[result.request_id]
+        found = outcomes[result.request_id]
         found.results += 1
         found.completed += result.completed
         found.contents.add((result.version, result.content))
         last_completed = max(last_completed, result.completed_at)
 
     completed = failed = duplicates = repeats = other_versions = conflicts = 0
-    for found in answers.values():
+    for found in outcomes.values():
         lost += max(0, found.requests - found.results)
         conflicts += max(0, len(found.bodies) - 1)
         visible = min(found.results, found.requests)
         completed += min(found.completed, visible)
         failed += visible - min(found.completed, visible)
-        # Each different question may have its own answer of each version, and no question two.
+        # Each distinct request body may have one result per version.
         differing, by_others = found.differing()
         duplicates += differing
         other_versions += by_others
@@ -204,13 +203,13 @@ def audit(
     if index_ids is not None:
         documents = Counter(index_ids)
         indexed_distinct = len(documents)
-        for request_id, found in answers.items():
+        for request_id, found in outcomes.items():
             if found.results and request_id not in documents and request_id not in not_indexed:
                 unindexed += 1
         for request_id, count in documents.items():
             if count > 1:
-                asked = (answers[request_id].requests if request_id in answers else 0) + refused[request_id]
-                duplicates += count - max(1, asked)
+                requested = (outcomes[request_id].requests if request_id in outcomes else 0) + rejected_ids[request_id]
+                duplicates += count - max(1, requested)
 
     durations, logs_seen = _durations(logs)
     elapsed = last_completed - first_accepted
@@ -219,7 +218,7 @@ def audit(
         completed=completed,
         failed=failed,
         dead_letters=dead,
-        index_dead_letters=len(index_letters),
+        index_dead_letters=len(index_dead_letters),
         results_seen=results_seen,
         logs_seen=logs_seen,
         indexed_distinct=indexed_distinct,
@@ -237,7 +236,7 @@ def audit(
 
 
 def _durations(logs: Iterable[Log]) -> tuple[list[float], int]:
-    """Sorted times in seconds, of each id the first, and the number of logs."""
+    """Sorted durations in seconds, the first one of each id, and the number of logs."""
     first: dict[str, float] = {}
     seen = 0
     for log in logs:
@@ -247,5 +246,5 @@ def _durations(logs: Iterable[Log]) -> tuple[list[float], int]:
 
 
 def _quantile(ordered: list[float], q: float) -> float | None:
-    """Nearest rank, in milliseconds."""
+    """The element at index `q` * n of the sorted values, in milliseconds."""
     return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1000, 3) if ordered else None

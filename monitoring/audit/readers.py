@@ -1,4 +1,4 @@
-"""Reads what the audit counts: the topics from their first record up to their present end, and the ids in the index."""
+"""Reads the input of the audit: topics from the first record to their current end, and the ids in the index."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class _LogView(Struct, frozen=True):
 _T = TypeVar("_T")
 
 Progress = Callable[[str], None]
-"""Told what is being read."""
+"""Called with the name of each source before it is read."""
 
 _decode_request = Decoder(_RequestView).decode
 _decode_result = Decoder(_ResultView).decode
@@ -54,7 +54,7 @@ _COMPLETED = "prediction.completed.v1"
 
 
 def requests(settings: KernelSettings, prefix: str = "") -> Iterator[Request]:
-    """The request records; an id that the value does not tell is taken from the key."""
+    """The request records. If the value has no id, it is taken from the key."""
     for record in read_to_end(settings, REQUESTS):
         value, body = record.value() or b"", None
         try:
@@ -69,7 +69,7 @@ def requests(settings: KernelSettings, prefix: str = "") -> Iterator[Request]:
 
 
 def results(settings: KernelSettings, prefix: str = "") -> Iterator[Result]:
-    """The result records. One that can't be read has no id, so it is an orphan: nobody can match it to a request."""
+    """The result records. An undecodable one has no id, so it counts as an orphan."""
     for record in read_to_end(settings, RESULTS):
         try:
             view = _decode_result(record.value() or b"")
@@ -79,27 +79,27 @@ def results(settings: KernelSettings, prefix: str = "") -> Iterator[Result]:
             continue
         if view.request_id.startswith(prefix):
             content = hash((view.type, view.model, bytes(view.prediction), bytes(view.error)))
-            # Few versions, many results: each name is kept once.
+            # Few versions, many results: store each name once.
             version = sys.intern(view.model_version or "")
             yield Result(view.request_id, view.type == _COMPLETED, content, view.completed_at.timestamp(), version)
 
 
 def dead_letters(settings: KernelSettings) -> Iterator[Letter]:
-    """The dead letters of requests and logs. What has no origin in its headers is not one of this product's."""
+    """The dead letters of requests and logs. Records without an origin in their headers are not ours."""
     logs = topic_name(settings, LOGS)
     for record in read_to_end(settings, DEAD_LETTERS):
         try:
             origin = read_origin(headers_of(record))
         except ValueError:
             continue
-        # Of what the indexer set aside only a log is the document of a request.
+        # Of the indexer's dead letters only logs concern a request's document.
         if origin.stage == STAGE and origin.topic != logs:
             continue
         yield Letter(origin.topic, origin.partition, origin.offset, origin.stage, origin.request_id)
 
 
 def logs(settings: KernelSettings, prefix: str = "") -> Iterator[Log]:
-    """The log records that can be read; the indexer sets the others aside."""
+    """The decodable log records; the others become dead letters of the indexer."""
     for record in read_to_end(settings, LOGS):
         try:
             view = _decode_log(record.value() or b"")
@@ -109,22 +109,22 @@ def logs(settings: KernelSettings, prefix: str = "") -> Iterator[Log]:
             yield Log(view.request_id, view.total_seconds)
 
 
-def take_audit(
+def run_audit(
     settings: ElasticsearchSettings, prefix: str = "", *, index: bool = True, progress: Progress = lambda _reading: None
 ) -> Audit:
-    """Audit a deployment as it is now. Work that is still under way counts as lost or not indexed: let it finish first.
+    """Audit the current state of a deployment. Requests in progress count as lost or not indexed: wait for them first.
 
     Args:
-        prefix: only request ids that start with it, so that one run can be told from others on the same topics.
+        prefix: only request ids with this prefix, to separate one run from others on the same topics.
         index: whether to read the index too.
 
     Raises:
-        TimeoutError: a topic could not be read to its end.
-        confluent_kafka.KafkaException: the broker can't be reached.
-        elasticsearch.ApiError, elasticsearch.TransportError: the index can't be read.
+        TimeoutError: a topic was not read to its end.
+        confluent_kafka.KafkaException: the broker is unreachable.
+        elasticsearch.ApiError, elasticsearch.TransportError: the index cannot be read.
     """
 
-    def told(reading: str, records: Iterator[_T]) -> Iterator[_T]:
+    def with_progress(reading: str, records: Iterator[_T]) -> Iterator[_T]:
         progress(reading)
         yield from records
 
@@ -137,9 +137,9 @@ def take_audit(
         finally:
             client.close()
     return audit(
-        told(topic_name(settings, REQUESTS), requests(settings, prefix)),
-        told(topic_name(settings, RESULTS), results(settings, prefix)),
-        told(topic_name(settings, DEAD_LETTERS), dead_letters(settings)),
-        told(topic_name(settings, LOGS), logs(settings, prefix)),
+        with_progress(topic_name(settings, REQUESTS), requests(settings, prefix)),
+        with_progress(topic_name(settings, RESULTS), results(settings, prefix)),
+        with_progress(topic_name(settings, DEAD_LETTERS), dead_letters(settings)),
+        with_progress(topic_name(settings, LOGS), logs(settings, prefix)),
         ids,
     )

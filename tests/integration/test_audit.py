@@ -23,7 +23,7 @@ from machine_learning_engineering.events.schemas import (
 )
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
-from monitoring.audit.readers import take_audit
+from monitoring.audit.readers import run_audit
 from monitoring.documents.log import document_id, index_name, to_document
 from monitoring.elastic import bulk, scan, templates
 from monitoring.elastic import client as elastic
@@ -140,7 +140,7 @@ def _trouble(deployment: Deployment) -> None:
 def test_each_kind_of_trouble_is_counted(deployment: Deployment, each_search: Any) -> None:
     """On each kind of search node, read in pages that are smaller than the index."""
     _trouble(deployment)
-    found = take_audit(deployment.settings, deployment.settings.topic_prefix)
+    found = run_audit(deployment.settings, deployment.settings.topic_prefix)
     counts = {"lost": 1, "duplicates": 2, "repeats": 1, "conflicts": 1, "orphans": 1, "unindexed": 1}
     assert {name: getattr(found, name) for name in counts} == counts
     # With the prefix, what has no id is left out.
@@ -148,7 +148,7 @@ def test_each_kind_of_trouble_is_counted(deployment: Deployment, each_search: An
     assert found.accepted == found.completed + found.failed + found.dead_letters + found.lost
     assert found.indexed_distinct == 51
     assert found.p50_ms is not None
-    whole = take_audit(deployment.settings, index=False)
+    whole = run_audit(deployment.settings, index=False)
     assert (whole.accepted, whole.dead_letters, whole.lost, whole.indexed_distinct) == (61, 4, 2, None)
 
 

@@ -19,7 +19,7 @@ from machine_learning_engineering.events.schemas import (
 )
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
-from monitoring.audit.readers import take_audit
+from monitoring.audit.readers import run_audit
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from tests.support.indexing import eventually, indexer, lag, letters, log, publish
@@ -130,7 +130,7 @@ def test_a_record_that_is_no_event_is_set_aside_once_and_seen(settings: Settings
         (LOGS, "undecodable_log"): 1,
     }
     assert [lag(settings, topic) for topic in (LOGS, MEASUREMENTS, MODEL_EVENTS, DEAD_LETTERS)] == [0, 0, 0, 0]
-    assert take_audit(settings, settings.topic_prefix).index_dead_letters == 1
+    assert run_audit(settings, settings.topic_prefix).index_dead_letters == 1
     (document,) = _sources(settings, "dead-letters", "inflight.dead_letter.topic")
     assert document["inflight"]["dead_letter"]["reason"] == "undecodable_log"
     assert "poison" not in str(document)

@@ -19,7 +19,7 @@ from machine_learning_engineering.events.topics import LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import consumer_options, read_to_end, topic_name
 from machine_learning_engineering.sdk import MLEModel
 from monitoring.audit.audit import Audit
-from monitoring.audit.readers import take_audit
+from monitoring.audit.readers import run_audit
 from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER, WORKER
 from producers.replay import ReplayReport
@@ -246,8 +246,8 @@ class Deployment:
         Args:
             repeats: whether a result may be on the topic a second time, saying the same.
         """
-        found = take_audit(self.settings, prefix, index=index)
-        assert found.kept, found
+        found = run_audit(self.settings, prefix, index=index)
+        assert found.passed, found
         assert found.orphans == found.conflicts == 0, found
         assert found.accepted == found.completed + found.failed + found.dead_letters, found
         assert report.accepted <= found.accepted <= report.accepted + report.indeterminate, (report.errors, found)

@@ -68,7 +68,7 @@ def test_a_run_without_trouble() -> None:
     assert numbers(found) == {}
     assert (found.accepted, found.completed, found.failed, found.dead_letters) == (7, 5, 1, 1)
     assert (found.results_seen, found.logs_seen, found.indexed_distinct) == (6, 6, 6)
-    assert found.kept
+    assert found.passed
 
 
 def test_nothing_at_all() -> None:
@@ -82,12 +82,12 @@ def test_a_promotion_between_a_crash_and_the_second_answer_is_told_apart() -> No
     run = Run(2)
     run.answer("r0", "another answer", version="v2")
     found = run.audit()
-    assert (numbers(found), found.kept) == ({"other_versions": 1}, True)
+    assert (numbers(found), found.passed) == ({"other_versions": 1}, True)
     run.answer("r0", "another answer", version="v2")
     assert numbers(run.audit()) == {"other_versions": 1, "repeats": 1}
     run.answer("r0", "a third one", version="v2")
     found = run.audit()
-    assert (numbers(found), found.kept) == ({"other_versions": 1, "repeats": 1, "duplicates": 1}, False)
+    assert (numbers(found), found.passed) == ({"other_versions": 1, "repeats": 1, "duplicates": 1}, False)
 
 
 def test_a_request_without_outcome_is_lost() -> None:
@@ -97,7 +97,7 @@ def test_a_request_without_outcome_is_lost() -> None:
     run.accept(None, None)
     found = run.audit()
     assert numbers(found) == {"lost": 2}
-    assert not found.kept
+    assert not found.passed
 
 
 def test_one_answer_to_two_requests_leaves_one_lost() -> None:
@@ -115,7 +115,7 @@ def test_the_same_result_again_is_a_repeat() -> None:
     found = run.audit()
     assert numbers(found) == {"repeats": 2}
     assert (found.completed, found.results_seen) == (3, 5)
-    assert found.kept
+    assert found.passed
 
 
 @pytest.mark.parametrize(("answer", "completed"), [("other", True), ("error", False)])
@@ -125,7 +125,7 @@ def test_another_result_for_the_same_request_is_a_duplicate(answer: str, complet
     run.answer("r1", answer, completed=completed)
     found = run.audit()
     assert numbers(found) == {"duplicates": 1}
-    assert not found.kept
+    assert not found.passed
 
 
 def test_a_result_for_a_request_that_was_set_aside_is_a_duplicate() -> None:
