@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec.structs import asdict
 
 from machine_learning_engineering.events.schemas import DriftMeasured
 from monitoring.documents.common import ECS, SERVICE, ModelFields, PlainEvent, daily_index, digest
@@ -69,18 +70,7 @@ def drift_documents(event: DriftMeasured) -> Iterator[tuple[str, str, DriftDocum
             rows=event.rows,
             significance=event.significance,
             min_psi=event.min_psi,
-            field=measured.field,
-            kind=measured.kind,
-            statistic=measured.statistic,
-            psi=measured.psi,
-            p_value=measured.p_value,
-            p_adjusted=measured.p_adjusted,
-            drifted=measured.drifted,
-            missing_rate=measured.missing_rate,
-            unseen_rate=measured.unseen_rate,
-            out_of_range_rate=measured.out_of_range_rate,
-            reference_missing_rate=measured.reference_missing_rate,
-            detail=measured.detail or UNSET,
+            **asdict(measured) | {"detail": measured.detail or UNSET},
         )
         identity = digest(event.model, event.model_version, event.window_id, measured.field)
         yield index, identity, DriftDocument(event.window_end, InflightFields(model, fields))

@@ -114,7 +114,7 @@ def index_names(client: Elasticsearch, pattern: str) -> list[str]:
 
 
 def retry_while_unavailable(read: Callable[[], Any]) -> Any:
-    """Repeat a read while it answers 503, for `SHARD_SECONDS`: a new index has no active shard for a moment."""
+    """Repeat a read while the status is 503, for `SHARD_SECONDS`: a new index has no active shard for a moment."""
     deadline = monotonic() + SHARD_SECONDS
     while True:
         try:

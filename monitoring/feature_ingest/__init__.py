@@ -1,1 +1,1 @@
-"""Feeding the feature store from the stream."""
+"""Feature ingest: logged requests and labels into the feature store, from the stream."""

@@ -67,19 +67,19 @@ class Follower:
         self._labels = topic_name(settings, LABELS)
         self._consumer = Consumer(consumer_options(settings, FEATURES))
         self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
-        # What a rebalance takes away is kept, and committed, before it goes.
+        # Before partitions are revoked, what was read from them is flushed and committed.
         self._consumer.subscribe(
             [topic_name(settings, LOGS), self._labels],
             on_revoke=lambda *_: self.flush(),
             on_lost=lambda *_: self._offsets.clear(),
         )
 
-    def run(self, stopping: Any) -> None:
-        """Follow until the event `stopping` is set; then keep what was read.
+    def run(self, stopping: threading.Event) -> None:
+        """Follow until `stopping` is set; then flush.
 
         Raises:
             FeatureStoreError: the store can't be written.
-            KafkaException: an error that retrying does not mend.
+            KafkaException: a permanent error.
         """
         due = monotonic() + self._every
         try:
@@ -94,28 +94,28 @@ class Follower:
             self._consumer.close()
 
     def flush(self) -> None:
-        """Bring what was read into the store, write the examples of models that may lack some of it, and commit it."""
+        """Write what was read to the store, write the examples of models that may lack it, and commit."""
         for name, builder in self._builders.items():
             builder.flush()
             if builder.is_dirty:
                 built = self._built[name] = builder.write_examples(self._folder / name)
                 log_event("features", "kept", **msgspec.structs.asdict(built))
-        # Only now: what is committed is not read again, and would stay out of the examples until something new comes.
+        # Not earlier: committed records are not reread, and would be missing in the examples until new ones arrive.
         if self._offsets:
-            # Where that fails, the records are read again by whoever owns the partition next, and found in the store.
+            # If that fails, the next owner of the partition rereads the records and finds them in the store.
             commit(self._consumer, self._offsets, "features")
             self._offsets.clear()
         self._records = 0
 
     def report(self) -> FollowReport:
-        """What was done until now."""
+        """The result so far."""
         return FollowReport(list(self._built.values()), self.unreadable, self.others)
 
     def _add(self, message: Message) -> None:
         self._records += 1
         self._offsets[message.topic(), message.partition()] = message.offset() + 1
         value = message.value() or b""
-        # What is no event is made a dead letter by the indexer or the joiner.
+        # The indexer or the label joiner turns unreadable records into dead letters.
         try:
             if message.topic() == self._labels:
                 reported = decode_label(value)
@@ -139,7 +139,7 @@ def _value(raw: msgspec.Raw) -> Any:
     try:
         return parse(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # No label of any model, and counted as refused.
+        # Not a label of any model; it is counted as refused.
         return msgspec.UNSET
 
 

@@ -1,5 +1,7 @@
 """Metrics of the indexer."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from monitoring.runtime.metrics import LATENCY_BUCKETS, register_process
@@ -9,44 +11,41 @@ class IndexerMetrics:
     """Metrics that `inflight indexer` serves; `docs/metrics.md` describes them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.documents = Counter(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.documents = counter(
             "inflight_indexer_documents",
-            "Documents by topic and result: created, replayed (was there already), or the reason of their dead letter.",
+            "Documents by topic and result: created, replayed (existed already), or the reason of their dead letter.",
             ["topic", "result"],
             unit="documents",
-            registry=registry,
         )
-        self.retries = Counter(
+        self.retries = counter(
             "inflight_indexer_retries",
-            "Bulk requests, or parts of one, that have to be sent again, by cause: an HTTP status or an error.",
+            "Retries of bulk requests, or parts of one, by cause: an HTTP status or an error.",
             ["cause"],
             unit="retries",
-            registry=registry,
         )
-        self.bulk = Histogram(
+        self.bulk = histogram(
             "inflight_indexer_bulk_seconds",
-            "Time of one bulk request that was answered.",
+            "Duration of one successful bulk request.",
             unit="seconds",
             buckets=LATENCY_BUCKETS,
-            registry=registry,
         )
-        self.in_flight = Gauge(
+        self.in_flight = gauge(
             "inflight_indexer_in_flight_documents",
-            "Records that were read and are not committed yet.",
+            "Records that are read and not committed yet.",
             unit="documents",
-            registry=registry,
         )
-        self.lag = Gauge(
+        self.lag = gauge(
             "inflight_indexer_lag_records",
-            "Records of this process's partitions, of all topics, that it has not committed yet.",
+            "Uncommitted records of this process's partitions, of all topics.",
             unit="records",
-            registry=registry,
         )
-        self.deleted = Counter(
+        self.deleted = counter(
             "inflight_indexer_deleted_indices",
-            "Daily indices that were deleted because their retention is over, by family.",
+            "Daily indices deleted after their retention, by family.",
             ["family"],
             unit="indices",
-            registry=registry,
         )
         register_process(registry)

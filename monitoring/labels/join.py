@@ -6,15 +6,16 @@ stays. A label whose request is not found yet is "early", which is not an error.
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
-from monitoring.elastic.bulk import BulkItem, describe_error
+from monitoring.elastic.bulk import describe_error
 from monitoring.elastic.client import FAILURES
 from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, latest
-from monitoring.labels.store import LoggedRequest
+from monitoring.labels.store import LabelStore, LoggedRequest
 from monitoring.runtime.retry import error_label
 
 EARLY = "early"
+CHANGES = ("joined", "replaced")
 # If a request has several documents, its result is the first of these that any of them has.
 _ORDER = ("joined", "replaced", REJECTED, "repeated", "superseded", EARLY)
 # Other errors with status 400 concern the index or the cluster, and are temporary.
@@ -24,14 +25,6 @@ _T = TypeVar("_T")
 
 class Interrupted(Exception):
     """The process stops, or its partitions are revoked: unfinished labels are reread later."""
-
-
-class Store(Protocol):
-    """What is used of `store.LabelStore`."""
-
-    def find(self, request_ids: Sequence[str]) -> list[LoggedRequest]: ...
-    def reread(self, documents: Sequence[LoggedRequest]) -> list[LoggedRequest | None]: ...
-    def write(self, labels: Sequence[tuple[LoggedRequest, Report]]) -> list[BulkItem]: ...
 
 
 class Result(NamedTuple):
@@ -54,7 +47,7 @@ class Join:
             `Interrupted` if there is no point in waiting.
     """
 
-    def __init__(self, store: Store, wait: Callable[[int, str, int], None]) -> None:
+    def __init__(self, store: LabelStore, wait: Callable[[int, str, int], None]) -> None:
         self._store = store
         self._wait = wait
 
@@ -128,7 +121,7 @@ class Join:
             for document, report, result in decided:
                 if result in ("repeated", "superseded"):
                     done[id(report)].append(Result(report, result, document))
-            changes = [(document, report, result) for document, report, result in decided if _is_change(result)]
+            changes = [(document, report, result) for document, report, result in decided if result in CHANGES]
             if not changes:
                 break
             pairs = [(document, report) for document, report, _ in changes]
@@ -156,10 +149,6 @@ class Join:
                     else:
                         wanted.append((present, report))
         return [min(results, key=lambda one: _ORDER.index(one.result)) for results in done.values()]
-
-
-def _is_change(result: str) -> bool:
-    return result in ("joined", "replaced")
 
 
 def _by_model(reports: Sequence[Report]) -> dict[str, list[Report]]:

@@ -1,5 +1,7 @@
 """Metrics of the label joiner; `docs/metrics.md` describes them. Durations are in seconds."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from monitoring.runtime.metrics import register_process
@@ -11,38 +13,36 @@ class LabelJoinerMetrics:
     """Metrics that `inflight label-joiner` serves, besides those of live quality."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.labels = Counter(
+        counter = partial(Counter, registry=registry)
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.labels = counter(
             "inflight_labels",
             "Reported labels by result: joined, replaced, repeated, superseded, or the reason of their dead letter.",
             ["model", "result"],
             unit="labels",
-            registry=registry,
         )
-        self.pending = Gauge(
+        self.pending = gauge(
             "inflight_pending_labels",
             "Labels of this process's partitions whose request is not in the log yet.",
             unit="labels",
-            registry=registry,
         )
-        self.delay = Histogram(
+        self.delay = histogram(
             "inflight_label_delay_seconds",
             "Time from the acceptance of a request until its label was observed.",
             ["model"],
             unit="seconds",
             buckets=DELAY_BUCKETS,
-            registry=registry,
         )
-        self.lag = Gauge(
+        self.lag = gauge(
             "inflight_label_joiner_lag_records",
-            "Labels of this process's partitions that it has not committed yet.",
+            "Uncommitted labels of this process's partitions.",
             unit="records",
-            registry=registry,
         )
-        self.retries = Counter(
+        self.retries = counter(
             "inflight_label_joiner_retries",
-            "Requests to Elasticsearch that have to be sent again, by cause: an HTTP status or an error.",
+            "Retries of requests to Elasticsearch, by cause: an HTTP status or an error.",
             ["cause"],
             unit="retries",
-            registry=registry,
         )
         register_process(registry)

@@ -33,16 +33,13 @@ class StoredRecord:
         self._fields = fields
 
     def topic(self) -> str:
-        topic: str = self._fields["topic"]
-        return topic
+        return str(self._fields["topic"])
 
     def partition(self) -> int:
-        partition: int = self._fields["partition"]
-        return partition
+        return int(self._fields["partition"])
 
     def offset(self) -> int:
-        offset: int = self._fields["offset"]
-        return offset
+        return int(self._fields["offset"])
 
     def key(self) -> bytes | None:
         return _bytes(self._fields.get("key"))

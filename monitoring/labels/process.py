@@ -9,7 +9,6 @@ from contextlib import suppress
 from time import monotonic
 
 from confluent_kafka import Consumer, Message, TopicPartition
-from elasticsearch import Elasticsearch
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter
@@ -87,7 +86,7 @@ class Reader:
             generation = self.generation
             chunk = records(self._fetch.consume(min(room, _CHUNK), timeout), "label-joiner")
             if self.generation != generation:
-                # What was read before belongs to another consumer now.
+                # The records read before belong to another consumer now.
                 messages.clear()
             messages += chunk
             size += sum(len(message) for message in chunk)
@@ -152,7 +151,7 @@ class LabelJoiner:
         self._gauges_due = 0.0
 
     def run(self, stopping: threading.Event) -> None:
-        """Join until `stopping` is set. What is unfinished then is not committed, and will be reread.
+        """Join until `stopping` is set. Unfinished labels are not committed, and will be reread.
 
         Raises:
             KafkaException: a permanent error of Kafka.
@@ -203,7 +202,7 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator | None = None) -> No
         OSError: the metrics port is taken.
     """
     registry = CollectorRegistry()
-    metrics = LabelJoinerMetrics(registry)
+    metrics, quality_metrics = LabelJoinerMetrics(registry), QualityMetrics(registry)
 
     def work(stopping: threading.Event) -> None:
         with connect(settings, stopping=stopping) as client:
@@ -212,15 +211,27 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator | None = None) -> No
             if stopping.is_set():
                 return
             quality: QualityMonitor | None = None
+            if evaluator is not None:
+                predictions, publish = LabelledPredictions(client), Publisher(settings)
+                quality = QualityMonitor(settings, predictions, evaluator, publish, quality_metrics, stopping)
+            reader = Reader(settings, metrics, stopping)
+            pending = PendingLabels(client, settings, topic_name(settings, LABELS))
+            resolver = LabelResolver(
+                settings,
+                Join(store, reader.wait),
+                pending,
+                DeadLetterWriter(settings, STAGE),
+                reader.wait,
+                metrics,
+                rejection_reason=(lambda model, label: None) if evaluator is None else evaluator.rejection_reason,
+                mark_dirty=(lambda versions: None) if quality is None else quality.mark_dirty,
+                cancelled=stopping,
+            )
+            log_event("label-joiner", "ready")
             try:
-                if evaluator is not None:
-                    predictions = LabelledPredictions(client)
-                    publish = Publisher(settings)
-                    quality = QualityMonitor(
-                        settings, predictions, evaluator, publish, QualityMetrics(registry), stopping
-                    )
+                if quality is not None:
                     quality.start()
-                _label_joiner(settings, client, store, metrics, evaluator, quality, stopping).run(stopping)
+                LabelJoiner(reader, resolver, pending, metrics).run(stopping)
             finally:
                 stopping.set()
                 if quality is not None:
@@ -233,29 +244,3 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator | None = None) -> No
 def _prepare(settings: LabelJoinerSettings, store: LabelStore) -> None:
     store.prepare()
     create_topics(settings, CREATE_TOPICS_TIMEOUT)
-
-
-def _label_joiner(
-    settings: LabelJoinerSettings,
-    client: Elasticsearch,
-    store: LabelStore,
-    metrics: LabelJoinerMetrics,
-    evaluator: Evaluator | None,
-    quality: QualityMonitor | None,
-    stopping: threading.Event,
-) -> LabelJoiner:
-    reader = Reader(settings, metrics, stopping)
-    pending = PendingLabels(client, settings, topic_name(settings, LABELS))
-    resolver = LabelResolver(
-        settings,
-        Join(store, reader.wait),
-        pending,
-        DeadLetterWriter(settings, STAGE),
-        reader.wait,
-        metrics,
-        rejection_reason=(lambda model, label: None) if evaluator is None else evaluator.rejection_reason,
-        mark_dirty=(lambda versions: None) if quality is None else quality.mark_dirty,
-        cancelled=stopping,
-    )
-    log_event("label-joiner", "ready")
-    return LabelJoiner(reader, resolver, pending, metrics)

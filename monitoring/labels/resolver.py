@@ -4,13 +4,12 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-from machine_learning_engineering.dead_letters.writer import DeadLetter
-from monitoring.elastic.bulk import BulkItem
-from monitoring.labels.join import EARLY, Interrupted, Join, Result
+from machine_learning_engineering.dead_letters.writer import DeadLetter, DeadLetterWriter
+from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
 from monitoring.labels.metrics import LabelJoinerMetrics
-from monitoring.labels.pending import PendingLabel
+from monitoring.labels.pending import PendingLabel, PendingLabels
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
 from monitoring.labels.store import LoggedRequest
 from monitoring.quality.evaluation import Version
@@ -18,25 +17,8 @@ from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
 
 _REJECTED = (WRONG_MODEL, REJECTED)
-_CHANGES = ("joined", "replaced")
 # Age of pending labels (from, to), and how often they are looked up, in seconds.
 TIERS = ((-3_600.0, 60.0, 2.0), (60.0, 3_600.0, 30.0), (3_600.0, 1e9, 600.0))
-
-
-class DeadLetters(Protocol):
-    """What is used of `DeadLetterWriter`."""
-
-    def write(self, dead_letters: list[DeadLetter], cancelled: threading.Event) -> bool: ...
-
-
-class PendingStore(Protocol):
-    """What is used of `pending.PendingLabels`."""
-
-    def park(self, reports: Sequence[Report], now: datetime) -> list[BulkItem]: ...
-    def page(
-        self, partitions: Collection[int], ages: tuple[float, float], now: datetime, after: list[Any] | None, size: int
-    ) -> list[PendingLabel]: ...
-    def remove(self, labels: Sequence[PendingLabel]) -> list[bool]: ...
 
 
 RejectionReason = Callable[[str, bytes], str | None]
@@ -69,8 +51,8 @@ class LabelResolver:
         self,
         settings: LabelJoinerSettings,
         join: Join,
-        pending: PendingStore,
-        dead_letters: DeadLetters,
+        pending: PendingLabels,
+        dead_letters: DeadLetterWriter,
         wait: Callable[[int, str, int], None],
         metrics: LabelJoinerMetrics,
         *,
@@ -185,10 +167,10 @@ class LabelResolver:
         for one in results:
             document = one.document
             self._labels(UNKNOWN if document is None else document.model, one.result).inc()
-            if document is not None and one.result in _CHANGES:
+            if document is not None and one.result in CHANGES:
                 self._delay(document.model).observe(_delay(one.report, document))
             # Also if repeated: the response to the first write may have been lost.
-            if document is not None and one.result in (*_CHANGES, "repeated"):
+            if document is not None and one.result in (*CHANGES, "repeated"):
                 dirty.add(Version(document.model, document.version))
         if dirty:
             self._mark_dirty(dirty)

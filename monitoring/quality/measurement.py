@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Protocol
 
 from confluent_kafka import KafkaException, Producer
 
@@ -16,6 +15,7 @@ from machine_learning_engineering.settings import KernelSettings
 from monitoring.elastic.client import FAILURES
 from monitoring.quality.evaluation import Evaluator, Version
 from monitoring.quality.metrics import QualityMetrics
+from monitoring.quality.rows import LabelledPredictions
 from monitoring.runtime.retry import error_label
 from monitoring.settings import LabelJoinerSettings
 
@@ -23,14 +23,6 @@ MAX_VERSIONS = 50
 """Maximum number of versions whose metrics are exposed: the ones measured last."""
 _PUBLISH_SECONDS = 30.0
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-class LabelledRows(Protocol):
-    """What is used of `rows.LabelledPredictions`."""
-
-    def refresh(self) -> None: ...
-    def versions(self, since: datetime) -> list[Version]: ...
-    def rows(self, version: Version, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]: ...
 
 
 class Publisher:
@@ -69,7 +61,7 @@ class QualityMonitor(threading.Thread):
     def __init__(
         self,
         settings: LabelJoinerSettings,
-        predictions: LabelledRows,
+        predictions: LabelledPredictions,
         evaluator: Evaluator,
         publish: Callable[[QualityMeasured], None],
         metrics: QualityMetrics,

@@ -1,6 +1,7 @@
 """Metrics of live quality; `docs/metrics.md` describes them."""
 
 from contextlib import suppress
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
@@ -13,42 +14,32 @@ class QualityMetrics:
     """Gauges of the last evaluation of each version, and the time that evaluations take."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.quality = Gauge(
+        gauge = partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self.quality = gauge(
             "inflight_model_quality",
             "A metric of the newest labelled predictions of a version, as its model defines it.",
             _LABELS,
-            registry=registry,
         )
-        self.lower = Gauge(
-            "inflight_model_quality_lower",
-            "Lower bound of the metric's 95 % confidence interval.",
-            _LABELS,
-            registry=registry,
+        self.lower = gauge(
+            "inflight_model_quality_lower", "Lower bound of the metric's 95 % confidence interval.", _LABELS
         )
-        self.upper = Gauge(
-            "inflight_model_quality_upper",
-            "Upper bound of the metric's 95 % confidence interval.",
-            _LABELS,
-            registry=registry,
+        self.upper = gauge(
+            "inflight_model_quality_upper", "Upper bound of the metric's 95 % confidence interval.", _LABELS
         )
-        self.reference = Gauge(
+        self.reference = gauge(
             "inflight_model_quality_reference",
             "The same metric when the version was trained, from the registry.",
             _LABELS,
-            registry=registry,
         )
-        self.rows = Gauge(
+        self.rows = gauge(
             "inflight_model_quality_rows",
             "Labelled predictions that the metrics of a version were measured on.",
             ["model", "model_version"],
             unit="rows",
-            registry=registry,
         )
-        self.duration = Histogram(
-            "inflight_model_quality_measure_seconds",
-            "Duration of the measurement of one version.",
-            unit="seconds",
-            registry=registry,
+        self.duration = histogram(
+            "inflight_model_quality_measure_seconds", "Duration of the measurement of one version.", unit="seconds"
         )
 
     def set(self, version: Version, evaluation: Evaluation) -> list[tuple[str, ...]]:

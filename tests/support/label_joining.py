@@ -173,9 +173,9 @@ class Joining:
         self.dirty: Counter[Version] = Counter()
         self.resolver = LabelResolver(
             Settings(_env_file=None, label_joiner_batch_records=3, label_match_timeout=3_600),  # type: ignore[call-arg]
-            Join(node, self.backoff.wait),
-            node,
-            DeadLetters(node),
+            Join(node, self.backoff.wait),  # type: ignore[arg-type]
+            node,  # type: ignore[arg-type]
+            DeadLetters(node),  # type: ignore[arg-type]
             self.backoff.wait,
             LabelJoinerMetrics(self.registry),
             rejection_reason=rejection_reason,

@@ -68,7 +68,7 @@ class Running:
         self.broker_is_away = False
         self.quality = QualityMonitor(
             Settings(_env_file=None, quality_max_rows=100),  # type: ignore[call-arg]
-            self.log,
+            self.log,  # type: ignore[arg-type]
             Evaluator(),
             self._publish,
             QualityMetrics(self.registry),
