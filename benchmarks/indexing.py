@@ -1,6 +1,6 @@
 """`python -m benchmarks.indexing`: documents a second from the log topic into Elasticsearch, against bare loops.
 
-In one run, on one broker and one search node: the same backlog of logs, the same documents, each case as a process of
+In one run, on one broker and one Elasticsearch: the same backlog of logs, the same documents, each case as a process of
 its own on one core, in alternating rounds. After each round the index is counted and deleted.
 """
 
@@ -178,7 +178,7 @@ def bench(
     only: Annotated[list[str] | None, typer.Option(help=f"This case only: {', '.join(CASES)}. Repeatable.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object, alone on the last line.")] = False,
 ) -> None:
-    """Measure the indexer against bare bulk loops: same broker, same search node, same documents, one core each."""
+    """Measure the indexer against bare bulk loops: same broker, same Elasticsearch, same documents, one core each."""
     from benchmarks.deployment import EvaluationError
 
     if unknown := set(only or ()) - set(CASES):

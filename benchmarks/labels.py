@@ -1,6 +1,6 @@
 """`python -m benchmarks.labels`: labels joined a second, against a bare loop of bulk updates.
 
-In one run, on one broker and one search node: the same documents, made anew before each case, and the same backlog of
+In one run, on one broker and one Elasticsearch: the same documents, made anew before each case, and the same backlog of
 labels; each case as a process of its own on one core, in alternating rounds. Afterwards every label is looked for.
 """
 
@@ -182,7 +182,7 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; in each, every case runs once.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object, alone on the last line.")] = False,
 ) -> None:
-    """Measure the joiner against a bare loop: same broker, same search node, same documents, one core each."""
+    """Measure the joiner against a bare loop: same broker, same Elasticsearch, same documents, one core each."""
     from benchmarks.deployment import EvaluationError
 
     try:

@@ -153,8 +153,8 @@ def run(settings: KernelSettings, classes: Mapping[str, type[MLEModel]], *, ever
     home = settings.home / "features"
 
     def work(stopping: threading.Event) -> FollowReport:
-        run_until_ready("features", lambda: create_topics(settings, CREATE_TOPICS_TIMEOUT), stopping)
         with FeatureStore(home) as store:
+            run_until_ready("features", lambda: create_topics(settings, CREATE_TOPICS_TIMEOUT), stopping)
             follower = Follower(settings, store, classes, home / "examples", every=every)
             follower.run(stopping)
             return follower.report()

@@ -1,4 +1,4 @@
-"""A search node that nothing was indexed on yet can be asked all the same."""
+"""Dashboards can query an Elasticsearch on which nothing was indexed yet."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -46,7 +46,7 @@ def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: El
 def test_an_esql_query_finds_nothing_where_it_was_refused_before(client: Elasticsearch, each_search: Any) -> None:
     """On the real node; the embedded one has no ES|QL."""
     if not hasattr(each_search, "url") or type(each_search).__name__ != "ElasticsearchNode":
-        pytest.skip("no ES|QL on the embedded search node")
+        pytest.skip("no ES|QL on the embedded node")
     query = {"query": "FROM inference-drift-* | STATS worst = MAX(inflight.drift.psi) | LIMIT 1"}
     with pytest.raises(Exception, match="Unknown index"):
         elastic.request(client, "POST", "/_query", query)

@@ -1,4 +1,4 @@
-"""Labels on each kind of search node: found, written by compare-and-set, kept waiting, and measured by."""
+"""Labels on each kind of Elasticsearch node: found, written by compare-and-set, kept waiting, and measured by."""
 
 import uuid
 from collections.abc import Iterator

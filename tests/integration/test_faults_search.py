@@ -1,4 +1,4 @@
-"""A search node that is away or too busy, and an indexer that is killed: every document is there afterwards, once."""
+"""Elasticsearch is unavailable or too busy, or the indexer is killed: every document is there afterwards, once."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("search")
 
 AWAY_SECONDS = 60 if FULL else 20
 STARTS_IN = 15
-"""Seconds from the start of a search node until it answers, about."""
+"""Seconds from the start of Elasticsearch until it answers, about."""
 
 
 def _with_failures(deployment: Deployment, count: int) -> Iterator[dict[str, Any]]:
@@ -180,7 +180,7 @@ def test_an_indexer_killed_in_the_middle_indexes_each_request_once(deployment: D
 
 @contextmanager
 def _held(search: Any) -> Iterator[None]:
-    """The search node stands still: it is a launcher and a server, in a group of their own."""
+    """Elasticsearch stands still: it is a launcher and a server, in a group of their own."""
     os.killpg(search.process_id.pid, signal.SIGSTOP)
     try:
         yield

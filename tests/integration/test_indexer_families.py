@@ -1,4 +1,4 @@
-"""Drift, quality, dead letters and model events: from their topics into the index, on each kind of search node."""
+"""Drift, quality, dead letters and model events: from their topics into the index, on each kind of node."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ END = START + timedelta(hours=2)
 
 
 def _drift(settings: Settings, window: int, fields: int = 3, **changes: Any) -> DriftMeasured:
-    """A window; the model's name is the test's own, since all tests of a session share the search node."""
+    """A window; the model's name is the test's own, since all tests of a session share Elasticsearch."""
     found = [
         FieldDrift(f"features.f{n}", "feature", "ks", 0.4, 1e-9, 1e-8, n == 0, 0.0, 0.1, 0.2, 0.0)
         for n in range(fields)

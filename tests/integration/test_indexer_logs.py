@@ -1,4 +1,4 @@
-"""From the log topic into the index, on each kind of search node."""
+"""From the log topic into the index, on each kind of Elasticsearch node."""
 
 import json
 from typing import Any

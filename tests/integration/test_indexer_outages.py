@@ -1,4 +1,4 @@
-"""The indexer through outages of the search node and kills of its own."""
+"""The indexer through outages of Elasticsearch and kills of its own."""
 
 import os
 import signal

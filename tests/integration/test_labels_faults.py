@@ -1,4 +1,4 @@
-"""No label is lost or joined twice when joiners are killed, come and go, or the search node is away."""
+"""No label is lost or joined twice when joiners are killed, come and go, or Elasticsearch is unavailable."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Old indices are deleted, on each kind of search node, and nothing else is."""
+"""Old indices are deleted, on each kind of Elasticsearch node, and nothing else is."""
 
 import threading
 from collections.abc import Iterator

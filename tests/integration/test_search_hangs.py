@@ -1,4 +1,4 @@
-"""A search node that takes requests and answers none: who waits for it can be stopped all the same."""
+"""Elasticsearch accepts requests and answers none: processes that wait for it can still be stopped."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ GRACE_SECONDS = 40
 
 
 class Hose:
-    """A way to the search node that can be squeezed: connections stay, and nothing comes through."""
+    """A way to Elasticsearch that can be squeezed: connections stay, and nothing comes through."""
 
     def __init__(self, url: str) -> None:
         self._node = (urlsplit(url).hostname, urlsplit(url).port)

@@ -31,7 +31,7 @@ INDEX = "inference-logs-2026.03.01"
 
 
 def log(settings: Settings, number: int | str, features: bytes = b'{"carat":0.5}', **fields: Any) -> PredictionLogged:
-    """A log event; its id starts with the test's topic prefix, since all tests of a session share the search node."""
+    """A log event; its id starts with the test's topic prefix, since all tests of a session share Elasticsearch."""
     answer = (
         {} if "error" in fields else {"prediction": Raw(b'{"price":%d.5}' % (number if isinstance(number, int) else 0))}
     )

@@ -1,4 +1,4 @@
-"""A search node that answers wrongly, request by request."""
+"""A server in place of Elasticsearch that answers wrongly, request by request."""
 
 import json
 import threading

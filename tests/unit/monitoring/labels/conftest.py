@@ -1,4 +1,4 @@
-"""A search node, and a joiner that writes to it."""
+"""Elasticsearch, and a label joiner that writes to it."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What Inflight needs of a search node, on every kind of it. What the embedded one lacks is a strict xfail."""
+"""What Inflight needs of Elasticsearch, on each kind of node. What the embedded one lacks is a strict xfail."""
 
 import uuid
 from collections.abc import Iterator
@@ -186,7 +186,7 @@ def test_distinct_requests_are_counted(client: Elasticsearch, index: str) -> Non
     assert aggregate(client, index, cardinality={"field": "inflight.request_id"})["value"] == 10
 
 
-@pytest.mark.embedded_gap(reason="the embedded search node has no percentiles aggregation")
+@pytest.mark.embedded_gap(reason="the embedded node has no percentiles aggregation")
 def test_latency_percentiles_are_computed(client: Elasticsearch, index: str) -> None:
     """The median of 0..99 is between its two middle values."""
     create(client, index, *map(document, range(100)))
@@ -216,7 +216,7 @@ def test_documents_survive_a_restart(index: str, each_search: Any, request: pyte
     """What was acknowledged is there afterwards, also after kill -9."""
     rounds = 1
     if hard and each_search.name == "embedded":
-        reason = "the embedded search node saves itself every few seconds: killed in between it forgets documents"
+        reason = "the embedded node saves itself every few seconds: killed in between it forgets documents"
         request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
         # Once it may have saved itself just before; not three times in a row.
         rounds = 3
