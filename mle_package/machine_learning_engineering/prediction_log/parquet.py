@@ -47,8 +47,9 @@ def export_parquet(records: "Iterable[PredictionRecord]", path: Path) -> int:
 
 
 def _flat(record: "PredictionRecord") -> dict[str, Any]:
-    row = {name: None if (value := getattr(record, name)) is UNSET else value for name in record.__struct_fields__}
+    row = {name: getattr(record, name) for name in record.__struct_fields__}
+    row = {name: None if value is UNSET else value for name, value in row.items()}
     for name in ("features", "prediction", "label"):
-        row[name] = None if row[name] is None else bytes(row[name]).decode()
+        row[name] = row[name] and bytes(row[name]).decode()
     error = row.pop("error")
     return row | {"error_type": error and error.type, "error_message": error and error.message}

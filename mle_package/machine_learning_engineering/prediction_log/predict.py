@@ -10,13 +10,13 @@ import os
 import time
 import uuid
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.error_text import describe_origin
@@ -81,39 +81,23 @@ def predict_with_logging(
     if len(ids) != len(requests) or not all(isinstance(one, str) and 1 <= len(one) <= 256 for one in ids):
         raise ValueError(f"{len(requests)} requests need as many request_ids, each a string of 1 to 256 characters")
     created_at = datetime.now(UTC)
-    scored: list[_ScoredRow | None] = [None] * len(requests)
-    features: list[Raw] = []
-    valid: list[tuple[int, Any]] = []
-    for index, request in enumerate(requests):
-        try:
-            raw = _encoded(request)
-            row = model.decode(raw)
-        except InvalidFeatures as error:
-            features.append(_loggable(request))
-            scored[index] = _ScoredRow(None, UNSET, Error("invalid_features", str(error)), 0.0, 0)
-        else:
-            features.append(Raw(raw))
-            valid.append((index, row))
-    for (index, _), predicted in zip(valid, _predict(model, [row for _, row in valid]), strict=True):
-        scored[index] = predicted
-    outcomes, records = [], []
-    for request_id, raw_features, row in zip(ids, features, scored, strict=True):
-        assert row is not None
-        outcomes.append(PredictionOutcome(request_id, row.prediction, row.error))
-        records.append(
-            PredictionRecord(
-                request_id=request_id,
-                model=model.name,
-                model_version=model.version,
-                outcome="completed" if row.error is None else "failed",
-                features=raw_features,
-                created_at=created_at,
-                score_seconds=row.seconds,
-                batch_size=row.size,
-                prediction=row.encoded,
-                error=UNSET if row.error is None else row.error,
-            )
+    scored = list(zip(ids, _score(model, requests), strict=True))
+    outcomes = [PredictionOutcome(request_id, row.prediction, row.error or None) for request_id, row in scored]
+    records = [
+        PredictionRecord(
+            request_id=request_id,
+            model=model.name,
+            model_version=model.version,
+            outcome="completed" if row.error is UNSET else "failed",
+            features=row.features,
+            created_at=created_at,
+            score_seconds=row.seconds,
+            batch_size=row.batch_size,
+            prediction=row.encoded,
+            error=row.error,
         )
+        for request_id, row in scored
+    ]
     failure = _append_with_retry(log, records, pause) if records else None
     if failure is None:
         return PredictionResults(outcomes, None, None)
@@ -168,25 +152,38 @@ def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
 
 
 class _ScoredRow(NamedTuple):
-    """A row's prediction or error, with the duration and batch size of its predict call."""
+    """The features of a row, its prediction or error, and the duration and batch size of its predict call."""
 
-    prediction: Any | None
-    encoded: Any
-    error: Error | None
-    seconds: float
-    size: int
+    features: Raw
+    prediction: Any | None = None
+    encoded: Raw | UnsetType = UNSET
+    error: Error | UnsetType = UNSET
+    seconds: float = 0.0
+    batch_size: int = 0
 
 
-def _predict(model: Model, rows: Sequence[Any]) -> Iterator[_ScoredRow]:
-    """Predict rows in order; the rows that fail do so on their own."""
-    for call in predict_or_bisect(model, rows, propagate=(MethodNotImplemented,)):
+def _score(model: Model, requests: Sequence[Request]) -> list[_ScoredRow]:
+    """Validate and predict requests, in order. A row that fails does so on its own."""
+    scored: dict[int, _ScoredRow] = {}
+    valid: list[tuple[int, Raw, Any]] = []
+    for index, request in enumerate(requests):
+        try:
+            raw = _encoded(request)
+            valid.append((index, Raw(raw), model.decode(raw)))
+        except InvalidFeatures as error:
+            scored[index] = _ScoredRow(_loggable(request), error=Error("invalid_features", str(error)))
+    for call in predict_or_bisect(model, [row for *_, row in valid], propagate=(MethodNotImplemented,)):
+        rows = valid[call.rows]
         if call.error is not None:
             logger.warning("model %s: predict raised for one row", model.name, exc_info=call.error)
             # Type and origin only: the message may quote feature values.
             failure = Error("prediction_error", f"model {model.name}: predict raised {describe_origin(call.error)}")
-            yield _ScoredRow(None, UNSET, failure, call.seconds, 1)
-        for prediction, encoded in zip(call.predictions, call.encoded, strict=True):
-            yield _ScoredRow(prediction, Raw(encoded), None, call.seconds, len(call.predictions))
+            [(index, features, _)] = rows
+            scored[index] = _ScoredRow(features, error=failure, seconds=call.seconds, batch_size=1)
+            continue
+        for (index, features, _), prediction, encoded in zip(rows, call.predictions, call.encoded, strict=True):
+            scored[index] = _ScoredRow(features, prediction, Raw(encoded), UNSET, call.seconds, len(rows))
+    return [scored[index] for index in range(len(requests))]
 
 
 def _encoded(request: Request) -> bytes:
