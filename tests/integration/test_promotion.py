@@ -192,7 +192,7 @@ def test_the_announcement_is_an_event(settings: Settings) -> None:
     said = announce_promotion(settings, "diamonds", "v2", reason="better", previous="v1")
     (message,) = read_to_end(settings, MODEL_EVENTS)
     assert message.key() == b"model.promoted.v1/diamonds"
-    assert events.decode_promoted(message.value()) == said
+    assert events.decode_model_event(message.value()) == said
 
 
 def test_nobody_to_tell_is_an_error_that_says_so() -> None:

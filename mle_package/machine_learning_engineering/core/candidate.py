@@ -1,4 +1,4 @@
-"""What a model may be made of: the kinds of estimator that training compares."""
+"""Candidates: the kinds of estimator that training compares."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,22 +12,20 @@ __all__ = ["Candidate"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kind of estimator with its parameters, and how better ones are looked for.
-
-    `make(params, seed)` gives an unfitted estimator with scikit-learn's `fit` and `predict`; the same params and seed
-    give the same one, and it uses one thread. `params` are `defaults`, overlaid with what `search` suggested. A search
-    without defaults is a candidate whose params all come from it.
-    """
+    """A kind of estimator with its parameters and their search space."""
 
     name: str
-    """Lower case letters, digits, `-` and `_`, such as ``logistic-regression``."""
+    """Lower-case letters, digits, `-` and `_`, such as ``logistic-regression``."""
     make: Callable[[Mapping[str, Any], int], Any]
+    """``make(params, seed)`` returns an unfitted estimator with scikit-learn's `fit` and `predict`. It is deterministic
+    and uses one thread."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters of the candidate. Suggestions of `search` override them."""
     search: "Callable[[optuna.Trial], dict[str, Any]] | None" = None
-    """Suggests params for a trial; None: there is nothing to search."""
+    """Suggests parameters for a trial; None if there is nothing to search."""
     trials: int = 0
-    """So many params are tried in a search, unless the person who trains says otherwise."""
+    """Number of trials of a search, unless the training sets a maximum."""
 
     def estimator(self, params: Mapping[str, Any] | None, seed: int) -> Any:
-        """A new unfitted estimator; `params` overlay the defaults."""
+        """Make an unfitted estimator; `params` override the defaults."""
         return self.make({**self.defaults, **(params or {})}, seed)

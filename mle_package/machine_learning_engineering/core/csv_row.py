@@ -1,4 +1,4 @@
-"""Examples from CSV rows: each cell becomes the kind of JSON value that its field accepts."""
+"""Examples from CSV rows: each cell becomes a JSON value of the kind that its field accepts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +13,17 @@ from machine_learning_engineering.core.types import json_kinds
 __all__ = ["LAYER_FIELDS", "example_from_row", "label_of_cell"]
 
 LAYER_FIELDS = ("record", "source", "group")
-"""Columns that a stored layer has beside an example's own fields."""
+"""Columns of a stored layer besides the fields of an example."""
 
 
 def example_from_row(row: Mapping[str, str], features_type: type[Struct], label_type: Any, label_name: str) -> Example:
-    """The example in a CSV row, whose cells are strings by column name. An empty cell is a missing value.
+    """Convert a CSV row to an example.
+
+    Args:
+        row: Cells by column name. An empty cell is a missing value.
+        features_type: The model's `Features`.
+        label_type: The model's `Label`.
+        label_name: Column of the label.
 
     Raises:
         ValueError: The row is not an example. The message names the column.
@@ -29,7 +35,7 @@ def example_from_row(row: Mapping[str, str], features_type: type[Struct], label_
             continue
         if name == "":
             raise ValueError(
-                "a column has no name, such as the index that pandas writes: leave it out with to_csv(index=False)"
+                "a column has no name, such as the index that pandas writes: omit it with to_csv(index=False)"
             )
         features[name] = _value(cell, json_kinds(inspect.type_info(types.get(name, Any))))
     if not (label := row.get(label_name, "")):
@@ -39,7 +45,7 @@ def example_from_row(row: Mapping[str, str], features_type: type[Struct], label_
 
 
 def label_of_cell(cell: str | None, label_type: Any) -> Any:
-    """The label in a CSV cell, as the kind of value that `label_type` accepts, if it can be one."""
+    """Convert a CSV cell to a label of the kind that `label_type` accepts, if possible."""
     if not cell:
         return None
     accepted = json_kinds(inspect.type_info(label_type))

@@ -6,11 +6,11 @@ __all__ = ["Example"]
 
 
 class Example(NamedTuple):
-    """One row of a dataset: `features` as a request has them (JSON values), and the true answer.
-
-    Examples of one `group`, such as the sentences of one text, are never split between fitting and measuring.
-    """
+    """One row of a dataset."""
 
     features: dict[str, Any]
+    """JSON values, as in a request."""
     label: Any
+    """True value."""
     group: str | None = None
+    """Examples of one group, such as the sentences of one text, are never split between training and test set."""

@@ -1,4 +1,4 @@
-"""Files and folders that, after a crash at any moment, are either absent or whole, and files of lines."""
+"""Crash-safe files: after a crash at any moment, a file or folder is either absent or complete."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file through to the disk. Not atomic by itself: for a path that nobody reads yet."""
+    """Write a file and sync it to disk. Not atomic: only for a path that no one reads yet."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -17,16 +17,16 @@ def write(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Make a file hold `content`; whoever reads it meanwhile sees the old content or the new one."""
+    """Replace the content of a file atomically: a concurrent reader sees either the old content or the new."""
     with replacing(path) as partial:
         write(partial, content)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path for a file that takes the place of `path` at the end of the `with`, through to the disk.
+    """Yield a temporary path whose file atomically replaces `path` when the block ends.
 
-    If anything is raised, `path` is as it was before.
+    If the block raises, `path` is unchanged.
     """
     partial = path.with_name(f".partial-{uuid.uuid4().hex}")
     try:
@@ -40,15 +40,19 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def append(path: Path, lines: bytes) -> None:
-    """Add whole lines to a file, safely on disk when this returns. Several processes may append at once.
+    """Append lines to a file and sync it to disk. Several processes may append at once.
 
-    A last line that a crash cut off is ended first, so that it spoils no other.
+    A last line that a crash truncated is terminated first, so that it corrupts no other line.
+
+    Args:
+        path: The file; it and its folder are created if they are missing.
+        lines: Complete lines, each with its line break.
 
     Raises:
-        OSError: they can't be written; then the file is as it was before.
+        OSError: The lines cannot be written. The file is then unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Unbuffered: nothing is left over to be written when the file is closed.
+    # Unbuffered: nothing remains to be written when the file is closed.
     with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         end = file.seek(0, os.SEEK_END)
@@ -68,10 +72,10 @@ def append(path: Path, lines: bytes) -> None:
 
 
 def rename_if_absent(source: Path, target: Path) -> bool:
-    """Give a folder, which is not empty, its final name; False if the name is taken."""
+    """Rename a non-empty folder to its final name; return False if the name is taken."""
     sync_folder(source)
     try:
-        # Renaming onto a folder that is not empty fails, so that of two that try one wins.
+        # Renaming onto a non-empty folder fails: of two processes that try, one succeeds.
         source.rename(target)
     except OSError:
         if target.exists():
@@ -82,7 +86,7 @@ def rename_if_absent(source: Path, target: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names within a folder through to the disk."""
+    """Sync the names in a folder to disk."""
     _sync(folder)
 
 

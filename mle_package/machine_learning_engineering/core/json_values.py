@@ -1,4 +1,4 @@
-"""JSON values: whether two are the same, whether one is finite, what a cell holds, and what kinds a type takes."""
+"""JSON values: comparison, finiteness, encoding, and parsing of table cells."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import msgspec
 
 
 def same(one: Any, other: Any, tolerance: float) -> bool:
-    """Whether two values are equal, their floats within a relative tolerance; NaN equals NaN."""
+    """Compare two values, floats within a relative and absolute tolerance; NaN equals NaN."""
     if isinstance(one, float) and isinstance(other, float):
         both_nan = math.isnan(one) and math.isnan(other)
         return both_nan or one == other or math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
@@ -20,15 +20,15 @@ def same(one: Any, other: Any, tolerance: float) -> bool:
 
 
 def leaves(value: Any) -> list[Any]:
-    """What is in a value and holds no further values."""
+    """Return the scalars in a value, in order."""
     if isinstance(value, dict):
         value = list(value.values())
     return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list | tuple) else [value]
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a value, such as a Struct, holds neither NaN nor an infinity."""
-    # What msgspec has no plain form for, but can write, is JSON text already.
+    """Tell whether a value, such as a struct, holds neither NaN nor an infinity."""
+    # A type without a plain form that msgspec can encode is JSON text already.
     plain = msgspec.to_builtins(value, enc_hook=lambda _: None)
     return all(math.isfinite(leaf) for leaf in leaves(plain) if isinstance(leaf, float))
 
@@ -37,14 +37,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 def finite_json(values: Sequence[Any]) -> list[bytes]:
-    """The JSON text of each value.
+    """Encode each value as JSON.
 
     Raises:
-        ValueError: one holds NaN or an infinity, which JSON does not have: they would be written as null.
-        TypeError: one can't be written.
+        ValueError: A value holds NaN or an infinity, which the encoder would write as null.
+        TypeError: A value cannot be encoded.
     """
     texts = [_encode(value) for value in values]
-    # Searched as one text, which costs next to nothing: values without None need no second look.
+    # One search over all texts costs next to nothing: values without null need no further check.
     if b"null" in b"".join(texts):
         for value, text in zip(values, texts, strict=True):
             if b"null" in text and not is_finite(value):
@@ -53,7 +53,7 @@ def finite_json(values: Sequence[Any]) -> list[bytes]:
 
 
 def value_of_cell(text: str) -> Any:
-    """The JSON value that a cell of a table holds, or else its text."""
+    """Parse a table cell as JSON; return the text itself if it is not JSON."""
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
@@ -64,9 +64,9 @@ _CANONICAL = msgspec.json.Encoder(order="deterministic")
 
 
 def canonical_json(text: bytes | msgspec.Raw) -> bytes | None:
-    """The same JSON value in one spelling: sorted keys, no white space, repeated keys merged; None if it is unreadable.
+    """Normalize JSON: sorted keys, no white space, repeated keys merged; None if the text cannot be decoded.
 
-    A record can be decoded although a raw part of it can't: a number may be out of range, or UTF-8 invalid.
+    A raw part of a decoded record may still be undecodable: a number may be out of range, or UTF-8 invalid.
     """
     try:
         return _CANONICAL.encode(msgspec.json.decode(text))

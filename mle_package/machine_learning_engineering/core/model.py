@@ -1,7 +1,7 @@
-"""The contract of a model: what a data scientist writes, and what training, the registry and the stream call.
+"""The model contract: the methods that a data scientist writes, and that training, the registry and the worker call.
 
-A subclass names itself, states the Structs of its features and its prediction, and writes the five methods that raise
-`MethodNotImplemented` here. Nothing else is needed to train it, keep it and stream through it.
+A subclass sets its name and the structs of its features and predictions, and implements the five methods that raise
+`MethodNotImplemented` here. Nothing else is needed to train, save and serve it.
 """
 
 from abc import ABC
@@ -24,42 +24,41 @@ RedactAction = Literal["keep", "hash", "drop"]
 
 
 class MethodNotImplemented(NotImplementedError):
-    """A method or attribute that the author of a model has to write is not written yet."""
+    """A method or attribute that the author of a model must provide is missing."""
 
 
 class Model(ABC):
-    """A model: the schema of its requests, how it is trained and how it answers.
+    """A model: the schema of its requests, its training and its predictions.
 
-    `predict` is called from several threads at once and must neither change its input nor the model.
+    `predict` is called from several threads at once. It must not modify its input or the model.
     """
 
     name: ClassVar[str]
-    """Lower case letters, digits, `-` and `_`, such as ``diamonds``: what a request names."""
+    """Name that requests use: lower-case letters, digits, `-` and `_`, such as ``diamonds``."""
     Features: ClassVar[type[Struct]]
-    """Frozen, with ``forbid_unknown_fields=True``; constraints as `msgspec.Meta`."""
+    """Schema of a request: a frozen struct with ``forbid_unknown_fields=True`` and constraints as `msgspec.Meta`."""
     Prediction: ClassVar[type[Struct]]
-    """Frozen; what a result holds as `prediction`."""
+    """Schema of the `prediction` in a result: a frozen struct."""
     primary_metric: ClassVar[str]
-    """The key of `evaluate`'s answer that decides between two versions; the greater is the better."""
+    """Metric of `evaluate` that decides between two versions; greater is better."""
     trusted_types: ClassVar[frozenset[str]] = frozenset()
-    """Types in the model's file beyond those that the registry trusts, such as ``my_package.steps.Clip``."""
+    """Types in the model's file that the registry trusts besides its own list, such as ``my_package.steps.Clip``."""
     dataset_sha256: ClassVar[str] = ""
-    """What `examples` reads, as a digest, if it is a pinned file."""
+    """Digest of the pinned file that `examples` reads, if there is one."""
     Label: ClassVar[Any] = Any
-    """The type of a label, as msgspec reads it from JSON, such as ``Annotated[float, Meta(gt=0)]``."""
+    """Type of a label, as msgspec decodes it from JSON, such as ``Annotated[float, Meta(gt=0)]``."""
     label_name: ClassVar[str] = "label"
-    """The label's column in files of examples, such as ``price``."""
+    """Column of the label in files of examples, such as ``price``."""
     feature_names_in: ClassVar[tuple[str, ...]] = ()
-    """The names of what `build_inputs` gives, in its order: for stored layers and for plots of what matters."""
-
+    """Names of the columns that `build_inputs` returns, in order: for stored layers and plots of importance."""
     redacted_features: ClassVar[Mapping[str, RedactAction]] = {}
-    """What the stream's prediction log does not hold as it was sent: ``{"name": "hash", "ticket": "drop"}``; ``*`` is
-    every other feature. The settings may add to it, see `machine_learning_engineering.observability.redaction`."""
+    """Features that the prediction log redacts: ``{"name": "hash", "ticket": "drop"}``; ``*`` matches every other
+    feature. The settings may add rules, see `machine_learning_engineering.observability.redaction`."""
 
     version: str = "unversioned"
-    """The registry's version; "unversioned" until saved or opened."""
+    """Version in the registry; "unversioned" until the model is saved or opened."""
     estimator: Any = None
-    """The fitted scikit-learn estimator or pipeline: the state that the registry keeps. None until fitted."""
+    """Fitted scikit-learn estimator or pipeline, the state that the registry saves. None until fitted."""
 
     _decode: ClassVar[msgspec.json.Decoder[Any]]
 
@@ -70,7 +69,7 @@ class Model(ABC):
 
     def __init__(self) -> None:
         for attribute, meaning in (
-            ("name", 'a text such as "diamonds"'),
+            ("name", 'a string such as "diamonds"'),
             ("Features", "a frozen msgspec.Struct with forbid_unknown_fields=True"),
             ("Prediction", "a frozen msgspec.Struct"),
             ("primary_metric", 'a key of what `evaluate` returns, such as "r2"'),
@@ -78,56 +77,68 @@ class Model(ABC):
             if not hasattr(self, attribute):
                 raise MethodNotImplemented(f"{type(self).__name__}.{attribute} is not set: it must be {meaning}")
 
-    # --- what the author of a model writes ---------------------------------------------------------------------------
+    # --- written by the author of a model -----------------------------------------------------------------------------
 
     @classmethod
     def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
-        """The labelled dataset, always in the same order.
+        """Iterate over the labelled dataset, always in the same order.
 
         Args:
-            data_dir: where downloaded files are kept; the settings' folder by default.
+            data_dir: Folder of downloaded files; the settings' by default.
         """
-        _not_written(cls, "examples", "an iterator over `Example(features, label)`")
+        _raise_not_implemented(cls, "examples", "an iterator over `Example(features, label)`")
 
     def new_estimator(self, seed: int) -> Any:
-        """An unfitted scikit-learn estimator whose `fit(columns, labels)` gives the same result for the same seed."""
-        _not_written(type(self), "new_estimator", "an unfitted scikit-learn estimator")
+        """Return an unfitted estimator; the seed must determine the result of its `fit(inputs, labels)`."""
+        _raise_not_implemented(type(self), "new_estimator", "an unfitted scikit-learn estimator")
 
     def build_inputs(self, rows: Sequence[Any]) -> Any:
-        """The estimator's input for decoded rows, in their order.
+        """Build the estimator's input from decoded rows.
 
         Returns:
-            A float64 array of shape (len(rows), number of inputs), NaN for what is missing.
+            A float64 array of shape (len(rows), number of inputs); missing values are NaN.
         """
-        _not_written(type(self), "build_inputs", "a float64 array with one line per row")
+        _raise_not_implemented(type(self), "build_inputs", "a float64 array with one row per request")
 
     def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
-        """The answers to decoded rows, one `Prediction` per row and in the same order; never changes `rows`."""
-        _not_written(type(self), "predict", "one `Prediction` per row, in the same order")
+        """Predict decoded rows.
+
+        If it raises, the batch is halved and retried, so that only the rows that make it raise fail
+        (`prediction_error`). It must return within `INFLIGHT_WORKER_STALL_TIMEOUT`, or the worker exits.
+
+        Returns:
+            One `Prediction` per row, in the same order.
+        """
+        _raise_not_implemented(type(self), "predict", "one `Prediction` per row, in the same order")
 
     def evaluate(self, predictions: Sequence[Any], labels: Sequence[Any]) -> Mapping[str, float]:
-        """Metrics of `predictions` against the true `labels`: a name for each, `primary_metric` among them."""
-        _not_written(type(self), "evaluate", "a mapping from the name of a metric to its value")
+        """Compute metrics of predictions.
+
+        Args:
+            predictions: `Prediction` values.
+            labels: True values in the same order, decoded as `Label`.
+
+        Returns:
+            Values by metric name, including `primary_metric`.
+        """
+        _raise_not_implemented(type(self), "evaluate", "a mapping from the name of a metric to its value")
 
     @classmethod
     def example_from_csv_row(cls, line: Mapping[str, str]) -> Example:
-        """The example in one line of a CSV file, whose cells are texts by column.
+        """Convert a CSV row, with its cells by column name, to an example.
 
-        By default the columns are those of `Features`, with the label in `label_name`; an empty cell is a missing
+        By default, the columns are those of `Features`, with the label in `label_name`. An empty cell is a missing
         value.
 
         Raises:
-            ValueError: the line is no example; the message names the column.
+            ValueError: The row is not an example. The message names the column.
         """
         return example_from_row(line, cls.Features, cls.Label, cls.label_name)
 
-    # --- what follows from it ----------------------------------------------------------------------------------------
+    # --- derived from it ----------------------------------------------------------------------------------------------
 
     def candidates(self) -> Sequence[Candidate]:
-        """The kinds of estimator that `inflight train` compares, the simplest first.
-
-        By default there is one, `new_estimator`.
-        """
+        """Return the candidates that training compares, the simplest first; by default, `new_estimator` alone."""
         return [Candidate("default", lambda params, seed: self.new_estimator(seed))]
 
     def fit(
@@ -139,19 +150,23 @@ class Model(ABC):
         candidate: Candidate | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        """Train on decoded rows and their labels; sets `estimator`.
+        """Fit `estimator`.
 
         Args:
-            candidate: what to make the estimator of, with `params` over its defaults; `new_estimator` by default.
+            rows: Decoded rows.
+            labels: Their labels, in the same order.
+            seed: Determines the result.
+            candidate: Makes the estimator; `new_estimator` by default.
+            params: Override the candidate's defaults.
         """
         estimator = self.new_estimator(seed) if candidate is None else candidate.estimator(params, seed)
         self.estimator = estimator.fit(self.build_inputs(rows), labels)
 
     def decode(self, raw: bytes | Raw) -> Any:
-        """The row that a request's features hold.
+        """Decode the features of a request.
 
         Raises:
-            InvalidFeatures: they do not fit `Features`; the message names the field.
+            InvalidFeatures: They do not fit `Features`. The message names the field.
         """
         try:
             return self._decode.decode(raw)
@@ -160,14 +175,14 @@ class Model(ABC):
 
     @classmethod
     def example_requests(cls, data_dir: Path | None = None) -> Iterator[dict[str, Any]]:
-        """The features of each row of the dataset, as a producer writes them; labels are left out."""
+        """Iterate over the features of the dataset, as a producer sends them."""
         return (example.features for example in cls.examples(data_dir))
 
     @classmethod
     def schema(cls) -> dict[str, Any]:
-        """The JSON Schema of a request's features."""
+        """Return the JSON Schema of a request's features."""
         return msgspec.json.schema(cls.Features)
 
 
-def _not_written(cls: type, method: str, answer: str) -> NoReturn:
-    raise MethodNotImplemented(f"{cls.__name__}.{method}() is not written yet: it must return {answer}")
+def _raise_not_implemented(cls: type, method: str, expected: str) -> NoReturn:
+    raise MethodNotImplemented(f"{cls.__name__}.{method}() is not written yet: it must return {expected}")

@@ -1,17 +1,18 @@
-"""How many threads numeric libraries take."""
+"""Thread limits of numeric libraries."""
 
 from contextlib import AbstractContextManager
 
 
 def cap_numeric_threads(threads: int = 1) -> AbstractContextManager[object]:
-    """Let OpenMP and BLAS use at most `threads` threads in the calling thread, from now on.
+    """Limit OpenMP and BLAS to `threads` threads in the calling thread, from now on.
 
-    What it returns puts back what was before, at the end of a `with`.
+    OpenMP keeps its limit per thread: call this in the thread that predicts, such as in the initializer of its
+    executor. A call in the main thread has no effect on other threads.
 
-    OpenMP keeps its limit per thread, so this belongs into the thread that predicts (the initializer of its executor):
-    called from the main thread it does nothing for another one.
+    Returns:
+        A context manager that restores the previous limits when its block ends.
     """
-    # The limit reaches only libraries that are loaded already: importing this loads OpenMP.
+    # The limit applies only to loaded libraries: this import loads OpenMP.
     import sklearn.utils.parallel  # noqa: F401
     from threadpoolctl import threadpool_limits
 

@@ -1,4 +1,4 @@
-"""Record headers: CloudEvents attributes (binary mode), trace context, and where a dead letter came from.
+"""Record headers: CloudEvents attributes (binary mode) and trace context.
 
 Sources: CloudEvents 1.0 Kafka protocol binding, section 3.2; W3C Trace Context.
 """
@@ -15,49 +15,52 @@ logger = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[str, bytes]]
 RecordHeaders = Sequence[tuple[str, bytes | None]]
-"""As a record has them; a value may be null."""
+"""Headers of a received record; a value may be null."""
 
 CLOUDEVENTS_PREFIX = "ce_"
-# Of an incoming record only these are passed on to what is written for it.
+# Of a request's headers, only these are copied to its outcome.
 _CARRIED = ("traceparent", "tracestate")
-# A later event has an id, type and time of its own; every other attribute, such as `ce_source`, is kept.
+# An outcome has an id, type and time of its own; every other attribute, such as `ce_source`, is kept.
 _OWN_ATTRIBUTES = {"ce_id", "ce_type", "ce_time"}
 MAX_CARRIED_BYTES = 16 * 1024
-"""Of a request's headers so many bytes go along with each answer; what has no room is left out."""
+"""Maximum size of the request headers that are copied to an outcome; headers that do not fit are omitted."""
 MAX_TRACEPARENT_BYTES = 256
-"""W3C's has 55; later versions may add to it."""
+"""The W3C format has 55 bytes; later versions may extend it."""
 _HEADER_OVERHEAD = 16
 
-# Not `record.headers()`: where that leaves an exception behind, compiled calls notice it only some lines later.
+# Not `record.headers()`: if that leaves an exception set, compiled calls notice it only some lines later.
 _headers_of = methodcaller("headers")
 
 
 def headers_of(record: Any) -> RecordHeaders:
-    """The headers of a Kafka record; none where it has none, or some whose name is not UTF-8.
+    """Return the headers of a Kafka record; none if it has none, or if a name is not UTF-8.
 
-    Read them by this function only. For such a name confluent-kafka (2.16) gives a list with null pointers in it, which
-    crashes whoever looks into it: the one record would end every process that reads it.
+    Always read headers with this function. For a name that is not UTF-8, confluent-kafka (2.16) returns a list with
+    null pointers, which crashes its reader: one record would end every process that reads it.
     """
     try:
         return _headers_of(record) or ()
     except (SystemError, UnicodeDecodeError):
-        # Whoever asks this record again gets none.
+        # A later call on this record returns none.
         record.set_headers([])
-        place = f"{record.topic()} {record.partition()} at {record.offset()}"
-        logger.warning(
-            "headers of %s can't be read: a name is not UTF-8; they count as none", place, extra=RATE_LIMITED
-        )
+        position = f"{record.topic()} {record.partition()} at {record.offset()}"
+        logger.warning("ignored the headers of %s: a name is not UTF-8", position, extra=RATE_LIMITED)
         return ()
 
 
 def carried(
     incoming: Iterable[tuple[str, bytes | None]] | None, *, event_type: str, event_id: str
 ) -> list[tuple[str, bytes]]:
-    """The headers of an event that answers a record with the headers `incoming`.
+    """Return the headers of an outcome, given those of its request.
 
-    Trace context is passed through as it is. Where the producer speaks CloudEvents so does the answer: with its source
-    and extensions, and `ce_type` and `ce_id` of the answering event. A producer without headers gets none. All of them
-    together have at most `MAX_CARRIED_BYTES`: an answer that the broker refuses for its size would never come.
+    Trace context is copied unchanged. If the request is a CloudEvent, so is the outcome: with the source and extensions
+    of the request, and a `ce_type` and `ce_id` of its own. The size is bounded by `MAX_CARRIED_BYTES`, because the
+    broker would reject an outcome that is too large for ever.
+
+    Args:
+        incoming: Headers of the request.
+        event_type: `ce_type` of the outcome.
+        event_id: `ce_id` of the outcome.
     """
     if not incoming:
         return []
@@ -77,7 +80,7 @@ def carried(
 
 
 def traceparent_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
-    """The text of the trace context, well-formed or not; None without one, and of one that is no such thing by size."""
+    """Return the `traceparent` header, well-formed or not; None if it is missing or too large to be one."""
     for name, value in headers:
         if name == TRACEPARENT and value is not None:
             return value.decode(errors="replace") if len(value) <= MAX_TRACEPARENT_BYTES else None
@@ -85,14 +88,15 @@ def traceparent_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
 
 
 def header_size(header: tuple[str, bytes]) -> int:
-    # A character has up to four bytes, and a header some of its own on the wire.
+    """Return an upper bound of a header's size on the wire, in bytes."""
+    # A character has up to four bytes.
     return 4 * len(header[0]) + len(header[1]) + _HEADER_OVERHEAD
 
 
-def fit_headers(headers: Iterable[tuple[str, bytes]], most: int) -> Iterable[tuple[str, bytes]]:
-    """Those that fit into so many bytes, in their order."""
+def fit_headers(headers: Iterable[tuple[str, bytes]], max_bytes: int) -> Iterable[tuple[str, bytes]]:
+    """Yield headers in order, skipping each that would exceed `max_bytes` in total."""
     for header in headers:
         size = header_size(header)
-        if size <= most:
-            most -= size
+        if size <= max_bytes:
+            max_bytes -= size
             yield header

@@ -1,4 +1,4 @@
-"""JSON Schema and AsyncAPI of the events, generated from their Structs. Never edited by hand."""
+"""JSON Schema and AsyncAPI documents, generated from the event structs."""
 
 import json
 from pathlib import Path
@@ -49,9 +49,9 @@ _TRACE_HEADERS = {
     "traceparent": {
         **_TEXT,
         "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}",
-        "description": "W3C trace context; passed on to every record that is written for the request.",
+        "description": "W3C trace context; copied to every record that is written for the request.",
     },
-    "tracestate": {**_TEXT, "description": "W3C trace context; passed on."},
+    "tracestate": {**_TEXT, "description": "W3C trace context; copied."},
 }
 _CLOUDEVENTS_HEADERS = {
     "ce_specversion": {
@@ -60,34 +60,38 @@ _CLOUDEVENTS_HEADERS = {
         "description": "A record with this header is a CloudEvent in binary mode.",
     },
     "ce_id": {**_TEXT, "minLength": 1, "description": "Unique together with `ce_source`."},
-    "ce_source": {**_TEXT, "format": "uri-reference", "minLength": 1, "description": "Who says so; passed on."},
+    "ce_source": {**_TEXT, "format": "uri-reference", "minLength": 1, "description": "Source of the event; copied."},
     "ce_type": {**_TEXT, "minLength": 1, "description": "The type of the event, such as prediction.requested.v1."},
     "ce_time": {**_TEXT, "format": "date-time"},
-    "ce_subject": {**_TEXT, "minLength": 1, "description": "Passed on, as is every extension attribute."},
+    "ce_subject": {**_TEXT, "minLength": 1, "description": "Copied, as is every extension attribute."},
 }
 _ORIGIN_HEADERS = {
     "dlq_reason": {**_TEXT, "description": "Stable, for programs."},
-    "dlq_message": {**_TEXT, "description": "For people; names the field and the fix."},
-    "dlq_stage": {**_TEXT, "description": "Where the record was set aside: decode, index, ..."},
-    "dlq_topic": {**_TEXT, "description": "The topic that the record came from."},
-    "dlq_partition": {**_NUMBER, "description": "Its partition there."},
-    "dlq_offset": {**_NUMBER, "description": "Its offset there."},
-    "dlq_model": {**_TEXT, "description": "The model, where it can be read."},
-    "dlq_request_id": {**_TEXT, "description": "The request id, where it can be read."},
+    "dlq_message": {**_TEXT, "description": "For humans; names the field and the fix."},
+    "dlq_stage": {**_TEXT, "description": "Stage that rejected the record: decode, index, ..."},
+    "dlq_topic": {**_TEXT, "description": "Topic of the record."},
+    "dlq_partition": {**_NUMBER, "description": "Partition of the record."},
+    "dlq_offset": {**_NUMBER, "description": "Offset of the record."},
+    "dlq_model": {**_TEXT, "description": "The model, if it could be read."},
+    "dlq_request_id": {**_TEXT, "description": "The request id, if it could be read."},
 }
 _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
-    # topic: (what is on it, who acts, its events)
+    # topic: (description, action of Inflight, events)
     REQUESTS: ("Prediction requests, from any producer.", "receive", (PredictionRequested,)),
-    RESULTS: ("The answer to each request, under the request's key.", "send", (PredictionCompleted, PredictionFailed)),
-    LOGS: ("One flat record of each request and its outcome.", "send", (PredictionLogged,)),
-    DEAD_LETTERS: ("Records that could not be understood, their bytes, key and headers unchanged.", "send", ()),
+    RESULTS: (
+        "The outcome of each request, with its key.",
+        "send",
+        (PredictionCompleted, PredictionFailed),
+    ),
+    LOGS: ("A flat record of each request and its outcome.", "send", (PredictionLogged,)),
+    DEAD_LETTERS: ("Records that could not be processed; bytes, key and headers are unchanged.", "send", ()),
     MODEL_EVENTS: (
-        "What happens to models; compacted, the key is type and model.",
+        "Events of models; compacted by type and model.",
         "send",
         (ModelPromoted, DriftDetected),
     ),
-    LABELS: ("The true answers to requests, from anyone, in any order and at any time.", "receive", (LabelReported,)),
-    MEASUREMENTS: ("Windows of live requests, measured.", "send", (DriftMeasured, QualityMeasured)),
+    LABELS: ("Labels of requests, from any producer, in any order and at any time.", "receive", (LabelReported,)),
+    MEASUREMENTS: ("Measurements of windows of live requests.", "send", (DriftMeasured, QualityMeasured)),
 }
 
 _KEYS: dict[type[msgspec.Struct], str] = {
@@ -99,12 +103,12 @@ _KEYS: dict[type[msgspec.Struct], str] = {
 
 
 def tag(event: type[msgspec.Struct]) -> str:
-    """The event's versioned type on the wire, such as ``prediction.requested.v1``."""
+    """Return the versioned type of an event, such as ``prediction.requested.v1``."""
     return str(event.__struct_config__.tag)
 
 
 def json_schema(event: type[msgspec.Struct]) -> dict[str, Any]:
-    """The JSON Schema of one event, complete in itself."""
+    """Return the self-contained JSON Schema of an event."""
     definitions = _components(event, _REF)
     own = definitions.pop(event.__name__)
     document = {"$schema": _DRAFT, "title": tag(event), **{key: value for key, value in own.items() if key != "title"}}
@@ -114,7 +118,7 @@ def json_schema(event: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def asyncapi() -> dict[str, Any]:
-    """The AsyncAPI 3 document: topics, events and headers, from the point of view of Inflight."""
+    """Return the AsyncAPI 3 document: topics, events and headers, from the point of view of Inflight."""
     schemas: dict[str, Any] = {}
     for event in EVENTS:
         schemas.update(_components(event, "#/components/schemas/{name}"))
@@ -136,7 +140,7 @@ def asyncapi() -> dict[str, Any]:
     }
     messages["DeadLetter"] = {
         "name": "dead_letter",
-        "summary": "A record as it came, and in its headers why and from where.",
+        "summary": "The original record, with reason and origin in its headers.",
         "contentType": "application/octet-stream",
         "headers": {"$ref": "#/components/schemas/DeadLetterHeaders"},
         "payload": {"description": "The original bytes, which may be anything."},
@@ -170,14 +174,14 @@ def asyncapi() -> dict[str, Any]:
 
 
 def documents() -> dict[str, str]:
-    """The text of every generated file, by its name."""
+    """Return the content of every generated file by name."""
     found = {f"{tag(event)}.json": json_schema(event) for event in EVENTS}
     found["asyncapi.json"] = asyncapi()
     return {name: json.dumps(document, indent=2) + "\n" for name, document in found.items()}
 
 
 def write(directory: Path) -> list[Path]:
-    """Write every document into `directory`; return the paths."""
+    """Write all documents to `directory`; return the paths."""
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, text in documents().items():
@@ -188,7 +192,7 @@ def write(directory: Path) -> list[Path]:
 
 
 def stale(directory: Path) -> list[str]:
-    """Names of the files in `directory` that are missing, or differ from what would be written, or are no document."""
+    """Return the names of files in `directory` that are missing, outdated or unexpected."""
     wanted = documents()
     differing = [
         name
@@ -199,17 +203,17 @@ def stale(directory: Path) -> list[str]:
 
 
 def _components(event: type[msgspec.Struct], ref: str) -> dict[str, Any]:
-    """The schemas of `event` and of what it holds, by name."""
+    """Return the schemas of `event` and of the structs in it, by name."""
     _, definitions = msgspec.json.schema_components([event], ref_template=ref)
     for definition in definitions.values():
         if "description" in definition:
             definition["description"] = " ".join(definition["description"].split())
     own = definitions[event.__name__]
     if event in (PredictionRequested, LabelReported):
-        # What the Struct can't say: a lone decoder takes them without their type.
+        # Beyond what the struct expresses: its decoder accepts an event without its type.
         own["required"] = [name for name in own["required"] if name != "type"]
     if event is PredictionRequested:
-        own["properties"]["features"] = {"type": "object", "description": "As the model's own schema has them."}
+        own["properties"]["features"] = {"type": "object", "description": "According to the schema of the model."}
     return definitions
 
 

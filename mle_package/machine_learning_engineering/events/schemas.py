@@ -1,8 +1,8 @@
-"""What happens, as values: one tagged union of frozen Structs, JSON on the wire.
+"""Events: one tagged union of frozen structs, JSON on the wire.
 
-The rule for change, which every type below obeys: a published type only ever gains optional fields. Anything else is a
-new type with the next version in its tag, and workers read the old one for as long as a topic may hold it. The bytes of
-each version stay as golden files under ``tests/contract/golden``.
+Compatibility rule: a published type only gains optional fields. Any other change is a new type with the next version in
+its tag, and workers read the old type for as long as a topic may hold it. Golden files of each version are in
+``tests/contract/golden``.
 """
 
 from datetime import datetime
@@ -11,14 +11,16 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-RequestId = Annotated[str, Meta(min_length=1, max_length=256, description="Unique per request; also the record's key.")]
+RequestId = Annotated[
+    str, Meta(min_length=1, max_length=256, description="Unique per request; also the record's key.")
+]
 ModelName = Annotated[str, Meta(min_length=1, max_length=128, description="Name of the model, such as `diamonds`.")]
 Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
 Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
 
 
 class Error(Struct, frozen=True):
-    """Why a prediction failed. `type` is stable and for programs, `message` is for people and names the fix."""
+    """Reason of a failed prediction. `type` is stable, for programs; `message` is for humans and names the fix."""
 
     type: Literal["unknown_model", "invalid_features", "prediction_error"]
     message: str
@@ -27,9 +29,9 @@ class Error(Struct, frozen=True):
 class PredictionRequested(
     Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="prediction.requested.v1"
 ):
-    """A request, as any producer writes it; the `type` may be left out.
+    """A request, as any producer writes it; `type` may be omitted.
 
-    `features` stays raw here: only the model that it names knows its schema.
+    `features` stay raw: only the named model knows their schema.
     """
 
     request_id: RequestId
@@ -39,7 +41,7 @@ class PredictionRequested(
 
 
 class PredictionCompleted(Struct, frozen=True, tag_field="type", tag="prediction.completed.v1"):
-    """The model's answer to one request."""
+    """The prediction for one request."""
 
     request_id: RequestId
     model: ModelName
@@ -50,7 +52,7 @@ class PredictionCompleted(Struct, frozen=True, tag_field="type", tag="prediction
 
 
 class PredictionFailed(Struct, frozen=True, tag_field="type", tag="prediction.failed.v1"):
-    """A request that was understood but can't be answered; `model_version` is missing where no model was found."""
+    """A valid request without a prediction; `model_version` is missing if the model is unknown."""
 
     request_id: RequestId
     model: ModelName
@@ -61,12 +63,12 @@ class PredictionFailed(Struct, frozen=True, tag_field="type", tag="prediction.fa
 
 
 class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"):
-    """The flat record of one request and its outcome, failures included: source of index, metrics and drift.
+    """Flat record of one request and its outcome, including failures: the source of the index, metrics and drift.
 
-    `accepted_at` is the broker's time of the request record. Of the durations, `queue_seconds` runs from acceptance to
-    the start of scoring, `score_seconds` is the time of the batch that the request was scored in (`batch_size`
-    requests), and `total_seconds` runs from acceptance to completion. `traceparent` is the W3C trace context.
-    `redacted` names the features that are not here as they were sent: hashed or left out; ``*`` means all of them.
+    `accepted_at` is the broker's time of the request record. `queue_seconds` is the time from acceptance to the start
+    of scoring, `score_seconds` the duration of the predict call of the request's batch (`batch_size` requests), and
+    `total_seconds` the time from acceptance to completion. `traceparent` is the W3C trace context. `redacted` names the
+    features that are hashed or omitted; ``*`` means all of them.
     """
 
     request_id: RequestId
@@ -90,7 +92,7 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
 
 
 class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v1"):
-    """A version of a model is the champion from now on. `reason` says why, `previous_version` which one was before."""
+    """A version of a model became the champion, for `reason`, in place of `previous_version`."""
 
     model: ModelName
     model_version: str
@@ -100,9 +102,9 @@ class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v
 
 
 class LabelReported(Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="label.reported.v1"):
-    """The true answer to a request, as anyone reports it; the `type` may be left out.
+    """The label of a request, as any producer writes it; `type` may be omitted.
 
-    `label` is what the model's own schema of labels has. Of several labels of one request the one observed last counts.
+    `label` has the type that the model declares. If a request has several labels, the one observed last counts.
     """
 
     request_id: RequestId
@@ -112,11 +114,11 @@ class LabelReported(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
 
 
 class FieldDrift(Struct, frozen=True):
-    """How one field of a window differs from the reference, by the most suspicious of its tests.
+    """Difference of one field of a window from the reference, by its test with the smallest p-value.
 
-    `field` is, for example, ``features.carat`` or ``predictions.price``. Of the p-values `p_adjusted` is corrected for
-    the number of tests of the window. Rates are shares of rows; the reference's are of the rows it was trained on.
-    `detail` names the word that differs most, where that test is about words.
+    `field` is, for example, ``features.carat`` or ``predictions.price``. `p_adjusted` is corrected for the number of
+    tests of the window. Rates are shares of rows; those of the reference are of the training rows. `detail` names the
+    word that differs most, if the test compares words.
     """
 
     field: str
@@ -134,10 +136,11 @@ class FieldDrift(Struct, frozen=True):
 
 
 class DriftMeasured(Struct, frozen=True, tag_field="type", tag="drift.measured.v1"):
-    """A window of a model's requests that was compared with the reference profile of its version, field by field.
+    """Comparison of a window of requests with the reference profile of the model version, field by field.
 
-    Unless the window differs, the chance that any of its `fields` drifted is at most `significance`; a field also needs
-    a population stability index of `min_psi`. `window_id` is the same whenever the same window is measured again.
+    If the window follows the reference, the probability that any of its `fields` is reported as drifted is at most
+    `significance`; a drifted field also has a population stability index of at least `min_psi`. `window_id` is the same
+    whenever the same window is measured again.
     """
 
     model: ModelName
@@ -153,7 +156,7 @@ class DriftMeasured(Struct, frozen=True, tag_field="type", tag="drift.measured.v
 
 
 class DriftDetected(Struct, frozen=True, tag_field="type", tag="drift.detected.v1"):
-    """A window has drifted: `fields` are the ones that did, with the evidence."""
+    """A window has drifted; `fields` holds the drifted fields with their evidence."""
 
     model: ModelName
     model_version: str
@@ -167,7 +170,7 @@ class DriftDetected(Struct, frozen=True, tag_field="type", tag="drift.detected.v
 
 
 class LiveMetric(Struct, frozen=True):
-    """A metric of live answers and its confidence interval; `reference` is what the version had when it was trained."""
+    """A metric of live predictions with its confidence interval; `reference` is the test metric from training."""
 
     name: str
     value: float
@@ -177,7 +180,7 @@ class LiveMetric(Struct, frozen=True):
 
 
 class QualityMeasured(Struct, frozen=True, tag_field="type", tag="quality.measured.v1"):
-    """How good the answers of a model's version are, by the labels of the requests that were accepted in a window."""
+    """Quality of a model version, from the labelled requests that were accepted in a window."""
 
     model: ModelName
     model_version: str
@@ -199,7 +202,6 @@ _REQUEST_DECODER = msgspec.json.Decoder(PredictionRequested)
 _RESULT_DECODER: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
 _LOG_DECODER = msgspec.json.Decoder(PredictionLogged)
 _LABEL_DECODER = msgspec.json.Decoder(LabelReported)
-_PROMOTED_DECODER = msgspec.json.Decoder(ModelPromoted)
 _MODEL_EVENT_DECODER: msgspec.json.Decoder[ModelEvent] = msgspec.json.Decoder(ModelEvent)
 _MEASUREMENT_DECODER: msgspec.json.Decoder[Measurement] = msgspec.json.Decoder(Measurement)
 
@@ -208,11 +210,10 @@ decode_request = _REQUEST_DECODER.decode
 decode_result = _RESULT_DECODER.decode
 decode_log = _LOG_DECODER.decode
 decode_label = _LABEL_DECODER.decode
-decode_promoted = _PROMOTED_DECODER.decode
 decode_model_event = _MODEL_EVENT_DECODER.decode
 decode_measurement = _MEASUREMENT_DECODER.decode
 
 
 def parse(raw: Raw) -> Any:
-    """The JSON value of a raw field, as plain Python objects."""
+    """Decode a raw field to plain Python objects."""
     return msgspec.json.decode(raw)

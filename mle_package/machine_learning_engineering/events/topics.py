@@ -1,4 +1,4 @@
-"""The topics that processes meet on, and how each is configured."""
+"""Topics and their configuration."""
 
 from typing import NamedTuple
 
@@ -15,34 +15,34 @@ MEBIBYTE = 1024 * 1024
 
 
 class Topic(NamedTuple):
-    """A topic as it is created: its name without the deployment's prefix, and its broker-side configuration.
-
-    What is on an internal one is a process's own affair, and may change with any release.
-    """
+    """A topic as it is created."""
 
     name: str
+    """Without the deployment's prefix."""
     config: dict[str, str]
+    """Broker-side configuration."""
     internal: bool = False
+    """The records are private to a process; their format may change with any release."""
 
 
 TOPICS = (
-    # LogAppendTime: "accepted at" is the broker's clock, the same at every re-read, whatever a producer's clock says.
-    # The size limit is above `max_request_bytes`, so that a request which is too large becomes a visible dead letter
-    # and not an error that only its producer sees.
+    # LogAppendTime: "accepted at" is the broker's clock, which is the same at every re-read and independent of the
+    # producers' clocks. The size limit is above `max_request_bytes`, so that a request that is too large becomes a
+    # visible dead letter instead of an error that only its producer sees.
     Topic(
         REQUESTS,
         {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", "max.message.bytes": str(4 * MEBIBYTE)},
     ),
-    # What a worker writes holds a request and more, hence the larger limits.
+    # Outcomes repeat the request, hence the larger limits.
     Topic(RESULTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(LOGS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
-    # The last event of each key stays: what was said last of each model.
+    # Compaction keeps the last event of each type and model.
     Topic(MODEL_EVENTS, {"cleanup.policy": "compact"}),
-    # Labels come days after their requests, and are few: kept for 30 days, so that a new reader has them too.
+    # Labels arrive days after their requests and are small: 30 days, so that a new reader gets them too.
     Topic(LABELS, {"cleanup.policy": "delete", "retention.ms": str(30 * 24 * 3_600_000)}),
     Topic(MEASUREMENTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
-    # A record every few seconds for each partition of the log, of which the last one counts: old ones go soon.
+    # One record every few seconds for each partition of the log; only the last counts, so old ones are deleted soon.
     Topic(
         DRIFT_STATE,
         {
