@@ -19,7 +19,7 @@ from benchmarks.indexing import POLL_SECONDS, STALLED_SECONDS, WARM_UP, written
 from benchmarks.indexing_stack import Stack, deploy
 
 CASES = {
-    "joiner": Case("benchmarks.cases.joiner", "inflight joiner"),
+    "joiner": Case("benchmarks.cases.joiner", "inflight label-joiner"),
     "bare": Case("benchmarks.cases.bare_labels", "bare loop, updates by document id"),
 }
 REFERENCE = "bare"

@@ -1,4 +1,4 @@
-"""`inflight joiner`, as it is."""
+"""`inflight label-joiner`, unchanged."""
 
 from inflight.adapters.evaluator import RegistryEvaluator
 from inflight.settings import load_settings

@@ -190,11 +190,11 @@ class LabelJoiner:
             self._metrics.pending.set(self._pending.count(partitions) if partitions else 0)
 
 
-def run(settings: LabelJoinerSettings, evaluator: Evaluator | None = None) -> None:
+def run(settings: LabelJoinerSettings, evaluator: Evaluator) -> None:
     """Run the label joiner until SIGTERM or SIGINT.
 
     Args:
-        evaluator: knows the models; without one, labels are joined and no quality is measured.
+        evaluator: knows the models.
 
     Raises:
         KafkaException: a permanent error of Kafka.
@@ -210,10 +210,8 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator | None = None) -> No
             run_until_ready("label-joiner", lambda: _prepare(settings, store), stopping)
             if stopping.is_set():
                 return
-            quality: QualityMonitor | None = None
-            if evaluator is not None:
-                predictions, publish = LabelledPredictions(client), Publisher(settings)
-                quality = QualityMonitor(settings, predictions, evaluator, publish, quality_metrics, stopping)
+            predictions, publish = LabelledPredictions(client), Publisher(settings)
+            quality = QualityMonitor(settings, predictions, evaluator, publish, quality_metrics, stopping)
             reader = Reader(settings, metrics, stopping)
             pending = PendingLabels(client, settings, topic_name(settings, LABELS))
             resolver = LabelResolver(
@@ -223,19 +221,17 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator | None = None) -> No
                 DeadLetterWriter(settings, STAGE),
                 reader.wait,
                 metrics,
-                rejection_reason=(lambda model, label: None) if evaluator is None else evaluator.rejection_reason,
-                mark_dirty=(lambda versions: None) if quality is None else quality.mark_dirty,
+                rejection_reason=evaluator.rejection_reason,
+                mark_dirty=quality.mark_dirty,
                 cancelled=stopping,
             )
             log_event("label-joiner", "ready")
+            quality.start()
             try:
-                if quality is not None:
-                    quality.start()
                 LabelJoiner(reader, resolver, pending, metrics).run(stopping)
             finally:
                 stopping.set()
-                if quality is not None:
-                    quality.join(MEASURE_SECONDS)
+                quality.join(MEASURE_SECONDS)
 
     url = redact_url(settings.elasticsearch_url)
     run_process("label-joiner", settings, work, (registry, settings.label_joiner_metrics_port), elasticsearch=url)

@@ -1,6 +1,5 @@
 """Building blocks of every process's metrics."""
 
-from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
@@ -36,10 +35,3 @@ class Children(Generic[_M]):
                 return self._metric.labels(*[OTHER for _ in values])
             child = self._known[values] = self._metric.labels(*values)
         return child
-
-
-def declared(registry: CollectorRegistry) -> Iterable[tuple[str, str, str, str]]:
-    """Name, type, unit and help of each metric of this product in a registry, for docs and tests."""
-    for family in registry.collect():
-        if family.name.startswith("inflight_"):
-            yield family.name, family.type, family.unit, family.documentation

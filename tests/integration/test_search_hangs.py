@@ -68,7 +68,7 @@ def hose(deployment: Deployment) -> Iterator[Hose]:
     found.close()
 
 
-def test_a_joiner_whose_search_node_hangs_ends_in_time(deployment: Deployment, hose: Hose) -> None:
+def test_a_label_joiner_ends_in_time_while_elasticsearch_hangs(deployment: Deployment, hose: Hose) -> None:
     """SIGTERM in the middle of a request: it ends by itself, long before it would be killed, and loses no label."""
     joiner = deployment.label_joiner(elasticsearch_url=hose.url)
     until(joiner.serves, 300, "the joiner serves")
@@ -83,7 +83,7 @@ def test_a_joiner_whose_search_node_hangs_ends_in_time(deployment: Deployment, h
     assert seconds < GRACE_SECONDS / 2
 
 
-@pytest.mark.parametrize("process", ["joiner", "indexer"])
+@pytest.mark.parametrize("process", ["label_joiner", "indexer"])
 def test_what_never_came_up_ends_in_time(deployment: Deployment, hose: Hose, process: str) -> None:
     """It still waits for its first answer."""
     hose.squeeze()

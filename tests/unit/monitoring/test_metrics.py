@@ -1,7 +1,7 @@
 """What the exporter counts, and that every metric is described."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.runtime.groups import READS, WORKER
-from monitoring.runtime.metrics import MAX_CHILDREN, declared
+from monitoring.runtime.metrics import MAX_CHILDREN
 from stream_app.runtime.metrics import WorkerMetrics
 
 METRICS_PAGE = Path(__file__).parents[3] / "docs/metrics.md"
@@ -140,6 +140,13 @@ def test_the_age_of_the_log_is_that_of_the_newest_completion(
     observer.observe(newest)
     observer.observe(logged(completed_at=newest.completed_at.replace(hour=1)))
     assert registry.get_sample_value("inflight_log_age_seconds") == pytest.approx(90)
+
+
+def declared(registry: CollectorRegistry) -> Iterable[tuple[str, str, str, str]]:
+    """Name, type, unit and help of each metric of Inflight in a registry."""
+    for family in registry.collect():
+        if family.name.startswith("inflight_"):
+            yield family.name, family.type, family.unit, family.documentation
 
 
 def test_every_metric_has_a_unit_and_is_described() -> None:
