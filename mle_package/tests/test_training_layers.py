@@ -119,7 +119,7 @@ def test_a_feature_or_an_input_named_like_a_column_of_the_layer_takes_its_place(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"label_name": "number"}, "the label `number` of Named has the name of another column of the layers"),
+        ({"label_name": "number"}, "the label `number` of Named has the name of a column of the layers"),
         ({"label_name": "part"}, "the label `part` of Named"),
         ({"feature_names_in": ("part",)}, "the input `part` of Named"),
         ({"feature_names_in": ("label",)}, "the input `label` of Named"),
@@ -193,14 +193,14 @@ def test_bad_records_are_named_by_line_and_field_ten_at_most(doubler, records):
     with pytest.raises(BadData) as raised:
         layers.validate(doubler, records([*GOOD, *bad]))
     message = str(raised.value)
-    assert message.startswith("12 of 15 records are not accepted:\nexamples line 4: feature `number` must be")
+    assert message.startswith("12 of 15 records are invalid:\nexamples line 4: feature `number` must be")
     assert message.endswith("... and 2 more")
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([1.0, None], "line 2: label `label` is missing"),
+        ([1.0, None], "line 2: label `label`: missing"),
         ([1.0, "x"], "labels are of several types: float, str"),
         ([1.0, 1.0], "all 2 labels are 1.0: there is nothing to learn"),
     ],
@@ -246,7 +246,7 @@ def test_another_parquet_file_is_no_layer(tmp_path):
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"a": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match="no layer of a training"):
+    with pytest.raises(ValueError, match="not a layer of a training"):
         layers.read(tmp_path / "a.parquet")
 
 

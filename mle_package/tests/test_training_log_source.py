@@ -103,7 +103,7 @@ def test_redacted_requests_without_a_label_are_in_nobodys_way(read, log):
 def test_a_log_without_an_example_says_what_was_set_aside(read, log):
     log.label("b", "many")
     with pytest.raises(
-        SourceUnreadable, match=r"can be learned from: 1 bad label; request 'b': label `label`: Expected `float`"
+        SourceUnreadable, match=r"is a usable example: 1 bad label; request 'b': label `label`: Expected `float`"
     ):
         read("log")
 
@@ -130,7 +130,7 @@ def test_labels_of_requests_that_are_not_there_are_counted(collected, log, tmp_p
     assert collected(f"log:{path}").sources[0].skipped == {"label of no request": 2}
     write(path, "request_id,label\nz,9\n")
     log.label("b", None)
-    with pytest.raises(SourceUnreadable, match="can be learned from: 1 bad label, 1 label of no request; request 'b'"):
+    with pytest.raises(SourceUnreadable, match="is a usable example: 1 bad label, 1 label of no request; request 'b'"):
         collected(f"log:{path}")
 
 
@@ -138,7 +138,9 @@ def test_labels_of_no_request_at_all_say_so(read, settings, tmp_path):
     with SqlitePredictionLog(settings.prediction_log) as log:
         log.append([logged("a", 1)])
     path = write(tmp_path / "labels.csv", "request_id,label\nz,9\n")
-    with pytest.raises(SourceUnreadable, match=r"none of the 1 labels in .*labels.csv is of a request for `doubler`"):
+    with pytest.raises(
+        SourceUnreadable, match=r"none of the 1 labels in .*labels.csv belongs to a request for `doubler`"
+    ):
         read(f"log:{path}")
 
 
@@ -182,7 +184,7 @@ def test_a_log_that_is_missing_or_damaged_says_so(read, settings):
     with pytest.raises(SourceUnreadable, match="there is no prediction log at"):
         read("log")
     write(settings.prediction_log, "x" * 5_000)
-    with pytest.raises(SourceUnreadable, match="is no prediction log"):
+    with pytest.raises(SourceUnreadable, match="is not a prediction log"):
         read("log")
 
 

@@ -87,7 +87,7 @@ def test_a_row_stays_on_its_side_from_whatever_file_it_comes(doubler_class, sett
     assert both.rows_trained + both.rows_held_out == 150
 
 
-@pytest.mark.parametrize(("changes", "how"), [({"seed": 8}, "by another seed"), ({}, "in another way")])
+@pytest.mark.parametrize(("changes", "how"), [({"seed": 8}, "with another seed"), ({}, "in another way")])
 def test_a_champion_that_may_know_the_rows_is_told_in_the_reason(memorizing_class, settings, changes, how):
     """Its seed was another, or it is of the time before a row's side was its own affair."""
     run_training(memorizing_class, settings.model_copy(update=changes), examples=noisy(200))

@@ -10,7 +10,7 @@ import pytest
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.training import run_log as training_log
-from machine_learning_engineering.training.run_log import LogUnreadable, TrainingEntry
+from machine_learning_engineering.training.run_log import RunLogUnreadable, TrainingEntry
 
 
 def entry(run_id: str) -> TrainingEntry:
@@ -86,7 +86,7 @@ def test_a_line_that_a_power_loss_cut_off_spoils_no_other(tmp_path, torn):
         file.write(torn)
     training_log.append(path, entry("b"))
     training_log.append(path, entry("c"))
-    with pytest.warns(UserWarning, match=r"line 2 of .*log.jsonl is damaged and left out"):
+    with pytest.warns(UserWarning, match=r"line 2 of .*log.jsonl is damaged and was skipped"):
         assert [one.run_id for one in training_log.read(path)] == ["a", "b", "c"]
 
 
@@ -102,5 +102,5 @@ def test_a_line_that_is_no_entry_is_named(tmp_path):
     training_log.append(path, entry("a"))
     with path.open("ab") as file:
         file.write(b'{"run_id":1}\n')
-    with pytest.raises(LogUnreadable, match=r"line 2 of .*log.jsonl is no entry"):
+    with pytest.raises(RunLogUnreadable, match=r"line 2 of .*log.jsonl is not an entry"):
         list(training_log.read(path))

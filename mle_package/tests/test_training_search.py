@@ -54,7 +54,7 @@ def test_what_needs_no_search_is_tried_once_however_many_are_allowed():
 
 @pytest.mark.parametrize("candidates", [[], [LINE, LINE]])
 def test_candidates_have_names_of_their_own(candidates):
-    with pytest.raises(ValueError, match="a name of its own"):
+    with pytest.raises(ValueError, match="its own name"):
         plan(candidates)
 
 

@@ -77,7 +77,7 @@ def test_a_column_without_a_name_is_named_as_what_it_is(read, doubler_class, tmp
     """Except by a model that reads lines by itself."""
     path = write(tmp_path / "new.csv", ",number,label\n0,1,2\n1,2,4\n")
     with pytest.raises(
-        SourceUnreadable, match=r"line 2: a column has no name, .* leave it out with to_csv\(index=False"
+        SourceUnreadable, match=r"line 2: a column has no name, .* omit it with to_csv\(index=False"
     ):
         read(path)
     monkeypatch.setattr(doubler_class, "example_from_csv_row", lambda line: Example({"number": int(line["number"])}, 2))
@@ -125,10 +125,10 @@ def test_the_digest_is_that_of_the_records_wherever_they_come_from(doubler_class
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("new.csv", "", "holds no examples"),
-        ("new.csv", "number,label\n", "holds no examples"),
-        ("new.csv", "number,label\n1,2,3\n", "line 2: it has another number of cells than the header, which has 2"),
-        ("new.csv", "number,label\n1,2\n3\n", "line 3: it has another number of cells"),
+        ("new.csv", "", "has no examples"),
+        ("new.csv", "number,label\n", "has no examples"),
+        ("new.csv", "number,label\n1,2,3\n", "line 2: it does not have 2 cells like the header"),
+        ("new.csv", "number,label\n1,2\n3\n", "line 3: it does not have 2 cells"),
         ("new.csv", "number,label\n1,\n", "line 2: there is no label in the column `label`"),
         ("new.csv", "number\n1\n", "line 2: there is no label in the column `label`"),
         ("new.csv", 'number,label\n1,"2\n', "line 2: unexpected end of data"),
@@ -138,9 +138,9 @@ def test_the_digest_is_that_of_the_records_wherever_they_come_from(doubler_class
         ("new.jsonl", "[1]\n", "line 1: Expected `object`"),
         ("new.jsonl", '{"number": 1, "label": 2, "group": 1.5}\n', "line 1: `group` must be a string or an integer"),
         ("new.jsonl", '{"number": 1, "label": 2, "group": true}\n', "line 1: `group` must be a string or an integer"),
-        ("new.csv", ",label\n1,2,3\n", "line 2: it has another number of cells than the header, which has 2"),
-        ("new.parquet", "no parquet", "can't be read: it is no parquet file"),
-        ("new.xlsx", "", "is none of .csv, .jsonl, .ndjson, .parquet"),
+        ("new.csv", ",label\n1,2,3\n", "line 2: it does not have 2 cells like the header"),
+        ("new.parquet", "no parquet", "can't be read: not a parquet file"),
+        ("new.xlsx", "", "is not one of .csv, .jsonl, .ndjson, .parquet"),
     ],
 )
 def test_what_can_not_be_read_is_named_with_its_line(read, tmp_path, name, content, message):
@@ -156,7 +156,7 @@ def test_a_path_that_is_not_there_and_an_empty_folder_are_named(read, tmp_path):
     with pytest.raises(SourceUnreadable, match="nowhere is neither a file nor a folder"):
         read(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceUnreadable, match=r"the folder .*empty holds no files"):
+    with pytest.raises(SourceUnreadable, match=r"the folder .*empty has no files"):
         read(tmp_path / "empty")
 
 

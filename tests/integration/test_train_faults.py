@@ -15,7 +15,7 @@ def test_bad_data_is_named_by_line_and_field(shell, tmp_path, champion):
     path = passengers(tmp_path / "new.csv", 50, spoil={"Fare": "-3"})
     done = shell.train("titanic", "-ds", path)
     assert done.returncode == 1
-    assert "titanic was not trained, its champion stays:\n1 of 50 records are not accepted:\n" in done.stderr
+    assert "titanic was not trained, its champion stays:\n1 of 50 records are invalid:\n" in done.stderr
     assert f"{path} line 51: feature `fare` must be a number of at least 0" in done.stderr
     assert shell.champion() == champion
     assert shell.log()[-1]["outcome"] == "failed"

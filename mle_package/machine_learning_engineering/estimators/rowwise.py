@@ -1,8 +1,8 @@
-"""Linear estimators that answer a row with the same bits alone and in any batch.
+"""Linear estimators with bit-identical predictions for a row alone and in any batch.
 
-scikit-learn multiplies matrices, and BLAS sums up in an order that depends on the number of rows: the last digit of an
-answer depends on whom a request shared its batch with. A request that is answered again after a crash would then get
-another answer. Here each row is summed up by itself.
+In scikit-learn's matrix products the order of BLAS's sums depends on the number of rows, so the last digit of a
+prediction depends on the batch. A request that is scored again after a crash would get another prediction. Here each
+row is summed on its own.
 """
 
 from typing import Any
@@ -13,21 +13,21 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 
 class RowwiseLogisticRegression(LogisticRegression):  # type: ignore[misc]
-    """A `LogisticRegression` of two classes on dense inputs."""
+    """A binary `LogisticRegression` on dense inputs."""
 
     def decision_function(self, X: NDArray[np.float64]) -> Any:  # noqa: N803
-        """One number a row, greater than 0 for the second class."""
+        """Logit of the second class, shape (rows,)."""
         return _sums(X, self.coef_[0]) + self.intercept_[0]
 
 
 class RowwiseRidge(Ridge):  # type: ignore[misc]
-    """A `Ridge` of one target on dense inputs."""
+    """A `Ridge` with one target on dense inputs."""
 
     def predict(self, X: NDArray[np.float64]) -> Any:  # noqa: N803
-        """One number a row."""
+        """Predictions of shape (rows,)."""
         return _sums(X, self.coef_) + self.intercept_
 
 
 def _sums(inputs: NDArray[np.float64], weights: NDArray[np.float64]) -> Any:
-    # In C order the innermost loop goes along a row, whatever the number of rows is.
+    # In C order the innermost loop runs along a row for any number of rows.
     return np.multiply(inputs, weights, order="C").sum(axis=1)

@@ -1,23 +1,23 @@
-"""What a prediction log tells of a version: its newest rows and answers, and those whose true label is known."""
+"""Newest rows and predictions of a version in a prediction log, and those with a known label."""
 
-import math
 from collections import Counter, deque
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import holds_tokens
-from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
+from machine_learning_engineering.prediction_log.store import PredictionLog
+from machine_learning_engineering.training.records import decode_label
 
 
-class Labelled(NamedTuple):
-    """An answer of the log with the true one; `example` is what can be trained on: None if features are redacted."""
+class LabelledPrediction(NamedTuple):
+    """A logged prediction with its true label; `example` is for training, None if features are redacted."""
 
     example: Example | None
     prediction: Any
@@ -25,16 +25,16 @@ class Labelled(NamedTuple):
 
 
 class LiveRows(NamedTuple):
-    """Decoded rows and their answers, oldest first, and the labelled ones.
+    """Decoded rows and their predictions, oldest first, and labelled predictions.
 
-    `skipped` counts what could not be used: failed predictions, rows that no longer fit the model's schema, and labels
-    that are none, such as NaN. Rows with redacted features are counted there too: of those the answer and the label
-    alone are used. `unmatched` is the number of given labels whose request is not among the rows read.
+    `skipped` counts unusable rows: failed predictions, rows that no longer fit the model's schema, and invalid labels.
+    Rows with redacted features are counted too, but their predictions and labels are used. `unmatched` is the number of
+    given labels without a request among the rows read.
     """
 
     rows: list[Any]
     predictions: list[Any]
-    labelled: list[Labelled]
+    labelled: list[LabelledPrediction]
     skipped: dict[str, int]
     unmatched: int
     first: datetime | None
@@ -51,16 +51,16 @@ def read(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> LiveRows:
-    """The newest rows of a version, at most `max_rows`, and the newest labelled ones, at most as many.
+    """Read at most `max_rows` newest rows of a version, and at most as many newest labelled ones.
 
     Args:
-        labels: true answers by request id; one in the log counts where this has none.
+        labels: True labels by request id; they take precedence over labels in the log.
 
     Raises:
-        PredictionLogError: the log can't be read.
+        PredictionLogError: The log can't be read.
     """
     newest: deque[tuple[datetime, Any, Any]] = deque(maxlen=max_rows)
-    labelled: deque[Labelled] = deque(maxlen=max_rows)
+    labelled: deque[LabelledPrediction] = deque(maxlen=max_rows)
     skipped: Counter[str] = Counter()
     unmatched = len(labels or {})
     for record in log.read(model.name, since=since, until=until, version=version):
@@ -80,14 +80,16 @@ def read(
             skipped["redacted"] += 1
         else:
             newest.append((record.created_at, row, prediction))
+        reported = (labels or {}).get(record.request_id, record.label)
+        if reported is UNSET:
+            continue
         try:
-            label = _label(model, record, labels or {})
+            label = decode_label(model.Label, reported)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             skipped["bad label"] += 1
             continue
-        if label is not UNSET:
-            example = None if redacted else Example(msgspec.json.decode(record.features), label)
-            labelled.append(Labelled(example, prediction, label))
+        example = None if redacted else Example(msgspec.json.decode(record.features), label)
+        labelled.append(LabelledPrediction(example, prediction, label))
     return LiveRows(
         rows=[row for _, row, _ in newest],
         predictions=[prediction for _, _, prediction in newest],
@@ -97,15 +99,3 @@ def read(
         first=newest[0][0] if newest else None,
         last=newest[-1][0] if newest else None,
     )
-
-
-def _label(model: Model, record: PredictionRecord, labels: Mapping[str, Any]) -> Any:
-    label = labels.get(record.request_id, record.label)
-    if label is UNSET:
-        return UNSET
-    found = (
-        msgspec.json.decode(label, type=model.Label) if isinstance(label, Raw) else msgspec.convert(label, model.Label)
-    )
-    if found is None or (isinstance(found, float) and not math.isfinite(found)):
-        raise msgspec.ValidationError("a label is missing")
-    return found

@@ -1,13 +1,12 @@
-"""Retraining when there is a reason to: what the log and the labels say, a challenger, a gate, and a record of it all.
+"""Retraining when the prediction log shows a reason: evidence, challenger, comparison with the champion, and a record.
 
-The reason is either of two, and is tested at one stated level, which bounds the false alarms of a call:
+There are two possible reasons, tested at one significance level, which bounds the false alarm rate of a call:
 
-- with enough labels: the live metric is lower than that of the champion's held-out rows, which were kept with it;
-- without: inputs or answers no longer look like those of its reference profile.
+- with enough labels: the live metric is lower than that of the champion's held-out rows, which its profile contains;
+- without: features or predictions drifted from the champion's reference profile.
 
-The challenger is fitted on a part of the fresh data. On the rest, which neither model has seen, it has to be better
-than the champion, at the same level, to take its place. Whatever fails leaves the champion as it is, and is in the
-record.
+The challenger is fitted on a part of the fresh data. It is promoted if it is better, at the same level, on the other
+part, which neither model was fitted on. Errors leave the champion as it is and are part of the record.
 """
 
 import logging
@@ -32,17 +31,19 @@ from machine_learning_engineering.evaluation.permutation import (
     paired_permutation_test,
     test_degradation,
 )
+from machine_learning_engineering.evaluation.splits import split, split_key
 from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
 from machine_learning_engineering.retraining import live_rows
 from machine_learning_engineering.retraining.live_rows import LiveRows
 from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.training.quick import train
 
 logger = logging.getLogger(__name__)
 
 SIGNIFICANCE = 0.002
-"""One false alarm in five hundred calls: a scheduled look comes again and again."""
+"""At most one false alarm in 500 calls, because retraining is triggered on a schedule."""
 MIN_LABELLED = 200
 MIN_ROWS = 500
 MAX_ROWS = 10_000
@@ -52,9 +53,9 @@ ProgressCallback = Callable[[str], None]
 
 
 class Evidence(Struct, frozen=True):
-    """What the log said: rows of the champion between `first` and `last`, labelled answers, and what is of no use.
+    """Evidence from the log: the champion's rows between `first` and `last`, labelled predictions, and skipped rows.
 
-    `metric` is tested if enough rows have a label; `drift` is always reported if there are enough rows.
+    `metric` is None with too few labels; `drift` is None with too few rows.
     """
 
     rows: int = 0
@@ -69,11 +70,11 @@ class Evidence(Struct, frozen=True):
 
 
 class Decision(Struct, frozen=True, kw_only=True):
-    """What was decided and why.
+    """A decision and its evidence.
 
     `outcome` is "kept" (no reason to retrain), "retraining_due" (a reason, but a dry run or too few rows to train on),
-    "promoted" or "rejected" (the challenger), or "failed" (see `error`; the champion stays). `record` is the path of the
-    JSON file with this decision.
+    "promoted" or "rejected" (the challenger), or "failed" (see `error`; the champion stays). `record` is the path
+    of the JSON file with this decision.
     """
 
     decision_id: str
@@ -110,11 +111,26 @@ def trigger_retraining(
     dry_run: bool = False,
     on_progress: ProgressCallback = lambda step: None,
 ) -> Decision:
-    """See `MLEModel.trigger_retraining`."""
+    """Retrain a model if its log shows a reason to; see `MLEModel.trigger_retraining`.
+
+    Args:
+        significance: False alarm rate of a call, and of the promotion of an equal challenger.
+        min_labelled: Minimum number of labelled rows for the test of the metric, and of fresh rows for retraining.
+        min_rows: Minimum number of rows for the drift tests.
+        min_psi: Minimum population stability index of drift.
+        max_rows: Number of newest rows, and of newest labelled rows, that are read.
+        since: Time of the first row that is read.
+        until: Time of the last row that is read.
+        dry_run: Only decide whether retraining is due.
+        on_progress: Called with each step when it begins.
+
+    Raises:
+        ValueError: An option is out of range. All other errors are part of the decision.
+    """
     if not 0 < significance < 1:
-        raise ValueError(f"significance is the rate of false alarms, between 0 and 1, not {significance}")
+        raise ValueError(f"significance is a false alarm rate between 0 and 1, not {significance}")
     if min_labelled < 2 or min_rows < 1 or max_rows < max(min_labelled, min_rows):
-        raise ValueError("min_labelled is at least 2, min_rows at least 1, and max_rows no less than either")
+        raise ValueError("min_labelled must be at least 2, min_rows at least 1, and max_rows at least both")
     started = time.monotonic()
     decision = Decision(
         decision_id=uuid.uuid4().hex,
@@ -132,12 +148,12 @@ def trigger_retraining(
             fresh = logged if examples is None else examples
             if len(fresh) < min_labelled:
                 run.decide(
-                    reason=f"{run.decision.reason}; there are {len(fresh)} fresh labelled rows to train on, "
+                    reason=f"{run.decision.reason}; {len(fresh)} fresh labelled rows are too few to train on, "
                     f"at least {min_labelled} are needed: report more labels or give examples"
                 )
             elif not dry_run:
                 run.retrain(fresh)
-    except Exception as error:  # Whatever goes wrong, the champion goes on serving.
+    except Exception as error:  # The champion keeps serving.
         logger.warning("retraining of %s failed", model_class.name, exc_info=True)
         run.decide(outcome="failed", error=f"{type(error).__name__}: {error}")
     run.decide(seconds=round(time.monotonic() - started, 3))
@@ -145,7 +161,7 @@ def trigger_retraining(
 
 
 class _RetrainingRun:
-    """One call on its way; `decision` is what is known so far, so that an error loses none of it."""
+    """One call. `decision` holds what is known so far, so that it is complete after an error."""
 
     def __init__(
         self, model_class: type[Model], settings: KernelSettings, decision: Decision, on_progress: ProgressCallback
@@ -170,7 +186,7 @@ class _RetrainingRun:
         since: datetime | None,
         until: datetime | None,
     ) -> LiveRows:
-        """Gather the evidence, and decide whether retraining is due."""
+        """Collect the evidence and decide whether retraining is due."""
         name = self.model.name
         champion = self.registry.resolve(name, CHAMPION)
         self.decide(champion=champion)
@@ -225,7 +241,7 @@ class _RetrainingRun:
         evidence, decision = self.decision.evidence, self.decision
         few = f"{evidence.labelled} labelled rows (at least {decision.min_labelled} are needed to test the metric)"
         if not profile.held_out:
-            few = f"no held-out answers were kept with {decision.champion}, so that the metric can't be tested"
+            few = f"the metric can't be tested, because the profile of {decision.champion} has no held-out predictions"
         found = evidence.drift
         if found is None:
             self.decide(reason=f"{few}, and {evidence.rows} rows are too few to test for drift: {decision.min_rows}")
@@ -235,14 +251,11 @@ class _RetrainingRun:
             self.decide(reason=f"{few}; no drift in {found.rows} rows")
 
     def retrain(self, fresh: Sequence[Example]) -> None:
-        """Fit a challenger on a part of fresh examples, and let it take the champion's place if it is better."""
-        from machine_learning_engineering.evaluation.splits import split, split_key
-        from machine_learning_engineering.training.quick import train
-
+        """Fit a challenger on a part of the fresh examples, and promote it if it is better on the rest."""
         name, champion = self.model.name, self.decision.champion
         assert champion is not None
         serving = self.registry.open(name, champion, model_class=self.model_class)
-        # Decoded before the long work: bad data is found at once.
+        # Decoded first, so that bad data fails before the long work.
         rows = [self.model.decode(msgspec.json.encode(example.features)) for example in fresh]
         groups = [split_key(example.group, row) for example, row in zip(fresh, rows, strict=True)]
         fitting, gating = split(len(fresh), self.settings.seed, groups)
@@ -278,13 +291,15 @@ class _RetrainingRun:
             return
         with self.registry.edit_aliases(name, reason=why) as aliases:
             if aliases.get(CHAMPION) != champion:
-                self.decide(reason=f"{self.decision.reason}; but meanwhile {aliases.get(CHAMPION)} became the champion")
+                self.decide(
+                    reason=f"{self.decision.reason}; but {aliases.get(CHAMPION)} became the champion in the meantime"
+                )
                 return
             aliases[CHAMPION] = run.version
         self.decide(outcome="promoted")
 
     def _champion_recipe(self, champion: str) -> dict[str, Any]:
-        """The candidate and params that the champion was made of, if it was chosen among candidates that still are."""
+        """The candidate and params of the champion as arguments of `train`, if the candidate still exists."""
         params = self.registry.manifest(self.model.name, champion).params
         for candidate in self.model.candidates():
             if candidate.name == params.get("candidate"):
@@ -293,14 +308,14 @@ class _RetrainingRun:
 
 
 def _recorded(decision: Decision, folder: Path) -> Decision:
-    """Keep the decision as a file; one that can't be kept says so, and counts all the same."""
+    """Write the decision to a file. If that fails, the decision is valid and its error says so."""
     path = folder / f"{decision.decided_at:%Y%m%dT%H%M%S}-{decision.decision_id[:8]}.json"
     kept = msgspec.structs.replace(decision, record=str(path))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         durable.replace(path, msgspec.json.format(msgspec.json.encode(kept), indent=2))
     except OSError as error:
-        logger.warning("the decision about %s is not recorded: %s", decision.model, error)
+        logger.warning("the decision about %s was not recorded: %s", decision.model, error)
         note = f"the decision could not be recorded: {error}"
         return msgspec.structs.replace(decision, error="; ".join(filter(None, (decision.error, note))))
     return kept

@@ -1,4 +1,4 @@
-"""From sources to rows that are ready to fit, by way of the three layers."""
+"""Training and test rows from sources, by way of the three data layers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 class TrainTestSplit(NamedTuple):
-    """The rows to fit on, with their labels and groups, and the rows and labels that are held out by `seed`.
+    """Training rows with labels and split keys, and held-out rows with labels.
 
-    `train_min_hash` is the lowest place of a row to fit on, `test_max_hash` the highest of one that is held out; see
-    `training.evaluation.place`.
+    `train_min_hash` is the lowest hash of a training row, `test_max_hash` the highest of a held-out row, both with
+    `seed`; see `evaluation.splits.hash_fraction`.
     """
 
     rows: list[Any]
@@ -43,19 +43,19 @@ def prepare(
     on_progress: Callable[[str], None],
     record: Callable[..., None],
 ) -> TrainTestSplit:
-    """Write the layers, and read the rows back from the silver one: what is trained on is what was kept.
+    """Write the layers and read the rows back from the silver layer, so that training uses what is stored.
 
     Args:
-        logs: see `training.sources.collect`.
-        on_progress: told of each step as it begins.
-        record: given fields of the training's entry as they become known, so that a failed training has them too.
+        logs: See `training.sources.collect`.
+        on_progress: Called with each step when it begins.
+        record: Called with fields of the training's entry as soon as they are known, also for a failed training.
 
     Raises:
-        SourceUnreadable: a source can't be read.
-        DatasetUnavailable: the model's dataset can't be had.
-        BadData: records don't fit the model's schema.
-        ValueError: there are too few rows.
-        OSError: a layer can't be written.
+        SourceUnreadable: A source is unreadable.
+        DatasetUnavailable: The model's dataset is unavailable.
+        BadData: Records do not fit the model's schema.
+        ValueError: There are too few rows.
+        OSError: A layer can't be written.
     """
     model, folder = model_class(), settings.layers_dir
     on_progress("reading the data")

@@ -1,4 +1,4 @@
-"""The fits of a training: of each candidate on folds of the rows, and at last on all that are to be fitted on."""
+"""Fits of a training: each candidate on folds of the training rows, then on all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,10 +20,10 @@ _SEARCH_FOLDS = 4
 
 
 class CandidateEvaluator:
-    """CandidateEvaluator the candidates of a model on the parts of one training: `done` fits of `total`.
+    """Fits and measures the candidates of a model; `done` of `total` fits are done.
 
-    Whatever an estimator raises comes as `FitFailed`, which names the candidate. `tell` is told of each step as it
-    begins.
+    Errors of estimators are raised as `FitFailed` with the name of the candidate. `on_progress` is called with each
+    step when it begins.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class CandidateEvaluator:
         self._parts = parts
         self._on_step = on_progress
         self._compared = cross_validation(parts.groups, parts.seed)
-        # Other folds than the candidates are compared on. One will do where there are many rows.
+        # Not the folds that candidates are compared on. One fold is enough if there are many rows.
         searched = folds(parts.groups, _SEARCH_FOLDS, parts.seed + 1_000)
         self._searched = searched[: _SEARCH_FOLDS if len(parts.groups) < FEW_ROWS else 1]
         self.done = 0
@@ -43,7 +43,7 @@ class CandidateEvaluator:
         )
 
     def search(self, planned: Plan) -> list[Trial]:
-        """What the search of a candidate tried; nothing where there are no params to choose among."""
+        """Search the params of a candidate; return no trials if there is nothing to choose."""
         if not _is_searched(planned):
             return []
         primary = self._model_class.primary_metric
@@ -56,12 +56,12 @@ class CandidateEvaluator:
         return search(planned, scored, self._parts.seed)
 
     def cross_validate(self, planned: Plan, params: Mapping[str, Any]) -> dict[str, Estimate]:
-        """The metrics of a candidate over folds."""
+        """Metrics of a candidate over folds."""
         self._on_step(f"cross-validating {planned.candidate.name}")
         return estimate_from_folds([self._score(planned, params, fold) for fold in self._compared])
 
     def fit(self, planned: Plan, params: Mapping[str, Any]) -> tuple[Model, dict[str, int]]:
-        """A candidate fitted on all rows but the held-out ones, and how many rows it answers in a second."""
+        """Fit a candidate on all training rows; return the model and its rows per second by batch size."""
         self._on_step(f"fitting {planned.candidate.name}")
         model = self._model_class()
         with naming_candidate(planned.candidate.name):
@@ -87,5 +87,5 @@ class CandidateEvaluator:
 
 
 def _is_searched(planned: Plan) -> bool:
-    """Whether there are params to choose among, or to be suggested."""
+    """Whether there are several configurations, or the params must come from the search."""
     return planned.configurations > 1 or not planned.defaults

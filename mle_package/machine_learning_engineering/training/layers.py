@@ -1,18 +1,17 @@
-"""The layers of a training's data, each a dated parquet file with an id of its own.
+"""Data layers of a training, each a dated parquet file with its own id.
 
-- bronze: the records as they were found, features and labels as JSON texts. Raw files are kept beside it.
-- silver: the records that the model's schema accepts, one typed column a field, and the label.
-- gold: what an estimator takes, one column an input, with the label and the part that a row is used for.
+- bronze: the records as they were read, features and labels as JSON text. Raw files are copied beside it.
+- silver: the records that the model's schema accepts, with one typed column per field, and the label.
+- gold: the inputs of the estimator, one column each, with the label and the part of the row ("fit" or "held-out").
 
-Beside these silver has `record` and `group` of its own, and gold has `record`. Where the model has a field or an input
-of that name, the column is the model's.
+Silver also has the columns `record` and `group`, and gold has `record`, unless the model has a field or input with that
+name.
 
-A file appears whole or not at all. Its schema's metadata says what it is (`Layer`, under the key ``inflight.layer``).
+Files are written atomically. The schema's metadata describes the file (`Layer`, under the key ``inflight.layer``).
 """
 
 import hashlib
 import io
-import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,28 +22,28 @@ import msgspec
 import numpy as np
 from msgspec import Struct, inspect
 
-from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core import files
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.types import column_kinds
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.evaluation.splits import split_key
-from machine_learning_engineering.training.records import Record, Source
+from machine_learning_engineering.training.records import Record, Source, decode_label
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FIT, HELD_OUT = "fit", "held-out"
-"""What a row of the gold layer is used for."""
+"""Values of the column `part` of a gold layer."""
 _METADATA = b"inflight.layer"
-_SHOWN = 10
+_MAX_PROBLEMS = 10
 
 
 class BadData(InvalidFeatures):
-    """Records that no model may be trained on; the message names each by its source and line, ten of them at most."""
+    """Records that no model may be trained on. The message names at most ten by source and line."""
 
 
 class Layer(Struct, frozen=True):
-    """What is known of a layer. `parents` are the ids of the layers that it was made from."""
+    """Description of a layer. `parents` are the ids of the layers that it was made from."""
 
     id: str
     kind: Literal["bronze", "silver", "gold"]
@@ -53,13 +52,13 @@ class Layer(Struct, frozen=True):
     path: str
     rows: int
     sha256: str = ""
-    """Of the file; empty within the file itself."""
+    """Digest of the file; empty within the file itself."""
     parents: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
 
 
 class Rows(Struct, frozen=True):
-    """Records that were accepted: decoded features, labels, and for each the group that it is never split from."""
+    """Accepted records: decoded features, labels and split keys (`evaluation.splits.split_key`)."""
 
     rows: list[Any]
     labels: list[Any]
@@ -70,14 +69,13 @@ class Rows(Struct, frozen=True):
 
 
 def validate(model: Model, records: Sequence[Record]) -> Rows:
-    """Decode records as requests are decoded, and check their labels.
+    """Decode records like requests and check their labels.
 
-    Rows with equal features share a group, so that no row that is measured was fitted on.
+    Rows with equal features share a split key, so no held-out row was fitted on.
 
     Raises:
-        BadData: a record does not fit the schema, or the labels teach nothing.
+        BadData: A record does not fit the schema, or all labels are equal or of several types.
     """
-    labels_of = msgspec.json.Decoder(type(model).Label)
     rows, labels, groups = [], [], []
     problems = []
     for record in records:
@@ -88,20 +86,17 @@ def validate(model: Model, records: Sequence[Record]) -> Rows:
             problems.append(f"{where}: {error}")
             continue
         try:
-            label = labels_of.decode(record.label)
+            label = decode_label(type(model).Label, record.label)
         except msgspec.MsgspecError as error:
             problems.append(f"{where}: label `{model.label_name}`: {error}")
-            continue
-        if label is None or (isinstance(label, float) and not math.isfinite(label)):
-            problems.append(f"{where}: label `{model.label_name}` is missing")
             continue
         rows.append(row)
         labels.append(label)
         groups.append(split_key(record.group, row))
     if problems:
-        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        count = f"{len(problems)} of {len(records)} records are not accepted"
-        raise BadData(f"{count}:\n" + "\n".join(problems[:_SHOWN]) + more)
+        more = f"\n... and {len(problems) - _MAX_PROBLEMS} more" if len(problems) > _MAX_PROBLEMS else ""
+        count = f"{len(problems)} of {len(records)} records are invalid"
+        raise BadData(f"{count}:\n" + "\n".join(problems[:_MAX_PROBLEMS]) + more)
     if len(types := {type(label) for label in labels}) > 1 and types != {int, float}:
         raise BadData(f"labels are of several types: {', '.join(sorted(one.__name__ for one in types))}")
     if labels and all(label == labels[0] for label in labels):
@@ -113,7 +108,7 @@ def validate(model: Model, records: Sequence[Record]) -> Rows:
 
 
 def bronze_table(records: Sequence[Record]) -> "pa.Table":
-    """One line a record, as it was found."""
+    """One line per record, as it was read."""
     import pyarrow as pa
 
     return pa.table(
@@ -128,10 +123,10 @@ def bronze_table(records: Sequence[Record]) -> "pa.Table":
 
 
 def silver_table(model: Model, found: Rows, records: Sequence[Record]) -> "pa.Table":
-    """One line an accepted record: `record` counts from 0 and is its place in the bronze layer.
+    """One line per accepted record; `record` is its index in the bronze layer.
 
     Raises:
-        ValueError: the label has the name of a feature, or of a column that every layer has.
+        ValueError: The label has the name of a feature or of a column of all layers.
     """
     import pyarrow as pa
 
@@ -145,17 +140,17 @@ def silver_table(model: Model, found: Rows, records: Sequence[Record]) -> "pa.Ta
         kind = _arrow(inspect.type_info(field.type))
         values = msgspec.to_builtins([getattr(row, field.name) for row in found.rows])
         columns[field.encode_name] = (
-            pa.array(map(_text, values), pa.string()) if kind is None else pa.array(values, kind)
+            pa.array(map(_json, values), pa.string()) if kind is None else pa.array(values, kind)
         )
     columns[model.label_name] = pa.array(found.labels, _arrow_of_labels(model, found.labels))
     return pa.table(columns)
 
 
 def gold_table(model: Model, found: Rows, held_out: Sequence[int]) -> "pa.Table":
-    """One line a row of the silver layer, in its order.
+    """One line per row of the silver layer, in its order.
 
     Raises:
-        ValueError: the inputs have other names than it takes, or one has the name `part` or that of the label.
+        ValueError: The number of input names is wrong, or an input is named `part` or like the label.
     """
     import pyarrow as pa
 
@@ -172,15 +167,14 @@ def gold_table(model: Model, found: Rows, held_out: Sequence[int]) -> "pa.Table"
 def _refuse(model: Model, what: str, taken: set[str]) -> None:
     if taken:
         raise ValueError(
-            f"the {what} `{min(taken)}` of {type(model).__name__} has the name of another column of the layers: "
-            "give it another one"
+            f"the {what} `{min(taken)}` of {type(model).__name__} has the name of a column of the layers: rename it"
         )
 
 
 def _inputs(model: Model, inputs: Any) -> "dict[str, pa.Array]":
     import pyarrow as pa
 
-    if hasattr(inputs, "tocsr"):  # Sparse: the positions and values that are not 0, in one column each.
+    if hasattr(inputs, "tocsr"):  # Sparse: one column of positions and one of values that are not 0.
         csr = inputs.tocsr()
         return {
             "input_indices": pa.ListArray.from_arrays(
@@ -199,7 +193,7 @@ def _inputs(model: Model, inputs: Any) -> "dict[str, pa.Array]":
 
 
 def _arrow(info: inspect.Type) -> Any:
-    """The parquet type of a field; None where its values are written as JSON texts."""
+    """Parquet type of a field; None if its values are written as JSON text."""
     import pyarrow as pa
 
     kinds = column_kinds(info) - {"null"}
@@ -219,7 +213,7 @@ def _arrow_of_labels(model: Model, labels: Sequence[Any]) -> Any:
     return pa.float64() if {type(label) for label in labels} == {int, float} else pa.array(labels[:1]).type
 
 
-def _text(value: Any) -> str | None:
+def _json(value: Any) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
 
 
@@ -235,10 +229,10 @@ def write(
     parents: Sequence[Layer] = (),
     sources: Sequence[Source] = (),
 ) -> Layer:
-    """Keep a layer as ``<folder>/<model>/<kind>/<id>.parquet``; the id holds the moment, in UTC.
+    """Write a layer to ``<folder>/<model>/<kind>/<id>.parquet``; the id includes the time in UTC.
 
     Raises:
-        OSError: it can't be written; then no part of it is there.
+        OSError: It can't be written; there is no partial file.
     """
     import pyarrow.parquet as pq
 
@@ -259,32 +253,32 @@ def write(
     pq.write_table(table.replace_schema_metadata({_METADATA: msgspec.json.encode(layer)}), buffer)
     content = buffer.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
-    durable.replace(path, content)
+    files.replace(path, content)
     return msgspec.structs.replace(layer, sha256=hashlib.sha256(content).hexdigest())
 
 
 def read(path: Path) -> "tuple[Layer, pa.Table]":
-    """A layer and its table.
+    """Read a layer and its table.
 
     Raises:
-        ValueError: the file is no layer.
-        OSError: it can't be read.
+        ValueError: The file is not a layer.
+        OSError: It can't be read.
     """
     import pyarrow.parquet as pq
 
     table = pq.read_table(path)
     if not (about := (table.schema.metadata or {}).get(_METADATA)):
-        raise ValueError(f"{path} is a parquet file, but no layer of a training")
+        raise ValueError(f"{path} is a parquet file, but not a layer of a training")
     return msgspec.json.decode(about, type=Layer), table
 
 
 def rows_of(model: Model, silver: "pa.Table") -> tuple[list[Any], list[Any]]:
-    """The decoded rows and the labels that a silver layer holds."""
+    """Decoded rows and labels of a silver layer."""
     fields = msgspec.structs.fields(model.Features)
-    texts = {field.encode_name for field in fields if _arrow(inspect.type_info(field.type)) is None}
+    encoded = {field.encode_name for field in fields if _arrow(inspect.type_info(field.type)) is None}
     names = [field.encode_name for field in fields]
     rows = []
     for found in silver.select(names).to_pylist():
-        values = {name: msgspec.json.decode(v) if name in texts and v is not None else v for name, v in found.items()}
+        values = {name: msgspec.json.decode(v) if name in encoded and v is not None else v for name, v in found.items()}
         rows.append(msgspec.convert(values, model.Features))
     return rows, silver[model.label_name].to_pylist()

@@ -1,12 +1,11 @@
-"""The labelled requests of a prediction log, as examples.
+"""Labelled requests of a prediction log as examples.
 
-Anyone may send a request and report a label. So that one of them does not keep the others from being learned from, what
-is no example is set aside and counted. But a log whose features are redacted by rule is refused as a whole.
+Anyone may send a request and report a label. Unusable ones are skipped and counted, so that they do not block the
+training. A log with features that are redacted by rule is rejected as a whole.
 """
 
 import csv
 import io
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,14 +18,14 @@ from machine_learning_engineering.core.csv_row import label_of_cell
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import ALL, holds_tokens
-from machine_learning_engineering.training.records import LogUnreadable, Record, SourceUnreadable
+from machine_learning_engineering.training.records import LogUnreadable, Record, SourceUnreadable, decode_label
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 
-def of_log_file(model_class: type[Model], path: Path, source: str, skipped: Counter[str]) -> Iterator[Record]:
-    """See `of_log`; the log is a SQLite file, and LogUnreadable if there is none."""
+def read_log_file(model_class: type[Model], path: Path, source: str, skipped: Counter[str]) -> Iterator[Record]:
+    """Read the log in a SQLite file; see `read_log`. Raises `LogUnreadable` if there is no file."""
     from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
     from machine_learning_engineering.prediction_log.store import PredictionLogError
 
@@ -34,22 +33,22 @@ def of_log_file(model_class: type[Model], path: Path, source: str, skipped: Coun
         raise LogUnreadable(f"there is no prediction log at {path}")
     try:
         with SqlitePredictionLog(path) as log:
-            yield from of_log(model_class, log, source, skipped)
+            yield from read_log(model_class, log, source, skipped)
     except PredictionLogError as error:
         raise LogUnreadable(str(error)) from error
 
 
-def of_log(model_class: type[Model], log: "PredictionLog", source: str, skipped: Counter[str]) -> Iterator[Record]:
-    """The requests that have a label, in the log or in the file of labels that `source` names.
+def read_log(model_class: type[Model], log: "PredictionLog", source: str, skipped: Counter[str]) -> Iterator[Record]:
+    """Requests with a label, from the log or from the label file that `source` names.
 
     Args:
-        skipped: gets the number of those that are no examples, by reason: "hashed" (a feature looks like the token of
-            a value, but the log does not say that it is redacted), "failed" (and withheld by a rule), "unreadable"
-            (features that the model's schema refuses), "bad label", and "label of no request".
+        skipped: Updated with the number of unusable requests by reason: "hashed" (a feature looks like the token of a
+            redacted value, but the log does not mark it), "failed" (and withheld by a rule), "unreadable" (features
+            that the model's schema rejects), "bad label", and "label of no request".
 
     Raises:
-        LogUnreadable: the log can't be read.
-        SourceUnreadable: the labels can't be read, features are redacted by rule, or there is no example.
+        LogUnreadable: The log can't be read.
+        SourceUnreadable: The labels can't be read, features are redacted by rule, or there is no example.
     """
     from machine_learning_engineering.prediction_log.store import PredictionLogError
 
@@ -68,9 +67,9 @@ def of_log(model_class: type[Model], log: "PredictionLog", source: str, skipped:
             labelled += 1
             if logged.redacted and logged.outcome == "completed":
                 redacted.update(logged.redacted or ())
-            elif refused := _refusal(model, logged, label):
-                skipped[refused[0]] += 1
-                first = first or f"request {logged.request_id!r}: {refused[1]}"
+            elif problem := _problem(model, logged, label):
+                skipped[problem[0]] += 1
+                first = first or f"request {logged.request_id!r}: {problem[1]}"
             else:
                 number += 1
                 yield Record(source, number, bytes(logged.features), bytes(label), None)
@@ -84,8 +83,8 @@ def of_log(model_class: type[Model], log: "PredictionLog", source: str, skipped:
         raise SourceUnreadable(_why_none(model_class, name, file, len(labels), labelled, skipped, first))
 
 
-def _refusal(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str, str] | None:
-    """Why a labelled request is no example: the reason to count, and in words."""
+def _problem(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str, str] | None:
+    """Why a labelled request is not an example: the reason to count and a message."""
     if logged.redacted:
         return "failed", "it failed, and its features are withheld"
     if holds_tokens(logged.features):
@@ -95,11 +94,9 @@ def _refusal(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str,
     except InvalidFeatures as error:
         return "unreadable", str(error)
     try:
-        answer = msgspec.json.decode(label, type=type(model).Label)
+        decode_label(type(model).Label, label)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         return "bad label", f"label `{model.label_name}`: {error}"
-    if answer is None or (isinstance(answer, float) and not math.isfinite(answer)):
-        return "bad label", f"label `{model.label_name}` is missing"
     return None
 
 
@@ -107,8 +104,8 @@ def _why_not_redacted(model_class: type[Model], redacted: Mapping[str, int], lab
     names = "all features" if ALL in redacted else ", ".join(f"`{name}`" for name in sorted(redacted))
     return (
         f"in {max(redacted.values())} of {labelled} labelled requests the prediction log does not hold {names} as sent "
-        f"(INFLIGHT_LOG_REDACT, or redacted_features of {model_class.__name__}): a model that is trained on them "
-        "can't read real ones; train on the data where it comes from, with -ds FILE"
+        f"(INFLIGHT_LOG_REDACT, or redacted_features of {model_class.__name__}): a model trained on them could "
+        "not use real ones; train on the original data, with -ds FILE"
     )
 
 
@@ -123,18 +120,20 @@ def _why_none(
 ) -> str:
     if labelled:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
-        what = f"no labelled request for `{model_class.name}` in the prediction log can be learned from"
+        what = f"no labelled request for `{model_class.name}` in the prediction log is a usable example"
         return f"{what}: {reasons}; {first}"
     if file:
-        return f"none of the {given} labels in {file} is of a request for `{model_class.name}` in the prediction log"
+        return (
+            f"none of the {given} labels in {file} belongs to a request for `{model_class.name}` in the prediction log"
+        )
     return f"no request for `{model_class.name}` in the prediction log has a label: give {log}:LABELS_FILE"
 
 
 def read_label_file(path: Path, model_class: type[Model]) -> dict[str, Raw]:
-    """The JSON text of each label by request id, of a .csv or .jsonl file with the columns request_id and label.
+    """JSON text of each label by request id, from a .csv or .jsonl file with the columns request_id and label.
 
     Raises:
-        SourceUnreadable: the file can't be read or lacks a column.
+        SourceUnreadable: The file can't be read or lacks a column.
     """
     try:
         content = path.read_bytes()

@@ -1,6 +1,6 @@
-"""The whole training of a model: layers of data, candidates compared, the best one kept, everything logged.
+"""Training pipeline of every model: data layers, comparison of candidates, registry, promotion, log.
 
-One pipeline for every model. Whatever goes wrong in it, the champion stays what it was until the last step.
+The champion changes in the last step only, so a failure leaves it as it is.
 """
 
 import time
@@ -21,7 +21,7 @@ from machine_learning_engineering.registry.manifest import Lineage, RegistryErro
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
 from machine_learning_engineering.settings import KernelSettings
-from machine_learning_engineering.training import run_log as training_log
+from machine_learning_engineering.training import run_log
 from machine_learning_engineering.training.data import prepare
 from machine_learning_engineering.training.evaluator import CandidateEvaluator
 from machine_learning_engineering.training.promotion import champion_on, promote_if_better
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["ProgressCallback", "run_training"]
 
 ProgressCallback = Callable[[str, int, int], None]
-"""Told of each step as it begins, with how many fits are done, of how many (0 of 0 while there are none to count)."""
+"""Called with each step when it begins, the number of fits done and their total (0 and 0 while it is unknown)."""
 
 
 def run_training(
@@ -46,28 +46,27 @@ def run_training(
     logs: "Mapping[str, PredictionLog] | None" = None,
     on_progress: ProgressCallback = lambda step, done, total: None,
 ) -> TrainingEntry:
-    """Compare a model's candidates on data, keep each in the history and the best in the registry, and log it all.
+    """Compare a model's candidates, save each in the history and the chosen one in the registry, and log the training.
 
-    The same data, settings and versions of the libraries give the same models and the same metrics; only speeds differ.
+    The same data, settings and library versions give the same models and the same metrics; only speeds differ.
 
     Args:
-        sources: see `training.sources.collect`; those of the settings by default.
-        examples: labelled rows, instead of any source.
-        logs: further prediction logs by the names that `sources` has for them.
+        sources: See `training.sources.collect`; those of the settings by default.
+        examples: Labelled rows to use instead of `sources`.
+        logs: Further prediction logs by name, which `sources` may contain.
 
     Returns:
-        The entry that was added to the training log. The log has an entry for a failed training too, if it can be
-        written.
+        The entry in the training log. A failed training is logged too, if the log can be written.
 
     Raises:
-        SourceUnreadable: the data can't be read.
-        DatasetUnavailable: the model's dataset can't be had.
-        BadData: records don't fit the model's schema.
-        ValueError: there are too few rows, or two candidates of one name.
-        FitFailed: a candidate can't be fitted or measured.
-        RegistryError: a model can't be kept.
-        OSError: something can't be written.
-        ImportError: the extra `training` is not installed.
+        SourceUnreadable: The data can't be read.
+        DatasetUnavailable: The model's dataset is unavailable.
+        BadData: Records do not fit the model's schema.
+        ValueError: There are too few rows, or two candidates have the same name.
+        FitFailed: A candidate can't be fitted or measured.
+        RegistryError: A model can't be saved.
+        OSError: A file can't be written.
+        ImportError: The extra `training` is not installed.
     """
     for module in ("pyarrow", "optuna"):
         require(module, "training")
@@ -79,7 +78,7 @@ def run_training(
         started_at=started_at,
         seconds=0.0,
         seed=settings.seed,
-        libraries=training_log.libraries(),
+        libraries=run_log.libraries(),
     )
     training = _Training(model_class, settings, entry, started, on_progress)
     try:
@@ -97,7 +96,7 @@ def run_training(
 
 
 class _Training:
-    """One training in its three steps; `entry` grows with each."""
+    """One training in three steps, each of which updates `entry`."""
 
     def __init__(
         self,
@@ -112,7 +111,7 @@ class _Training:
         self._settings = settings
         self._started = started
         self._on_progress = on_progress
-        self._fits: CandidateEvaluator | None = None
+        self._evaluator: CandidateEvaluator | None = None
         self._fitted: list[Model] = []
 
     def prepare(
@@ -121,7 +120,7 @@ class _Training:
         examples: Iterable[Example] | None,
         logs: "Mapping[str, PredictionLog] | None",
     ) -> None:
-        """Make the layers."""
+        """Write the layers and split the rows."""
         self._parts = prepare(
             self._model_class,
             self._settings,
@@ -135,23 +134,23 @@ class _Training:
     # --- candidates --------------------------------------------------------------------------------------------------
 
     def compare(self) -> None:
-        """Search, cross-validate and fit each candidate, keep it in the history, and choose one."""
+        """Search, cross-validate and fit each candidate, save it in the history, and choose one."""
         plans = plan(self._model_class().candidates(), self._settings.train_n_models)
-        self._fits = fits = CandidateEvaluator(self._model_class, self._parts, plans, self._on_step)
+        self._evaluator = evaluator = CandidateEvaluator(self._model_class, self._parts, plans, self._on_step)
         for planned in plans:
-            self._update(models=[*self.entry.models, self._candidate(planned, fits)])
+            self._update(models=[*self.entry.models, self._candidate(planned, evaluator)])
         metric = self._model_class.primary_metric
         estimates = [(model.candidate, model.cross_validation[metric]) for model in self.entry.models]
         chosen, why = choose(metric, estimates)
         self._chosen = self._fitted[chosen]
         self._update(chosen=self.entry.models[chosen].id, selection=why)
 
-    def _candidate(self, planned: Plan, fits: CandidateEvaluator) -> TrainedModel:
+    def _candidate(self, planned: Plan, evaluator: CandidateEvaluator) -> TrainedModel:
         candidate, started = planned.candidate, time.monotonic()
-        trials = fits.search(planned)
+        trials = evaluator.search(planned)
         params = best(trials).params if trials else {}
-        estimates = fits.cross_validate(planned, params)
-        model, speed = fits.fit(planned, params)
+        estimates = evaluator.cross_validate(planned, params)
+        model, speed = evaluator.fit(planned, params)
         self._fitted.append(model)
         model_id = f"{model.name}-{self.entry.run_id.removeprefix('training-')}-{candidate.name}"
         used = msgspec.to_builtins({**candidate.defaults, **params}, enc_hook=repr)
@@ -203,7 +202,7 @@ class _Training:
             profile=reference_profile(model, parts.rows, predictions, parts.held_out_labels),
         )
         self._update(metrics=metrics, held_out=held_out, version=version)
-        # The log first: a champion that no log knows of must not come into being.
+        # The log is written first, so that there is no champion without an entry.
         promote_if_better(
             registry,
             self._model_class,
@@ -229,19 +228,19 @@ class _Training:
         )
 
     def finish(self, **changes: Any) -> None:
-        """Add the entry to the training log.
+        """Append the entry to the training log.
 
         Raises:
-            OSError: it can't be written.
+            OSError: It can't be written.
         """
         self._update(seconds=round(time.monotonic() - self._started, 3), **changes)
-        training_log.append(self._settings.training_log, self.entry)
+        run_log.append(self._settings.training_log, self.entry)
 
     def fail(self, error: BaseException) -> None:
-        """Add a failure to the training log. A promotion that was logged ahead counts if the alias has been written.
+        """Append a failure to the training log. The entry is promoted if the alias was already written.
 
         Raises:
-            OSError: it can't be written.
+            OSError: It can't be written.
         """
         promoted = self.entry.promoted and self._is_champion()
         self.finish(outcome="failed", promoted=promoted, error=f"{type(error).__name__}: {error}")
@@ -256,5 +255,5 @@ class _Training:
         self.entry = msgspec.structs.replace(self.entry, **changes)
 
     def _on_step(self, step: str) -> None:
-        done, total = (self._fits.done, self._fits.total) if self._fits else (0, 0)
+        done, total = (self._evaluator.done, self._evaluator.total) if self._evaluator else (0, 0)
         self._on_progress(f"{self._model_class.name}: {step}", done, total)

@@ -1,4 +1,4 @@
-"""The champion measured on the rows that a new version was measured on, and whether it may know them already."""
+"""Promotion of a new version: the champion's metric on the same rows, and the rule."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,21 +12,21 @@ from machine_learning_engineering.training.data import TrainTestSplit
 
 
 class ChampionScore(NamedTuple):
-    """A champion's primary metric, and what has to be said of it right after its name."""
+    """A champion's primary metric, and a remark that follows its version in the reason."""
 
     metric: float
     remark: str = ""
 
 
 def champion_on(parts: TrainTestSplit, champion: Model, manifest: Manifest) -> ChampionScore:
-    """The champion's primary metric on the held-out rows: the recorded one if these rows are the same, else measured.
+    """The champion's primary metric on held-out rows: the recorded one if the rows are the same, else measured.
 
     Raises:
-        ValueError: a metric is no finite number, or the primary one is missing.
+        ValueError: A metric is not finite, or the primary one is missing.
     """
     metric = champion.primary_metric
     same_seed = manifest.seed == parts.seed
-    # Places depend on the seed, and old versions have none recorded: then any row may have been fitted on.
+    # Hashes depend on the seed. Without a recorded hash the champion may have been fitted on any row.
     train_min_hash = manifest.params.get("train_min_hash", 0.0) if same_seed else 0.0
     same_data = manifest.training_data_sha256 == parts.training_data_sha256
     if same_data and train_min_hash == parts.train_min_hash and metric in manifest.metrics:
@@ -34,7 +34,7 @@ def champion_on(parts: TrainTestSplit, champion: Model, manifest: Manifest) -> C
     found = measure(champion, parts.held_out, parts.held_out_labels)[metric]
     if train_min_hash > parts.test_max_hash:
         return ChampionScore(found)
-    how = "in another way" if same_seed else "by another seed"
+    how = "in another way" if same_seed else "with another seed"
     return ChampionScore(found, f", which may have been fitted on some of these rows: its own were held out {how}")
 
 
@@ -46,18 +46,17 @@ def promote_if_better(
     measured: Callable[[Model, Manifest], ChampionScore] | None = None,
     decided: Callable[[bool, str], None] = lambda promoted, reason: None,
 ) -> tuple[bool, str]:
-    """Make a version the champion if there is none, or if the one there is can't be opened or has a lower metric.
+    """Promote a version if there is no champion, or if the champion can't be opened or has a lower primary metric.
 
     Args:
-        measured: the primary metric of the champion, and what the reason should say of it; the one in its manifest by
-            default.
-        decided: told the decision before it takes effect; if it raises, the champion stays.
+        measured: Returns the champion's score; by default the metric in its manifest.
+        decided: Called with the decision and its reason before it takes effect. If it raises, the champion stays.
 
     Returns:
-        Whether it was promoted, and why.
+        Whether the version was promoted, and why.
 
     Raises:
-        CorruptModel: who is the champion can't be read.
+        CorruptModel: The aliases are unreadable.
     """
     with registry.edit_aliases(model_class.name) as aliases:
         champion = aliases.get(CHAMPION)
@@ -86,6 +85,6 @@ def _is_better(
     except (RegistryError, KeyError) as error:
         return True, f"the champion {champion} can't be opened or compared: {error}"
     reached = registry.manifest(name, version).metrics[metric]
-    if reached > best:
-        return True, f"{metric} {reached:.5g} is better than {best:.5g} of {champion}{remark}"
-    return False, f"{metric} {reached:.5g} is not better than {best:.5g} of {champion}{remark}"
+    better = reached > best
+    verdict = "is better than" if better else "is not better than"
+    return better, f"{metric} {reached:.5g} {verdict} {best:.5g} of {champion}{remark}"

@@ -1,6 +1,6 @@
-"""Training in seconds: a dataset in, a version in the registry out, promoted if it is better than the champion.
+"""Quick training of one estimator, the model's `new_estimator` by default, without layers and candidates.
 
-The model's `new_estimator` is fitted as it is. `training.pipeline` compares candidates and keeps the data's layers.
+`training.pipeline` compares candidates and stores the data layers.
 """
 
 import time
@@ -26,7 +26,7 @@ ProgressCallback = Callable[[str], None]
 
 
 class TrainingRun(msgspec.Struct, frozen=True):
-    """What one training did. `seconds` is its duration, `reason` says why the version was promoted or not."""
+    """Result of a training. `seconds` is its duration, `reason` says why the version was promoted or not."""
 
     model: str
     version: str
@@ -51,30 +51,30 @@ def train(
     params: Mapping[str, Any] | None = None,
     training_run: str = "",
 ) -> TrainingRun:
-    """Fit a model on about four fifths of its dataset, measure it on the rest, save it, promote it if it is better.
+    """Fit a model on about four fifths of its dataset, measure it on the rest, save it, and promote it if it is better.
 
-    The same data, settings and versions of the libraries give the same model and the same metrics.
+    The same data, settings and library versions give the same model and the same metrics.
 
     Args:
-        examples: the labelled rows; the model's own dataset by default.
-        on_progress: told the name of each step as it begins.
-        promote: false if somebody else decides whether the version is promoted.
-        candidate: what to fit, with `params` over its defaults; `new_estimator` by default.
-        training_run: the id that the version's lineage has for this training.
+        examples: Labelled rows; the model's own dataset by default.
+        on_progress: Called with each step when it begins.
+        promote: False if the caller decides on the promotion.
+        candidate: The estimator to fit, with `params` over its defaults; `new_estimator` by default.
+        training_run: Id of this training in the version's lineage.
 
     Raises:
-        DatasetUnavailable: the dataset can't be had.
-        InvalidFeatures: a row does not fit the model's schema.
-        ValueError: there are too few rows to hold some out.
-        RegistryError: the version can't be kept, such as one with a metric that is no finite number; or who is the
-            champion can't be read, and the version is kept, but not promoted.
+        DatasetUnavailable: The dataset is unavailable.
+        InvalidFeatures: A row does not fit the model's schema.
+        ValueError: There are too few rows to hold some out.
+        RegistryError: The version can't be saved, for example because a metric is not finite; or the aliases are
+            unreadable, and the version is saved but not promoted.
     """
     started = time.monotonic()
     model = model_class()
     on_progress(f"{model.name}: reading the dataset")
     if examples is None:
         examples = list(model.examples(settings.data_dir))
-    # The rows go through the bytes and the decoder that requests go through, so that both see the same values.
+    # Rows are encoded and decoded like requests, so that training and serving see the same values.
     encoded = [msgspec.json.encode(example.features) for example in examples]
     rows = [model.decode(raw) for raw in encoded]
     labels = [example.label for example in examples]
@@ -120,5 +120,5 @@ def train(
 
 
 def _choice(candidate: Candidate | None, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Arguments of `fit`; none for what is fitted by default, so that a model's own `fit` need not know of them."""
+    """Arguments of `fit`; none by default, so that a model's own `fit` need not accept them."""
     return {} if candidate is None else {"candidate": candidate, "params": params}

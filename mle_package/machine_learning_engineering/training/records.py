@@ -1,20 +1,22 @@
-"""An example as it was found, and the source that it is from."""
+"""Examples as they were read, their sources, and the rule for valid labels."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 
 class SourceUnreadable(ValueError):
-    """A source holds no examples that can be read; the message names it and the fix."""
+    """A source has no readable examples. The message names the source and the fix."""
 
 
 class LogUnreadable(SourceUnreadable):
-    """A prediction log is missing or away, or can't be read: that is no fault of the data."""
+    """A prediction log is missing, unreachable or damaged. The data itself is not to blame."""
 
 
 class Record(NamedTuple):
-    """One example as it was found: `features` and `label` are JSON texts, `number` counts from 1 within `source`."""
+    """One example as it was read: `features` and `label` are JSON text, `number` counts from 1 within `source`."""
 
     source: str
     number: int
@@ -24,10 +26,10 @@ class Record(NamedTuple):
 
 
 class Source(Struct, frozen=True):
-    """One file, dataset or log that was read. `kept` is where the raw file is kept, empty if there is none.
+    """A file, dataset or log that was read.
 
-    `sha256` is the digest of the raw file; where there is none, of the records. `skipped` counts, by reason, what of
-    a log could not be used, see `training.logged`.
+    `sha256` is the digest of the raw file, or else of the records. `kept` is the path of the copy of a raw file.
+    `skipped` counts unusable requests of a log by reason; see `log_source.read_log`.
     """
 
     name: str
@@ -35,3 +37,20 @@ class Source(Struct, frozen=True):
     rows: int
     kept: str = ""
     skipped: dict[str, int] = {}
+
+
+def decode_label(label_type: Any, value: Any) -> Any:
+    """Decode a label from JSON text (bytes or `Raw`), or convert it from a JSON value.
+
+    Raises:
+        msgspec.ValidationError: It is no `label_type`, or it is null, NaN or infinite.
+        msgspec.DecodeError: The text is not JSON.
+        UnicodeDecodeError: The text is not UTF-8.
+    """
+    if isinstance(value, bytes | Raw):
+        value = msgspec.json.decode(value, type=label_type)
+    else:
+        value = msgspec.convert(value, label_type)
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        raise msgspec.ValidationError("missing")
+    return value

@@ -1,7 +1,6 @@
-"""The log of trainings: one JSON line for each, appended and never changed, whether it succeeded or failed.
+"""Log of trainings: one JSON line for each, successful or failed, appended and never changed.
 
-A line ties what belongs together by ids: the run, its data layers, every model that it fitted, and the version that it
-put into the registry.
+A line links the ids of the run, its data layers, the models that it fitted, and its version in the registry.
 """
 
 import warnings
@@ -15,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core import files
 from machine_learning_engineering.evaluation.estimates import Estimate
 from machine_learning_engineering.training.layers import Layer
 from machine_learning_engineering.training.records import Source
@@ -24,17 +23,17 @@ LIBRARIES = ("numpy", "scikit-learn", "skops", "pyarrow", "optuna", "xgboost-cpu
 
 
 class Trial(Struct, frozen=True):
-    """One configuration that a search tried, and its score: the primary metric on the search's folds."""
+    """One configuration of a search and its score, the mean primary metric over the search's folds."""
 
     params: dict[str, Any]
     score: float
 
 
 class TrainedModel(Struct, frozen=True):
-    """One candidate, fitted on all rows but the held-out ones and kept in the history.
+    """One candidate, fitted on all training rows and saved in the history.
 
-    `cross_validation` are its metrics over folds of the rows it was fitted on, `rows_per_second` the speed of `predict`
-    by batch size, `trials` what its search tried, best params included.
+    `cross_validation` holds its metrics over folds of the training rows, `rows_per_second` the throughput of `predict`
+    by batch size, `trials` all trials of its search.
     """
 
     id: str
@@ -48,10 +47,10 @@ class TrainedModel(Struct, frozen=True):
 
 
 class TrainingEntry(Struct, frozen=True, kw_only=True):
-    """One training. What a failed one did not reach is empty; `error` says why it failed.
+    """One training. Fields that a failed training did not reach are empty; `error` says why it failed.
 
-    `metrics` and `held_out` are of the chosen model on the rows that no model was fitted on; `selection` says why it
-    was chosen, `reason` why its version was promoted or not. Of several entries of one run id the last counts.
+    `metrics` and `held_out` are of the chosen model on held-out rows. `selection` says why it was chosen, `reason` why
+    its version was promoted or not. Of several entries with one run id the last one is valid.
     """
 
     run_id: str
@@ -77,24 +76,24 @@ class TrainingEntry(Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class LogUnreadable(ValueError):
-    """A line of the log is no entry; the message names it."""
+class RunLogUnreadable(ValueError):
+    """A line of the log is not an entry. The message names it."""
 
 
 def append(path: Path, entry: TrainingEntry) -> None:
-    """Add a line, safely on disk when this returns. Several processes may append at once.
+    """Append a line and sync it to disk. Several processes may append at once.
 
     Raises:
-        OSError: it can't be written; then the log is as it was before.
+        OSError: It can't be written; the log is unchanged.
     """
-    durable.append(path, msgspec.json.encode(entry) + b"\n")
+    files.append(path, msgspec.json.encode(entry) + b"\n")
 
 
 def read(path: Path) -> Iterator[TrainingEntry]:
-    """All entries, oldest first; none if there is no log. A line that a crash cut off is left out, with a warning.
+    """All entries, oldest first; none if there is no log. A line torn by a crash is skipped with a warning.
 
     Raises:
-        LogUnreadable: a line is no entry.
+        RunLogUnreadable: A line is not an entry.
     """
     if not path.exists():
         return
@@ -103,13 +102,13 @@ def read(path: Path) -> Iterator[TrainingEntry]:
             try:
                 yield msgspec.json.decode(line, type=TrainingEntry)
             except msgspec.ValidationError as error:
-                raise LogUnreadable(f"line {number} of {path} is no entry of a training: {error}") from error
+                raise RunLogUnreadable(f"line {number} of {path} is not an entry of a training: {error}") from error
             except (msgspec.DecodeError, UnicodeDecodeError):
-                warnings.warn(f"line {number} of {path} is damaged and left out", stacklevel=2)
+                warnings.warn(f"line {number} of {path} is damaged and was skipped", stacklevel=2)
 
 
 def libraries() -> dict[str, str]:
-    """The versions of Python and of what decides a training's result; what is not installed is left out."""
+    """Versions of Python and of the installed libraries that determine the result of a training."""
     found = {"python": python_version()}
     for name in LIBRARIES:
         try:

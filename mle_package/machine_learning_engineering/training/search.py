@@ -1,4 +1,4 @@
-"""Trying candidates: how many configurations each gets, the search for its params, and which candidate is chosen."""
+"""Search and choice of candidates: their share of configurations, the search for params, and the selection rule."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from machine_learning_engineering.training.run_log import Trial
 
 
 class Plan(NamedTuple):
-    """How a candidate is tried: with its defaults if it has any or needs none, then with `trials` suggestions."""
+    """Configurations of a candidate: its defaults, unless it needs a search, and `trials` suggestions."""
 
     candidate: Candidate
     defaults: bool
@@ -18,32 +18,30 @@ class Plan(NamedTuple):
 
     @property
     def configurations(self) -> int:
-        """So many settings of params are scored; a single one needs no search."""
+        """Number of configurations that are scored; a single one needs no search."""
         return self.defaults + self.trials
 
 
-def plan(candidates: Sequence[Candidate], most: int | None = None) -> list[Plan]:
-    """Share out configurations.
+def plan(candidates: Sequence[Candidate], max_configurations: int | None = None) -> list[Plan]:
+    """Share configurations among candidates.
 
-    Each candidate in turn gets one, and what is left of `most` goes to those with a search, in equal parts. Without
-    `most`, each search has the candidate's own number of trials.
+    Each candidate gets one, in order; the rest of `max_configurations` goes to those with a search, in equal parts.
+    Without a maximum each search has the candidate's own number of trials.
 
     Raises:
-        ValueError: there is no candidate, or two have the same name.
+        ValueError: There is no candidate, or two have the same name.
     """
     names = [candidate.name for candidate in candidates]
     if not names or len(set(names)) < len(names):
-        raise ValueError(
-            f"candidates need to be one at least, each with a name of its own: {', '.join(names) or 'none'}"
-        )
-    first = [_first(candidate) for candidate in candidates[:most]]
+        raise ValueError(f"at least one candidate is needed, each with its own name: {', '.join(names) or 'none'}")
+    first = [_first(candidate) for candidate in candidates[:max_configurations]]
     searching = [index for index, one in enumerate(first) if one.candidate.search is not None]
-    for place, index in enumerate(searching):
-        if most is None:
+    for position, index in enumerate(searching):
+        if max_configurations is None:
             more = max(0, first[index].candidate.trials - first[index].trials)
         else:
-            left = most - len(first)
-            more = left // len(searching) + (place < left % len(searching))
+            left = max_configurations - len(first)
+            more = left // len(searching) + (position < left % len(searching))
         first[index] = first[index]._replace(trials=first[index].trials + more)
     return first
 
@@ -53,23 +51,20 @@ def _first(candidate: Candidate) -> Plan:
     return Plan(candidate, defaults=not needs_search, trials=int(needs_search))
 
 
-def search(
-    planned: Plan,
-    score: Callable[[Mapping[str, Any]], float],
-    seed: int,
-    tried: Callable[[], None] = lambda: None,
-) -> list[Trial]:
-    """Score the defaults and the suggestions of Optuna's TPE sampler, seeded; in the order in which they were tried.
+def search(planned: Plan, score: Callable[[Mapping[str, Any]], float], seed: int) -> list[Trial]:
+    """Score the defaults and the suggestions of Optuna's TPE sampler.
 
     Args:
-        score: of params that overlay the defaults; the greater, the better.
-        tried: called after each.
+        score: Returns the score of params that override the defaults; greater is better.
+        seed: Seed of the sampler.
+
+    Returns:
+        The trials in order.
     """
     trials: list[Trial] = []
 
     def attempt(params: dict[str, Any]) -> float:
         trials.append(Trial(params, score(params)))
-        tried()
         return trials[-1].score
 
     if planned.defaults:
@@ -87,15 +82,20 @@ def search(
 
 
 def best(trials: Sequence[Trial]) -> Trial:
-    """The trial with the greatest score, the earliest of equals."""
+    """The first trial with the greatest score."""
     return max(trials, key=lambda trial: trial.score)
 
 
 def choose(metric: str, estimates: Sequence[tuple[str, Estimate]]) -> tuple[int, str]:
-    """The simplest candidate whose mean is within one standard error of the best mean: its index, and why it is it.
+    """Choose by the one-standard-error rule: the simplest candidate within one standard error of the best mean.
+
+    Source: L. Breiman et al., Classification and Regression Trees, 1984 (the "1 SE rule").
 
     Args:
-        estimates: name and primary metric of each candidate, the simplest first.
+        estimates: Name and primary metric of each candidate, the simplest first.
+
+    Returns:
+        The index of the candidate and the reason for the choice.
     """
     leader = max(range(len(estimates)), key=lambda index: estimates[index][1].mean)
     name, top = estimates[leader]

@@ -1,7 +1,7 @@
-"""Where a training's examples come from: the model's own dataset, files, folders of files, or the prediction log.
+"""Sources of training examples: the model's dataset, files, folders of files, or the prediction log.
 
-What is in a dataset or a file is not judged here: an example is carried on as JSON texts, with the place where it was
-found, so that whatever is wrong with it can be told with its file and line.
+Examples are not validated here. They are passed on as JSON text with their source and line, so that a later error can
+name both.
 """
 
 import csv
@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.core import files
 from machine_learning_engineering.core.csv_row import LAYER_FIELDS
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.extras import require
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.settings import KernelSettings
-from machine_learning_engineering.training.log_source import (
-    of_log,
-    of_log_file,
-)
+from machine_learning_engineering.training.log_source import read_log, read_log_file
 from machine_learning_engineering.training.records import Record, Source, SourceUnreadable
 
 if TYPE_CHECKING:
@@ -37,7 +34,7 @@ GIVEN = "examples"
 
 
 class Found(NamedTuple):
-    """All records of all sources in their order, and the digest of features and labels alone."""
+    """Records of all sources in order, and the digest of their features and labels."""
 
     records: list[Record]
     sources: list[Source]
@@ -52,18 +49,18 @@ def collect(
     examples: Iterable[Example] | None = None,
     logs: "Mapping[str, PredictionLog] | None" = None,
 ) -> Found:
-    """Read sources one after another; raw files are kept below the layers' folder, by their digests.
+    """Read the sources in order, and copy raw files to the folder of the layers, by digest.
 
     Args:
-        sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path of a file or a folder.
-        examples: instead of any source.
-        logs: further prediction logs by their names, each a source like ``log``.
+        sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path of a file or folder.
+        examples: Examples to use instead of `sources`.
+        logs: Further prediction logs by name, each a source like ``log``.
 
     Raises:
-        SourceUnreadable: a source is missing, empty, of an unknown kind, or a line of it is no example; LogUnreadable
-            if it is a prediction log that is missing or can't be read.
-        DatasetUnavailable: the model's dataset can't be had.
-        OSError: a file can't be read, or its copy can't be written.
+        SourceUnreadable: A source is missing, empty or of an unknown kind, or a line of it is not an example;
+            `LogUnreadable` for a prediction log that is missing or unreadable.
+        DatasetUnavailable: The model's dataset is unavailable.
+        OSError: A file can't be read, or its copy can't be written.
     """
     records: list[Record] = []
     found: list[Source] = []
@@ -75,13 +72,13 @@ def collect(
             if model_class.dataset_sha256:
                 found[-1] = msgspec.structs.replace(found[-1], sha256=model_class.dataset_sha256)
         elif (name := source.partition(":")[0]) in (logs or {}):
-            aside: Counter[str] = Counter()
-            _add(records, found, source, of_log(model_class, (logs or {})[name], source, aside))
-            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(aside))
+            skipped: Counter[str] = Counter()
+            _add(records, found, source, read_log(model_class, (logs or {})[name], source, skipped))
+            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped))
         elif name == LOG:
-            aside = Counter()
-            _add(records, found, source, of_log_file(model_class, settings.prediction_log, source, aside))
-            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(aside))
+            skipped = Counter()
+            _add(records, found, source, read_log_file(model_class, settings.prediction_log, source, skipped))
+            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped))
         else:
             for path in _files(Path(source)):
                 content = path.read_bytes()
@@ -90,13 +87,13 @@ def collect(
                 kept = settings.layers_dir / "raw" / digest / path.name
                 if not kept.exists():
                     kept.parent.mkdir(parents=True, exist_ok=True)
-                    durable.replace(kept, content)
+                    files.replace(kept, content)
                 found[-1] = msgspec.structs.replace(found[-1], sha256=digest, kept=str(kept))
     return Found(records, found, digest_of((record.features, record.label) for record in records))
 
 
 def digest_of(pairs: Iterable[tuple[bytes, bytes]]) -> str:
-    """The digest of a training's data: features and labels as JSON texts, in their order."""
+    """SHA-256 of training data: pairs of features and label as JSON text, in order."""
     digest = hashlib.sha256()
     for features, label in pairs:
         digest.update(features + b"\t" + label + b"\n")
@@ -106,7 +103,7 @@ def digest_of(pairs: Iterable[tuple[bytes, bytes]]) -> str:
 def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[Record]) -> None:
     ones = list(ones)
     if not ones:
-        raise SourceUnreadable(f"{name} holds no examples")
+        raise SourceUnreadable(f"{name} has no examples")
     records += ones
     found.append(Source(name, digest_of((record.features, record.label) for record in ones), len(ones)))
 
@@ -118,21 +115,21 @@ def _of_examples(source: str, examples: Iterable[Example]) -> Iterator[Record]:
 
 
 def _files(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder by their names; hidden ones are left out."""
+    """The file itself, or the files of a folder by name, except hidden ones."""
     if not path.is_dir():
         if not path.exists():
             raise SourceUnreadable(f"{path} is neither a file nor a folder, nor `{DATASET}` nor `{LOG}`")
         return [path]
-    files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    if not files:
-        raise SourceUnreadable(f"the folder {path} holds no files (folders within it are not read)")
-    return files
+    paths = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not paths:
+        raise SourceUnreadable(f"the folder {path} has no files (subfolders are not read)")
+    return paths
 
 
 def _of_file(model_class: type[Model], path: Path, content: bytes) -> Iterator[Record]:
     if (read := _READERS.get(path.suffix.lower())) is None:
         raise SourceUnreadable(
-            f"{path} is none of {', '.join(sorted(_READERS))}: rename it or take it out of the folder"
+            f"{path} is not one of {', '.join(sorted(_READERS))}: rename it or remove it from the folder"
         )
     try:
         rows = read(model_class, content)
@@ -157,12 +154,10 @@ def _csv(model_class: type[Model], content: bytes) -> Numbered:
     reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
     try:
         for line in reader:
-            if None in line or None in line.values():  # Cells beyond the header are under None, missing ones are None.
-                raise ValueError(
-                    f"it has another number of cells than the header, which has {len(reader.fieldnames or ())}"
-                )
+            if None in line or None in line.values():  # Extra cells are under None, missing ones are None.
+                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells like the header")
             yield reader.line_num, model_class.example_from_csv_row(line)
-    except csv.Error as error:  # Raised before the line is counted.
+    except csv.Error as error:  # Raised before the line number is incremented.
         raise _BadLine(reader.line_num + 1, error) from error
     except KeyError as error:
         raise _BadLine(reader.line_num, ValueError(f"there is no column {error}")) from error
@@ -185,7 +180,7 @@ def _parquet(model_class: type[Model], content: bytes) -> Numbered:
     try:
         rows = pq.read_table(pa.BufferReader(content)).to_pylist()
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"it is no parquet file: {error}") from error
+        raise ValueError(f"not a parquet file: {error}") from error
     for number, row in enumerate(rows, start=1):
         try:
             yield number, _example_of_object(model_class, row)
@@ -194,7 +189,7 @@ def _parquet(model_class: type[Model], content: bytes) -> Numbered:
 
 
 def _example_of_object(model_class: type[Model], found: dict[str, Any]) -> Example:
-    """Of `{"features": {...}, "label": ...}`, or of one flat object with the label among its fields."""
+    """Parse ``{"features": {...}, "label": ...}`` or one flat object that includes the label."""
     known = {field.encode_name for field in msgspec.structs.fields(model_class.Features)}
     group = None if "group" in known else _group(found.pop("group", None))
     if isinstance(found.get("features"), dict) and "features" not in known:

@@ -73,4 +73,4 @@ def test_a_redacted_log_shows_that_retraining_is_due_but_is_not_trained_on(doubl
     assert (decision.outcome, decision.challenger, decision.error) == ("retraining_due", None, "")
     assert (decision.evidence.rows, decision.evidence.labelled) == (0, 300)
     assert decision.evidence.skipped == {"redacted": 300}
-    assert "there are 0 fresh labelled rows to train on" in decision.reason
+    assert "0 fresh labelled rows are too few to train on" in decision.reason
