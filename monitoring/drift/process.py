@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
-from machine_learning_engineering.kafka.client import Fetch, client_options, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, client_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
@@ -77,7 +77,7 @@ class DriftMonitor:
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         self._consumer = EofConsumer(options)
-        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._states = StateReader(settings)
         self._producer = Producer(
             {

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
-from machine_learning_engineering.kafka.client import Fetch, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
 from monitoring.exporter.lag import LagCollector, LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
@@ -39,7 +39,7 @@ class Exporter:
             "topic.metadata.refresh.interval.ms": 5_000,
         }
         self._consumer = Consumer(options)
-        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._observed: dict[Position, int] = {}
 
     def run(self, stopping: threading.Event) -> None:

@@ -18,7 +18,7 @@ from machine_learning_engineering.events.schemas import decode_label, decode_log
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
-from machine_learning_engineering.kafka.client import Fetch, consumer_options, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, consumer_options, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
@@ -66,7 +66,7 @@ class Follower:
         self._records = 0
         self._labels = topic_name(settings, LABELS)
         self._consumer = Consumer(consumer_options(settings, FEATURES))
-        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         # Before partitions are revoked, what was read from them is flushed and committed.
         self._consumer.subscribe(
             [topic_name(settings, LOGS), self._labels],

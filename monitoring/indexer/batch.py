@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from confluent_kafka import Message
 
 from machine_learning_engineering.core.validation import redact_decoder_message
-from machine_learning_engineering.dead_letters.writer import DeadLetter
+from machine_learning_engineering.dead_letters.writer import RejectedRecord
 from monitoring.indexer.projections import PROJECTIONS, Entry, Projection
 from monitoring.runtime.consumer import Position
 
@@ -26,7 +26,7 @@ class Batch:
         self._projections = projections
         self.entries: list[Entry] = []
         self.deferred: list[Entry] = []
-        self.dead_letters: list[DeadLetter] = []
+        self.dead_letters: list[RejectedRecord] = []
         self.actions: set[bytes] = set()
         self.after: list[Batch] = []
         self.settled = threading.Event()
@@ -48,7 +48,7 @@ class Batch:
             why = "nested too deeply" if isinstance(error, RecursionError) else redact_decoder_message(error)
             self.bytes += len(record)
             explanation = f"not a {projection.what}: {why}"
-            self.dead_letters.append(DeadLetter(record, projection.undecodable, explanation))
+            self.dead_letters.append(RejectedRecord(record, projection.undecodable, explanation))
             return
         size = 0
         for entry in entries:

@@ -6,7 +6,7 @@ from typing import Any
 
 from elasticsearch import ApiError, Elasticsearch, TransportError
 
-from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, DeadLetter, DeadLetterWriter
+from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, DeadLetterWriter, RejectedRecord
 from monitoring.elastic import scan
 from monitoring.elastic.bulk import BulkItem, bulk, describe_error
 from monitoring.elastic.client import FAILURES, UnexpectedResponse
@@ -165,16 +165,16 @@ class _BatchResult:
 
     def __init__(self) -> None:
         self.tally: Tally = Counter()
-        self.dead_letters: list[DeadLetter] = []
+        self.dead_letters: list[RejectedRecord] = []
         self.cause = ""
 
     def count(self, entry: Entry, result: str) -> None:
         self.tally[entry.record.topic(), result] += 1
 
     def reject(self, entry: Entry, reason: str, explanation: str) -> None:
-        self.add_dead_letter(DeadLetter(entry.record, reason, explanation, entry.model, entry.request_id))
+        self.add_dead_letter(RejectedRecord(entry.record, reason, explanation, entry.model, entry.request_id))
 
-    def add_dead_letter(self, dead_letter: DeadLetter) -> None:
+    def add_dead_letter(self, dead_letter: RejectedRecord) -> None:
         self.dead_letters.append(dead_letter)
         self.tally[dead_letter.record.topic(), dead_letter.reason] += 1
 

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from elasticsearch import Elasticsearch
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.kafka.client import Fetch, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import connect
@@ -52,7 +52,7 @@ class Indexer:
         self._metrics = metrics
         self._documents = Children(metrics.documents)
         self._consumer = Consumer(group_options(settings, INDEXER))
-        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._topics = {topic_name(settings, topic): topic for topic in PROJECTIONS}
         self._projections = {name: PROJECTIONS[topic] for name, topic in self._topics.items()}
         self._batch = Batch(self._projections)

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter
 from machine_learning_engineering.events.topics import LABELS
-from machine_learning_engineering.kafka.client import Fetch, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import FAILURES, connect
@@ -50,7 +50,7 @@ class Reader:
         self._stopping = stopping
         self._backoff = Backoff("label-joiner", metrics.retries)
         self.consumer = Consumer(group_options(settings, LABEL_JOINER, prefetch_kbytes=16 * 1024))
-        self._fetch = Fetch(self.consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self.consumer, settings.kafka_idle_pause)
         self._read_ahead: list[Message] = []
         self._uncommitted: dict[Position, int] = {}
         self.committed: dict[Position, int] = {}
@@ -117,7 +117,7 @@ class Reader:
         paused = self.consumer.assignment()
         self.consumer.pause(paused)
         # This also handles rebalances; newly assigned partitions are not paused, and what they return is kept.
-        self._read_ahead += self._fetch.consume(_CHUNK, min(seconds, 0.5), may_rest=False)
+        self._read_ahead += self._fetch.consume(_CHUNK, min(seconds, 0.5), may_pause=False)
         self._stopping.wait(max(0.0, seconds - 0.5))
         if self.generation != self._generation_of_batch or self._stopping.is_set():
             raise Interrupted

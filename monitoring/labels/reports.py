@@ -8,7 +8,7 @@ import msgspec
 
 from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.validation import redact_decoder_message
-from machine_learning_engineering.dead_letters.writer import DeadLetter
+from machine_learning_engineering.dead_letters.writer import RejectedRecord
 from machine_learning_engineering.events.schemas import decode_label
 
 STAGE = "label"
@@ -58,23 +58,23 @@ class Report(NamedTuple):
         """Decides between this label and another one of the request."""
         return Rank(self.observed_at, self.label)
 
-    def dead_letter(self, reason: str, explanation: str) -> DeadLetter:
+    def dead_letter(self, reason: str, explanation: str) -> RejectedRecord:
         """The record as a dead letter."""
-        return DeadLetter(self.record, reason, explanation, self.model, self.request_id)
+        return RejectedRecord(self.record, reason, explanation, self.model, self.request_id)
 
 
-def read(record: Record) -> Report | DeadLetter:
+def read(record: Record) -> Report | RejectedRecord:
     """The label of a record, or the record as a dead letter."""
     try:
         event = decode_label(record.value() or b"")
         observed_at = event.observed_at.astimezone(UTC)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError) as error:
         why = "nested too deeply" if isinstance(error, RecursionError) else redact_decoder_message(error)
-        return DeadLetter(record, UNDECODABLE, f"not a label: {why}")
+        return RejectedRecord(record, UNDECODABLE, f"not a label: {why}")
     text = canonical_json(event.label)
     if text is None or text == b"null":
         why = "the label is null" if text == b"null" else "the label is not a readable JSON value"
-        return DeadLetter(record, INVALID, why, event.model, event.request_id)
+        return RejectedRecord(record, INVALID, why, event.model, event.request_id)
     return Report(record, event.request_id, event.model, text.decode(), observed_at)
 
 

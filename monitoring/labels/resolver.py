@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
 
-from machine_learning_engineering.dead_letters.writer import DeadLetter, DeadLetterWriter
+from machine_learning_engineering.dead_letters.writer import DeadLetterWriter, RejectedRecord
 from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
@@ -80,10 +80,10 @@ class LabelResolver:
             KafkaException: the broker permanently rejects a dead letter.
         """
         reports: list[Report] = []
-        dead_letters: list[DeadLetter] = []
+        dead_letters: list[RejectedRecord] = []
         for record in records:
             report = read(record)
-            if isinstance(report, DeadLetter):
+            if isinstance(report, RejectedRecord):
                 dead_letters.append(report)
             elif (why := self._rejection_reason(report.model, report.label.encode())) is not None:
                 dead_letters.append(report.dead_letter(INVALID, why))
@@ -158,7 +158,7 @@ class LabelResolver:
                 self._wait(attempt, str(failed[0][1].status), len(failed))
                 attempt += 1
 
-    def _write_dead_letters(self, dead_letters: list[DeadLetter]) -> None:
+    def _write_dead_letters(self, dead_letters: list[RejectedRecord]) -> None:
         if dead_letters and not self._dead_letters.write(dead_letters, self._cancelled):
             raise Interrupted
 
@@ -176,7 +176,7 @@ class LabelResolver:
             self._mark_dirty(dirty)
 
 
-def _dead_letter(result: Result) -> DeadLetter:
+def _dead_letter(result: Result) -> RejectedRecord:
     return result.report.dead_letter(result.result, result.explanation)
 
 

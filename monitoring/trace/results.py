@@ -44,7 +44,7 @@ def newest_results(
 
     def read() -> Iterator[tuple[tuple[object, int | None, int | None], Result]]:
         nonlocal matching, unreadable
-        for record in read_to_end(settings, RESULTS, newest=limit if everything else None):
+        for record in read_to_end(settings, RESULTS, last_n=limit if everything else None):
             try:
                 result = decode_result(record.value() or b"")
             except (msgspec.MsgspecError, UnicodeDecodeError):

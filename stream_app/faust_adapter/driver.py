@@ -27,7 +27,7 @@ class TransportOptions:
         batch_limit: returns the maximum number of records of the next batch; called on the event loop for each one.
         on_failed: called with the reason, in the consumer's own thread, when that thread failed; has to end the
             process.
-        idle_pause: seconds; see `machine_learning_engineering.kafka.client.Fetch`.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
         on_statistics: called with librdkafka's statistics, in the consumer's own thread.
     """
 

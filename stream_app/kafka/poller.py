@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from machine_learning_engineering.kafka.client import Fetch
+from machine_learning_engineering.kafka.client import IdlePausingConsumer
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.batch import TP, PartitionBatch, split_into_batches
 
@@ -63,7 +63,7 @@ class KafkaPoller(threading.Thread):
         listener: told of records, rebalances and failure.
         max_records: the most records that one poll fetches.
         max_bytes: memory of buffered and unreleased batches above which fetching pauses.
-        idle_pause: seconds; see `machine_learning_engineering.kafka.client.Fetch`.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
         on_statistics: called every five seconds with librdkafka's statistics.
     """
 
@@ -85,7 +85,7 @@ class KafkaPoller(threading.Thread):
         if on_statistics is not None:
             options = {**options, "statistics.interval.ms": 5_000, "stats_cb": self._statistics}
         self.consumer = Consumer({**options, "error_cb": self._error})
-        self._fetch = Fetch(self.consumer, idle_pause)
+        self._fetch = IdlePausingConsumer(self.consumer, idle_pause)
         self._topics: list[str] = []
         self._subscription_changed = threading.Event()
         self._stopping = threading.Event()
@@ -187,7 +187,7 @@ class KafkaPoller(threading.Thread):
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
         self._revoked_during_poll = False
-        messages = self._fetch.consume(1, POLL_SECONDS, may_rest=not self._paused)
+        messages = self._fetch.consume(1, POLL_SECONDS, may_pause=not self._paused)
         self.last_poll = monotonic()
         if messages and self._max_records > 1 and not backpressured:
             messages += self._fetch.consume(self._max_records - 1, 0)

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from machine_learning_engineering.events.topics import MODEL_EVENTS
-from machine_learning_engineering.kafka.client import Fetch, consumer_options, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, consumer_options, topic_name
 from machine_learning_engineering.registry.manifest import RegistryError
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
@@ -32,7 +32,7 @@ class PromotionListener(threading.Thread):
         super().__init__(name="inflight-promotions", daemon=True)
         # Assigned, not subscribed: every worker has to receive every event. Nothing is committed.
         self._consumer = Consumer(consumer_options(settings, "inflight-promotions"))
-        self._fetch = Fetch(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         topic = topic_name(settings, MODEL_EVENTS)
         partitions = self._consumer.list_topics(topic, 10).topics[topic].partitions
         self._consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])

@@ -69,5 +69,5 @@ def test_each_has_one_outcome_and_no_worker_ends(deployment: Deployment, search:
     assert by_reason.keys() == {"too_large", "not_json"}
     large = by_reason["too_large"]
     assert large.value() == unpacked[:MEBIBYTE]
-    assert f"cut from {len(unpacked)}"[:12] in read_origin(headers_of(large)).message
+    assert f"truncated from {len(unpacked)}"[:18] in read_origin(headers_of(large)).message
     assert by_reason["not_json"].value() == b"no request"

@@ -12,7 +12,7 @@ from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
-from machine_learning_engineering.dead_letters.writer import DeadLetter
+from machine_learning_engineering.dead_letters.writer import RejectedRecord
 from machine_learning_engineering.events.schemas import LabelReported, encode
 from monitoring.elastic.bulk import BulkItem
 from monitoring.labels.join import Interrupted, Join
@@ -66,7 +66,7 @@ class Node:
         self.writes = 0
         self.statuses: list[int] = []
         self.calls_to_fail = 0
-        self.dead_letters: list[DeadLetter] = []
+        self.dead_letters: list[RejectedRecord] = []
         self._sequence = 0
 
     def add(self, request_id: str, model: str = "diamonds", held: Rank | None = None, day: int = 1) -> None:
@@ -135,7 +135,7 @@ class Node:
 
     # the broker of dead letters
 
-    def write_dead_letters(self, dead_letters: list[DeadLetter], cancelled: threading.Event) -> bool:
+    def write_dead_letters(self, dead_letters: list[RejectedRecord], cancelled: threading.Event) -> bool:
         self.dead_letters += dead_letters
         return True
 

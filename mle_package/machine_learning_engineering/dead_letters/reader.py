@@ -1,4 +1,4 @@
-"""Reading dead letters from their topic."""
+"""Reader of dead letters."""
 
 import heapq
 import re
@@ -16,7 +16,7 @@ _ADDRESS = re.compile(r"(\d+):(\d+)")
 
 
 class Address(NamedTuple):
-    """Where a dead letter is on the topic of dead letters: it never changes."""
+    """Position of a dead letter in its topic; it never changes."""
 
     partition: int
     offset: int
@@ -26,7 +26,7 @@ class Address(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A record that was set aside: `key`, `value` and `headers` are those of the original record."""
+    """A dead letter; `key`, `value` and `headers` are those of the original record."""
 
     address: Address
     at: datetime
@@ -37,7 +37,7 @@ class DeadLetter(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """Which dead letters are meant: those that meet everything that is given."""
+    """Filter of dead letters; all given conditions must hold."""
 
     reason: str | None = None
     model: str | None = None
@@ -47,7 +47,7 @@ class Selection(NamedTuple):
     addresses: frozenset[Address] = frozenset()
 
     def holds(self, letter: DeadLetter) -> bool:
-        """True if `letter` is meant; `since` is inclusive, `until` is not."""
+        """Tell whether `letter` is selected; `since` is inclusive, `until` exclusive."""
         origin = letter.origin
         return (
             (self.reason is None or origin.reason == self.reason)
@@ -60,26 +60,26 @@ class Selection(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """The address in `PARTITION:OFFSET`.
+    """Parse `PARTITION:OFFSET`.
 
     Raises:
-        ValueError: the text is no address.
+        ValueError: The text is not an address.
     """
     match = _ADDRESS.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{text!r} is no dead letter: write PARTITION:OFFSET, such as 0:17, as `inflight dlq list` shows it"
+            f"{text!r} is not a dead letter: write PARTITION:OFFSET, such as 0:17, as `inflight dlq list` prints it"
         )
     return Address(int(match[1]), int(match[2]))
 
 
 def select(settings: KernelSettings, selection: Selection | None = None) -> Iterator[DeadLetter]:
-    """The dead letters that are meant, in the order of each partition.
+    """Iterate over the selected dead letters, in the order of each partition.
 
-    Records on the topic without our headers are passed over.
+    Records without an origin in their headers are skipped.
 
     Raises:
-        TimeoutError: the broker stopped answering.
+        TimeoutError: The broker stopped responding.
     """
     selection = selection or Selection()
     for message in read_to_end(settings, DEAD_LETTERS):
@@ -102,10 +102,10 @@ def select(settings: KernelSettings, selection: Selection | None = None) -> Iter
 
 
 def newest(settings: KernelSettings, selection: Selection, limit: int) -> tuple[list[DeadLetter], int]:
-    """The newest dead letters that are selected, oldest first, at most `limit`; and how many are selected.
+    """Return the newest selected dead letters, oldest first and at most `limit`, and the number of selected ones.
 
     Raises:
-        TimeoutError: the broker stopped responding.
+        TimeoutError: The broker stopped responding.
     """
     count = 0
 
@@ -120,11 +120,11 @@ def newest(settings: KernelSettings, selection: Selection, limit: int) -> tuple[
 
 
 def find(settings: KernelSettings, address: Address) -> DeadLetter:
-    """The dead letter at `address`.
+    """Return the dead letter at `address`.
 
     Raises:
-        LookupError: there is none.
+        LookupError: There is none.
     """
     for letter in select(settings, Selection(addresses=frozenset([address]))):
         return letter
-    raise LookupError(f"no dead letter at {address}: `inflight dlq list` shows what there is")
+    raise LookupError(f"no dead letter at {address}: `inflight dlq list` prints all")

@@ -1,4 +1,4 @@
-"""Setting aside records that can't be indexed: their original bytes to the dead letters, acknowledged there."""
+"""Writer of dead letters that waits for their acknowledgement."""
 
 import threading
 from typing import Any, NamedTuple
@@ -19,72 +19,77 @@ _MAX_EXPLANATION = 1_000
 _TRANSIENT = (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 
 
-class DeadLetter(NamedTuple):
-    """A record to set aside, and why."""
+class RejectedRecord(NamedTuple):
+    """A record that becomes a dead letter."""
 
     record: Message
     reason: str
+    """Stable, for programs."""
     explanation: str
+    """For humans."""
     model: str | None = None
     request_id: str | None = None
 
 
 class DeadLetterWriter:
-    """Writes dead letters and waits until the broker has them on all in-sync replicas."""
+    """Writes dead letters and waits until all in-sync replicas have them."""
 
     def __init__(self, settings: KernelSettings, stage: str = STAGE) -> None:
         self._stage = stage
         self._producer = Producer({**producer_options(settings), "linger.ms": 5})
         self._topic = topic_name(settings, DEAD_LETTERS)
 
-    def write(self, letters: list[DeadLetter], cancelled: threading.Event) -> bool:
-        """Write letters until each is acknowledged; False if cancelled before that. A letter may be written twice.
+    def write(self, rejected: list[RejectedRecord], cancelled: threading.Event) -> bool:
+        """Write dead letters until each is acknowledged. One may be written twice.
 
-        Of several letters about one record the first one is written. A record that is a dead letter itself is not set
-        aside again, or it would come back for ever: it stays where it is, and is told of.
+        If a record was rejected several times, the first rejection is written. A record that is itself a dead letter is
+        not written again, because it would come back for ever: it is only logged.
+
+        Returns:
+            False if cancelled before all are acknowledged.
 
         Raises:
-            KafkaException: the broker refuses a letter for good, for example because access is denied.
+            KafkaException: The broker rejects a dead letter permanently, for example because access is denied.
         """
-        first: dict[tuple[str, int, int], DeadLetter] = {}
-        for letter in letters:
-            record = letter.record
-            first.setdefault((record.topic(), record.partition(), record.offset()), letter)
+        first: dict[tuple[str, int, int], RejectedRecord] = {}
+        for one in rejected:
+            record = one.record
+            first.setdefault((record.topic(), record.partition(), record.offset()), one)
         waiting = []
         for (topic, partition, offset), letter in first.items():
             if topic == self._topic:
                 why = letter.explanation[:_MAX_EXPLANATION]
-                log_event("indexer", "dead_letter_unindexed", partition=partition, offset=offset, cause=why)
+                log_event("dead_letters", "dead_letter_unindexed", partition=partition, offset=offset, cause=why)
             else:
                 waiting.append(letter)
         while waiting and not cancelled.is_set():
             waiting = self._attempt(waiting, cancelled)
         return not waiting
 
-    def _attempt(self, letters: list[DeadLetter], cancelled: threading.Event) -> list[DeadLetter]:
-        """Send each letter once; give back those that have to be sent again."""
-        reports: list[tuple[DeadLetter, KafkaError | None]] = []
-        for letter in letters:
+    def _attempt(self, records: list[RejectedRecord], cancelled: threading.Event) -> list[RejectedRecord]:
+        """Send each record once; return those to retry."""
+        reports: list[tuple[RejectedRecord, KafkaError | None]] = []
+        for letter in records:
 
-            def on_delivery(error: KafkaError | None, _message: Message, letter: DeadLetter = letter) -> None:
+            def on_delivery(error: KafkaError | None, _message: Message, letter: RejectedRecord = letter) -> None:
                 reports.append((letter, error))
 
             while not self._produce(letter, on_delivery):
                 self._producer.poll(0.1)
                 if cancelled.is_set():
-                    return letters
-        while len(reports) < len(letters):
+                    return records
+        while len(reports) < len(records):
             self._producer.poll(0.1)
             if cancelled.is_set():
-                return letters
+                return records
         failed = [(letter, error) for letter, error in reports if error is not None]
         for _, error in failed:
             if error.code() not in _TRANSIENT:
                 raise KafkaException(error)
         return [letter for letter, _ in failed]
 
-    def _produce(self, letter: DeadLetter, on_delivery: Any) -> bool:
-        """Hand a letter to the client; False while its queue is full."""
+    def _produce(self, letter: RejectedRecord, on_delivery: Any) -> bool:
+        """Enqueue a dead letter; return False while the client's queue is full."""
         record = letter.record
         origin = DeadLetterOrigin(
             reason=letter.reason,

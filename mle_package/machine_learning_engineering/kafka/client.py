@@ -1,4 +1,4 @@
-"""What every process needs of Kafka: client options, the topics, and reading a topic up to its present end.
+"""Kafka clients: options, topic creation, and reading a topic to its current end.
 
 Needs the extra `kafka` (confluent-kafka).
 """
@@ -17,28 +17,28 @@ from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
-# Where no service log was started, as in a command, the error that ends it tells; Python would print each attempt.
+# In a command without a service log, the final error is enough; Python would print a line per attempt.
 logger.addHandler(logging.NullHandler())
 
 
 def topic_name(settings: KernelSettings, name: str) -> str:
-    """The name of a topic or consumer group in this deployment."""
+    """Return the name of a topic or consumer group in this deployment."""
     return settings.topic_prefix + name
 
 
 def client_options(settings: KernelSettings) -> dict[str, Any]:
-    """The librdkafka options that all of a deployment's clients share."""
+    """Return the librdkafka options of every client."""
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         "broker.address.family": "v4",
-        # Nothing: librdkafka writes to standard error. What goes wrong its clients are told, see `consumer_options`.
+        # librdkafka logs to standard error; errors reach the client's `error_cb` instead, see `consumer_options`.
         "log_level": 0,
         **settings.kafka_options,
     }
 
 
 def producer_options(settings: KernelSettings) -> dict[str, Any]:
-    """Options of a producer that loses nothing: acks from all replicas, idempotent, bounded in time and memory."""
+    """Return the options of a durable producer: acks from all replicas, idempotent, bounded in time and memory."""
     return {
         **client_options(settings),
         "acks": "all",
@@ -51,9 +51,9 @@ def producer_options(settings: KernelSettings) -> dict[str, Any]:
 
 
 def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
-    """Options of a group consumer that starts at the beginning and commits only what it is told to.
+    """Return the options of a group consumer that starts at the beginning and commits explicitly.
 
-    While it is polled it logs what is wrong with its connections.
+    While polled, it logs connection errors.
     """
     return {
         **client_options(settings),
@@ -71,11 +71,14 @@ def _log_error(error: KafkaError) -> None:
 
 
 def create_topics(settings: KernelSettings, timeout: float = 30.0) -> list[str]:
-    """Create the topics that don't exist yet; return the names of those that were created.
+    """Create missing topics.
+
+    Returns:
+        Names of the topics that were created.
 
     Raises:
-        KafkaException: the broker can't be reached or refuses.
-        TimeoutError: the broker made the topics but gave them no leader.
+        KafkaException: The broker is unreachable or rejects the request.
+        TimeoutError: A created topic got no leader.
     """
     admin = AdminClient(client_options(settings))
     existing = admin.list_topics(timeout=timeout).topics
@@ -92,10 +95,10 @@ def create_topics(settings: KernelSettings, timeout: float = 30.0) -> list[str]:
             future.result()
             created.append(name)
         except KafkaException as error:
-            # Another process of the same deployment was quicker.
+            # Another process of the deployment created it first.
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-    # A broker answers before it has learnt of the topic itself: until then, clients are told that there is none.
+    # The broker responds before its metadata has the topic: until then, clients get an unknown-topic error.
     deadline = time.monotonic() + timeout
     names = [topic.topic for topic in wanted]
     while unready := [name for name in names if not _is_ready(admin.list_topics(name, timeout=timeout).topics[name])]:
@@ -110,11 +113,10 @@ def _is_ready(topic: TopicMetadata) -> bool:
     return topic.error is None and bool(partitions) and all(partition.leader >= 0 for partition in partitions)
 
 
-class Fetch:
-    """`Consumer.consume`, which rests at the end of all partitions if `idle_pause` (a setting, in seconds) is above 0.
+class IdlePausingConsumer:
+    """`Consumer.consume` with a pause at the end of all partitions, if `idle_pause` (seconds) is above 0.
 
-    A pause throws away the fetch under way, so it has to be certain that there is nothing: `consumer_options` asks for
-    the event that says so. `may_rest` is False while the consumer is paused for another reason: a rest resumes it.
+    Pausing discards the current fetch, so it requires the end-of-partition events that `consumer_options` enables.
     """
 
     def __init__(self, consumer: Consumer, idle_pause: float) -> None:
@@ -122,17 +124,23 @@ class Fetch:
         self._idle_pause = idle_pause
         self._at_end: set[tuple[str, int]] = set()
 
-    def consume(self, count: int, timeout: float, *, may_rest: bool = True) -> list[Message]:
-        """At most `count` records or errors, waiting up to `timeout` seconds, and then perhaps for the pause."""
+    def consume(self, count: int, timeout: float, *, may_pause: bool = True) -> list[Message]:
+        """Consume records and errors, as `Consumer.consume` does, and pause if there are none.
+
+        Args:
+            count: Maximum number of messages.
+            timeout: Maximum wait in seconds, without the pause.
+            may_pause: False while the consumer is paused for another reason: the end of a pause resumes it.
+        """
         messages: list[Message] = self._consumer.consume(count, timeout)
         if not self._idle_pause:
             return messages
         messages = self._note_ends(messages)
-        if not messages and may_rest and timeout and self._at_end:
+        if not messages and may_pause and timeout and self._at_end:
             assignment = self._consumer.assignment()
             if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
                 self._consumer.pause(assignment)
-                # Rebalances are answered in here as well, and what is assigned in the meantime is not paused.
+                # Rebalances are handled here too; partitions assigned in the meantime are not paused.
                 messages = self._consumer.consume(count, self._idle_pause)
                 self._consumer.resume(self._consumer.assignment())
                 self._at_end.clear()
@@ -152,7 +160,7 @@ class Fetch:
 
 
 def end_offsets(settings: KernelSettings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:
-    """First and next offset of each partition of a topic: ``{partition: (low, high)}``; empty if there is no topic."""
+    """Return first and next offset by partition, ``{partition: (low, high)}``; empty if the topic does not exist."""
     consumer = Consumer({**consumer_options(settings, "reader"), "group.id": "inflight-reader"})
     try:
         return _watermarks(consumer, topic_name(settings, topic), timeout)
@@ -161,17 +169,24 @@ def end_offsets(settings: KernelSettings, topic: str, timeout: float = 30.0) -> 
 
 
 def read_to_end(
-    settings: KernelSettings, topic: str, timeout: float = 30.0, *, newest: int | None = None, since: datetime | None = None
+    settings: KernelSettings,
+    topic: str,
+    timeout: float = 30.0,
+    *,
+    last_n: int | None = None,
+    since: datetime | None = None,
 ) -> Iterator[Message]:
-    """Every record of a topic from its first up to the end that it has now, without joining a group.
+    """Iterate over the records of a topic up to its current end, without joining a group.
 
     Args:
-        newest: begin this many offsets before the end of each partition.
-        since: begin at the first record of each partition with this timestamp or a later one.
-        timeout: seconds without any record after which the broker counts as unreachable.
+        settings: Connection and topic prefix.
+        topic: Name without the prefix.
+        timeout: Seconds without a record after which the broker counts as unreachable.
+        last_n: Start this many offsets before the end of each partition.
+        since: Start at the first record of each partition with this timestamp or a later one.
 
     Raises:
-        TimeoutError: records are missing and none came for `timeout` seconds.
+        TimeoutError: Records are missing and none arrived for `timeout` seconds.
     """
     options = {**consumer_options(settings, "reader"), "group.id": "inflight-reader", "enable.partition.eof": True}
     consumer = Consumer(options)
@@ -179,23 +194,23 @@ def read_to_end(
         name = topic_name(settings, topic)
         found = {p: marks for p, marks in _watermarks(consumer, name, timeout).items() if marks[1] > marks[0]}
         ends = {partition: high for partition, (_, high) in found.items()}
-        starts = {p: low if newest is None else max(low, high - newest) for p, (low, high) in found.items()}
-        if since is not None:
+        starts = {p: low if last_n is None else max(low, high - last_n) for p, (low, high) in found.items()}
+        if since is not None and ends:
             starts |= _offsets_since(consumer, name, ends, since, timeout)
             ends = {partition: end for partition, end in ends.items() if starts[partition] < end}
         consumer.assign([TopicPartition(name, partition, starts[partition]) for partition in ends])
         while ends:
-            # It waits for all or the time-out: so for many a little, and then for one.
+            # `consume` waits for `count` messages or the timeout: a short wait for many, then a long one for the first.
             messages = consumer.consume(1_000, timeout=0.2) or consumer.consume(1, timeout=timeout)
             if not messages:
                 raise TimeoutError(
-                    f"no record of {name} came for {timeout} s, partitions {sorted(ends)} are unfinished"
+                    f"no record of {name} arrived for {timeout} s, partitions {sorted(ends)} are incomplete"
                 )
             for message in messages:
                 partition = message.partition()
                 error = message.error()
                 if error is not None:
-                    # The end may lie past the last record, on a transaction marker: the end-of-partition event tells.
+                    # The end may be past the last record, at a transaction marker: only this event shows that.
                     if error.code() != KafkaError._PARTITION_EOF:
                         raise KafkaException(error)
                     if message.offset() >= ends.get(partition, 0):
@@ -216,7 +231,7 @@ def _offsets_since(
     consumer: Consumer, name: str, ends: dict[int, int], since: datetime, timeout: float
 ) -> dict[int, int]:
     asked = [TopicPartition(name, partition, int(since.timestamp() * 1000)) for partition in ends]
-    # Negative: no record is that new.
+    # A negative offset: no record is that new.
     found = consumer.offsets_for_times(asked, timeout=timeout)
     return {tp.partition: tp.offset if tp.offset >= 0 else ends[tp.partition] for tp in found}
 
@@ -232,8 +247,8 @@ def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tupl
             if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return {}
             error = metadata.error
-        except KafkaException as raised:
-            error = raised.args[0]
+        except KafkaException as failure:
+            error = failure.args[0]
             if error.code() not in _TRANSIENT:
                 raise
         if time.monotonic() > deadline:
@@ -241,7 +256,7 @@ def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tupl
         time.sleep(0.05)
 
 
-# A partition has no leader for a moment after its topic was created and after its broker restarted.
+# A partition briefly has no leader after its topic was created or its broker restarted.
 _TRANSIENT = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,

@@ -1,4 +1,4 @@
-"""Telling the stream that a model has a new champion. Needs the extra `kafka`."""
+"""Promotion events on the stream. Needs the extra `kafka`."""
 
 from datetime import UTC, datetime
 
@@ -12,16 +12,22 @@ from machine_learning_engineering.settings import KernelSettings
 
 
 class PromotionNotAnnounced(RuntimeError):
-    """The broker did not take the event. The promotion stands; workers look at the registry by themselves, too."""
+    """The event was not acknowledged. The promotion stands: workers also poll the registry."""
 
 
 def announce_promotion(
-    settings: KernelSettings, model: str, version: str, *, reason: str, previous: str | None = None, timeout: float = 10.0
+    settings: KernelSettings,
+    model: str,
+    version: str,
+    *,
+    reason: str,
+    previous: str | None = None,
+    timeout: float = 10.0,
 ) -> ModelPromoted:
-    """Publish that `version` is the champion of `model`, so that running workers serve it at once.
+    """Publish that `version` is the champion of `model`, so that running workers load it at once.
 
     Raises:
-        PromotionNotAnnounced: not acknowledged within `timeout` seconds.
+        PromotionNotAnnounced: The event was not acknowledged within `timeout` seconds.
     """
     event = ModelPromoted(model, version, datetime.now(UTC), reason, previous or UNSET)
     outcome: list[KafkaError | None] = []
@@ -30,7 +36,7 @@ def announce_promotion(
         outcome.append(error)
 
     options = {**producer_options(settings), "delivery.timeout.ms": int(timeout * 1000)}
-    # Errors are reported by what follows, with the fix.
+    # Errors are reported below, with the fix.
     producer = Producer({**options, "error_cb": lambda error: None, "log_level": 0})
     try:
         create_topics(settings, timeout)

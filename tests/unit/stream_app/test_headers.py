@@ -95,7 +95,7 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_says_so() -> None:
     origin = read_origin(letter.headers)
     assert origin.reason == "too_large"
     assert size <= int(origin.message.split()[2]) <= size + 1_000
-    assert origin.message.startswith("cut from ")
+    assert origin.message.startswith("truncated from ")
 
 
 def test_a_dead_letter_that_fits_is_whole() -> None:
