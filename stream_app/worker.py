@@ -10,7 +10,7 @@ from prometheus_client import start_http_server
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, RESULTS
 from machine_learning_engineering.kafka.client import consumer_options, create_topics, producer_options, topic_name
 from machine_learning_engineering.observability import logging as service_log
-from machine_learning_engineering.observability.redaction import WrongRules, redaction
+from machine_learning_engineering.observability.redaction import InvalidRules, redaction
 from machine_learning_engineering.registry.registry import Registry
 from model.catalog import available
 from stream_app.faust_adapter.app import GROUP, check_faust, create_app, run_app
@@ -43,7 +43,7 @@ class Worker:
         classes: the classes of all models that may come into service; by default those of `models`.
 
     Raises:
-        WrongRules: the features in log records can't be redacted as the settings or a class say.
+        InvalidRules: the features in log records can't be redacted as the settings or a class say.
         RuntimeError: Faust can't be used; see `check_faust`.
     """
 
@@ -140,7 +140,7 @@ def main() -> None:
     models = loaded.open_all()
     try:
         worker = Worker(settings, models, loaded, classes)
-    except WrongRules as error:
+    except InvalidRules as error:
         logger.critical("%s", error.args[0])
         raise SystemExit(2) from error
     worker.run()

@@ -29,7 +29,7 @@ def redact(
 
     from inflight.settings import load_settings
     from machine_learning_engineering.core.json_values import value_of_cell
-    from machine_learning_engineering.observability.redaction import WrongRules, redaction, tokens
+    from machine_learning_engineering.observability.redaction import InvalidRules, redaction, tokens
     from model.catalog import available
 
     settings = load_settings()
@@ -43,7 +43,7 @@ def redact(
     classes = available()
     try:
         rules = redaction(settings, classes)
-    except WrongRules as error:
+    except InvalidRules as error:
         raise exit_with(error) from error
     for name in rules.unmatched:
         typer.echo(f"warning: INFLIGHT_LOG_REDACT has rules for {name}, and there is no such model", err=True)

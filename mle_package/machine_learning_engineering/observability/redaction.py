@@ -1,7 +1,7 @@
-"""What the prediction log does not hold as it was sent: features that are hashed or left out before they are logged.
+"""Redaction: features that are hashed or dropped before they enter the prediction log.
 
-The rules come from two sides, the deployment's settings and the model's author, and of two the stricter one counts.
-Scoring and results know nothing of it: models see what was sent.
+Rules come from the deployment's settings and from the model's author; the stricter one applies. Scoring and results are
+not affected: models see the original values.
 """
 
 import re
@@ -17,9 +17,9 @@ from machine_learning_engineering.core.model import RedactAction
 from machine_learning_engineering.settings import KernelSettings
 
 ALL = "*"
-"""In a rule: every other feature, or every other model. In a record: nothing of what was sent is there."""
+"""In a rule: every other feature or model. In a record: all features are redacted."""
 WITHHELD = Raw(b"{}")
-"""In place of features that can't be told apart, since they can't be read or nobody has declared them."""
+"""Replaces features that cannot be redacted one by one, because they are unreadable or not declared."""
 _PREFIX = "hash-"
 _TOKEN = re.compile(rb'"hash-[0-9a-f]{32}"')
 _NULL = Raw(b"null")
@@ -31,17 +31,17 @@ _encode = msgspec.json.Encoder().encode
 _canonical = msgspec.json.Encoder(order="deterministic").encode
 
 
-class WrongRules(ValueError):
-    """Rules that can't be kept; the message names the model, the feature and the fix."""
+class InvalidRules(ValueError):
+    """Invalid redaction rules; the message names the model, the feature and the fix."""
 
 
 class Redactor:
-    """Takes out of one model's features what its rules say.
+    """Redacts the features of one model.
 
     Args:
-        actions: what becomes of each feature that the model declares.
-        other: what becomes of all others.
-        token: the token of a value.
+        actions: Action for each feature that the model declares.
+        other: Action for all other features.
+        token: Returns the token of a value.
     """
 
     def __init__(self, actions: Mapping[str, RedactAction], other: RedactAction, token: Callable[[Any], str]) -> None:
@@ -49,15 +49,14 @@ class Redactor:
         self._other = other
         self._token = token
         self.names = [name for name, action in actions.items() if action != "keep"]
-        """The features that the log does not hold as they were sent, for `PredictionLogged.redacted`."""
+        """Redacted features, for `PredictionLogged.redacted`."""
         if other != "keep" and not actions:
             self.names.append(ALL)
 
     def __call__(self, features: Raw) -> Raw:
-        """The features as they are logged. What is kept stays byte for byte; a null stays a null, unless it is dropped.
+        """Return the features to log. Kept values are unchanged byte for byte; a null stays null unless it is dropped.
 
-        Of a field that is there twice the last one counts, as it does for the model. What can't be read is withheld as
-        a whole.
+        If a field occurs twice, the last one counts, as it does for the model. Unreadable features are withheld.
         """
         try:
             found = _decode_fields(features)
@@ -75,20 +74,24 @@ class Redactor:
 
 @dataclass(frozen=True)
 class Redaction:
-    """The redactors of a worker's models. Without rules it does nothing and costs nothing."""
+    """Redactors of a worker's models. Without rules, there are none."""
 
     by_model: Mapping[str, Redactor] = field(default_factory=dict)
     active: bool = False
-    """Whether there is any rule: then features for a model that nobody has declared are withheld."""
+    """True if there is any rule: features for unknown models are then withheld."""
     unmatched: tuple[str, ...] = ()
-    """The models that settings have rules for and that are not there, perhaps for a slip of the pen."""
+    """Models in the settings' rules that do not exist, perhaps because of a typing error."""
 
 
 def redaction(settings: KernelSettings, classes: Mapping[str, type]) -> Redaction:
-    """The redactors of the models of these classes.
+    """Build the redactors of models.
+
+    Args:
+        settings: Rules and key of the deployment.
+        classes: Model classes by name.
 
     Raises:
-        WrongRules: a rule names a feature that its model does not have, or hashes without a key.
+        InvalidRules: A rule names an unknown feature or action, or hashes without a key.
     """
     token = tokens(settings)
     by_model = {}
@@ -98,20 +101,20 @@ def redaction(settings: KernelSettings, classes: Mapping[str, type]) -> Redactio
         if not (set(rules.values()) | set(declared.values())) - {"keep"}:
             continue
         if wrong := sorted(set(declared.values()).difference(_STRICTNESS)):
-            raise WrongRules(f"the class of the model `{name}` says {', '.join(wrong)}: it is keep, hash or drop")
+            raise InvalidRules(f"the class of the model `{name}` has the action {wrong[0]}: use keep, hash or drop")
         features = getattr(model, "Features", None)
         known: tuple[str, ...] = () if features is None else features.__struct_encode_fields__
         exact = {name for name in settings.log_redact if name != ALL}
         for source, given in (("INFLIGHT_LOG_REDACT", rules if name in exact else {}), ("its class", declared)):
             if known and (unknown := sorted(set(given) - {ALL, *known})):
-                raise WrongRules(
+                raise InvalidRules(
                     f"{source} redacts `{'`, `'.join(unknown)}` of the model `{name}`, which takes {', '.join(known)}"
                 )
         actions = {one: _stricter(rules, declared, one) for one in known or sorted({*rules, *declared} - {ALL})}
-        # Nobody has said what an undeclared feature holds.
+        # The content of an undeclared feature is unknown.
         redactor = Redactor(actions, "drop" if known else _stricter(rules, declared, ALL), token or _no_key)
         if token is None and "hash" in actions.values():
-            raise WrongRules(f"features of the model `{name}` are hashed: set INFLIGHT_LOG_REDACT_KEY to a secret")
+            raise InvalidRules(f"features of the model `{name}` are hashed: set INFLIGHT_LOG_REDACT_KEY to a secret")
         if redactor.names:
             by_model[name] = redactor
     unmatched = tuple(sorted(set(settings.log_redact).difference(classes, (ALL,))))
@@ -119,10 +122,13 @@ def redaction(settings: KernelSettings, classes: Mapping[str, type]) -> Redactio
 
 
 def tokens(settings: KernelSettings) -> Callable[[Any], str] | None:
-    """What makes the token of a value: a keyed digest, the same for equal JSON values; None without a key."""
+    """Return a function that maps a value to its token, a keyed BLAKE2b digest that is equal for equal JSON values.
+
+    None without a key in the settings.
+    """
     if settings.log_redact_key is None:
         return None
-    # The digest of the secret, since a key of blake2b is at most 64 bytes long.
+    # The digest of the secret, because a BLAKE2b key has at most 64 bytes.
     key = blake2b(settings.log_redact_key.get_secret_value().encode(), digest_size=32).digest()
     keyed = blake2b(key=key, digest_size=16)
 
@@ -137,7 +143,7 @@ def tokens(settings: KernelSettings) -> Callable[[Any], str] | None:
 
 
 def holds_tokens(features: bytes | Raw) -> bool:
-    """Whether a value was replaced by its token, so that it can't be learned from."""
+    """Tell whether any value was replaced by its token, so that the row cannot be used for training."""
     return _TOKEN.search(bytes(features)) is not None
 
 
@@ -147,4 +153,4 @@ def _stricter(rules: Mapping[str, RedactAction], declared: Mapping[str, RedactAc
 
 
 def _no_key(_value: Any) -> str:
-    raise WrongRules("values can't be hashed without INFLIGHT_LOG_REDACT_KEY")
+    raise InvalidRules("values cannot be hashed without INFLIGHT_LOG_REDACT_KEY")
