@@ -20,6 +20,7 @@ from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
+from monitoring.elastic.templates import put_templates
 from monitoring.exporter.lag import LagReader
 from monitoring.indexer.delivery import Delivery
 from monitoring.indexer.metrics import IndexerMetrics
@@ -119,7 +120,7 @@ class Running:
 def indexer(settings: Settings, *, templates: bool = True) -> Iterator[Running]:
     client = elastic.connect(settings)
     if templates:
-        templates.put_templates(client, settings)
+        put_templates(client, settings)
     running = Running(settings, client)
     try:
         yield running
