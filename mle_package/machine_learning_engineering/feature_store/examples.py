@@ -174,19 +174,8 @@ class ExampleBuilder:
                 folder.mkdir(parents=True, exist_ok=True)
                 durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
         self.is_dirty = False
-        return BuildReport(
-            model=self._model.name,
-            requests=self.requests,
-            new_requests=self.new_requests,
-            refused=self.refused,
-            redacted=self.redacted,
-            labels=self.labels,
-            new_labels=self.new_labels,
-            refused_labels=self.refused_labels,
-            unmatched=unmatched,
-            examples=len(found),
-            path=str(path),
-        )
+        counts = {name: count for name, count in vars(self).items() if name in BuildReport.__struct_fields__}
+        return BuildReport(model=self._model.name, unmatched=unmatched, examples=len(found), path=str(path), **counts)
 
     def _flush_full_page(self) -> None:
         if len(self._requests) >= _PAGE or len(self._labels) >= _PAGE:

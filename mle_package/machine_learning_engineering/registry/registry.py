@@ -8,8 +8,8 @@ The digests detect damage and mix-ups. They do not protect against an attacker w
 does in part: a file can't name code to run, but the parsers of the trusted types are not hardened.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -262,14 +262,12 @@ class Registry:
             aliases.rollback = True
         return version
 
-    @contextmanager
-    def edit_aliases(self, name: str, reason: str = "") -> Iterator[Aliases]:
+    def edit_aliases(self, name: str, reason: str = "") -> AbstractContextManager[Aliases]:
         """Lock the aliases of a model and yield them for editing in place; they are written at the end of the block.
 
         The history records each change with `reason`, which may also be set on the yielded aliases.
         """
-        with alias_file.edit(self._folder(name), reason) as aliases:
-            yield aliases
+        return alias_file.edit(self._folder(name), reason)
 
     def _champion(self, name: str) -> str | None:
         try:

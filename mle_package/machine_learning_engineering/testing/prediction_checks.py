@@ -119,14 +119,11 @@ def check_predictions_finite(case: CheckCase) -> str | None:
 @contract_check
 def check_fit_deterministic(case: CheckCase) -> str | None:
     """Two fits with the same seed give the same model."""
-    predictions = []
-    for _ in range(2):
-        model = type(case.model)()
+    models = type(case.model)(), type(case.model)()
+    for model in models:
         model.fit(list(case.rows), list(case.labels), seed=SEED)
-        predictions.append(list(model.predict(list(case.rows))))
-    return first_difference(
-        predictions[0], predictions[1], f"fitted twice with seed {SEED}, the model predicts for a row"
-    )
+    one, other = (list(model.predict(list(case.rows))) for model in models)
+    return first_difference(one, other, f"fitted twice with seed {SEED}, the model predicts for a row")
 
 
 @contract_check
