@@ -10,7 +10,7 @@ from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
 from inflight.errors import FAILED, exit_for, exit_with
 
 if TYPE_CHECKING:
-    from monitoring.dashboards.lint import Problem, Ran
+    from monitoring.dashboards.lint import Problem, QueryCheck
     from monitoring.dashboards.source import Dashboard
 
 _app = typer.Typer(no_args_is_help=True, help="Kibana dashboards as files: check, compile, draw and import them.")
@@ -47,7 +47,7 @@ def lint(
     problems = room.lint(dashboards, mapped_fields())
     ran = _run(dashboards) if elasticsearch and not problems else []
     problems += [problem for one in ran for problem in one.problems]
-    empty = [f"{one.dashboard.id}/{one.panel.id}" for one in ran if one.answer is not None and not one.answer.rows]
+    empty = [f"{one.dashboard.id}/{one.panel.id}" for one in ran if one.result is not None and not one.result.rows]
     panels = sum(len(dashboard.panels) for dashboard in dashboards)
     if as_json:
         found = {
@@ -74,11 +74,11 @@ def compile(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if it is out of date.")] = False,
 ) -> None:
     """Compile the sources to the file of saved objects that Kibana imports."""
-    from monitoring.dashboards.saved_objects import compiled, default_file
+    from monitoring.dashboards.saved_objects import compile_dashboards, default_file
     from monitoring.dashboards.source import shipped
 
     target = out or default_file(folder or shipped())
-    objects = compiled(load_dashboards(folder))
+    objects = compile_dashboards(load_dashboards(folder))
     if not check:
         try:
             target.write_bytes(objects)
@@ -115,13 +115,13 @@ def apply(
 
     from inflight.settings import load_settings
     from monitoring.dashboards.kibana import Kibana, KibanaError
-    from monitoring.dashboards.saved_objects import FILE_NAME, compiled
+    from monitoring.dashboards.saved_objects import FILE_NAME, compile_dashboards
 
     settings = load_settings()
     url = kibana_url or settings.kibana_url
-    objects = compiled(load_dashboards(folder))
+    objects = compile_dashboards(load_dashboards(folder))
     names = [f"{saved['type']} {saved['id']}" for saved in map(msgspec.json.decode, objects.splitlines())]
-    told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "refused": [], "dry_run": dry_run}
+    told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "rejected": [], "dry_run": dry_run}
     if not dry_run:
         try:
             kibana = Kibana(url, settings.kibana_api_key)
@@ -131,31 +131,31 @@ def apply(
                 answer = kibana.import_objects(objects, FILE_NAME)
         except KibanaError as error:
             raise exit_for(error, KibanaError) from error
-        told |= {"imported": answer.count, "refused": answer.refused}
+        told |= {"imported": answer.count, "rejected": answer.rejected}
     if as_json:
         typer.echo(msgspec.json.encode(told).decode())
     else:
-        for refused in told["refused"]:
-            typer.echo(f"refused: {refused.type} {refused.id}: {refused.reason}", err=True)
+        for rejected in told["rejected"]:
+            typer.echo(f"rejected: {rejected.type} {rejected.id}: {rejected.reason}", err=True)
         verb, count = ("would import", len(names)) if dry_run else ("imported", told["imported"])
         typer.echo(f"{verb} {count} objects into {url}" + (f":\n{chr(10).join(names)}" if dry_run else ""))
-    raise typer.Exit(1 if told["refused"] else 0)
+    raise typer.Exit(1 if told["rejected"] else 0)
 
 
-def _run(dashboards: "list[Dashboard]") -> "list[Ran]":
+def _run(dashboards: "list[Dashboard]") -> "list[QueryCheck]":
     from datetime import UTC, datetime
 
     from rich.progress import track
 
     from inflight.settings import load_settings
-    from monitoring.dashboards.lint import queries, run
+    from monitoring.dashboards.lint import check_queries, count_queries
     from monitoring.elastic.client import connect
 
     settings = load_settings()
     try:
         with connect(settings) as client:
-            answers = run(client, dashboards, datetime.now(UTC))
-            return list(track(answers, "Queries", total=queries(dashboards), console=_stderr(), transient=True))
+            answers = check_queries(client, dashboards, datetime.now(UTC))
+            return list(track(answers, "Queries", total=count_queries(dashboards), console=_stderr(), transient=True))
     except Exception as error:
         # ValueError: the setting is no URL.
         raise exit_for(error, ValueError) from error

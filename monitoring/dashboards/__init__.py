@@ -1,1 +1,1 @@
-"""Kibana dashboards as files: sources in `monitoring/dashboards/kibana/*.toml`, from here checked, compiled and imported."""
+"""Kibana dashboards: sources in `kibana/*.toml`, which are checked, compiled and imported."""

@@ -1,7 +1,7 @@
-"""What an ES|QL query reads and gives, as far as that can be told without running it.
+"""Determines which fields an ES|QL query reads and which columns it returns, without running it.
 
-This knows the commands and the syntax that our dashboards use, and no more: a query that it can't follow is an error,
-so that nothing passes unread. Whether functions and types are right only the search node can tell.
+It supports the commands and syntax that our dashboards use. Any other query is an error, so that no query passes
+unchecked. Functions and types can only be checked by Elasticsearch.
 """
 
 import re
@@ -22,24 +22,24 @@ _TOKEN = re.compile(
     re.VERBOSE,
 )
 _WORDS = {"AND", "OR", "NOT", "IS", "NULL", "TRUE", "FALSE", "IN", "LIKE", "RLIKE", "ASC", "DESC", "NULLS", "WHERE"}
-# A field in a KQL text: a name before a colon or a comparison.
+# A field in a KQL query: a name before a colon or a comparison.
 _KQL_FIELD = re.compile(r"([@A-Za-z_][\w@.]*)\s*(?::|[<>])")
 
 
 class UnreadableQuery(ValueError):
-    """A query that can't be followed; the message says why and where."""
+    """A query with unsupported syntax; the message says what and where."""
 
 
 class Shape(NamedTuple):
-    """What a query is about.
+    """Input and output of a query.
 
     Attributes:
         pattern: the index pattern that it reads.
         fields: the fields of the index that it reads.
-        kql_fields: those that it searches with KQL, where a key of a flattened field is a field too.
-        columns: what its answer has, in no order; None where these are all fields of the index.
-        limited: whether it says how many rows it wants.
-        aliased_bucket: whether a bucket of time was given another name.
+        kql_fields: the fields that it searches with KQL, including keys of flattened fields.
+        columns: the columns of its result, unordered; None: all fields of the index.
+        limited: whether it has a LIMIT.
+        aliased_bucket: whether a time bucket was renamed.
     """
 
     pattern: str
@@ -59,14 +59,14 @@ class _Token(NamedTuple):
 
 
 def shape(query: str) -> Shape:
-    """
+    """Analyze a query.
+
     Raises:
-        UnreadableQuery: it has a command or syntax that is not known here, or names a column that a command before
-            has dropped.
+        UnreadableQuery: an unsupported command or syntax, or a column that an earlier command has dropped.
     """
     source, *commands = _split(list(_tokens(query)), "|")
     if [token.text.upper() for token in source[:1]] != ["FROM"]:
-        raise UnreadableQuery("it does not begin with FROM")
+        raise UnreadableQuery("it does not start with FROM")
     reader = _Reader(query)
     for command in commands:
         if not command:
@@ -80,7 +80,7 @@ def shape(query: str) -> Shape:
 
 def _tokens(query: str) -> Iterator[_Token]:
     position = depth = 0
-    # The index pattern of FROM is no expression, so it is a token of its own.
+    # The index pattern of FROM is not an expression: it is one token.
     if source := re.match(r"\s*(?P<from>FROM)\s+(?P<index>[\w*.,-]+)\s*(?=\||$)", query, re.IGNORECASE):
         for group in ("from", "index"):
             yield _Token("name", source[group], source.start(group), source.end(group), 0)
@@ -88,7 +88,7 @@ def _tokens(query: str) -> Iterator[_Token]:
     while position < len(query):
         match = _TOKEN.match(query, position)
         if match is None or match.lastgroup is None:
-            raise UnreadableQuery(f"can't be read from here on: {query[position : position + 40]!r}")
+            raise UnreadableQuery(f"unsupported syntax at {query[position : position + 40]!r}")
         text, position = match[0], match.end()
         depth -= text == ")"
         if match.lastgroup != "space":
@@ -97,7 +97,7 @@ def _tokens(query: str) -> Iterator[_Token]:
 
 
 def _split(tokens: Sequence[_Token], separator: str) -> list[list[_Token]]:
-    """The parts between the separators that stand outside all parentheses."""
+    """The parts between separators outside of parentheses."""
     parts: list[list[_Token]] = [[]]
     for token in tokens:
         if token.depth == 0 and token.text.upper() == separator:
@@ -108,7 +108,7 @@ def _split(tokens: Sequence[_Token], separator: str) -> list[list[_Token]]:
 
 
 class _Reader:
-    """Follows a query command by command. `columns` is None while they are all fields of the index."""
+    """Processes a query command by command. `columns` is None while all fields of the index are available."""
 
     def __init__(self, query: str) -> None:
         self._query = query
@@ -117,7 +117,7 @@ class _Reader:
         self.columns: set[str] | None = None
         self.limited = False
         self.aliased_bucket = False
-        # Columns that the query has made, while the fields of the index are there too.
+        # Columns created by the query while the fields of the index are still available.
         self._made: set[str] = set()
         self._commands: dict[str, Callable[[list[_Token]], None]] = {
             "WHERE": self._use,
@@ -132,7 +132,7 @@ class _Reader:
     def read(self, command: list[_Token]) -> None:
         name = command[0].text.upper()
         if name not in self._commands:
-            raise UnreadableQuery(f"the command {name} is not known here")
+            raise UnreadableQuery(f"unsupported command {name}")
         self._commands[name](command[1:])
 
     def _use(self, expression: list[_Token]) -> None:
@@ -148,11 +148,12 @@ class _Reader:
         if name in self._made or (self.columns is not None and name in self.columns):
             return
         if self.columns is not None:
-            raise UnreadableQuery(f"there is no column {name} any more; there are {', '.join(sorted(self.columns))}")
+            columns = ", ".join(sorted(self.columns))
+            raise UnreadableQuery(f"the column {name} was dropped; the columns are {columns}")
         self.fields.add(name)
 
     def _assignment(self, part: list[_Token]) -> str:
-        """Read `name = expression`, or an expression, which is a name by itself; that name."""
+        """Process `name = expression`, or an expression, which names itself; return the name."""
         if not part:
             raise UnreadableQuery("nothing between two commas")
         if len(part) > 2 and part[0].kind == "name" and part[1].text == "=":

@@ -1,4 +1,4 @@
-"""Which fields the documents of each index pattern have, by the templates that the indexer puts."""
+"""The fields of each index pattern, from the templates that the indexer installs."""
 
 from importlib import resources
 from typing import Any
@@ -7,7 +7,7 @@ import msgspec
 
 
 class Fields:
-    """The mapped fields of an index pattern: name to type, without those that are only parents of others."""
+    """The mapped fields of an index pattern: types by name, without parent objects."""
 
     def __init__(self, mappings: list[dict[str, Any]]) -> None:
         self.types: dict[str, str] = {}
@@ -26,16 +26,16 @@ class Fields:
                 self.types[path] = mapping["type"]
 
     def has(self, field: str) -> bool:
-        """Whether a query can read this field. Of a prediction any: its fields come with the first answer."""
+        """Whether a query can read this field. Any field of a prediction counts: they are mapped dynamically."""
         return (field in self.types and self.types[field] != "flattened") or self._is_below(field, self._open)
 
     def is_searchable(self, field: str) -> bool:
-        """Whether KQL can search this field, which may be a key of a flattened one."""
+        """Whether KQL can search this field, which may be a key of a flattened field."""
         flattened = {name + "." for name, kind in self.types.items() if kind == "flattened"}
         return field in self.types or self._is_below(field, self._open | flattened)
 
     def is_shown(self, field: str) -> bool:
-        """Whether Discover can show this as a column, which may be a parent of fields."""
+        """Whether Discover can show this as a column; it may be a parent object."""
         below = (*self.types, *self._open)
         return self.is_searchable(field) or any(name.startswith(field + ".") for name in below)
 
@@ -45,7 +45,7 @@ class Fields:
 
 
 def mapped_fields() -> dict[str, Fields]:
-    """The fields of every index pattern of the product."""
+    """The fields of all our index patterns."""
     folder = resources.files("monitoring.elastic") / "templates"
     templates = {file.name: msgspec.json.decode(file.read_bytes()) for file in folder.iterdir()}
     found: dict[str, Fields] = {}

@@ -1,4 +1,4 @@
-"""Kibana's API as far as dashboards need it: is it up, and import these saved objects.
+"""The part of Kibana's API that dashboards need: status and import of saved objects.
 
 A URL may end in a space, as in `https://kibana:5601/s/ml`.
 """
@@ -19,29 +19,29 @@ POLL_SECONDS = 1.0
 
 
 class KibanaError(Exception):
-    """Kibana did not do it; the message says why and names the fix."""
+    """A request to Kibana failed; the message names the reason and the fix."""
 
 
-class Refused(Struct, frozen=True):
-    """An object that Kibana did not import, and why."""
+class Rejected(Struct, frozen=True):
+    """An object that Kibana did not import, with the reason."""
 
     type: str
     id: str
     reason: str
 
 
-class Imported(Struct, frozen=True):
-    """What Kibana says of an import: how many objects it took, and which it refused."""
+class ImportResult(Struct, frozen=True):
+    """The result of an import: the number of imported objects, and the rejected ones."""
 
     count: int
-    refused: list[Refused]
+    rejected: list[Rejected]
 
 
 class Kibana:
-    """One Kibana, spoken to with an API key where one is given.
+    """A client of one Kibana.
 
     Args:
-        timeout: so many seconds one request may take.
+        timeout: of one request, in seconds.
     """
 
     def __init__(self, url: str, api_key: str | None = None, timeout: float = REQUEST_SECONDS) -> None:
@@ -56,38 +56,38 @@ class Kibana:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wait until Kibana is available: at its start it migrates its index, for a minute or more.
+        """Wait until Kibana is available. When it starts it migrates its index, which takes a minute or more.
 
         Raises:
-            KibanaError: it is not, after so many seconds; with what it said last. Or it wants a key: at once.
+            KibanaError: it is not available after `seconds`, with its last status; or, at once, it requires a key.
         """
         deadline = clock() + seconds
         while (state := self._state()) != "available":
             if clock() >= deadline:
                 raise KibanaError(
-                    f"Kibana at {self.url} is not available after {seconds:g} s: {state}; is that its address "
+                    f"Kibana at {self.url} is not available after {seconds:g} s: {state}; is this its address "
                     "(INFLIGHT_KIBANA_URL, --kibana-url)?"
                 )
             sleep(min(POLL_SECONDS, max(0.0, deadline - clock())))
 
     def _state(self) -> str:
-        """`available`, or what is the matter."""
+        """`available`, or the reason why it is not."""
         try:
             response = self._http.request("GET", self.url + STATUS_PATH, headers=self._headers)
         except urllib3.exceptions.HTTPError as error:
-            return f"no answer ({error})"
-        self._refuse_strangers(response.status)
+            return f"no response ({error})"
+        self._check_access(response.status)
         try:
             level: str = msgspec.json.decode(response.data)["status"]["overall"]["level"]
             return level
         except (msgspec.DecodeError, KeyError, TypeError):
-            return f"it answers {response.status}"
+            return f"HTTP status {response.status}"
 
-    def import_objects(self, objects: bytes, file_name: str) -> Imported:
-        """Import saved objects, one JSON object a line; those that are there already are overwritten.
+    def import_objects(self, objects: bytes, file_name: str) -> ImportResult:
+        """Import saved objects, one JSON object per line. Existing ones are overwritten.
 
         Raises:
-            KibanaError: no answer, or one that is no success.
+            KibanaError: no response, or an error response.
         """
         try:
             response = self._http.request(
@@ -97,30 +97,30 @@ class Kibana:
                 fields={"file": (file_name, objects, "application/ndjson")},
             )
         except urllib3.exceptions.HTTPError as error:
-            raise KibanaError(f"no answer of Kibana at {self.url}: {error}") from error
-        self._refuse_strangers(response.status)
+            raise KibanaError(f"no response from Kibana at {self.url}: {error}") from error
+        self._check_access(response.status)
         if response.status != HTTPStatus.OK:
-            raise KibanaError(f"Kibana at {self.url} answers {response.status}: {_text(response.data)}")
+            raise KibanaError(f"Kibana at {self.url} responded with status {response.status}: {_text(response.data)}")
         try:
             answer = msgspec.json.decode(response.data)
-            refused = [
-                Refused(error["type"], error["id"], _reason(error["error"])) for error in answer.get("errors", [])
+            rejected = [
+                Rejected(error["type"], error["id"], _reason(error["error"])) for error in answer.get("errors", [])
             ]
-            return Imported(answer["successCount"], refused)
+            return ImportResult(answer["successCount"], rejected)
         except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-            raise KibanaError(f"{self.url} is no Kibana: it answers {_text(response.data)}") from None
+            raise KibanaError(f"{self.url} is not a Kibana: {_text(response.data)}") from None
 
-    def _refuse_strangers(self, status: int) -> None:
+    def _check_access(self, status: int) -> None:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise KibanaError(
-                f"Kibana at {self.url} answers {status}: set INFLIGHT_KIBANA_API_KEY to a key that may manage saved "
-                "objects"
+                f"Kibana at {self.url} responded with status {status}: set INFLIGHT_KIBANA_API_KEY to a key that may "
+                "manage saved objects"
             )
 
 
 def _reason(error: dict[str, Any]) -> str:
-    """Kibana names the kind of an error always, and sometimes what is missing or wrong."""
-    # An object may refer to the same one several times.
+    """Kibana always gives an error's type, and sometimes details."""
+    # An object may reference another one several times.
     missing = dict.fromkeys(f"{one['type']} {one['id']}" for one in error.get("references", []))
     details = error.get("message") or (f"missing {', '.join(missing)}" if missing else "")
     return f"{error['type']}: {details}" if details else str(error["type"])

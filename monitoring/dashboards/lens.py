@@ -1,6 +1,6 @@
-"""A panel with a query as Kibana's own charts have it in saved objects: a Lens panel by value, on an ES|QL query.
+"""Compiles panels with a query into Lens panels by value with an ES|QL query.
 
-What the shapes rest on is in docs/decisions/0008-dashboards.md.
+docs/decisions/0008-dashboards.md lists the sources of these formats.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,12 +35,12 @@ _SERIES_TYPES = {
 
 
 def stable_id(*parts: str) -> str:
-    """An id that is the same whenever the parts are, as Kibana's own ids look."""
+    """A UUID, like Kibana's own ids, that depends on the parts only."""
     return str(uuid5(_IDS, "/".join(parts)))
 
 
 def lens_panel(dashboard: str, panel: QueryPanel) -> dict[str, Any]:
-    """Type and configuration of the panel: what stands beside its place on the dashboard."""
+    """Type and configuration of the panel, without its position."""
     chart, visualization = _VISUALIZATIONS[type(panel)]
     layer = stable_id(dashboard, panel.id, "layer")
     ids = {column.column: stable_id(dashboard, panel.id, "column", column.column) for column in panel.columns}
@@ -102,7 +102,7 @@ def _column(column: Column, ids: dict[str, str]) -> dict[str, Any]:
 
 def _number_format(column: Column) -> dict[str, Any]:
     if column.prefix:
-        # Kibana's formats have a suffix and no prefix, except by a pattern of its own.
+        # Kibana's formats have a suffix but no prefix, except in a custom pattern.
         pattern = "0.0a" if column.compact else "0,0" + ("." + "0" * column.decimals if column.decimals else "")
         return {"id": "custom", "params": {"decimals": 0, "pattern": column.prefix + pattern}}
     params: dict[str, Any] = {"decimals": column.decimals}
@@ -118,10 +118,10 @@ def _hex(color: str) -> str:
 
 
 def _palette(thresholds: tuple[Threshold, ...]) -> dict[str, Any]:
-    """Colors by value. Each is written twice: with the value it begins at, and with the one it ends at."""
+    """Colors by value. Each appears twice: with the value where it starts, and with the one where it ends."""
     begins = [threshold.value for threshold in thresholds]
     colors = [_hex(threshold.color) for threshold in thresholds]
-    # The last one has no end; Kibana wants a number all the same.
+    # The last one has no end, but Kibana requires a number.
     ends = [*begins[1:], begins[-1] + 1]
     return {
         "name": "custom",
@@ -143,7 +143,7 @@ def _palette(thresholds: tuple[Threshold, ...]) -> dict[str, Any]:
 
 
 def _color_mapping(colors: dict[str, str]) -> dict[str, Any]:
-    """Colors of named values; other values get the palette's in turn."""
+    """Colors of given values; the others get the palette's colors in turn."""
     return {
         "assignments": [
             {
@@ -278,7 +278,7 @@ def _heatmap(panel: Heatmap, layer: str, ids: dict[str, str]) -> dict[str, Any]:
     return found | ({"palette": _palette(panel.value.thresholds)} if panel.value.thresholds else {})
 
 
-# The name of each chart in Kibana, and the state of its visualization from panel, layer id and column ids.
+# Kibana's name of each chart, and the function that builds its visualization state.
 _VISUALIZATIONS: dict[type, tuple[str, Callable[..., dict[str, Any]]]] = {
     Metric: ("lnsMetric", _metric),
     **dict.fromkeys(SeriesPanel.__args__, ("lnsXY", _series)),

@@ -1,4 +1,4 @@
-"""The queries of panels, run on a search node as Kibana runs them."""
+"""Runs the queries of panels on Elasticsearch, as Kibana does."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ from monitoring.dashboards.source import QueryPanel
 from monitoring.elastic.client import request
 
 
-class Answer(NamedTuple):
-    """What a query answered: the columns, each a name and its type in ES|QL, and a list of values for each row."""
+class QueryResult(NamedTuple):
+    """Columns, each with its name and ES|QL type, and rows of values."""
 
     columns: tuple[tuple[str, str], ...]
     rows: list[list[Any]]
@@ -21,17 +21,17 @@ class Answer(NamedTuple):
 
 
 class QueryFailed(Exception):
-    """The search node refused a query; the message is its own."""
+    """Elasticsearch rejected a query; the message is its own."""
 
 
-def ask(client: Elasticsearch, panel: QueryPanel, start: datetime, end: datetime) -> Answer:
-    """The answer to the panel's query for a time range.
+def run_query(client: Elasticsearch, panel: QueryPanel, start: datetime, end: datetime) -> QueryResult:
+    """The result of a panel's query for a time range.
 
-    Like Kibana, this narrows the query to documents of the range, whether the query does so itself or not.
+    Like Kibana, this filters the documents by the range, whether the query does so itself or not.
 
     Raises:
-        QueryFailed: the search node refused it: unknown index or column, wrong type, wrong syntax.
-        elasticsearch.TransportError: no answer.
+        QueryFailed: Elasticsearch rejected it: unknown index or column, wrong type, wrong syntax.
+        elasticsearch.TransportError: no response.
     """
     moments = {"_tstart": start.isoformat(), "_tend": end.isoformat()}
     body = {
@@ -44,7 +44,7 @@ def ask(client: Elasticsearch, panel: QueryPanel, start: datetime, end: datetime
     except ApiError as error:
         raise QueryFailed(_reason(error)) from error
     columns = tuple((column["name"], column["type"]) for column in answer["columns"])
-    return Answer(columns, answer["values"])
+    return QueryResult(columns, answer["values"])
 
 
 def _reason(error: ApiError) -> str:

@@ -1,7 +1,7 @@
-"""Dashboards as Kibana imports them: saved objects, one JSON object a line.
+"""Compiles dashboards into saved objects, one JSON object per line, as Kibana imports them.
 
-The versions named here are the oldest that have what we use, so that Kibana 8.19 and every 9.x migrate the objects to
-their own. What the shapes rest on is in docs/decisions/0008-dashboards.md.
+The migration versions are the oldest ones with all features used here; Kibana 8.19 and 9.x migrate the objects to their
+own. docs/decisions/0008-dashboards.md lists the sources of these formats.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,14 +14,14 @@ from monitoring.dashboards.lens import TIME_FIELD, lens_panel, stable_id
 from monitoring.dashboards.source import Control, Dashboard, Markdown, Panel, QueryPanel, Search
 
 FILE_NAME = "inflight.ndjson"
-"""All dashboards in one file, which stands beside their sources: Kibana imports one file at a time."""
+"""All dashboards in one file beside their sources: Kibana imports one file at a time."""
 _NO_QUERY = {"query": "", "language": "kuery"}
 
 SavedObject = dict[str, Any]
 
 
-def compiled(dashboards: Iterable[Dashboard]) -> bytes:
-    """The file to import: what several dashboards share stands in it once, what is referred to before what refers."""
+def compile_dashboards(dashboards: Iterable[Dashboard]) -> bytes:
+    """The file to import: shared objects once, referenced objects before their referrers."""
     found = {}
     order = {"index-pattern": 0, "search": 1, "dashboard": 2}
     for saved in (saved for dashboard in dashboards for saved in saved_objects(dashboard)):
@@ -30,12 +30,12 @@ def compiled(dashboards: Iterable[Dashboard]) -> bytes:
 
 
 def default_file(folder: Path) -> Path:
-    """Where the compiled dashboards of a folder of sources are."""
+    """The path of the compiled dashboards of a folder."""
     return folder / FILE_NAME
 
 
 def saved_objects(dashboard: Dashboard) -> Iterator[SavedObject]:
-    """The dashboard's data views and searches, then itself."""
+    """The dashboard's data views and searches, then the dashboard."""
     searches = [panel for panel in dashboard.panels if isinstance(panel, Search)]
     indices = {control.index for control in dashboard.controls} | {search.index for search in searches}
     for index in sorted(indices):
@@ -46,7 +46,7 @@ def saved_objects(dashboard: Dashboard) -> Iterator[SavedObject]:
 
 
 def _json(value: Any) -> str:
-    """Sorted keys: what is committed changes only where the source does."""
+    """Sorted keys keep the committed file's diffs minimal."""
     return msgspec.json.encode(value, order="deterministic").decode()
 
 
@@ -119,7 +119,7 @@ def _dashboard(dashboard: Dashboard) -> SavedObject:
         "optionsJSON": _json(
             {
                 "useMargins": True,
-                # The same model or outcome has the same color in all charts.
+                # A model or outcome has the same color in all charts.
                 "syncColors": True,
                 "syncCursor": True,
                 "syncTooltips": False,
@@ -147,7 +147,7 @@ def _dashboard(dashboard: Dashboard) -> SavedObject:
 
 
 def _panel(dashboard: Dashboard, panel: Panel) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The panel in its place, and its references."""
+    """The panel with its position, and its references."""
     identity = stable_id(dashboard.id, panel.id)
     (x, y), (width, height) = panel.at, panel.size
     references = []
@@ -191,7 +191,7 @@ def _markdown(panel: Markdown) -> dict[str, Any]:
 
 
 def _controls(dashboard: Dashboard) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """The lists above the dashboard, and their references."""
+    """The controls above the dashboard, and their references."""
     panels, references = {}, []
     for position, control in enumerate(dashboard.controls):
         identity = stable_id(dashboard.id, "control", control.id)

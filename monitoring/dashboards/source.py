@@ -1,9 +1,8 @@
 """The source of a dashboard: one TOML file, as frozen Structs.
 
-A file has the fields of `Dashboard` at its top and a `[[panel]]` for each panel, whose `chart` says which of the panel
-Structs below it is. A column may be written as its name alone, or as a table with label, format and color. A column
-without a format is a number; but an `x` is a date where it is a BUCKET of @timestamp, and else a text, as breakdown,
-slices and the `y` of a heatmap are.
+A file has the fields of `Dashboard` at the top level and one `[[panel]]` per panel, whose `chart` selects one of the
+panel Structs below. A column is a name, or a table with label, format and color. The default format is `number`; for an
+`x` it is `date` if it is a BUCKET of @timestamp and otherwise `text`, as for breakdown, slices and a heatmap's `y`.
 """
 
 import tomllib
@@ -15,13 +14,13 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 COLUMNS = 48
-"""The width of Kibana's grid; a row of it is about 20 pixels high."""
+"""The width of Kibana's grid; a row is about 20 pixels high."""
 
 Id = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 Text = Annotated[str, Meta(min_length=1)]
 Color = Annotated[str, Meta(pattern=r"^(#[0-9A-Fa-f]{6}|[a-z]+)$")]
 """A hexadecimal color, or a name in `COLORS`."""
-Place = tuple[Annotated[int, Meta(ge=0, lt=COLUMNS)], Annotated[int, Meta(ge=0)]]
+Position = tuple[Annotated[int, Meta(ge=0, lt=COLUMNS)], Annotated[int, Meta(ge=0)]]
 Size = tuple[Annotated[int, Meta(ge=2, le=COLUMNS)], Annotated[int, Meta(ge=2)]]
 
 COLORS = {
@@ -34,33 +33,33 @@ COLORS = {
     "third": "#E07B39",
     "dark": "#343741",
 }
-"""What a color means, the same on every dashboard; all of them stand out on a white and on a black ground."""
+"""Colors with the same meaning on every dashboard, visible on light and dark backgrounds."""
 
 
 class InvalidDashboard(Exception):
-    """A source that can't be read; the message names the file and, where it is in one, the panel."""
+    """An invalid source; the message names the file and, if possible, the panel."""
 
 
 class Threshold(Struct, frozen=True, forbid_unknown_fields=True):
-    """From this value on, up to the next threshold, a number has this color."""
+    """The color of numbers from this value up to the next threshold."""
 
     value: float
     color: Color
 
 
 class Column(Struct, frozen=True, forbid_unknown_fields=True):
-    """A column of the query's answer, by its name there, and how it is shown.
+    """A column of the query's result and how to show it.
 
     Attributes:
-        label: what people read; the name where there is none.
-        format: `number`; `percent` of a share from 0 to 1; `bytes`; `text`, as it is; `date`.
-        decimals: digits behind the point.
+        label: the displayed name; defaults to `column`.
+        format: `number`; `percent` for a share from 0 to 1; `bytes`; `text`, unchanged; `date`.
+        decimals: digits after the decimal point.
         compact: 1.2k for 1,234.
-        prefix: put before a number.
-        suffix: put behind a number, such as " stars".
-        color: of this column's line, bars or number.
-        colors: of a breakdown or of slices: the color of each value.
-        thresholds: of a metric, a table's or a heatmap's number: its color by value, in rising order.
+        prefix: shown before a number.
+        suffix: shown after a number, such as " stars".
+        color: the color of this column's line, bars or number.
+        colors: for a breakdown or slices, the color of each value.
+        thresholds: for numbers in a metric, table or heatmap, colors by value in ascending order.
     """
 
     column: Text
@@ -80,31 +79,31 @@ class Column(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Panel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="chart"):
-    """What every panel has: where it is, `at` (column, row), and its `size` (columns, rows) on the grid.
+    """The common fields of panels: the position `at` (column, row) and `size` (columns, rows) on the grid.
 
-    `description` is what the small sign beside the title shows: what to read from the panel, and what to do then.
+    Kibana shows `description` behind an icon beside the title. It explains how to read the panel and what to do.
     """
 
     id: Id
     title: str
     description: str = ""
-    at: Place
+    at: Position
     size: Size
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """Every column that the panel shows of its query's answer."""
+        """Every column of the query's result that the panel shows."""
         return ()
 
 
 class QueryPanel(Panel, frozen=True, kw_only=True):
-    """A panel that shows the answer of an ES|QL query; `?_tstart` and `?_tend` are the dashboard's time range."""
+    """A panel with an ES|QL query; `?_tstart` and `?_tend` are the dashboard's time range."""
 
     esql: Text
 
 
 class Metric(QueryPanel, frozen=True, kw_only=True, tag="metric"):
-    """One number of one row, large."""
+    """One large number, from a result of one row."""
 
     value: Column
     subtitle: str = ""
@@ -115,7 +114,7 @@ class Metric(QueryPanel, frozen=True, kw_only=True, tag="metric"):
 
 
 class _Series(QueryPanel, frozen=True, kw_only=True):
-    """Numbers `y` along `x`: a series each, and where there is a `breakdown` one for each of its values too."""
+    """One series of numbers per column in `y`, along `x`; with a `breakdown`, one per value of it."""
 
     x: Column
     y: Annotated[tuple[Column, ...], Meta(min_length=1)]
@@ -129,26 +128,26 @@ class _Series(QueryPanel, frozen=True, kw_only=True):
 
 
 class Line(_Series, frozen=True, kw_only=True, tag="line"):
-    """Lines, from zero up or, where differences are small and zero says nothing, as high as the numbers are."""
+    """Lines. With `from_zero = false` the axis starts at the minimum, to make small differences visible."""
 
     from_zero: bool = True
 
 
 class Area(_Series, frozen=True, kw_only=True, tag="area"):
-    """Areas, one upon the other, or as shares of their sum."""
+    """Stacked areas, absolute or as shares of their sum."""
 
     stack: Literal["stacked", "percent"] = "stacked"
 
 
 class Bar(_Series, frozen=True, kw_only=True, tag="bar"):
-    """Bars, upright or lying; a breakdown's stand upon (`stacked`, `percent`) or beside (`grouped`) one another."""
+    """Vertical or horizontal bars; those of a breakdown are stacked, stacked to 100 %, or grouped."""
 
     stack: Literal["stacked", "percent", "grouped"] = "stacked"
     horizontal: bool = False
 
 
 class Table(QueryPanel, frozen=True, kw_only=True, tag="table"):
-    """Rows as the query sorted them; of the columns those named in `show`."""
+    """The rows in the order of the query, with the columns in `show`."""
 
     show: Annotated[tuple[Column, ...], Meta(min_length=1)]
     rows_per_page: Literal[10, 20, 30, 50, 100] = 10
@@ -159,7 +158,7 @@ class Table(QueryPanel, frozen=True, kw_only=True, tag="table"):
 
 
 class Pie(QueryPanel, frozen=True, kw_only=True, tag="pie"):
-    """Shares of a whole, as a ring if `donut`."""
+    """Shares of a whole, as a ring with `donut`."""
 
     slices: Column
     value: Column
@@ -171,7 +170,7 @@ class Pie(QueryPanel, frozen=True, kw_only=True, tag="pie"):
 
 
 class Heatmap(QueryPanel, frozen=True, kw_only=True, tag="heatmap"):
-    """A colored cell for each `x` and `y`; the thresholds of `value` say which color."""
+    """A cell for each `x` and `y`, colored by the thresholds of `value`."""
 
     x: Column
     y: Column
@@ -183,13 +182,13 @@ class Heatmap(QueryPanel, frozen=True, kw_only=True, tag="heatmap"):
 
 
 class Markdown(Panel, frozen=True, kw_only=True, tag="markdown"):
-    """Text for people."""
+    """Static text."""
 
     text: Text
 
 
 class Search(Panel, frozen=True, kw_only=True, tag="search"):
-    """Documents as Discover shows them, newest first: `fields` of those in `index` that match a KQL `query`."""
+    """Documents as in Discover, newest first: `fields` of those in `index` that match the KQL `query`."""
 
     index: Text
     fields: Annotated[tuple[Text, ...], Meta(min_length=1)]
@@ -201,7 +200,7 @@ SeriesPanel = Line | Area | Bar
 
 
 class Control(Struct, frozen=True, forbid_unknown_fields=True):
-    """A list above the dashboard from which to pick values of a field; picked ones filter every panel."""
+    """A list of a field's values above the dashboard; the selected ones filter every panel."""
 
     id: Id
     title: Text
@@ -210,7 +209,7 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dashboard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A dashboard. `since` is the beginning of its time range, as in Kibana; `refresh` in seconds, 0 for never."""
+    """A dashboard. `since` is the start of its time range, as in Kibana; `refresh` is in seconds, 0: never."""
 
     id: Id
     title: Text
@@ -221,7 +220,7 @@ class Dashboard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     panels: Annotated[tuple[AnyPanel, ...], Meta(min_length=1)] = field(name="panel")
 
 
-# Where a source may give a column's name instead of a table, and the format of a column there that gives none.
+# Fields where a source may give a column's name instead of a table, and their default formats.
 _COLUMN_FIELDS = {
     "value": "number",
     "x": "text",
@@ -232,8 +231,8 @@ _COLUMN_FIELDS = {
 }
 
 
-def _written_out(panel: dict[str, Any]) -> dict[str, Any]:
-    """The panel with a table for each column, and a format in it. What is wrong stays, for the decoder to name."""
+def _normalize(panel: dict[str, Any]) -> dict[str, Any]:
+    """The panel with a table and a format for each column. Errors are left for the decoder to report."""
 
     def table(value: Any, role: str) -> Any:
         if isinstance(value, list):
@@ -249,13 +248,13 @@ def _written_out(panel: dict[str, Any]) -> dict[str, Any]:
 
 
 def parse(text: str, file: str) -> Dashboard:
-    """The dashboard of a source.
+    """Parse a source.
 
     Args:
-        file: its name, for errors.
+        file: its name, for error messages.
 
     Raises:
-        InvalidDashboard: it is no TOML, or a field is missing, unknown or of the wrong type.
+        InvalidDashboard: the source is not TOML, or a field is missing, unknown or has the wrong type.
     """
     try:
         content = tomllib.loads(text)
@@ -264,11 +263,11 @@ def parse(text: str, file: str) -> Dashboard:
     panels = content.get("panel", [])
     if not isinstance(panels, list) or not all(isinstance(panel, dict) for panel in panels):
         raise InvalidDashboard(f"{file}: write each panel as a [[panel]]")
-    # Each panel by itself, so that an error can name it by its id.
+    # One by one, so that an error can name the panel's id.
     found = []
     for position, panel in enumerate(panels, 1):
         try:
-            found.append(msgspec.convert(_written_out(panel), AnyPanel))
+            found.append(msgspec.convert(_normalize(panel), AnyPanel))
         except msgspec.ValidationError as error:
             raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r}: {error}") from None
     try:
@@ -278,7 +277,7 @@ def parse(text: str, file: str) -> Dashboard:
 
 
 def load(path: Path) -> Dashboard:
-    """The dashboard of a source file. Raises as `parse` does, and what reading raises."""
+    """Read and parse a source file. Raises the errors of `parse` and of reading."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -287,15 +286,15 @@ def load(path: Path) -> Dashboard:
 
 
 def shipped() -> Path:
-    """The folder of the dashboards that come along."""
+    """The folder of the shipped dashboards."""
     return Path(str(resources.files("monitoring.dashboards"))) / "kibana"
 
 
 def sources(folder: Path | None = None) -> list[Path]:
-    """Every source in a folder, by name; by default those that come along."""
+    """All sources in a folder, by name; by default the shipped ones."""
     return sorted((folder or shipped()).glob("*.toml"))
 
 
 def load_all(folder: Path | None = None) -> list[Dashboard]:
-    """Every dashboard in a folder; by default those that come along. Raises as `load` does."""
+    """All dashboards in a folder, by default the shipped ones. Raises the errors of `load`."""
     return [load(path) for path in sources(folder)]

@@ -14,8 +14,8 @@ from inflight.cli import app
 from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
 from monitoring.dashboards.fields import mapped_fields
-from monitoring.dashboards.lint import Ran, queries, run
-from monitoring.dashboards.queries import QueryFailed, ask
+from monitoring.dashboards.lint import QueryCheck, check_queries, count_queries
+from monitoring.dashboards.queries import QueryFailed, run_query
 from monitoring.dashboards.source import QueryPanel, load_all, parse
 from monitoring.elastic.client import connect, request
 from monitoring.elastic.templates import put_templates
@@ -52,38 +52,40 @@ def client(settings: Settings, end: datetime) -> Iterator[Elasticsearch]:
 
 
 @pytest.fixture(scope="module")
-def answers(client: Elasticsearch, end: datetime) -> dict[tuple[str, str], Ran]:
+def answers(client: Elasticsearch, end: datetime) -> dict[tuple[str, str], QueryCheck]:
     """What each panel's query answered."""
-    return {(one.dashboard.id, one.panel.id): one for one in run(client, DASHBOARDS, end)}
+    return {(one.dashboard.id, one.panel.id): one for one in check_queries(client, DASHBOARDS, end)}
 
 
-def test_all_queries_ran(answers: dict[tuple[str, str], Ran]) -> None:
+def test_all_queries_ran(answers: dict[tuple[str, str], QueryCheck]) -> None:
     """None is left out."""
-    assert len(answers) == queries(DASHBOARDS) == len(PANELS) > 60
+    assert len(answers) == count_queries(DASHBOARDS) == len(PANELS) > 60
 
 
 @pytest.mark.parametrize(("dashboard", "panel"), PANELS)
-def test_a_query_answers_what_its_panel_shows(answers: dict[tuple[str, str], Ran], dashboard: str, panel: str) -> None:
+def test_a_query_answers_what_its_panel_shows(
+    answers: dict[tuple[str, str], QueryCheck], dashboard: str, panel: str
+) -> None:
     """Rows, and every column that the panel names, of a type that fits its format, with values."""
     found = answers[dashboard, panel]
 
     assert found.problems == []
-    assert found.answer is not None
-    assert found.answer.rows
+    assert found.result is not None
+    assert found.result.rows
     for column in found.panel.columns:
-        place = found.answer.names.index(column.column)
-        assert any(row[place] is not None for row in found.answer.rows), f"{column.column} is null in all rows"
+        place = found.result.names.index(column.column)
+        assert any(row[place] is not None for row in found.result.rows), f"{column.column} is null in all rows"
 
 
-def number(answers: dict[tuple[str, str], Ran], dashboard: str, panel: str) -> float:
+def number(answers: dict[tuple[str, str], QueryCheck], dashboard: str, panel: str) -> float:
     """The one number of a metric."""
-    answer = answers[f"inflight-{dashboard}", panel].answer
+    answer = answers[f"inflight-{dashboard}", panel].result
     assert answer is not None
     ((value,),) = answer.rows
     return float(value)
 
 
-def test_headline_numbers_are_right(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+def test_headline_numbers_are_right(answers: dict[tuple[str, str], QueryCheck], end: datetime) -> None:
     """Counted anew from the documents."""
     names = [index for index, _, _ in documents(end, REQUESTS)]
     failed = sum(number % 37 in (11, 23, 35) for number in range(REQUESTS))
@@ -100,9 +102,9 @@ def test_headline_numbers_are_right(answers: dict[tuple[str, str], Ran], end: da
     assert number(answers, "model-events", "alarms") == 4
 
 
-def rows(answers: dict[tuple[str, str], Ran], dashboard: str, panel: str, *columns: str) -> list[list[Any]]:
+def rows(answers: dict[tuple[str, str], QueryCheck], dashboard: str, panel: str, *columns: str) -> list[list[Any]]:
     """Some columns of a table, in its order."""
-    answer = answers[f"inflight-{dashboard}", panel].answer
+    answer = answers[f"inflight-{dashboard}", panel].result
     assert answer is not None
     places = [answer.names.index(column) for column in columns]
     return [[row[place] for place in places] for row in answer.rows]
@@ -118,7 +120,7 @@ def judged(end: datetime, model: str) -> list[tuple[dict[str, Any], Any]]:
     return [(one["prediction"], json.loads(one["label"])) for one in labelled if one["outcome"] == "completed"]
 
 
-def test_the_greatest_misses_are_answers(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+def test_the_greatest_misses_are_answers(answers: dict[tuple[str, str], QueryCheck], end: datetime) -> None:
     """Not requests that failed, though they have a label: those have no price to be wrong."""
     misses = sorted((abs(said["price"] - paid) for said, paid in judged(end, "diamonds")), reverse=True)
 
@@ -127,14 +129,14 @@ def test_the_greatest_misses_are_answers(answers: dict[tuple[str, str], Ran], en
     assert told == pytest.approx(misses[:50], rel=1e-4)
 
 
-def test_only_answers_are_right_or_wrong(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+def test_only_answers_are_right_or_wrong(answers: dict[tuple[str, str], QueryCheck], end: datetime) -> None:
     """A request that failed is neither, though it has a label."""
     right = [said["survived"] == truth for said, truth in judged(end, "titanic")]
 
     assert number(answers, "titanic", "right") == pytest.approx(sum(right) / len(right))
 
 
-def test_surprises_are_wrong_answers(answers: dict[tuple[str, str], Ran], end: datetime) -> None:
+def test_surprises_are_wrong_answers(answers: dict[tuple[str, str], QueryCheck], end: datetime) -> None:
     """All of them, the most certain first, and no answer that was right."""
     surprises = [abs(said["probability"] - truth) for said, truth in judged(end, "titanic")]
     wrong = sorted((one for one in surprises if one > 0.5), reverse=True)
@@ -155,7 +157,7 @@ def test_a_wrong_query_is_told_from_a_right_one(client: Elasticsearch, end: date
     assert isinstance(wrong, QueryPanel)
 
     with pytest.raises(QueryFailed, match=r"Unknown column \[nonsense\]"):
-        ask(client, wrong, end - timedelta(hours=1), end)
+        run_query(client, wrong, end - timedelta(hours=1), end)
 
 
 def test_every_control_and_searched_field_can_be_asked_for(client: Elasticsearch) -> None:

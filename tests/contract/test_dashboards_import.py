@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from inflight.cli import app
 from inflight.settings import Settings
 from monitoring.dashboards.kibana import Kibana, KibanaError
-from monitoring.dashboards.saved_objects import compiled, default_file
+from monitoring.dashboards.saved_objects import compile_dashboards, default_file
 from monitoring.dashboards.source import load_all, shipped
 from tests.support.kibana import running
 
@@ -58,13 +58,13 @@ def test_it_gives_up_on_a_kibana_that_never_comes(settings: Settings) -> None:
     now = iter(range(100))
     with (
         running(starting=1_000) as kibana,
-        pytest.raises(KibanaError, match=r"not available after 3 s: (it answers 503|unavailable)"),
+        pytest.raises(KibanaError, match=r"not available after 3 s: (HTTP status 503|unavailable)"),
     ):
         Kibana(kibana.url).wait(3, sleep=lambda _: None, clock=lambda: float(next(now)))
 
     code, _, told = apply("--timeout", "0")
     assert code == 1
-    assert "http://127.0.0.1:1 is not available after 0 s: no answer" in told
+    assert "http://127.0.0.1:1 is not available after 0 s: no response" in told
 
 
 def test_a_missing_key_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_a_missing_key_is_named(settings: Settings, monkeypatch: pytest.MonkeyPa
         code, _, told = apply("--kibana-url", kibana.url)
 
     assert code == 1
-    assert "answers 401: set INFLIGHT_KIBANA_API_KEY" in told
+    assert "responded with status 401: set INFLIGHT_KIBANA_API_KEY" in told
     assert not kibana.objects
 
 
@@ -86,21 +86,21 @@ def test_what_kibana_refuses_is_named() -> None:
     with running() as kibana:
         answer = Kibana(kibana.url).import_objects(lines, "mine.ndjson")
 
-    reasons = {one.id: one.reason for one in answer.refused}
+    reasons = {one.id: one.reason for one in answer.rejected}
     assert reasons["newer"] == "unknown: Document belongs to a more recent version of Kibana"
     assert reasons["strange"] == "unsupported_type"
     assert f"missing_references: missing index-pattern {view['id']}" in reasons.values()
-    assert answer.count == len(others) + 2 - len(answer.refused)
+    assert answer.count == len(others) + 2 - len(answer.rejected)
 
 
 def test_something_else_is_no_kibana() -> None:
     """Neither a wrong path nor an answer that is none."""
     with running(space="/s/ml") as kibana:
-        with pytest.raises(KibanaError, match="answers 404"):
+        with pytest.raises(KibanaError, match="status 404"):
             Kibana(kibana.url.removesuffix("/ml") + "/other").import_objects(OBJECTS, "a.ndjson")
-        with pytest.raises(KibanaError, match=r"answers 400: .*Invalid file extension"):
+        with pytest.raises(KibanaError, match=r"status 400: .*Invalid file extension"):
             Kibana(kibana.url).import_objects(OBJECTS, "a.txt")
-    with pytest.raises(KibanaError, match="no answer of Kibana"):
+    with pytest.raises(KibanaError, match="no response from Kibana"):
         Kibana("http://127.0.0.1:1").import_objects(OBJECTS, "a.ndjson")
 
 
@@ -123,7 +123,7 @@ def test_a_folder_of_ones_own_is_imported(settings: Settings, tmp_path: Path) ->
         code, _, _ = apply("--kibana-url", kibana.url, "--folder", str(tmp_path))
         assert code == 0
         assert ("dashboard", "mine") in kibana.objects
-        assert len(compiled(load_all(tmp_path)).splitlines()) == len(kibana.objects)
+        assert len(compile_dashboards(load_all(tmp_path)).splitlines()) == len(kibana.objects)
 
     (tmp_path / "mine.toml").write_text(source.replace('chart = "metric"', 'chart = "gauge"', 1))
     code, _, told = apply("--folder", str(tmp_path))

@@ -21,7 +21,7 @@ from machine_learning_engineering.kafka.promotions import announce_promotion
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
-from monitoring.dashboards.lint import queries, run
+from monitoring.dashboards.lint import check_queries, count_queries
 from monitoring.dashboards.source import load_all
 from monitoring.elastic.client import connect, request
 from producers.labels import RequestLabel, publish_labels
@@ -87,16 +87,16 @@ def publish_bad_records(settings: Settings) -> int:
 def complaints(client: Elasticsearch) -> list[str]:
     """What the panels of all dashboards still lack."""
     found = []
-    for one in run(client, load_all(), datetime.now(UTC)):
+    for one in check_queries(client, load_all(), datetime.now(UTC)):
         where = f"{one.dashboard.id}/{one.panel.id}"
         found += [str(problem) for problem in one.problems]
-        if one.answer is None:
+        if one.result is None:
             continue
-        if not one.answer.rows:
+        if not one.result.rows:
             found.append(f"{where} has no rows")
         for column in one.panel.columns if not one.problems else ():
-            place = one.answer.names.index(column.column)
-            if all(row[place] is None for row in one.answer.rows):
+            place = one.result.names.index(column.column)
+            if all(row[place] is None for row in one.result.rows):
                 found.append(f"{where}: {column.column} is null in all rows")
     return found
 
@@ -141,4 +141,4 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
         counted = request(client, "GET", "/inference-dead-letters-*/_count")["count"]
         forget(client)
     assert counted >= dead
-    figures(panels=queries(load_all()), seconds=f"{took:.0f}", requests=len(answers), dead_letters=counted)
+    figures(panels=count_queries(load_all()), seconds=f"{took:.0f}", requests=len(answers), dead_letters=counted)

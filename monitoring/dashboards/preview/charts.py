@@ -5,7 +5,7 @@ from typing import Any
 from monitoring.dashboards.preview.series import Frame, Spec, base, bucket, legend, series_spec, time_axis
 from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, color, in_turn
 from monitoring.dashboards.preview.text import moment, shown
-from monitoring.dashboards.queries import Answer
+from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import Column, Heatmap, Pie, QueryPanel, SeriesPanel
 
 _CONFIG: Spec = {
@@ -28,7 +28,7 @@ _CONFIG: Spec = {
 }
 
 
-def chart_spec(panel: QueryPanel, answer: Answer, frame: Frame) -> Spec:
+def chart_spec(panel: QueryPanel, answer: QueryResult, frame: Frame) -> Spec:
     """The Vega-Lite of a panel that is a chart. It holds the answer, so it is complete in itself."""
     if isinstance(panel, SeriesPanel):
         found = series_spec(panel, answer, frame)
@@ -40,7 +40,7 @@ def chart_spec(panel: QueryPanel, answer: Answer, frame: Frame) -> Spec:
     return found | {"config": _CONFIG}
 
 
-def _pie(panel: Pie, answer: Answer, frame: Frame) -> Spec:
+def _pie(panel: Pie, answer: QueryResult, frame: Frame) -> Spec:
     """Each slice has its share in the legend."""
     name, number = (answer.names.index(column.column) for column in panel.columns)
     rows = sorted(
@@ -78,7 +78,7 @@ def _pie(panel: Pie, answer: Answer, frame: Frame) -> Spec:
     }
 
 
-def _heatmap(panel: Heatmap, answer: Answer, frame: Frame) -> Spec:
+def _heatmap(panel: Heatmap, answer: QueryResult, frame: Frame) -> Spec:
     """Cells in the colors of the thresholds, which the legend names; without thresholds from light to dark."""
     x, y, number = (answer.names.index(column.column) for column in panel.columns)
     rows = [row for row in answer.rows if row[x] is not None and row[y] is not None and row[number] is not None]

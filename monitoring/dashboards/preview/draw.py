@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch
 from monitoring.dashboards.preview import compose, tiles
 from monitoring.dashboards.preview.charts import chart_spec
 from monitoring.dashboards.preview.series import Frame
-from monitoring.dashboards.queries import Answer, QueryFailed, ask
+from monitoring.dashboards.queries import QueryFailed, QueryResult, run_query
 from monitoring.dashboards.source import Dashboard, Markdown, Metric, Panel, QueryPanel, Search, Table
 from monitoring.elastic.client import request
 
@@ -27,12 +27,12 @@ class Documents(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """What the search node said of a query that it refused."""
+    """Elasticsearch's reason for rejecting a query."""
 
     reason: str
 
 
-Found = Answer | Documents | Failed
+Found = QueryResult | Documents | Failed
 Results = Mapping[str, Found]
 
 
@@ -50,17 +50,17 @@ class Picture(NamedTuple):
 
 
 def fetch(client: Elasticsearch, dashboard: Dashboard, start: datetime, end: datetime) -> Results:
-    """What each panel with a query shows of a time range; a refused query is the trouble of its panel alone.
+    """What each panel with a query shows of a time range; a rejected query affects its panel only.
 
     Raises:
-        elasticsearch.ApiError: it refused a search for documents.
-        elasticsearch.TransportError: no answer.
+        elasticsearch.ApiError: it rejected a search for documents.
+        elasticsearch.TransportError: no response.
     """
     found: dict[str, Found] = {}
     for panel in dashboard.panels:
         if isinstance(panel, QueryPanel):
             try:
-                found[panel.id] = ask(client, panel, start, end)
+                found[panel.id] = run_query(client, panel, start, end)
             except QueryFailed as error:
                 found[panel.id] = Failed(str(error))
         elif isinstance(panel, Search):
@@ -110,7 +110,7 @@ def _content(panel: Panel, found: Found | None, start: datetime, end: datetime, 
     if isinstance(found, Failed):
         return tiles.message(found.reason, room.width, room.height)
     assert isinstance(panel, QueryPanel), panel
-    assert isinstance(found, Answer), panel.id
+    assert isinstance(found, QueryResult), panel.id
     if is_empty(panel, found):
         return None
     if isinstance(panel, Metric):
@@ -121,7 +121,7 @@ def _content(panel: Panel, found: Found | None, start: datetime, end: datetime, 
     return compose.nested(vl_convert.vegalite_to_svg(msgspec.json.encode(spec).decode(), vl_version=VEGA_LITE), prefix)
 
 
-def is_empty(panel: QueryPanel, answer: Answer) -> bool:
+def is_empty(panel: QueryPanel, answer: QueryResult) -> bool:
     """Whether there is nothing to draw: no rows, or in none of them a number, as SUM and MAX over no documents give."""
     shown = [answer.names.index(column.column) for column in panel.columns if column.format not in ("text", "date")]
     return not any(not shown or any(row[place] is not None for place in shown) for row in answer.rows)

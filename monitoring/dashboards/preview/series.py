@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from monitoring.dashboards.preview.style import color, in_turn
 from monitoring.dashboards.preview.text import moment, shown, width
-from monitoring.dashboards.queries import Answer
+from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import Area, Bar, Column, Line, SeriesPanel
 
 Spec = dict[str, Any]
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     end: datetime
 
 
-def all_series(panel: SeriesPanel, answer: Answer) -> list[Series]:
+def all_series(panel: SeriesPanel, answer: QueryResult) -> list[Series]:
     """The series of the answer in the order of the source, or of their names where a breakdown makes them."""
     names = answer.names
     x = names.index(panel.x.column)
@@ -67,7 +67,7 @@ def colors(panel: SeriesPanel, names: list[str]) -> dict[str, str]:
     return in_turn(names, {one.title: color(one.color) for one in panel.y if one.color})
 
 
-def series_spec(panel: SeriesPanel, answer: Answer, frame: Frame) -> Spec:
+def series_spec(panel: SeriesPanel, answer: QueryResult, frame: Frame) -> Spec:
     """The chart."""
     series = all_series(panel, answer)
     names = [one.name for one in series]

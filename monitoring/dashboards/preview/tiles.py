@@ -9,7 +9,7 @@ import msgspec
 
 from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, by_threshold, color
 from monitoring.dashboards.preview.text import cut, lines, shown, width
-from monitoring.dashboards.queries import Answer
+from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import COLORS, Column, Markdown, Metric, Search, Table
 
 ROW, CELL = 22, 11
@@ -42,7 +42,7 @@ def text(
     )
 
 
-def metric(panel: Metric, answer: Answer, room_x: float, room_y: float) -> str:
+def metric(panel: Metric, answer: QueryResult, room_x: float, room_y: float) -> str:
     """One large number; its color is a stripe below it."""
     value = answer.rows[0][answer.names.index(panel.value.column)]
     number = shown(panel.value, value)
@@ -75,7 +75,7 @@ class _Field(NamedTuple):
     right: bool
 
 
-def table(panel: Table, answer: Answer, room_x: float, room_y: float) -> str:
+def table(panel: Table, answer: QueryResult, room_x: float, room_y: float) -> str:
     """The first rows of the answer, as many as there is room for."""
     fields = []
     for column in panel.show:

@@ -78,38 +78,38 @@ def test_a_right_source_has_no_problems() -> None:
         ("BY kind", "BY kind, kin", "kinds: query: logs-* has no field kin that a query can read"),
         ("BY kind", "BY kind, bag", "kinds: query: logs-* has no field bag that a query can read"),
         ("COUNT(*)", "COUNT(bag.key)", "kinds: query: logs-* has no field bag.key that a query can read"),
-        ("FROM logs-*", "FROM metrics-*", "kinds: query: no template of ours is for metrics-*; there are logs-*"),
-        ("n = COUNT", "m = COUNT", "kinds: the query gives no column n; it gives kind, m"),
-        (" | LIMIT 10", "", "kinds: query: has no LIMIT, so Elasticsearch cuts it at 1,000 rows without a word"),
+        ("FROM logs-*", "FROM metrics-*", "kinds: query: no template matches metrics-*; the patterns are logs-*"),
+        ("n = COUNT", "m = COUNT", "kinds: the query returns no column n; it returns kind, m"),
+        (" | LIMIT 10", "", "kinds: query: has no LIMIT, so Elasticsearch silently truncates it at 1,000 rows"),
         (
             " AND @timestamp < ?_tend",
             "",
             "kinds: query: is not limited to the dashboard's time range, ?_tend is missing",
         ),
-        ("STATS n = COUNT(*) BY kind | ", "", "kinds: query: ends with all fields of the index; name the wanted ones"),
-        ("LIMIT 10", "LIMIT 10 | FORK", "kinds: query: the command FORK is not known here"),
-        ("size = [24, 10]\nesql", "size = [40, 10]\nesql", "documents: it lies upon the panel kinds"),
+        ("STATS n = COUNT(*) BY kind | ", "", "kinds: query: returns all fields of the index; select columns"),
+        ("LIMIT 10", "LIMIT 10 | FORK", "kinds: query: unsupported command FORK"),
+        ("size = [24, 10]\nesql", "size = [40, 10]\nesql", "documents: it overlaps the panel kinds"),
         ("at = [24, 0]", "at = [30, 0]", "documents: it ends at column 54 of 48"),
-        ('id = "documents"', 'id = "kinds"', "kinds: this id is used twice"),
+        ('id = "documents"', 'id = "kinds"', "kinds: duplicate id"),
         ('["kind", "parent"', '["kin", "parent"', "documents: logs-* has no field kin"),
-        ('index = "logs-*"\nfields', 'index = "log-*"\nfields', "documents: no template of ours is for log-*"),
+        ('index = "logs-*"\nfields', 'index = "log-*"\nfields', "documents: no template matches log-*"),
         ('field = "kind"', 'field = "bag"', ": control kind: logs-* has no field bag"),
-        ('index = "logs-*"\nfield =', 'index = "a-*"\nfield =', ": control kind: no template of ours is for a-*"),
-        ('["n"]', '[{ column = "n", color = "pinkish" }]', "kinds: there is no color pinkish; there are good"),
+        ('index = "logs-*"\nfield =', 'index = "a-*"\nfield =', ": control kind: no template matches a-*"),
+        ('["n"]', '[{ column = "n", color = "pinkish" }]', "kinds: unknown color pinkish; the colors are good"),
         (
             '["n"]',
             '[{ column = "n", thresholds = [{ value = 1, color = "bad" }, { value = 0, color = "good" }] }]',
-            "kinds: the thresholds of n do not rise",
+            "kinds: the thresholds of n are not ascending",
         ),
         (
             'x = "kind"',
             'x = { column = "kind", thresholds = [{ value = 1, color = "bad" }] }',
-            "kinds: kind has thresholds and is no number",
+            "kinds: kind has thresholds but is not a number",
         ),
         (
             "BY kind |",
             "BY kind, t = BUCKET(@timestamp, 1 hour) |",
-            "kinds: query: give BUCKET no other name, and name the column by its whole text",
+            "kinds: query: do not rename BUCKET; name the column by its full expression",
         ),
     ],
 )
@@ -135,7 +135,7 @@ def test_two_dashboards_may_not_have_one_id() -> None:
     """The second would overwrite the first."""
     dashboard = parse(SOURCE, "mine.toml")
 
-    assert [str(one) for one in lint([dashboard, dashboard], FIELDS)] == ["mine: this id is used twice"]
+    assert [str(one) for one in lint([dashboard, dashboard], FIELDS)] == ["mine: duplicate id"]
 
 
 def test_a_dashboards_time_range_has_a_length() -> None:

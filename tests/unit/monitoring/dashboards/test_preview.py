@@ -17,7 +17,7 @@ from monitoring.dashboards.preview.draw import VEGA_LITE, Documents, Failed, is_
 from monitoring.dashboards.preview.series import Frame, all_series
 from monitoring.dashboards.preview.style import in_turn
 from monitoring.dashboards.preview.text import cut, lines, shown, width
-from monitoring.dashboards.queries import Answer
+from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import COLORS, Column, Dashboard, Line, Metric, Pie, QueryPanel, load_all, parse
 
 END = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -44,10 +44,10 @@ PANELS = {
 }
 
 
-def answer(*names: str) -> Answer:
+def answer(*names: str) -> QueryResult:
     """Rows of all columns that the panels name; the number 7.25 and the texts are found again in a picture."""
     rows = [[time, name, 7.25 + at, 3.5] for at, time in enumerate(TIMES) for name in names or ("one", "two")]
-    return Answer((("t", "date"), ("s", "keyword"), ("n", "double"), ("m", "double")), rows)
+    return QueryResult((("t", "date"), ("s", "keyword"), ("n", "double"), ("m", "double")), rows)
 
 
 def board(panel: str) -> Dashboard:
@@ -63,7 +63,7 @@ def panel_of(kind: str) -> QueryPanel:
     return found
 
 
-def svg_of(panel: QueryPanel, found: Answer) -> str:
+def svg_of(panel: QueryPanel, found: QueryResult) -> str:
     """The chart, as Vega-Lite draws it."""
     return vl_convert.vegalite_to_svg(msgspec.json.encode(chart_spec(panel, found, FRAME)).decode(), VEGA_LITE)
 
@@ -126,7 +126,7 @@ def test_stacked_numbers_stand_upon_one_another() -> None:
 
 def test_a_series_without_a_number_at_a_time_is_zero_in_an_area() -> None:
     """So that the areas above it do not hang in the air."""
-    found = Answer(answer().columns, [row for row in answer().rows if row[:2] != [TIMES[1], "one"]])
+    found = QueryResult(answer().columns, [row for row in answer().rows if row[:2] != [TIMES[1], "one"]])
     values = chart_spec(panel_of("area"), found, FRAME)["data"]["values"]
 
     assert [one["y1"] for one in values if one["series"] == "one"] == [7.25, 0.0, 9.25]
@@ -151,15 +151,15 @@ def test_panels_without_results_say_so() -> None:
     """No rows, and the null that a sum over no documents is."""
     metric = board('chart = "metric"\nvalue = "n"\n')
     line = board(PANELS["line"])
-    nothing = Answer((("n", "double"),), [[None]])
+    nothing = QueryResult((("n", "double"),), [[None]])
 
-    for dashboard, found in ((metric, nothing), (line, Answer(answer().columns, []))):
+    for dashboard, found in ((metric, nothing), (line, QueryResult(answer().columns, []))):
         drawn = picture(dashboard, {"p": found}, START, END)
         assert drawn.empty == ["p"]
         assert "no results" in drawn.svg
     (panel,) = metric.panels
     assert isinstance(panel, Metric)
-    assert not is_empty(panel, Answer((("n", "double"),), [[0]]))
+    assert not is_empty(panel, QueryResult((("n", "double"),), [[0]]))
 
 
 def test_a_refused_query_is_shown_in_its_panel() -> None:
@@ -274,7 +274,7 @@ def test_series_have_the_names_of_breakdown_and_column() -> None:
     (pie,) = board(PANELS["pie"]).panels
     assert isinstance(pie, Pie)
     assert isinstance(pie, QueryPanel)
-    slices = Answer(answer().columns, [[None, "one", 1.0, 0.0], [None, "two", 3.0, 0.0]])
+    slices = QueryResult(answer().columns, [[None, "one", 1.0, 0.0], [None, "two", 3.0, 0.0]])
     labels = {one["slice"] for one in chart_spec(pie, slices, FRAME)["data"]["values"]}
     assert labels == {"one  25.0%", "two  75.0%"}
 

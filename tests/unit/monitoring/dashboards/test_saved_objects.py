@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from monitoring.dashboards.saved_objects import compiled, default_file
+from monitoring.dashboards.saved_objects import compile_dashboards, default_file
 from monitoring.dashboards.source import QueryPanel, load_all, parse, shipped
 
 TOP = 'id = "mine"\ntitle = "Mine"\ndescription = "D."\nsince = "now-2h"\nrefresh = 5\n'
@@ -18,7 +18,7 @@ def objects(*panels: str, controls: str = "") -> list[dict[str, Any]]:
     """What a source with these panels is compiled to."""
     head = '[[panel]]\nid = "p{}"\ntitle = "P"\ndescription = "Why."\nat = [{}, 0]\nsize = [8, 6]\n'
     source = TOP + controls + "".join(head.format(n, 8 * n) + panel + "\n" for n, panel in enumerate(panels))
-    return [json.loads(line) for line in compiled([parse(source, "mine.toml")]).splitlines()]
+    return [json.loads(line) for line in compile_dashboards([parse(source, "mine.toml")]).splitlines()]
 
 
 def panel_of(found: dict[str, Any]) -> dict[str, Any]:
@@ -41,14 +41,14 @@ def lens(panel: str) -> dict[str, Any]:
 
 def test_the_committed_file_is_what_the_sources_say() -> None:
     """If not: `inflight dashboards compile`."""
-    assert default_file(shipped()).read_bytes() == compiled(load_all())
+    assert default_file(shipped()).read_bytes() == compile_dashboards(load_all())
 
 
 def test_the_same_sources_give_the_same_bytes() -> None:
     """In whatever order they come."""
     dashboards = load_all()
 
-    assert compiled(dashboards) == compiled(list(reversed(dashboards)))
+    assert compile_dashboards(dashboards) == compile_dashboards(list(reversed(dashboards)))
 
 
 def shipped_objects() -> Iterator[dict[str, Any]]:
