@@ -14,7 +14,8 @@ from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
-from monitoring.quality.evaluation import Evaluation, EvaluationError, Version
+from monitoring.model_version import ModelVersion
+from monitoring.quality.evaluation import Evaluation, EvaluationError
 
 
 class RegistryEvaluator:
@@ -25,7 +26,7 @@ class RegistryEvaluator:
         self._registry = Registry(settings.registry_dir)
         self._seed = settings.seed
         self._labels = {name: msgspec.json.Decoder(cls.Label) for name, cls in self._classes.items()}
-        self._recorded: dict[Version, dict[str, float]] = {}
+        self._recorded: dict[ModelVersion, dict[str, float]] = {}
 
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         """See `monitoring.quality.evaluation.Evaluator`."""
@@ -38,7 +39,7 @@ class RegistryEvaluator:
             return f"no label of {model}: {error}"
         return None
 
-    def evaluate(self, version: Version, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
+    def evaluate(self, version: ModelVersion, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         """See `monitoring.quality.evaluation.Evaluator`. Predictions that do not fit the current schema are skipped."""
         from machine_learning_engineering.evaluation.estimates import CONFIDENCE, bootstrap_estimate
 
@@ -66,7 +67,7 @@ class RegistryEvaluator:
         ]
         return Evaluation(metrics, cls.primary_metric, len(labels), CONFIDENCE)
 
-    def _reference(self, version: Version) -> dict[str, float]:
+    def _reference(self, version: ModelVersion) -> dict[str, float]:
         """The metrics on held-out rows at training; empty if the version is not in the registry."""
         if version not in self._recorded:
             try:

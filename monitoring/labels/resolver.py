@@ -12,7 +12,7 @@ from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
 from monitoring.labels.store import LoggedRequest
-from monitoring.quality.evaluation import Version
+from monitoring.model_version import ModelVersion
 from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
 
@@ -57,7 +57,7 @@ class LabelResolver:
         metrics: LabelJoinerMetrics,
         *,
         rejection_reason: RejectionReason,
-        mark_dirty: Callable[[Iterable[Version]], None],
+        mark_dirty: Callable[[Iterable[ModelVersion]], None],
         cancelled: threading.Event,
     ) -> None:
         self._settings = settings
@@ -163,7 +163,7 @@ class LabelResolver:
             raise Interrupted
 
     def _count(self, results: list[Result]) -> None:
-        dirty: set[Version] = set()
+        dirty: set[ModelVersion] = set()
         for one in results:
             document = one.document
             self._labels(UNKNOWN if document is None else document.model, one.result).inc()
@@ -171,7 +171,7 @@ class LabelResolver:
                 self._delay(document.model).observe(_delay(one.report, document))
             # Also if repeated: the response to the first write may have been lost.
             if document is not None and one.result in (*CHANGES, "repeated"):
-                dirty.add(Version(document.model, document.version))
+                dirty.add(ModelVersion(document.model, document.version))
         if dirty:
             self._mark_dirty(dirty)
 

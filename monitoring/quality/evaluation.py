@@ -4,13 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from machine_learning_engineering.events.schemas import LiveMetric
-
-
-class Version(NamedTuple):
-    """A version of a model, as the log names it."""
-
-    model: str
-    version: str
+from monitoring.model_version import ModelVersion
 
 
 class Evaluation(NamedTuple):
@@ -32,7 +26,7 @@ class Evaluator(Protocol):
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         """Why a label (JSON text) is not one of the model; None if it is, or if the model is unknown."""
 
-    def evaluate(self, version: Version, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
+    def evaluate(self, version: ModelVersion, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         """The metrics of predictions, pairs of prediction and label (JSON texts); None if the model is unknown.
 
         Raises:

@@ -13,7 +13,8 @@ from machine_learning_engineering.kafka.client import producer_options, topic_na
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.elastic.client import FAILURES
-from monitoring.quality.evaluation import Evaluator, Version
+from monitoring.model_version import ModelVersion
+from monitoring.quality.evaluation import Evaluator
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.quality.rows import LabelledPredictions
 from monitoring.runtime.retry import error_label
@@ -75,10 +76,10 @@ class QualityMonitor(threading.Thread):
         self._metrics = metrics
         self._stopping = stopping
         self._lock = threading.Lock()
-        self._dirty: set[Version] = set()
-        self._exposed: dict[Version, tuple[float, list[tuple[str, ...]]]] = {}
+        self._dirty: set[ModelVersion] = set()
+        self._exposed: dict[ModelVersion, tuple[float, list[tuple[str, ...]]]] = {}
 
-    def mark_dirty(self, versions: Iterable[Version]) -> None:
+    def mark_dirty(self, versions: Iterable[ModelVersion]) -> None:
         """Measure these versions soon; callable from any thread."""
         with self._lock:
             self._dirty.update(versions)
@@ -113,7 +114,7 @@ class QualityMonitor(threading.Thread):
             self.mark_dirty(dirty)
         self._forget_old()
 
-    def _try_measure(self, version: Version) -> QualityMeasured | None:
+    def _try_measure(self, version: ModelVersion) -> QualityMeasured | None:
         try:
             return self.measure(version)
         except FAILURES:
@@ -123,7 +124,7 @@ class QualityMonitor(threading.Thread):
             log_event("label-joiner", "unmeasurable", model=version.model, model_version=version.version, cause=error)
             return None
 
-    def measure(self, version: Version) -> QualityMeasured | None:
+    def measure(self, version: ModelVersion) -> QualityMeasured | None:
         """Measure a version and expose the metrics; None if there are too few rows or the model is unknown.
 
         Raises:

@@ -5,7 +5,8 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
-from monitoring.quality.evaluation import Evaluation, Version
+from monitoring.model_version import ModelVersion
+from monitoring.quality.evaluation import Evaluation
 
 _LABELS = ["model", "model_version", "metric", "primary"]
 
@@ -42,7 +43,7 @@ class QualityMetrics:
             "inflight_model_quality_measure_seconds", "Duration of the measurement of one version.", unit="seconds"
         )
 
-    def set(self, version: Version, evaluation: Evaluation) -> list[tuple[str, ...]]:
+    def set(self, version: ModelVersion, evaluation: Evaluation) -> list[tuple[str, ...]]:
         """Show an evaluation; the label values of its series, for `remove`."""
         series: list[tuple[str, ...]] = []
         for metric in evaluation.metrics:
@@ -56,7 +57,7 @@ class QualityMetrics:
         self.rows.labels(*version).set(evaluation.rows)
         return series
 
-    def remove(self, version: Version, series: list[tuple[str, ...]]) -> None:
+    def remove(self, version: ModelVersion, series: list[tuple[str, ...]]) -> None:
         """Remove the series of a version."""
         self.rows.remove(*version)
         for labels in series:

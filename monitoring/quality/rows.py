@@ -9,7 +9,7 @@ from elasticsearch import Elasticsearch
 from monitoring.documents.log import INDEX_PATTERN
 from monitoring.elastic import scan
 from monitoring.elastic.client import UnexpectedResponse, request
-from monitoring.quality.evaluation import Version
+from monitoring.model_version import ModelVersion
 
 
 class LabelledPredictions:
@@ -22,7 +22,7 @@ class LabelledPredictions:
         """Make everything that was written searchable."""
         request(self._client, "POST", f"/{INDEX_PATTERN}/_refresh")
 
-    def versions(self, since: datetime) -> list[Version]:
+    def versions(self, since: datetime) -> list[ModelVersion]:
         """The versions that have labelled requests accepted since then."""
         body = {
             "size": 0,
@@ -38,11 +38,11 @@ class LabelledPredictions:
         try:
             # Without any index there are no aggregations.
             models = response.get("aggregations", {}).get("models", {}).get("buckets", [])
-            return [Version(model["key"], one["key"]) for model in models for one in model["versions"]["buckets"]]
+            return [ModelVersion(model["key"], one["key"]) for model in models for one in model["versions"]["buckets"]]
         except (KeyError, TypeError, AttributeError) as error:
             raise UnexpectedResponse(f"a search response without versions: {response!r:.200}") from error
 
-    def rows(self, version: Version, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]:
+    def rows(self, version: ModelVersion, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]:
         """Time of acceptance, prediction and label (JSON texts) of the newest labelled predictions, newest first."""
         body = {
             "size": max_rows,

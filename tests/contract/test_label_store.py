@@ -21,7 +21,7 @@ from monitoring.elastic.templates import put_templates
 from monitoring.labels.pending import INDEX, PendingLabel, PendingLabels, StoredRecord
 from monitoring.labels.reports import NEVER, Rank, Report, read
 from monitoring.labels.store import LabelStore, LoggedRequest
-from monitoring.quality.evaluation import Version
+from monitoring.model_version import ModelVersion
 from monitoring.quality.rows import LabelledPredictions
 
 SEEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
@@ -138,7 +138,7 @@ def test_a_label_by_hand_is_seen_too(
     assert held.label == "2757.0"
     assert before <= held.observed_at <= datetime.now(UTC)
     assert documents[10].held == Rank(NEVER, "1.5")
-    assert {answer[2] for answer in predictions.rows(Version(model, "v1"), START, 100)} == {b"2757.0", b"1.5"}
+    assert {answer[2] for answer in predictions.rows(ModelVersion(model, "v1"), START, 100)} == {b"2757.0", b"1.5"}
 
 
 def test_the_newest_labelled_answers_are_measured(
@@ -148,11 +148,11 @@ def test_the_newest_labelled_answers_are_measured(
     documents = found_by_number(store, model)
     store.write([(documents[n], report(f"{model}-{n}", model, n + 0.5)) for n in (0, 2, 3, 5, 8, 9)])
     predictions.refresh()
-    version = Version(model, "v1")
+    version = ModelVersion(model, "v1")
     rows = predictions.rows(version, START + timedelta(seconds=2), 3)
     assert rows == [(START + timedelta(seconds=n), b'{"double":2.0}', b"%d.5" % n) for n in (8, 5, 3)]
     assert [label for _, _, label in predictions.rows(version, START, 100)] == [b"8.5", b"5.5", b"3.5", b"2.5", b"0.5"]
-    assert predictions.rows(Version(model, "v2"), START, 100) == []
+    assert predictions.rows(ModelVersion(model, "v2"), START, 100) == []
     assert version in predictions.versions(START)
     assert version not in predictions.versions(START + timedelta(days=1))
 

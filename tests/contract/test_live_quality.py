@@ -13,7 +13,8 @@ from inflight.settings import Settings
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 from model.catalog import available
-from monitoring.quality.evaluation import EvaluationError, Version
+from monitoring.model_version import ModelVersion
+from monitoring.quality.evaluation import EvaluationError
 
 PRIMARY = {"diamonds": "r2", "titanic": "roc_auc", "reviews": "sentence_macro_f1"}
 
@@ -43,7 +44,7 @@ def test_the_numbers_are_those_of_evaluate(
     predictions, labels = zip(*answered(champion, training_settings, 200), strict=True)
     encode = msgspec.json.encode
     answers = [(encode(prediction), encode(label)) for prediction, label in zip(predictions, labels, strict=True)]
-    evaluation = evaluator.evaluate(Version(champion.name, champion.version), answers)
+    evaluation = evaluator.evaluate(ModelVersion(champion.name, champion.version), answers)
     assert evaluation is not None
     expected = champion.evaluate(predictions, labels)
     assert {metric.name: metric.value for metric in evaluation.metrics} == expected
@@ -58,7 +59,7 @@ def test_a_version_that_the_registry_does_not_have_is_measured_without_reference
     """And answers that do not fit the model any more are left out."""
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % (price + price % 7)) for price in range(300, 340)]
     evaluation = evaluator.evaluate(
-        Version("diamonds", "v999"), [*answers, (b'{"cost":1.0}', b"1.5"), (answers[0][0], b'"dear"')]
+        ModelVersion("diamonds", "v999"), [*answers, (b'{"cost":1.0}', b"1.5"), (answers[0][0], b'"dear"')]
     )
     assert evaluation is not None
     assert evaluation.rows == 40
@@ -68,7 +69,7 @@ def test_a_version_that_the_registry_does_not_have_is_measured_without_reference
 def test_what_the_models_do_not_know_is_not_judged(evaluator: RegistryEvaluator) -> None:
     """Neither their labels nor their answers."""
     assert evaluator.rejection_reason("nobody", b'"anything"') is None
-    assert evaluator.evaluate(Version("nobody", "v1"), [(b"{}", b"1")] * 50) is None
+    assert evaluator.evaluate(ModelVersion("nobody", "v1"), [(b"{}", b"1")] * 50) is None
 
 
 @pytest.mark.parametrize(
@@ -95,9 +96,9 @@ def test_metrics_that_are_not_defined_are_said_so(evaluator: RegistryEvaluator) 
     """All of one class has no ROC curve; nothing that can be read has no metric at all."""
     same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40
     with pytest.raises(EvaluationError):
-        evaluator.evaluate(Version("titanic", "v1"), same)
+        evaluator.evaluate(ModelVersion("titanic", "v1"), same)
     with pytest.raises(EvaluationError, match="40 answers, 0 of which the model can read"):
-        evaluator.evaluate(Version("titanic", "v1"), [(b"[]", b"true")] * 40)
+        evaluator.evaluate(ModelVersion("titanic", "v1"), [(b"[]", b"true")] * 40)
 
 
 def test_an_interval_that_is_no_number_is_not_told(
@@ -111,4 +112,4 @@ def test_an_interval_that_is_no_number_is_not_told(
     monkeypatch.setattr(available()["diamonds"], "evaluate", evaluate)
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % price) for price in range(300, 340)]
     with pytest.raises(EvaluationError, match="rare"):
-        evaluator.evaluate(Version("diamonds", "v1"), answers)
+        evaluator.evaluate(ModelVersion("diamonds", "v1"), answers)

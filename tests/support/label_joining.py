@@ -21,7 +21,7 @@ from monitoring.labels.pending import PendingLabel
 from monitoring.labels.reports import Rank, Report
 from monitoring.labels.resolver import TIERS, LabelResolver
 from monitoring.labels.store import LoggedRequest
-from monitoring.quality.evaluation import Version
+from monitoring.model_version import ModelVersion
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -170,7 +170,7 @@ class Joining:
     ) -> None:
         self.registry = CollectorRegistry()
         self.backoff = NoWait()
-        self.dirty: Counter[Version] = Counter()
+        self.dirty: Counter[ModelVersion] = Counter()
         self.resolver = LabelResolver(
             Settings(_env_file=None, label_joiner_batch_records=3, label_match_timeout=3_600),  # type: ignore[call-arg]
             Join(node, self.backoff.wait),  # type: ignore[arg-type]
@@ -183,7 +183,7 @@ class Joining:
             cancelled=threading.Event(),
         )
 
-    def _mark_dirty(self, versions: Iterable[Version]) -> None:
+    def _mark_dirty(self, versions: Iterable[ModelVersion]) -> None:
         self.dirty.update(versions)
 
     def look_up(self) -> None:

@@ -8,7 +8,7 @@ from inflight.settings import Settings
 from monitoring.labels import process
 from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank
-from monitoring.quality.evaluation import Version
+from monitoring.model_version import ModelVersion
 from monitoring.runtime.retry import run_until_ready
 from tests.support.label_joining import ACCEPTED, Joining, Node, reported
 
@@ -73,7 +73,7 @@ def test_a_version_is_measured_though_the_answer_was_lost(node: Node, joining: J
     node.add("r1", held=Rank(ACCEPTED, "1.5"))
     joining.resolver.process([reported("r1", 1.5)])
     assert joining.results() == {"repeated": 1}
-    assert joining.dirty == {Version("diamonds", "v1"): 1}
+    assert joining.dirty == {ModelVersion("diamonds", "v1"): 1}
 
 
 def test_the_label_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytest.MonkeyPatch) -> None:

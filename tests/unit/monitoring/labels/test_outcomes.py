@@ -7,7 +7,7 @@ import pytest
 
 from monitoring.labels import resolver
 from monitoring.labels.reports import Rank
-from monitoring.quality.evaluation import Version
+from monitoring.model_version import ModelVersion
 from tests.support.label_joining import ACCEPTED, Joining, Node, Record, reported
 
 
@@ -73,7 +73,7 @@ def test_an_early_label_waits_and_is_joined_when_its_request_comes(node: Node, j
     node.add("r1")
     joining.look_up()
     assert (list(node.pending), joining.results()) == ([], {"joined": 1})
-    assert joining.dirty == {Version("diamonds", "v1"): 1}
+    assert joining.dirty == {ModelVersion("diamonds", "v1"): 1}
     assert joining.registry.get_sample_value("inflight_label_delay_seconds_sum", {"model": "diamonds"}) == 5_400
 
 

@@ -12,33 +12,34 @@ from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LiveMetric, QualityMeasured
+from monitoring.model_version import ModelVersion
 from monitoring.quality import measurement
-from monitoring.quality.evaluation import Evaluation, EvaluationError, Version
+from monitoring.quality.evaluation import Evaluation, EvaluationError
 from monitoring.quality.measurement import QualityMonitor
 from monitoring.quality.metrics import QualityMetrics
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
-V1, V2 = Version("diamonds", "v1"), Version("diamonds", "v2")
+V1, V2 = ModelVersion("diamonds", "v1"), ModelVersion("diamonds", "v2")
 
 
 class Log:
     """Labelled answers by version, and whether the Elasticsearch is away."""
 
     def __init__(self) -> None:
-        self.answers: dict[Version, int] = {}
+        self.answers: dict[ModelVersion, int] = {}
         self.away = False
-        self.odd: set[Version] = set()
-        self.asked: list[tuple[Version, int]] = []
+        self.odd: set[ModelVersion] = set()
+        self.asked: list[tuple[ModelVersion, int]] = []
 
     def refresh(self) -> None:
         if self.away:
             raise NoConnection("away")
 
-    def versions(self, since: datetime) -> list[Version]:
+    def versions(self, since: datetime) -> list[ModelVersion]:
         self.refresh()
         return list(self.answers)
 
-    def rows(self, version: Version, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]:
+    def rows(self, version: ModelVersion, since: datetime, max_rows: int) -> list[tuple[datetime, bytes, bytes]]:
         self.refresh()
         if version in self.odd:
             raise KeyError("_source")
@@ -51,7 +52,7 @@ class Evaluator:
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         return None
 
-    def evaluate(self, version: Version, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
+    def evaluate(self, version: ModelVersion, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         if version.version == "undefined":
             raise EvaluationError("one class only")
         if version.model != "diamonds":
@@ -80,7 +81,7 @@ class Running:
             raise TimeoutError
         self.published.append(event)
 
-    def shown(self, name: str, version: Version = V1, metric: str = "r2", primary: str = "true") -> float | None:
+    def shown(self, name: str, version: ModelVersion = V1, metric: str = "r2", primary: str = "true") -> float | None:
         labels = {"model": version.model, "model_version": version.version, "metric": metric, "primary": primary}
         return self.registry.get_sample_value(f"inflight_model_quality{name}", labels)
 
@@ -111,7 +112,7 @@ def test_a_version_that_got_labels_is_measured_once(running: Running) -> None:
 
 def test_too_few_answers_are_not_measured(running: Running) -> None:
     """Nor those that nobody here knows the model of, nor those that have no metric; the others still are."""
-    others = [Version("diamonds", "few"), Version("diamonds", "undefined"), Version("nobody", "v1")]
+    others = [ModelVersion("diamonds", "few"), ModelVersion("diamonds", "undefined"), ModelVersion("nobody", "v1")]
     running.log.answers = dict.fromkeys([*others, V1], 50) | {others[0]: 29}
     running.quality.mark_dirty([*others, V1])
     running.quality.measure_dirty()
