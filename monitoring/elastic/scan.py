@@ -46,10 +46,17 @@ def pages(read: Callable[[dict[str, Any]], list[Hit]], body: dict[str, Any]) -> 
         body = {**body, "search_after": found[-1]["sort"]}
 
 
-def documents(client: Elasticsearch, wanted: Sequence[tuple[str, str]], fields: Sequence[str]) -> list[Hit | None]:
-    """Documents by index and id, with some fields; None for each that does not exist. Raises as `bulk` does."""
+def documents(client: Elasticsearch, wanted: Sequence[tuple[str, str]], fields: Sequence[str] = ()) -> list[Hit | None]:
+    """Documents by index and id; None for each that does not exist. Raises as `bulk` does.
+
+    Args:
+        fields: the ones to read; all if it is empty.
+    """
+    if not wanted:
+        return []
     docs = [{"_index": index, "_id": identity} for index, identity in wanted]
-    response = request(client, "POST", "/_mget", {"docs": docs}, _source=",".join(fields))
+    only = {"_source": ",".join(fields)} if fields else {}
+    response = request(client, "POST", "/_mget", {"docs": docs}, **only)
     try:
         found = [doc if doc.get("found") else None for doc in response["docs"]]
         if len(found) == len(docs):

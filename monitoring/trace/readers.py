@@ -218,18 +218,15 @@ def read_documents(
     Args:
         indices: those in which a document is found before a search can see it; others are searched.
     """
-    from elasticsearch import ApiError, TransportError
-
     name = document_id(request_id)
-    wanted = [{"_index": index, "_id": name} for index in sorted(indices)]
     try:
         with elastic.connect(settings, timeout=ELASTICSEARCH_SECONDS) as client:
-            answer = elastic.request(client, "POST", "/_mget", {"docs": wanted})["docs"] if wanted else []
+            known = scan.documents(client, [(index, name) for index in sorted(indices)])
             query = {"query": {"ids": {"values": [name]}}, "size": MAX_STEPS}
-            hits = [doc for doc in answer if doc.get("found")] + scan.hits(client, INDEX_PATTERN, query)
+            hits = [doc for doc in known if doc is not None] + scan.hits(client, INDEX_PATTERN, query)
             unique = {(hit["_index"], hit["_id"]): hit["_source"] for hit in reversed(hits)}
             return [Document(*address, _document_details(source, values)) for address, source in sorted(unique.items())]
-    except (ApiError, TransportError, elastic.UnexpectedResponse, ValueError, KeyError, TypeError) as error:
+    except (*elastic.FAILURES, ValueError, KeyError, TypeError) as error:
         # ValueError: the setting is no URL. The others: the response is not one of Elasticsearch.
         return f"Elasticsearch did not respond as expected ({type(error).__name__}: {error!s:.200})"
 
