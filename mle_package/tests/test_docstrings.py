@@ -7,7 +7,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["evaluation.estimates", "evaluation.metrics", "evaluation.splits", "drift.statistics"]
+    "module",
+    ["core.timestamps", "evaluation.estimates", "evaluation.metrics", "evaluation.splits", "drift.statistics"],
 )
 def test_examples_in_docstrings_are_true(module):
     found = doctest.testmod(importlib.import_module(f"machine_learning_engineering.{module}"))
