@@ -207,4 +207,4 @@ def test_of_many_fields_those_that_drift_are_shown(
     kept = [value("inflight_drift_psi", field=f"features.{name}") for name in names[: MAX_FIELDS - 1]]
     assert kept == [0.5] * (MAX_FIELDS - 1)
     assert value("inflight_drift_drifted_windows", field=f"features.{names[-1]}") == 0
-    assert caplog.messages.count("fields_not_shown") == 1
+    assert caplog.messages.count("fields not shown") == 1
