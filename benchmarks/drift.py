@@ -1,6 +1,6 @@
-"""`python -m benchmarks.drift`: what the watcher costs, how often it is wrong, and how soon it sees a shift.
+"""`python -m benchmarks.drift`: the drift monitor's cost, false alarms and time to detection.
 
-No broker: records go through what the watcher does with them, from their bytes to the measurement and the state that it
+No broker: records go through the drift monitor's steps, from their bytes to the measurement and the state that it
 publishes. Every split of the data is a model of its own, trained without the rows that the windows are made of.
 """
 
@@ -172,7 +172,7 @@ def cost(data: Data, home: Path, events: int = 20_000) -> Cost:
             msgspec.json.decode(event.features)
             msgspec.json.decode(event.prediction)  # type: ignore[arg-type]
 
-    # As the watcher does: what is there already is not looked through for each batch.
+    # As the drift monitor does: keep the collector from scanning existing objects for each batch.
     gc.collect()
     gc.freeze()
     try:

@@ -113,7 +113,7 @@ class Served:
 
 
 def watch(records: Sequence[Record], references: ProfileCache, size: int, min_psi: float) -> Iterator[DriftMeasured]:
-    """What the watcher does with records, in batches as it fetches them, its states included."""
+    """The drift monitor's work on records, in batches as it fetches them, including its states."""
     windows = Windows(references, Limits(size, timedelta(days=1), 1, 1e9))
     for at in range(0, len(records), 4_000):
         for closed in windows.add(read_batch(records[at : at + 4_000])):  # type: ignore[arg-type]
