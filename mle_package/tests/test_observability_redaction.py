@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from msgspec import Meta, Raw
 from pydantic import ValidationError
 
-from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redactor, InvalidRules, redaction, tokens
+from machine_learning_engineering.observability.redaction import (
+    ALL,
+    WITHHELD,
+    InvalidRules,
+    Redactor,
+    redaction,
+    tokens,
+)
 from machine_learning_engineering.settings import KernelSettings
 
 KEY = "a secret of the test, 32 letters"
@@ -167,7 +174,9 @@ def test_a_class_that_says_what_there_is_not_is_refused() -> None:
     class Masked(Titanic):
         redacted_features: ClassVar[dict[str, str]] = {"name": "mask"}
 
-    with pytest.raises(InvalidRules, match="the class of the model `titanic` has the action mask: use keep, hash or drop"):
+    with pytest.raises(
+        InvalidRules, match="the class of the model `titanic` has the action mask: use keep, hash or drop"
+    ):
         redaction(settings({}), {"titanic": Masked})
 
 

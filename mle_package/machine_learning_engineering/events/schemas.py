@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-RequestId = Annotated[
-    str, Meta(min_length=1, max_length=256, description="Unique per request; also the record's key.")
-]
+RequestId = Annotated[str, Meta(min_length=1, max_length=256, description="Unique per request; also the record's key.")]
 ModelName = Annotated[str, Meta(min_length=1, max_length=128, description="Name of the model, such as `diamonds`.")]
 Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
 Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
