@@ -195,21 +195,9 @@ def processes(settings: Settings, environment: dict[str, str]) -> Iterator[None]
     owns = r"inflight_worker_assigned_partitions [1-9]"
     with contextlib.ExitStack() as cleanup:
         started = []
-        for name, arguments in {
-            "worker": ["stream_app"],
-            "indexer": ["inflight.cli", "indexer"],
-            "drift-monitor": ["inflight.cli", "drift-monitor"],
-            "label-joiner": ["inflight.cli", "label-joiner"],
-        }.items():
-            port = f"INFLIGHT_{name.upper()}_METRICS_PORT"
-            one = Process(
-                name,
-                arguments,
-                settings.home / "processes",
-                environment | windows,
-                port_variable=port,
-                ready_when=owns if name == "worker" else "",
-            )
+        for name in ("worker", "indexer", "drift-monitor", "label-joiner"):
+            ready_when = owns if name == "worker" else ""
+            one = Process(name, name, settings.home / "processes", environment | windows, ready_when)
             cleanup.callback(one.stop)
             one.launch()
             started.append(one)

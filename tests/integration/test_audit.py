@@ -189,7 +189,7 @@ def test_the_command_fails_where_the_promise_was_broken(deployment: Deployment, 
     deployment.ask(2)
     broken = _audit_command(deployment.settings, "--no-index")
     assert broken.returncode == 1
-    assert "BROKEN: 1 lost, 0 twice" in broken.stdout
+    assert "BROKEN: 1 lost, 0 with two outcomes" in broken.stdout
     none = _audit_command(deployment.settings, "--no-index", "--prefix", "nobody-")
     assert (none.returncode, none.stderr) == (
         1,

@@ -23,7 +23,7 @@ NOW = datetime.now(UTC)
 HEADERS = [("traceparent", b"00-" + b"1" * 32 + b"-" + b"2" * 16 + b"-01"), ("shop", b"\xff\x00")]
 
 
-def _origin(settings: Settings, reason: str = "malformed-request", **fields: object) -> DeadLetterOrigin:
+def _origin(settings: Settings, reason: str = "invalid_request", **fields: object) -> DeadLetterOrigin:
     found = {"message": "not JSON", "stage": "decode", "partition": 0, "offset": 0, **fields}
     topic = topic_name(settings, str(found.pop("topic", REQUESTS)))
     return DeadLetterOrigin(reason=reason, topic=topic, **found)  # type: ignore[arg-type]
@@ -66,8 +66,8 @@ def letters(settings: Settings) -> Settings:
     _put(
         settings,
         (b"a", b"not json", _origin(settings, partition=3, offset=8)),
-        (None, b"\xff\xfe\x00", _origin(settings, "not-utf-8")),
-        (b"c", b'{"request_id": "c"}', _origin(settings, "malformed-request", model="titanic", request_id="c")),
+        (None, b"\xff\xfe\x00", _origin(settings, "not_utf8")),
+        (b"c", b'{"request_id": "c"}', _origin(settings, "invalid_request", model="titanic", request_id="c")),
         (b"d", None, _origin(settings, "empty_value")),
         (b"e", b'{"log": 1}', _origin(settings, "mapping", stage="index", topic=LOGS, model="diamonds")),
         (b"f", b"not ours", foreign),
@@ -81,7 +81,7 @@ def test_a_dead_letter_is_the_original_record_and_where_it_came_from(letters: Se
     assert set(found) == {b"not json", b"\xff\xfe\x00", b'{"request_id": "c"}', None, b'{"log": 1}', b"not ours"}
     letter = found[b"not json"]
     assert (letter.address, letter.key, letter.headers) == (Address(0, 0), b"a", HEADERS)
-    assert (letter.origin.partition, letter.origin.offset, letter.origin.reason) == (3, 8, "malformed-request")
+    assert (letter.origin.partition, letter.origin.offset, letter.origin.reason) == (3, 8, "invalid_request")
     assert abs(letter.at - NOW) < timedelta(milliseconds=2)
     assert found[b"\xff\xfe\x00"].key is None
 
@@ -94,7 +94,7 @@ def test_a_dead_letter_is_the_original_record_and_where_it_came_from(letters: Se
         (Selection(stage="index"), {b"e"}),
         (Selection(since=NOW - timedelta(minutes=2, seconds=30)), {b"a", None, b"c"}),
         (Selection(until=NOW - timedelta(minutes=2, seconds=30)), {b"d", b"e", b"f"}),
-        (Selection(reason="malformed-request", since=NOW - timedelta(seconds=30)), {b"a"}),
+        (Selection(reason="invalid_request", since=NOW - timedelta(seconds=30)), {b"a"}),
         (Selection(addresses=frozenset([Address(0, 0), Address(1, 0), Address(3, 99)])), {b"a", None}),
     ],
 )
@@ -135,7 +135,7 @@ def test_a_replay_publishes_the_original_record_to_its_partition(letters: Settin
 
 def test_no_letter_is_replayed_twice_unless_again(letters: Settings) -> None:
     """The journal outlives the process; `again` overrules it."""
-    selection = Selection(reason="malformed-request", stage="decode", model="titanic")
+    selection = Selection(reason="invalid_request", stage="decode", model="titanic")
     assert replay(letters, select(letters, selection)).accepted == 1
     second = replay(letters, select(letters, selection))
     assert (second.accepted, second.already_replayed) == (0, 1)
@@ -146,9 +146,9 @@ def test_no_letter_is_replayed_twice_unless_again(letters: Settings) -> None:
 
 def test_a_letter_that_comes_back_is_a_new_letter(letters: Settings) -> None:
     """Replayed, failed again, set aside again: it has an address of its own and may be replayed."""
-    replay(letters, select(letters, Selection(reason="not-utf-8")))
-    _put(letters, (None, b"\xff\xfe\x00", _origin(letters, "not-utf-8")))
-    report = replay(letters, select(letters, Selection(reason="not-utf-8")))
+    replay(letters, select(letters, Selection(reason="not_utf8")))
+    _put(letters, (None, b"\xff\xfe\x00", _origin(letters, "not_utf8")))
+    report = replay(letters, select(letters, Selection(reason="not_utf8")))
     assert (report.accepted, report.already_replayed) == (1, 1)
 
 
@@ -206,13 +206,13 @@ def test_list_prints_the_newest_and_the_number_of_all(letters: Settings) -> None
 def test_show_prints_text_a_hex_dump_json_or_the_exact_bytes(letters: Settings) -> None:
     """Four ways to look at the same bytes."""
     shown = _dlq(letters, "show", "0:0").stdout.decode()
-    assert "malformed-request" in shown
+    assert "invalid_request" in shown
     assert "traceparent: 00-1" in shown
     assert shown.endswith("not json\n")
     assert b"00000000  ff fe 00" in _dlq(letters, "show", "1:0").stdout
     assert _dlq(letters, "show", "1:0", "--raw").stdout == b"\xff\xfe\x00"
     as_json = json.loads(_dlq(letters, "show", "1:0", "--json").stdout)
-    assert (b64decode(as_json["value_base64"]), as_json["reason"]) == (b"\xff\xfe\x00", "not-utf-8")
+    assert (b64decode(as_json["value_base64"]), as_json["reason"]) == (b"\xff\xfe\x00", "not_utf8")
 
 
 def test_replay_by_command_needs_a_choice_and_tells_what_it_did(letters: Settings) -> None:

@@ -110,11 +110,8 @@ def test_joiners_come_and_go_on_each_kind_of_search_node(settings: Settings, eac
         "INFLIGHT_HOME": str(settings.home),
         "INFLIGHT_LABEL_JOINER_BATCH_RECORDS": "20",
     }
-    variable = "INFLIGHT_LABEL_JOINER_METRICS_PORT"
-    command = ["inflight.cli", "label-joiner"]
     first, second = (
-        Process(name, command, settings.home / "processes", environment, port_variable=variable)
-        for name in ("first", "second")
+        Process(name, "label-joiner", settings.home / "processes", environment) for name in ("first", "second")
     )
     model = settings.topic_prefix + "unknown"
     ids = [f"{model}-{n}" for n in range(1_000)]

@@ -88,32 +88,30 @@ class Deployment:
 
     def worker(self, **environment: object) -> Supervised:
         """A new worker, launched; `environment` without the prefix INFLIGHT_ and in lower case."""
-        return self._launch("worker", ["stream_app"], "INFLIGHT_WORKER_METRICS_PORT", environment)
+        return self._launch("worker", environment)
 
     def indexer(self, **environment: object) -> Supervised:
         """A new indexer, launched."""
-        return self._launch("indexer", ["inflight.cli", "indexer"], "INFLIGHT_INDEXER_METRICS_PORT", environment)
+        return self._launch("indexer", environment)
 
     def exporter(self, **environment: object) -> Supervised:
         """A new exporter, launched."""
-        return self._launch("exporter", ["inflight.cli", "exporter"], "INFLIGHT_EXPORTER_METRICS_PORT", environment)
+        return self._launch("exporter", environment)
 
     def drift_monitor(self, **environment: object) -> Supervised:
         """A new drift monitor, launched."""
-        command = ["inflight.cli", "drift-monitor"]
-        return self._launch("drift_monitor", command, "INFLIGHT_DRIFT_MONITOR_METRICS_PORT", environment)
+        return self._launch("drift-monitor", environment)
 
     def label_joiner(self, **environment: object) -> Supervised:
         """A new label joiner, launched; it opens the registry."""
-        command = ["inflight.cli", "label-joiner"]
-        return self._launch("label_joiner", command, "INFLIGHT_LABEL_JOINER_METRICS_PORT", environment)
+        return self._launch("label-joiner", environment)
 
-    def _launch(self, kind: str, arguments: list[str], port: str, changes: dict[str, object]) -> Supervised:
+    def _launch(self, command: str, changes: dict[str, object]) -> Supervised:
         variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
-        name = f"{kind}-{len(self._processes) + 1}"
+        name, kind = f"{command}-{len(self._processes) + 1}", command.replace("-", "_")
         # A worker that owns no partition has nothing to lose.
         owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "drift_monitor") else ""
-        process = Supervised(name, arguments, self._directory, variables, port_variable=port, ready_when=owns)
+        process = Supervised(name, command, self._directory, variables, owns)
         self._processes.append(process)
         self.start(process)
         return process
