@@ -11,7 +11,7 @@ from inflight.errors import FAILED, exit_for, print_error
 if TYPE_CHECKING:
     from inflight.settings import Settings
     from machine_learning_engineering.core.example import Example
-    from machine_learning_engineering.retraining.trigger import Decision
+    from machine_learning_engineering.retraining.decision import Decision
     from machine_learning_engineering.sdk import MLEModel
 
 _EPILOG = (

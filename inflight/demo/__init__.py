@@ -1,1 +1,1 @@
-"""The whole product in one command: stack, training, workers, indexer, exporter, real data, and a count."""
+"""The demo: stack, training, workers, indexer, exporter, real data, and an audit."""

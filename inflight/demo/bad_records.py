@@ -1,4 +1,4 @@
-"""Records of careless producers. Each has to end in a dead letter or a failed result, and stop nothing."""
+"""Malformed records. Each has to end in a dead letter or a failed result, and must not stop the stream."""
 
 from typing import NamedTuple
 
@@ -20,9 +20,9 @@ DIAMOND = {
 
 
 class BadRecord(NamedTuple):
-    """A record and what has to become of it.
+    """A record and its expected outcome.
 
-    `outcome` is the reason of its dead letter, or the error type of its failed result; `names` is in the message.
+    `outcome` is the reason of its dead letter, or the error type of its failed result; the message contains `names`.
     """
 
     name: str
@@ -33,12 +33,12 @@ class BadRecord(NamedTuple):
 
     @property
     def is_dead_letter(self) -> bool:
-        """Whether no result can be addressed to its sender."""
+        """Whether its outcome is a dead letter and not a failed result."""
         return self.outcome not in ("unknown_model", "invalid_features")
 
 
 def bad_records(prefix: str) -> list[BadRecord]:
-    """One record of each kind; request ids begin with `prefix`."""
+    """One record of each kind; request ids start with `prefix`."""
 
     def envelope(name: str, **fields: object) -> tuple[bytes, bytes]:
         request_id = f"{prefix}-{name}"

@@ -25,19 +25,19 @@ from producers.sources import Request
 from producers.stop_signal import stop_on_signals
 
 MODELS = ("diamonds", "titanic")
-# Every so many diamonds a passenger, and every so many a bad record, so that they meet in the same batches.
+# Intervals in diamonds, so that passengers and bad records are in the same batches as diamonds.
 PASSENGER_EVERY = 60
 BAD_EVERY = 1_900
 STALLED_SECONDS = 60.0
 
 
 class DemoFailed(RuntimeError):
-    """The demo could not be run to its end; the message says what to do."""
+    """The demo did not finish; the message names the fix."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run."""
+    """Options of a run."""
 
     stack: Literal["embedded", "real"] = "embedded"
     workers: int = 2
@@ -47,7 +47,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Count:
-    """How far the demo is, in records."""
+    """Progress, in records."""
 
     published: int
     answered: int
@@ -55,18 +55,18 @@ class Count:
 
 
 class Report(Protocol):
-    """Who is told how the demo goes."""
+    """Receives the progress of the demo."""
 
     def step(self, text: str) -> None:
-        """A step begins."""
+        """A step starts."""
 
     def count(self, count: Count) -> None:
-        """Records went on."""
+        """Counts changed."""
 
 
 @dataclass
 class Running:
-    """A running deployment with what it was fed and what came of it."""
+    """A running deployment, with its replay report and audit."""
 
     settings: Settings
     endpoints: Endpoints
@@ -78,10 +78,10 @@ class Running:
 
 @contextlib.contextmanager
 def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Running]:
-    """Run the demo; inside of the `with` everything is up, with its count taken; at the end it is all stopped.
+    """Run the demo. Inside the `with` block everything still runs and the audit is done; at the end everything stops.
 
     Raises:
-        DemoFailed: it came to a halt.
+        DemoFailed: it stalled, or a process exited.
         StackError: a node or process did not start.
     """
     home = (base.home / "demo").absolute()
@@ -122,7 +122,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
 
 
 def requests(options: Options, settings: Settings, prefix: str) -> Iterator[Request | Record]:
-    """All diamonds and all passengers, the bad records among them, and one id three times, once with another body."""
+    """All diamonds and passengers with the bad records among them, and one id three times, once with other features."""
     passengers = available()["titanic"].example_requests(settings.data_dir)
     bad = iter(bad_records(prefix))
     for number, diamond in enumerate(available()["diamonds"].example_requests(settings.data_dir)):
@@ -166,41 +166,41 @@ def _follow(running: Running, options: Options, report: Report, lag: "_Lag") -> 
         raise KeyboardInterrupt
     if replayed.failed or replayed.indeterminate:
         causes = "; ".join(f"{seen.records:,} x {kind}: {seen.first}" for kind, seen in replayed.errors.items())
-        raise DemoFailed(f"{replayed.failed} requests were refused, {replayed.indeterminate} are in doubt: {causes}")
-    waiting, moved = lag.look(), time.monotonic()
+        raise DemoFailed(f"{replayed.failed} requests failed, {replayed.indeterminate} are indeterminate: {causes}")
+    waiting, moved = lag.read(), time.monotonic()
     while waiting != (0, 0):
         for process in running.processes:
             if not process.is_alive():
-                raise DemoFailed(f"{process.name} ended.\n{process.log_tail()}")
-        before, waiting = waiting, lag.look()
+                raise DemoFailed(f"{process.name} exited.\n{process.log_tail()}")
+        before, waiting = waiting, lag.read()
         if waiting != before:
             moved = time.monotonic()
         elif time.monotonic() - moved > STALLED_SECONDS:
             logs = ", ".join(str(process.log_path) for process in running.processes)
-            wait = f"{waiting[0]} requests and {waiting[1]} logs wait"
-            raise DemoFailed(f"nothing moved for {STALLED_SECONDS:.0f} s: {wait}; see {logs}")
+            wait = f"{waiting[0]} requests and {waiting[1]} log records are waiting"
+            raise DemoFailed(f"no progress for {STALLED_SECONDS:.0f} s: {wait}; see {logs}")
         time.sleep(0.5)
 
 
 class _Lag:
-    """How many requests and logs wait, as the broker has it; tells the report."""
+    """Requests and log records that wait, by committed offsets; updates the report."""
 
     def __init__(self, reader: LagReader, report: Report) -> None:
         self._reader = reader
         self._report = report
         self._published = 0
-        self._looked_at = 0.0
+        self._read_at = 0.0
 
     def published(self, progress: Progress) -> None:
-        """Note what is accepted so far. Asking the broker costs it time, so not at each call."""
+        """Update the number of accepted requests. The broker is asked once a second at most."""
         self._published = progress.accepted
-        if time.monotonic() - self._looked_at > 1.0:
-            self.look()
+        if time.monotonic() - self._read_at > 1.0:
+            self.read()
 
-    def look(self) -> tuple[int, int]:
-        """Requests that wait for the workers, and logs that wait for the indexer."""
+    def read(self) -> tuple[int, int]:
+        """Requests that wait for the workers, and log records that wait for the indexer."""
         behind = self._reader.read()
-        self._looked_at = time.monotonic()
+        self._read_at = time.monotonic()
         waiting = behind[WORKER, REQUESTS], behind[INDEXER, LOGS]
         answered = max(0, self._published - waiting[0])
         self._report.count(Count(self._published, answered, max(0, answered - waiting[1])))
@@ -209,6 +209,3 @@ class _Lag:
 
 def _metrics(metrics: Any) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-
-
-__all__ = ["Count", "DemoFailed", "Options", "Report", "Running", "run_demo"]

@@ -1,4 +1,4 @@
-"""A node of the stack as a supervised process: started with a log file, watched until ready, stopped by its pid."""
+"""A node of the stack as a child process: started with a log file, polled until ready, stopped by its pid."""
 
 import contextlib
 import ctypes
@@ -18,63 +18,63 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple, Self
 
 POLL = 0.05
-"""Seconds between two looks at a process or a node."""
+"""Seconds between polls of a process or a node."""
 LOG_TAIL_LINES = 25
 _KILL_SECONDS = 60.0
-"""A machine whose disk is busy takes its time to end a process."""
+"""On a machine with a busy disk, ending a process takes long."""
 
 
 class StackError(RuntimeError):
-    """The stack can't do what was asked; the message names the fix or shows the node's log."""
+    """The stack failed; the message names the fix or shows the end of the node's log."""
 
 
 class ProcessId(NamedTuple):
-    """A process, known by its pid and by when it started: a pid alone may belong to another process by now."""
+    """A process, identified by pid and start time: the pid alone may belong to another process later."""
 
     pid: int
     started: str
-    """When it started, as the operating system says it; compared, never read."""
+    """Start time as the operating system reports it; only compared."""
 
     @classmethod
     def of(cls, pid: int) -> Self | None:
-        """The process that has this pid now; None where there is none, or where it has ended and waits to be reaped."""
+        """The process that has this pid now; None if there is none, or a zombie."""
         return next((cls(pid, started) for _, started in _look(pid)), None)
 
     def is_alive(self) -> bool:
         return ProcessId.of(self.pid) == self
 
     def stop(self, grace: float = 30.0) -> None:
-        """SIGTERM, and SIGKILL for what still runs after `grace` seconds. Does nothing to a process that has ended."""
+        """SIGTERM, then SIGKILL after `grace` seconds. Does nothing if the process has exited."""
         if not self.is_alive():
             return
-        # To the process alone: it ends those that it started in the right order, as Elasticsearch's launcher does.
+        # To the process alone: it stops its own children in the right order, as Elasticsearch's launcher does.
         os.kill(self.pid, signal.SIGTERM)
         wait_until(lambda: not self.is_alive(), grace)
         self._kill_group()
 
     def kill(self) -> None:
-        """SIGKILL for the process and those that it started; returns when they are gone."""
+        """SIGKILL for the process and its children; returns when they are gone."""
         if self.is_alive():
             self._kill_group()
 
     def _kill_group(self) -> None:
-        # Each of our nodes leads a group of its own, see `Node`. Nobody is left in it: that is fine.
+        # Each node leads its own process group, see `Node`. An empty group is fine.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
-        # A process holds its port and its files for a moment after the signal.
+        # After the signal a process keeps its port and its files for a moment.
         if not wait_until(lambda: all(group != self.pid for group, _ in _look()), _KILL_SECONDS):
-            raise StackError(f"process {self.pid} is still there {_KILL_SECONDS:.0f} s after SIGKILL")
+            raise StackError(f"process {self.pid} still exists {_KILL_SECONDS:.0f} s after SIGKILL")
 
 
 def _look(pid: int | None = None) -> Iterator[tuple[int, str]]:
-    """Group and start of living processes, one or all; not of those that have ended and wait to be reaped."""
+    """Process group and start time of running processes, one or all, without zombies."""
     if Path("/proc/self/stat").exists():
         for path in [Path(f"/proc/{pid}/stat")] if pid else Path("/proc").glob("[0-9]*/stat"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                # The command, the second field, is in parentheses and may hold anything, so we count from its end.
+                # The second field, the command in parentheses, may contain anything: count from its end.
                 fields = path.read_text().rpartition(")")[2].split()
                 state, group, threads, started = fields[0], int(fields[2]), int(fields[17]), fields[19]
-                # The first thread of a killed JVM ends before the others, which still hold its port and its files.
+                # The first thread of a killed JVM ends before the others, which still hold its port and files.
                 if state not in "ZX" or threads > 1:
                     yield group, started
         return
@@ -87,7 +87,7 @@ def _look(pid: int | None = None) -> Iterator[tuple[int, str]]:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether `condition` came true within `seconds`."""
+    """Whether `condition` becomes true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -97,7 +97,7 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 class Launch(NamedTuple):
-    """How a node is started. `uid` is the user and group that it runs as; None: ours."""
+    """How to start a node. `uid` is its user and group id; None: the current ones."""
 
     argv: Sequence[str]
     env: Mapping[str, str] = {}
@@ -105,17 +105,17 @@ class Launch(NamedTuple):
 
 
 class Node(ABC):
-    """A broker or search node on this machine: started, stopped, killed, restarted on the same port with its data kept.
+    """A broker or Elasticsearch on this machine: started, stopped, killed, restarted on the same port with its data.
 
     Args:
-        directory: everything that the node keeps: configuration, data, log.
-        die_with_parent: the operating system stops the node when our process ends, however that ends.
-            A node which shall stay up after the command that started it has it off.
+        directory: configuration, data and log of the node.
+        die_with_parent: the operating system stops the node when this process ends, however it ends. Off for a node
+            that outlives the command that started it.
     """
 
     name: ClassVar[str]
     seconds_to_ready: ClassVar[float]
-    """A node that isn't ready after so long is given up."""
+    """Timeout for a node to become ready."""
 
     def __init__(self, directory: Path, *, die_with_parent: bool = True) -> None:
         self.directory = directory.absolute()
@@ -123,25 +123,25 @@ class Node(ABC):
         self.log_path = self.directory / f"{self.name}.log"
         self.process_id: ProcessId | None = None
         self.ready_after = 0.0
-        """Seconds from launch to readiness of the latest start."""
+        """Seconds from launch to readiness of the last start."""
         self._child: subprocess.Popen[bytes] | None = None
         self._launched_at = 0.0
 
     @abstractmethod
     def prepare(self) -> Launch:
-        """Write what the node needs into its directory and say how it is started. Called before each start."""
+        """Write the configuration of the node and return how to start it. Called before each start."""
 
     @abstractmethod
     def is_ready(self) -> bool:
-        """Whether the node answers now. An OSError counts as no."""
+        """Whether the node responds now. An OSError counts as no."""
 
     @property
     @abstractmethod
     def endpoints(self) -> dict[str, str]:
-        """Where the node listens: `kafka` as host:port, `elasticsearch` as a URL."""
+        """Addresses of the node: `kafka` as host:port, `elasticsearch` as a URL."""
 
     def start(self) -> None:
-        """Start and wait until the node answers.
+        """Start and wait until the node responds.
 
         Raises:
             StackError: it did not start, or isn't ready in time; with the end of its log.
@@ -155,7 +155,7 @@ class Node(ABC):
             raise StackError(f"{self.name} runs already, as process {self.process_id and self.process_id.pid}")
         for address in self.endpoints.values():
             if is_listening(port := int(address.rpartition(":")[2])):
-                raise StackError(f"{self.name} can't start: port {port} is taken by another program")
+                raise StackError(f"{self.name} can't start: port {port} is in use")
         self.directory.mkdir(parents=True, exist_ok=True)
         launch = self.prepare()
         self._launched_at = time.monotonic()
@@ -163,7 +163,7 @@ class Node(ABC):
         self.process_id = ProcessId.of(self._child.pid)
 
     def wait_ready(self) -> None:
-        """Wait until the node answers; fails at once when its process ends.
+        """Wait until the node responds; fails at once if its process exits.
 
         Raises:
             StackError: it ended, or isn't ready in time; with the end of its log.
@@ -187,19 +187,19 @@ class Node(ABC):
         return self.process_id is not None and self.process_id.is_alive()
 
     def stop(self, grace: float = 30.0) -> None:
-        """SIGTERM, and SIGKILL for what still runs after `grace` seconds. Nothing happens to a node that is down."""
+        """SIGTERM, then SIGKILL after `grace` seconds. Does nothing if the node is down."""
         if self.process_id is not None:
             self.process_id.stop(grace)
         self._reap()
 
     def kill(self) -> None:
-        """SIGKILL, as a crash would."""
+        """SIGKILL, like a crash."""
         if self.process_id is not None:
             self.process_id.kill()
         self._reap()
 
     def restart(self, *, hard: bool = False) -> None:
-        """Stop (or kill, where `hard`) and start again on the same port with the same data."""
+        """Stop (kill if `hard`) and start again on the same port with the same data."""
         if hard:
             self.kill()
         else:
@@ -222,7 +222,7 @@ class Node(ABC):
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A group of its own: Ctrl-C on the terminal reaches us alone, and we stop things in the right order.
+                # Its own process group: Ctrl-C reaches this process alone, which stops nodes in the right order.
                 start_new_session=True,
                 user=launch.uid,
                 group=launch.uid,
@@ -238,8 +238,8 @@ class Node(ABC):
 
 @cache
 def _launcher() -> ThreadPoolExecutor:
-    # Linux ties "die with the parent" to the thread that started the child: a node restarted from a short-lived thread
-    # would be stopped as soon as that thread ends. This one lives as long as we do.
+    # On Linux, "die with the parent" means the thread that started the child: a node restarted from a short-lived
+    # thread would stop as soon as that thread ends. This thread lives as long as the process.
     return ThreadPoolExecutor(1, thread_name_prefix="stack-launcher")
 
 
@@ -253,7 +253,7 @@ def _die_with_parent() -> None:
 
 
 def is_listening(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether anything accepts connections on this port."""
+    """Whether a program accepts connections on this port."""
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
@@ -267,14 +267,13 @@ _next_port = itertools.count(random.randrange(_PORTS_OF_A_PROCESS))
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nobody listens on now, and that is not soon given to anybody else.
+    """A port that is free, and that is unlikely to be taken before a node listens on it.
 
-    It is below those that the operating system gives to connections and to whoever asks for any port: it may be some
-    time until a node listens on it, and a node that restarts leaves it for a while. Each process has a part of them, so
-    that two that choose at the same moment do not choose the same.
+    It is below the ephemeral ports of the operating system, since a node may start to listen much later, and releases
+    its port while it restarts. Each process has its own range, so that two processes do not choose the same port.
 
     Raises:
-        StackError: all of them are taken.
+        StackError: all ports of the range are in use.
     """
     start = _PORTS.start + os.getpid() * _PORTS_OF_A_PROCESS % len(_PORTS)
     for _ in range(_PORTS_OF_A_PROCESS):
