@@ -1,6 +1,6 @@
-"""What ways of labelling cost, and what the model is worth beside simpler ones: ``python -m benchmarks.reviews_study``.
+"""Comparison of the reviews model with other labellings and simpler models: ``python -m benchmarks.reviews_study``.
 
-The figures of the model card come from here. It needs the package vaderSentiment, which the model does not.
+It prints the figures of the model card, and needs the package vaderSentiment.
 """
 
 import importlib
@@ -23,16 +23,16 @@ from model.reviews.text import marked_terms
 
 _FOLDS, _REPEATS, _RESAMPLES, _SEED = 5, 2, 1_000, 11
 _FRESH = 3_000
-# The numbers of the first reviews of the five products in the file: a DVD player, two cameras, a phone, a music player.
+# Numbers of the first review of each product: a DVD player, two cameras, a phone, a music player.
 _FIRST_OF_PRODUCT = (1, 99, 146, 176, 216)
 
 Classes = NDArray[np.intp]
 Fit = Callable[[ReviewRegressor, Sequence[int]], Any]
-"""Fits a regressor to the reviews of these positions."""
+"""Fits a regressor to the reviews with these indices."""
 
 
 class Corpus(NamedTuple):
-    """Reviews with their sentences, as the data has them; `texts` are the same as a request is taken apart."""
+    """Reviews with their sentences as the dataset has them; `texts` are split like requests."""
 
     sentences: list[list[RatedSentence]]
     texts: NDArray[np.object_]
@@ -41,7 +41,7 @@ class Corpus(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """What was answered for reviews, and for sentences as reviews of their own: scores and probabilities."""
+    """Scores and probabilities of reviews, and of sentences as single reviews."""
 
     reviews: NDArray[np.float64]
     odds: NDArray[np.float64]
@@ -50,7 +50,7 @@ class Answers(NamedTuple):
 
 
 def load(data_dir: Path | None = None, source: Any = dataset.DATASET) -> Corpus:
-    """The reviews of a file of rated sentences."""
+    """Load the reviews of a file of rated sentences."""
     rated = dataset.sentences(data_dir, dataset=source)
     sentences = [list(group) for _, group in groupby(rated, key=lambda one: one.review)]
     stars = np.array([dataset.stars(float(np.mean([one.rating for one in review]))) for review in sentences])
@@ -59,14 +59,14 @@ def load(data_dir: Path | None = None, source: Any = dataset.DATASET) -> Corpus:
 
 
 def answer(model: ReviewRegressor, corpus: Corpus, reviews: Sequence[int] | Classes) -> Answers:
-    """What a fitted model says of some reviews and of their sentences."""
+    """Predictions of a fitted model for some reviews and their sentences."""
     whole = model.score_reviews(corpus.texts[list(reviews)])
     single = model.score_reviews([[marked_terms(one.text)] for index in reviews for one in corpus.sentences[index]])
     return Answers(whole.scores, whole.probabilities, single.scores, single.probabilities)
 
 
 def cross_validated(corpus: Corpus, fit: Fit, folds: Sequence[NDArray[np.intp]]) -> Answers:
-    """Answers by models that were fitted without the reviews of the fold; no review is on both sides."""
+    """Out-of-fold predictions; no review is on both sides."""
     counts = [len(review) for review in corpus.sentences]
     starts = np.cumsum([0, *counts])
     found = Answers(*(np.zeros(shape) for shape in (len(counts), (len(counts), 3), starts[-1], (starts[-1], 3))))
@@ -82,7 +82,7 @@ def cross_validated(corpus: Corpus, fit: Fit, folds: Sequence[NDArray[np.intp]])
 
 
 def labellings(corpus: Corpus) -> dict[str, Fit]:
-    """The ways of labelling that are compared, the model's own first, and its simpler candidate."""
+    """Labellings to compare, the model's own first, and the model's simpler candidate."""
 
     def inherited(model: ReviewRegressor, chosen: Sequence[int]) -> Any:
         return model.fit(corpus.texts[list(chosen)], corpus.stars[list(chosen)])
@@ -111,25 +111,25 @@ def labellings(corpus: Corpus) -> dict[str, Fit]:
         "the same, words only": words_only,
         "the sentence's own rating": own_rating,
         "most frequent class of the review's sentences": majority_class,
-        "whole reviews, not parted": whole_review,
+        "whole reviews, not split": whole_review,
     }
 
 
 def vader(corpus: Corpus) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """VADER's compound score, from -1 to 1: of each review, as the mean of its sentences, and of each sentence."""
+    """VADER's compound scores from -1 to 1: of each review (mean of its sentences) and of each sentence."""
     analyzer = importlib.import_module("vaderSentiment.vaderSentiment").SentimentIntensityAnalyzer()
     scores = [[analyzer.polarity_scores(one.text)["compound"] for one in review] for review in corpus.sentences]
     return np.array([np.mean(review) for review in scores]), np.concatenate(scores)
 
 
 def macro_f1(truth: Classes, answers: Classes) -> float:
-    """The mean of the F1 of the three classes; a class that is neither there nor answered counts as 0."""
+    """Mean F1 of the three classes; a class that neither occurs nor is predicted counts as 0."""
     table = np.bincount(truth * 3 + answers, minlength=9).reshape(3, 3)
     return float(np.mean(2 * table.diagonal() / np.maximum(table.sum(axis=0) + table.sum(axis=1), 1)))
 
 
 def calibration_error(truth: Classes, probabilities: NDArray[np.float64]) -> float:
-    """How far probabilities are from frequencies, in ten equal ranges of each class (classwise expected error)."""
+    """Classwise expected calibration error with ten equal-width bins per class."""
     error = 0.0
     for position in range(3):
         said, happened = probabilities[:, position], truth == position
@@ -141,32 +141,32 @@ def calibration_error(truth: Classes, probabilities: NDArray[np.float64]) -> flo
 
 
 def brier(truth: Classes, probabilities: NDArray[np.float64]) -> float:
-    """The squared distance between the probabilities and what happened, summed over classes."""
+    """Brier score: squared distance between probabilities and outcome, summed over classes, mean over rows."""
     return float(((probabilities - np.eye(3)[truth]) ** 2).sum(axis=1).mean())
 
 
 def threshold_vader(scores: NDArray[np.float64], low: float = -0.05, high: float = 0.05) -> Classes:
-    """The classes of VADER's scores; by default with the limits that its authors recommend."""
+    """Classes of VADER's scores; by default with the limits of its authors."""
     return np.where(scores <= low, 0, np.where(scores < high, 1, 2))
 
 
 def threshold_vader_cv(
     scores: NDArray[np.float64], truth: Classes, groups: Classes, folds: Sequence[Classes]
 ) -> Classes:
-    """The classes of scores, with the two limits that are best for the other folds."""
+    """Classes of scores, for each fold with the two limits that are best on the other folds."""
     grid = np.quantile(scores, np.linspace(0.02, 0.98, 33))
     answers = np.zeros(len(scores), dtype=np.intp)
     for fold in folds:
         held = np.isin(groups, fold)
         known, right = scores[~held], truth[~held]
-        pairs = ((low, high) for place, low in enumerate(grid) for high in grid[place:])
+        pairs = ((low, high) for index, low in enumerate(grid) for high in grid[index:])
         best = max(pairs, key=lambda pair: macro_f1(right, threshold_vader(known, *pair)))
         answers[held] = threshold_vader(scores[held], *best)
     return answers
 
 
 class Truth(NamedTuple):
-    """Three truths: a review's class, the one that its sentences inherit, and that of their own ratings."""
+    """True classes: of reviews, inherited by their sentences, and of the sentences' own ratings."""
 
     reviews: Classes
     inherited: Classes
@@ -175,14 +175,14 @@ class Truth(NamedTuple):
 
 
 def truth_of(corpus: Corpus) -> Truth:
-    """The classes of reviews and sentences, and the review of each sentence."""
+    """True classes of reviews and sentences, and the review of each sentence."""
     review_of = np.repeat(np.arange(len(corpus.sentences)), [len(review) for review in corpus.sentences])
     own = _classes(scaled(dataset.stars(one.rating)) for review in corpus.sentences for one in review)
     return Truth(corpus.classes, corpus.classes[review_of], own, review_of)
 
 
 def interval(groups: Classes, measure: Callable[[Classes], float]) -> tuple[float, float]:
-    """The 95 % interval of a measure of rows over bootstrap samples of whole groups of rows."""
+    """95 % percentile bootstrap interval of a measure; whole groups of rows are resampled."""
     random, names = np.random.default_rng(_SEED), np.unique(groups)
     rows = [np.flatnonzero(groups == name) for name in names]
     samples = [
@@ -231,7 +231,7 @@ def _calibration(truth: Classes, odds: NDArray[np.float64]) -> str:
 
 
 def report_on_reviews(corpus: Corpus) -> Iterator[str]:
-    """Labellings, baselines, calibration and products that are not known; then gains of these and of words only."""
+    """Report on labellings, baselines, calibration, unknown products, and gains over VADER."""
     truth = truth_of(corpus)
     each_review = np.arange(len(corpus.stars))
     repeats = [
@@ -251,7 +251,7 @@ def report_on_reviews(corpus: Corpus) -> Iterator[str]:
     unknown = cross_validated(
         corpus, next(iter(ways.values())), [np.flatnonzero(products == product) for product in np.unique(products)]
     )
-    yield _row("the model, of products it does not know", truth, _classes(unknown.reviews), _classes(unknown.sentences))
+    yield _row("the model, unknown products", truth, _classes(unknown.reviews), _classes(unknown.sentences))
 
     of_reviews, of_sentences = vader(corpus)
     plain = threshold_vader(of_reviews), threshold_vader(of_sentences)
@@ -276,7 +276,7 @@ def report_on_reviews(corpus: Corpus) -> Iterator[str]:
 
 
 def report_on_films(corpus: Corpus, films: Corpus) -> Iterator[str]:
-    """What becomes of the model when reviews are about films, and of one that is trained on them."""
+    """Report on reviews of films, by the model and by one that is trained on them."""
     order = np.random.default_rng(_SEED).permutation(len(films.stars))
     fresh, rest = order[:_FRESH], order[_FRESH:]
     each = np.arange(len(rest))

@@ -1,24 +1,24 @@
-"""The models: each folder is one, found by itself; installed packages add theirs with an entry point."""
+"""Discovery of models: each sub-package of `model`, and entry points of installed packages."""
 
 import importlib
 import pkgutil
 from importlib.metadata import EntryPoint, entry_points
 
 import model
-from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering import MLEModel
 
 ENTRY_POINTS = "machine_learning_engineering.models"
 
 
 def available() -> dict[str, type[MLEModel]]:
-    """Every model's class by its name: the sub-packages of `model`, which export theirs as `MODEL`, and entry points.
+    """Model classes by name. A sub-package of `model` exports its class as `MODEL`.
 
-    Importing a model's class loads no scikit-learn: that is loaded when a model is trained or opened.
+    This does not import scikit-learn, which is loaded when a model is trained or opened.
 
     Raises:
-        ImportError: an installed package offers a model that can't be imported; the message names the package.
-        ValueError: two models have the same name.
-        TypeError: what was found is not a subclass of `MLEModel`, or has no name.
+        ImportError: The model of an installed package can't be imported. The message names the package.
+        ValueError: Two models have the same name.
+        TypeError: A model is not a subclass of `MLEModel`, or has no name.
     """
     found: dict[str, type[MLEModel]] = {}
     sources = [
@@ -31,7 +31,7 @@ def available() -> dict[str, type[MLEModel]]:
         if not (isinstance(cls, type) and issubclass(cls, MLEModel)):
             raise TypeError(f"{source} must give a subclass of MLEModel as MODEL, not {cls!r}")
         if not isinstance(getattr(cls, "name", None), str):
-            raise TypeError(f'{source}: {cls.__name__}.name is not set: it must be a text such as "diamonds"')
+            raise TypeError(f'{source}: {cls.__name__}.name is not set: it must be a string such as "diamonds"')
         if cls.name in found:
             raise ValueError(f"{source} gives a second model named `{cls.name}`: rename one of the two")
         found[cls.name] = cls
@@ -41,7 +41,7 @@ def available() -> dict[str, type[MLEModel]]:
 def _load(entry: EntryPoint) -> object:
     try:
         return entry.load()
-    except Exception as error:  # Whatever the package does when it is imported, it is to be known by its name.
+    except Exception as error:  # Any error of the import must name the package.
         package = "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
         raise ImportError(
             f"{package} offers the model `{entry.name}`, but {entry.value} can't be imported "

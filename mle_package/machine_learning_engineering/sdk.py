@@ -8,7 +8,8 @@ from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.prediction_log.predict import PredictionResults, Request, predict_with_logging
 from machine_learning_engineering.prediction_log.store import PredictionLog
-from machine_learning_engineering.retraining.trigger import Decision, trigger_retraining
+from machine_learning_engineering.retraining.decision import Decision
+from machine_learning_engineering.retraining.trigger import trigger_retraining
 from machine_learning_engineering.settings import KernelSettings, load_settings
 
 __all__ = ["MLEModel"]

@@ -76,9 +76,7 @@ def test_a_feature_named_group_is_no_group(doubler_class, settings, tmp_path):
 def test_a_column_without_a_name_is_named_as_what_it_is(read, doubler_class, tmp_path, monkeypatch):
     """Except by a model that reads lines by itself."""
     path = write(tmp_path / "new.csv", ",number,label\n0,1,2\n1,2,4\n")
-    with pytest.raises(
-        SourceUnreadable, match=r"line 2: a column has no name, .* omit it with to_csv\(index=False"
-    ):
+    with pytest.raises(SourceUnreadable, match=r"line 2: a column has no name, .* omit it with to_csv\(index=False"):
         read(path)
     monkeypatch.setattr(doubler_class, "example_from_csv_row", lambda line: Example({"number": int(line["number"])}, 2))
     assert [features for _, features, _, _ in read(path)] == [{"number": 1}, {"number": 2}]

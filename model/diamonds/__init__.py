@@ -1,4 +1,4 @@
-"""The price of a diamond from its weight, grades and measures."""
+"""Price of a diamond from its weight, grades and measures."""
 
 from model.diamonds.model import Diamonds
 

@@ -1,13 +1,13 @@
-"""The estimators that are compared for the price of a diamond, the simplest first.
+"""Candidates for the price of a diamond, the simplest first.
 
-The error of a price grows with the price. So the linear model predicts its logarithm, and the trees have the gamma
-loss, which weighs errors relatively and whose log link keeps every predicted price above 0.
+Errors grow with the price. So the linear model predicts its logarithm, and the trees use the gamma loss, which weights
+errors relatively; its log link keeps predictions above 0.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering import Candidate
 
 if TYPE_CHECKING:
     import optuna
@@ -21,7 +21,7 @@ def linear_regression(params: Mapping[str, Any], seed: int) -> Any:
     from machine_learning_engineering.estimators.rowwise import RowwiseRidge
     from model.diamonds.preprocessing import LogTerms
 
-    # Each grade has a column for every value, which sum up to 1: a trace of a penalty makes the solution unique.
+    # The columns of a grade add up to 1, so a small penalty is needed to make the solution unique.
     logarithm = make_pipeline(LogTerms(), RowwiseRidge(random_state=seed, **params))
     return TransformedTargetRegressor(logarithm, func=np.log, inverse_func=np.exp, check_inverse=False)
 
@@ -39,7 +39,7 @@ def xgboost(params: Mapping[str, Any], seed: int) -> Any:
 
 
 def suggest_xgboost(trial: "optuna.Trial") -> dict[str, Any]:
-    """Around what is usual; more and deeper trees than these are slow to score and gain nothing."""
+    """Ranges around common values; more or deeper trees are slower without a gain."""
     return {
         "n_estimators": trial.suggest_int("n_estimators", 150, 450, step=50),
         "max_depth": trial.suggest_int("max_depth", 5, 8),

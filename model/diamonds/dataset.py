@@ -1,9 +1,9 @@
-"""53,940 diamonds with their prices: the data that ggplot2 made known, as plotnine ships it."""
+"""Dataset of 53,940 diamonds with prices, known from ggplot2, as plotnine ships it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from machine_learning_engineering.core.example import Example
+from machine_learning_engineering import Example
 from machine_learning_engineering.datasets import WheelDataset
 
 DATASET = WheelDataset(
@@ -18,7 +18,7 @@ _LABEL = "price"
 
 
 def examples(data_dir: Path | None = None) -> Iterator[Example]:
-    """Every diamond in the order of the file; the label is its price in US dollars."""
+    """All diamonds in the order of the file; the label is the price in US dollars."""
     for row in DATASET.rows(data_dir):
         label = float(row.pop(_LABEL))
         yield Example({name: text if name in _TEXTS else float(text) for name, text in row.items()}, label)

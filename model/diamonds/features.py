@@ -1,4 +1,4 @@
-"""What a request for a diamond's price holds, and how it becomes numbers."""
+"""Features and prediction of the diamonds model, and the inputs of its estimator."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, get_args
@@ -12,12 +12,12 @@ Cut = Literal["Fair", "Good", "Very Good", "Premium", "Ideal"]
 Color = Literal["J", "I", "H", "G", "F", "E", "D"]
 Clarity = Literal["I1", "SI2", "SI1", "VS2", "VS1", "VVS2", "VVS1", "IF"]
 
-# The dataset records a length that was not measured as 0, so 0 is accepted and means "unknown".
+# In the dataset 0 stands for a length that was not measured, so 0 is valid and means "unknown".
 Millimetres = Annotated[float, Meta(ge=0, le=100)]
 
 
 class DiamondFeatures(Struct, frozen=True, forbid_unknown_fields=True):
-    """One diamond. Every field is required: no row of the dataset lacks one."""
+    """One diamond. All fields are required, because no row of the dataset lacks one."""
 
     carat: Annotated[float, Meta(gt=0, le=50, description="Weight in carats of 0.2 g.")]
     cut: Annotated[Cut, Meta(description="Quality of the cut.")]
@@ -37,9 +37,9 @@ class DiamondPrediction(Struct, frozen=True):
 
 
 INPUTS = DiamondFeatures.__struct_fields__
-"""What `build_inputs` gives, in its order."""
+"""Names of the columns of `build_inputs`."""
 GRADES = {"cut": len(get_args(Cut)), "color": len(get_args(Color)), "clarity": len(get_args(Clarity))}
-"""How many ranks each grade has."""
+"""Number of ranks of each grade."""
 
 Price = Annotated[float, Meta(gt=0, le=1e7, description="US dollars.")]
 
@@ -49,7 +49,7 @@ _CLARITY = {grade: float(rank) for rank, grade in enumerate(get_args(Clarity))}
 
 
 def build_inputs(rows: Sequence[DiamondFeatures]) -> NDArray[np.float64]:
-    """Shape (len(rows), 9), in the order of the fields; a grade is its rank, an unknown length is NaN."""
+    """Inputs of shape (rows, 9), in the order of `INPUTS`; a grade is its rank, an unknown length NaN."""
     cut, color, clarity = _CUT, _COLOR, _CLARITY
     numbers = [(r.carat, cut[r.cut], color[r.color], clarity[r.clarity], r.depth, r.table, r.x, r.y, r.z) for r in rows]
     matrix = np.array(numbers, dtype=np.float64).reshape(len(rows), 9)

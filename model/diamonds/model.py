@@ -1,4 +1,4 @@
-"""The diamonds model: trees, or a line, on ranks and measures."""
+"""The diamonds model: trees, or a linear model, on ranks and measures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from machine_learning_engineering.core.candidate import Candidate
-from machine_learning_engineering.core.example import Example
+from machine_learning_engineering import Candidate, Example, MLEModel
 from machine_learning_engineering.evaluation.metrics import regression_metrics
-from machine_learning_engineering.sdk import MLEModel
 from model.diamonds import candidates, dataset, features
 from model.diamonds.features import DiamondFeatures, DiamondPrediction
 
@@ -26,7 +24,7 @@ class Diamonds(MLEModel):
     Label = features.Price
     label_name = "price"
     feature_names_in = features.INPUTS
-    # Arrays and numbers of our own, and XGBoost's trees, which its own parser reads: docs/decisions/0004-training.md.
+    # Own arrays and numbers, and XGBoost's trees, which its own parser reads: docs/decisions/0004-training.md.
     trusted_types = frozenset(
         {
             "model.diamonds.preprocessing.LogTerms",

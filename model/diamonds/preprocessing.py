@@ -1,4 +1,4 @@
-"""Terms for a linear model: a diamond's price is nearly a product of powers, so that its logarithm is a sum."""
+"""Terms of a linear model: the price is approximately a product of powers, so its logarithm is a sum."""
 
 from typing import Any, Self
 
@@ -14,13 +14,13 @@ _LENGTHS = [INPUTS.index(name) for name in ("x", "y", "z")]
 
 
 class LogTerms(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Powers of the logarithm of the weight, the shape, and a column for each grade, with its own slope by weight.
+    """Powers of the log weight, the shape, and one-hot grades with their interactions with the log weight.
 
-    There is nothing to learn from data. An unknown length counts as 1 mm and is marked.
+    Nothing is learned from data. An unknown length counts as 1 mm and has an indicator.
     """
 
     def fit(self, inputs: NDArray[np.float64], labels: Any = None) -> Self:
-        """Learn nothing; `n_features_in_` marks it as fitted."""
+        """Set `n_features_in_`, which marks the transformer as fitted."""
         self.n_features_in_ = inputs.shape[1]
         return self
 

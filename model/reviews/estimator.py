@@ -1,8 +1,8 @@
-"""From the terms of a review's sentences to a score and to the probabilities of the three classes.
+"""Regression of a review's stars on the terms of its sentences, with a score and class probabilities.
 
-A linear model gives each sentence a logit; a review's is the mean of those, where a sentence weighs as the square root
-of the number of its terms that the model knows. The sigmoid of it, stretched, is the score: what a sentence alone would
-get, if the review consisted of it, is the sentence's score.
+A linear model gives each sentence a logit. The logit of a review is the mean over its sentences, weighted with the
+square root of the number of their known terms; a stretched sigmoid of it is the score. The score of a sentence is that
+of a review of this sentence alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,18 +23,18 @@ from model.reviews.scorer import SentenceScorer
 
 Floats = NDArray[np.float64]
 Tokenized = Sequence[Sequence[str]] | NDArray[np.object_]
-"""Reviews as lists of sentences, a sentence as its terms parted by spaces."""
+"""Reviews as lists of sentences; a sentence is a string of terms separated by spaces."""
 
 _FOLDS = 5
 _FAR = 30.0
 _LIMITS = (1 / 3, 2 / 3)
-# How many terms, about, a review must have to be believed by half: each is tried.
+# Candidate priors: the total weight at which the evidence of a review is halved.
 _ODDS_PRIORS = (0.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _SCORE_PRIORS = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 
 
 class Scores(NamedTuple):
-    """For each review its score, the probabilities of its classes, and the scores of its sentences."""
+    """Scores (reviews,), class probabilities (reviews, 3), and for each review the scores of its sentences."""
 
     scores: Floats
     probabilities: Floats
@@ -42,14 +42,15 @@ class Scores(NamedTuple):
 
 
 class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """Regression of stars with a sigmoid output, on reviews given as lists of sentences of terms.
+    """Regression of stars with a sigmoid output, on reviews given as lists of sentences.
+
+    Each sentence is a training row with the stars of its review, and each review is a row, the mean of its sentences.
 
     Args:
-        characters: use pieces of words beside words and pairs of words.
-        strength: the inverse of the regularization.
-        sentence_weight: how much the sentences together weigh against the reviews they are from. Each sentence is a row
-            with its review's stars; each review is a row too, the mean of its sentences.
-        seed: decides how reviews are parted to calibrate scores.
+        characters: Use character n-grams in addition to words and pairs of words.
+        strength: Inverse of the regularization.
+        sentence_weight: Total weight of the sentence rows relative to the review rows.
+        seed: Seed of the folds that scores are calibrated on.
     """
 
     def __init__(
@@ -61,20 +62,20 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
 
     def fit(self, reviews: Tokenized, stars: Sequence[float] | Floats) -> Self:
-        """Fit to the stars, from 1 to 5, of reviews.
+        """Fit to reviews and their stars from 1 to 5, both of shape (reviews,).
 
         Raises:
-            ValueError: no review is negative, none is neutral or none is positive.
+            ValueError: One of the three classes has no review.
         """
         targets = np.array([scaled(value) for value in stars], dtype=np.float64)
         if len({class_index(target) for target in targets}) < 3:
-            raise ValueError(f"{len(targets)} reviews lack one of the three classes: all are needed to train")
+            raise ValueError(f"{len(targets)} reviews do not have all three classes, which training needs")
         self.vectorizers_ = self._new_vectorizers()
         texts = [text for review in reviews for text in review]
         bags = _beside(vectorizer.fit_transform(texts) for vectorizer in self.vectorizers_)
         review_of = np.repeat(np.arange(len(reviews)), [len(review) for review in reviews])
         weights = _weights(bags)
-        # What calibrates the scores of reviews must not have been fitted to them.
+        # Scores are calibrated on logits of models that were not fitted on the review.
         logits = np.zeros(len(texts))
         folds = KFold(min(_FOLDS, len(reviews)), shuffle=True, random_state=self.seed)
         for fitting, _ in folds.split(targets):
@@ -86,26 +87,31 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, reviews: Tokenized) -> Floats:
-        """A score for each review, from 0 to 1."""
+        """Scores from 0 to 1, shape (reviews,)."""
         return self.score_reviews(reviews).scores
 
     def score_reviews(self, reviews: Tokenized) -> Scores:
-        """All that there is to say of each review."""
+        """Scores and class probabilities of reviews, and the scores of their sentences."""
         logits, known = self._scorer().score([text for review in reviews for text in review])
         review_of = np.repeat(np.arange(len(reviews)), [len(review) for review in reviews])
         return self.pool(logits, known, review_of, len(reviews))
 
     def pool(self, logits: Floats, known: Floats, review_of: NDArray[np.intp], count: int) -> Scores:
-        """Scores of `count` reviews from the logits of all their sentences, in the order of the reviews.
+        """Pool the logits of sentences to scores of reviews.
+
+        With weights w_i = sqrt(known_i) and a prior k, the evidence of a review is
+        sum_i w_i * (logit_i - centre) / (sum_i w_i + k), over its sentences i.
 
         Args:
-            known: how many terms of each sentence the model knows.
-            review_of: the position of each sentence's review; a review may have no sentence.
+            logits: Shape (sentences,), in the order of the reviews.
+            known: Number of known terms of each sentence, shape (sentences,).
+            review_of: Index of each sentence's review, ascending, shape (sentences,). A review may have no sentence.
+            count: Number of reviews.
         """
         weights = np.sqrt(known)
         deviation = weights * (logits - self.centre_)
         total, sums = _sums(weights, review_of, count), _sums(deviation, review_of, count)
-        # A sentence is scored as a review that consists of it.
+        # Sentences are scored as reviews of one sentence.
         evidence = np.concatenate(
             [_pooled(sums, total, self.score_prior_), _pooled(deviation, weights, self.score_prior_)]
         )
@@ -118,7 +124,7 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def __getstate__(self) -> Any:
-        """What is kept of it on disk: the scorer is made anew."""
+        """State without the scorer, which is rebuilt."""
         return {name: value for name, value in super().__getstate__().items() if name != "_made_scorer"}
 
     def _scorer(self) -> SentenceScorer:
@@ -130,8 +136,8 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return made[1]
 
     def _new_vectorizers(self) -> list[TfidfVectorizer]:
-        parted_by_spaces = {"token_pattern": r"\S+", "lowercase": False}
-        words = TfidfVectorizer(**parted_by_spaces, ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+        split_at_spaces = {"token_pattern": r"\S+", "lowercase": False}
+        words = TfidfVectorizer(**split_at_spaces, ngram_range=(1, 2), min_df=2, sublinear_tf=True)
         if not self.characters:
             return [words]
         char_ngrams = TfidfVectorizer(
@@ -140,7 +146,7 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return [words, char_ngrams]
 
     def _fitted(self, bags: Any, weights: Floats, review_of: NDArray[np.intp], targets: Floats) -> LogisticRegression:
-        """A logistic regression on sentences and reviews, with the cross-entropy to targets between 0 and 1."""
+        """Fit a logistic regression on sentences and reviews, with the cross-entropy to targets in [0, 1]."""
         reviews, position = np.unique(review_of, return_inverse=True)
         share = weights / np.maximum(np.bincount(position, weights), 1e-12)[position]
         whole = sp.csr_matrix((share, (position, np.arange(len(position))))) @ bags
@@ -149,25 +155,34 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         weight = np.concatenate(
             [np.ones(len(reviews)), np.full(len(position), self.sentence_weight * len(reviews) / len(position))]
         )
-        # A target of 0.7 is a row that is positive with the weight 0.7 and negative with 0.3.
+        # A target of 0.7 is a positive row with weight 0.7 and a negative one with weight 0.3.
         twice = sp.vstack([rows, rows]).tocsr()
         answers = np.repeat([1, 0], len(target))
         model = LogisticRegression(C=self.strength, max_iter=1000)
         return model.fit(twice, answers, sample_weight=np.concatenate([weight * target, weight * (1 - target)]))
 
     def _calibrate(self, logits: Floats, weights: Floats, review_of: NDArray[np.intp], targets: Floats) -> None:
-        """Find how logits of reviews that were not fitted become scores and probabilities.
+        """Calibrate scores and probabilities on out-of-fold logits.
 
-        Scores are stretched so that each third holds as many reviews as by their stars: a regression draws them to the
-        middle. Few known terms move a score less, so much less that as many sentences are neutral as have a neutral
-        review. Probabilities are those of a proportional odds model, in which few terms count even less.
+        Regression shrinks scores to the middle, so they are stretched until each third of the range holds as many
+        reviews as by their stars. The prior of scores is chosen so that as many sentences are neutral as have a neutral
+        review. Probabilities are from a proportional odds model; its prior maximizes the likelihood.
+
+        Source of the proportional odds model: P. McCullagh, Regression Models for Ordinal Data, Journal of the Royal
+        Statistical Society B 42, 1980.
+
+        Args:
+            logits: Out-of-fold logits of sentences, shape (sentences,).
+            weights: Square root of the number of known terms, shape (sentences,).
+            review_of: Index of each sentence's review, shape (sentences,).
+            targets: Stars scaled to [0, 1], shape (reviews,).
         """
         count = len(targets)
         self.centre_ = float(np.average(logits, weights=weights))
         shares = [float(np.mean(targets < _LIMITS[0])), float(np.mean(targets <= _LIMITS[1]))]
         inherited = targets[review_of]
         neutral = float(np.mean((inherited >= _LIMITS[0]) & (inherited <= _LIMITS[1])))
-        # Both whole reviews and sentences as reviews of their own, so that the answers hold for either.
+        # Both whole reviews and single sentences, so that the calibration holds for either.
         deviation = weights * (logits - self.centre_)
         total, sums = _sums(weights, review_of, count), _sums(deviation, review_of, count)
         nearest = np.inf
@@ -193,7 +208,7 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 best, self.odds_prior_, self.odds_ = found, prior, odds
 
     def _score(self, evidence: Floats) -> Floats:
-        # Beyond it a float can't tell the sigmoid from 0 or 1, which no score is.
+        # Beyond this limit the sigmoid rounds to 0 or 1, which are not valid scores.
         return np.asarray(expit(np.maximum(-_FAR, np.minimum(self.offset_ + self.stretch_ * evidence, _FAR))))
 
 
@@ -206,20 +221,20 @@ def _sums(values: Floats, review_of: NDArray[np.intp], count: int) -> Floats:
 
 
 def _pooled(deviation: Floats, weight: Floats, prior: float) -> Floats:
-    """How far the mean logit of each review is from the centre, less so by `prior` the fewer terms are known."""
+    """Weighted mean deviation from the centre, shrunk by `prior`."""
     return np.asarray(deviation / np.maximum(weight + prior, 1e-12))
 
 
 def _weights(bags: Any) -> Floats:
-    """The weight of each row of `bags`: the square root of the number of its terms that are known."""
+    """Square root of the number of known terms of each row of `bags`, shape (rows,)."""
     return np.asarray(np.sqrt(np.diff(bags.indptr), dtype=np.float64))
 
 
 def _proportional_odds(evidence: Floats, above: NDArray[np.bool_], weight: Floats) -> Floats:
-    """A slope, and for each of the two limits between classes where the logit of being above it starts.
+    """Fit logit P(class > limit j) = intercept_j + slope * evidence; return [slope, intercept_1, intercept_2].
 
     Args:
-        above: of shape (2, len(evidence)): whether each is above the first and above the second limit.
+        above: Whether each row is above the first and the second limit, shape (2, rows).
     """
     second = np.repeat([0.0, 1.0], len(evidence))
     model = LogisticRegression(C=1e6, max_iter=1000)
@@ -229,7 +244,7 @@ def _proportional_odds(evidence: Floats, above: NDArray[np.bool_], weight: Float
 
 
 def _classes(odds: Floats, evidence: Floats) -> Floats:
-    """The probabilities of the three classes, of shape (len(evidence), 3)."""
+    """Probabilities of the three classes, shape (rows, 3)."""
     slope, first, second = odds
     above = expit(first + slope * evidence)
     highest = np.minimum(expit(second + slope * evidence), above)

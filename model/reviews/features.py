@@ -1,4 +1,4 @@
-"""What a request about a review holds, what it is answered, and how stars, scores and classes belong together."""
+"""Features and prediction of the reviews model, its inputs, and the relation of stars, scores and classes."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -15,14 +15,14 @@ LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 
 
 class ReviewFeatures(Struct, frozen=True, forbid_unknown_fields=True):
-    """One review. A title counts as a sentence before the text."""
+    """One review. The title is the first sentence."""
 
     text: Annotated[str, Meta(min_length=1, max_length=20_000, description="In English; one sentence or many.")]
     title: Annotated[str, Meta(max_length=500, description="The headline of the review.")] | None = None
 
 
 class Probabilities(Struct, frozen=True):
-    """How probable each class is; they add up to 1."""
+    """Probability of each class; they add up to 1."""
 
     negative: float
     neutral: float
@@ -30,11 +30,11 @@ class Probabilities(Struct, frozen=True):
 
 
 class ReviewPrediction(Struct, frozen=True):
-    """What a review thinks.
+    """Sentiment of a review.
 
-    `score` lies between 0, the worst, and 1, the best; `label` is the third of that range that it falls into.
-    `probabilities` tell how sure that is: the most probable class may be another one than `label` where all are close.
-    `sentence_scores` has a score for each sentence, the title's first; it is empty for a text without words.
+    `score` is between 0 (worst) and 1 (best); `label` is the third of this range that contains it. The most probable
+    class of `probabilities` may differ from `label` if the probabilities are close. `sentence_scores` has one score per
+    sentence, the title's first; it is empty for a text without words.
     """
 
     score: float
@@ -49,12 +49,12 @@ def scaled(stars: float) -> float:
 
 
 def class_index(score: float) -> int:
-    """The position in `LABELS` of the class of a score; a limit belongs to the middle."""
+    """Index in `LABELS` of the class of a score; both limits, 1/3 and 2/3, are neutral."""
     return 0 if score < 1 / 3 else 1 if score <= 2 / 3 else 2
 
 
 def build_inputs(rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
-    """For each review the list of its sentences, each as its terms parted by spaces."""
+    """Shape (rows,): for each review the list of its sentences, each as terms separated by spaces."""
     found = np.empty(len(rows), dtype=object)
     for index, row in enumerate(rows):
         found[index] = [marked_terms(sentence) for sentence in sentences_of(row)]
@@ -62,5 +62,5 @@ def build_inputs(rows: Sequence[ReviewFeatures]) -> NDArray[np.object_]:
 
 
 def sentences_of(row: ReviewFeatures) -> list[str]:
-    """The sentences of the title and then of the text."""
+    """Sentences of the title, then of the text."""
     return (split_sentences(row.title) if row.title else []) + split_sentences(row.text)

@@ -1,4 +1,4 @@
-"""The reviews model: a logistic regression on the words of sentences, which inherit the stars of their review."""
+"""The reviews model: logistic regression on the words of sentences, which inherit the stars of their review."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,9 +8,7 @@ import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from machine_learning_engineering.core.candidate import Candidate
-from machine_learning_engineering.core.example import Example
-from machine_learning_engineering.sdk import MLEModel
+from machine_learning_engineering import Candidate, Example, MLEModel
 from model.reviews import dataset, features
 from model.reviews.features import LABELS, Probabilities, ReviewFeatures, ReviewPrediction, Stars
 
@@ -28,12 +26,12 @@ CANDIDATES = (
 
 
 class Reviews(MLEModel):
-    """What a review thinks; a label is its stars, from 1 to 5."""
+    """Sentiment of a review; the label is its stars, from 1 to 5."""
 
     name = "reviews"
     Features = ReviewFeatures
     Prediction = ReviewPrediction
-    # Of sentences, which are what is to be classified. That of reviews is three times as uncertain: see the model card.
+    # Sentences are to be classified, and the metric of reviews is three times as uncertain: see the model card.
     primary_metric = "sentence_macro_f1"
     trusted_types = frozenset({"model.reviews.estimator.ReviewRegressor"})
     Label = Stars
@@ -47,11 +45,11 @@ class Reviews(MLEModel):
 
     @classmethod
     def shifted_examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
-        """Labelled sentences about films, which are another matter than products."""
+        """Labelled sentences about films, a domain that differs from products."""
         return dataset.shifted_examples(data_dir)
 
     def new_estimator(self, seed: int) -> Any:
-        # The one with the best mean in cross-validation; the pipeline's rule may take the simpler one.
+        # The best mean in cross-validation; the pipeline's rule may choose the simpler one.
         return CANDIDATES[-1].estimator(None, seed)
 
     def candidates(self) -> Sequence[Candidate]:
@@ -74,9 +72,12 @@ class Reviews(MLEModel):
         ]
 
     def evaluate(self, predictions: Sequence[ReviewPrediction], labels: Sequence[float]) -> Mapping[str, float]:
-        """Of whole reviews, but for `sentence_macro_f1`, for which each sentence has the class of its review.
+        """Metrics of whole reviews, and `sentence_macro_f1`, where each sentence has the class of its review.
 
         `mae` is in stars. `log_loss` and `brier` are of the probabilities of the three classes.
+
+        Args:
+            labels: True stars from 1 to 5, in the order of `predictions`.
         """
         from sklearn import metrics
 

@@ -1,8 +1,8 @@
-"""The linear part of the model on sentences, as scikit-learn's TF-IDF and logistic regression compute it, but fast.
+"""Fast linear model on sentences, equivalent to scikit-learn's TF-IDF and logistic regression.
 
-Most of the time of scikit-learn's way goes into cutting the same words into the same pieces again and again. Here each
-word is cut once, and its terms are remembered, with the sums over them that a sentence needs. Added up over a sentence
-they are right for terms that occur there once; those that occur more often are put right.
+scikit-learn spends most of the time on splitting the same words into the same character n-grams. Here each word is
+split once; its terms and the sums over them are cached. The sum over the words of a sentence is exact for terms that
+occur once; terms that occur more often are corrected.
 """
 
 import threading
@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_REMEMBERED = 50_000
-"""So many words, of about 300 bytes each, are remembered; then all are forgotten, and remembered anew."""
+_MAX_CACHED = 50_000
+"""Maximum number of cached words, of about 300 bytes each; beyond it the cache is cleared."""
 _CHUNK = 32
-"""So many sentences at a time: what is computed of them stays in the processor's cache."""
+"""Sentences per chunk, so that its arrays fit into the processor's cache."""
 
 
 class SentenceScorer:
-    """Logits of sentences under a fitted model. Threads may share it.
+    """Logits of sentences under a fitted model. Thread-safe under the GIL.
 
     Args:
-        vectorizers: fitted `TfidfVectorizer`s with sublinear term frequencies and Euclidean norms. The first is of
-            words and pairs of words, parted by spaces; further ones (`char_wb`) are of pieces of single words.
-        coefficients: the weights of their terms, of shape (number of all terms,).
-        intercept: what a sentence without a known term gets.
+        vectorizers: Fitted `TfidfVectorizer`s with sublinear term frequencies and Euclidean norms. The first is of
+            words and pairs of words; the others (`char_wb`) of character n-grams of single words.
+        coefficients: Coefficients of all terms, shape (terms,).
+        intercept: Logit of a sentence without a known term.
     """
 
     def __init__(self, vectorizers: Sequence[Any], coefficients: Floats, intercept: float) -> None:
@@ -37,14 +37,18 @@ class SentenceScorer:
         sizes = [len(vectorizer.vocabulary_) for vectorizer in vectorizers]
         self._block_of = np.repeat(np.arange(len(sizes)), sizes)
         self._blocks = len(sizes)
-        # Of each term what it adds to the squared length of a sentence, and what to its logit.
+        # Contribution of each term to the squared length of a sentence and to its logit.
         self._values = np.stack([idf * idf, idf * coefficients])
         self._intercept = intercept
         self._words = _Words(vectorizers, self._block_of, self._values)
         self._of_thread = threading.local()
 
     def score(self, sentences: Sequence[str]) -> tuple[Floats, Floats]:
-        """For each sentence its logit, and how many of its terms, each counted once, are known."""
+        """Logits and numbers of distinct known terms of sentences (terms separated by spaces).
+
+        Returns:
+            Two arrays of shape (sentences,).
+        """
         logits, known = np.empty(len(sentences)), np.empty(len(sentences))
         for start in range(0, len(sentences), _CHUNK):
             chunk = slice(start, start + _CHUNK)
@@ -58,7 +62,7 @@ class SentenceScorer:
         sentence = np.repeat(np.arange(count, dtype=np.int32), lengths)
         terms, sizes = table.terms(rows)
         known = np.bincount(sentence, sizes, count)
-        # Value by value, so that it does not matter what else is summed up: `reduceat` is faster, but not that.
+        # `bincount` adds in order, so other sentences do not change a result; with the faster `reduceat` they do.
         cell = sentence + np.arange(0, cells, count)[:, None]
         sums = np.bincount(cell.ravel(), table.sums.take(rows, axis=1).ravel(), cells)
         sentence = np.repeat(sentence, sizes)
@@ -71,18 +75,18 @@ class SentenceScorer:
             sums += np.bincount(cell.ravel(), excess.ravel(), cells)
             known = known - np.bincount(sentence, times - 1, count)
         squares, totals = sums.reshape(2, blocks, count)
-        # No term, no length. Row by row: the order of a sum over an axis may depend on how many columns there are.
+        # Without terms the length is 0. Row by row, because the order of a sum over an axis may depend on its shape.
         logits = np.full(count, self._intercept)
         for part in totals / np.maximum(np.sqrt(squares), 1e-300):
             logits += part
         return logits, known
 
     def _repeated(self, terms: NDArray[np.int32], sentence: NDArray[np.int32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Where the terms that occur more than once in their sentence last stand, and how often they occur."""
+        """Last positions of terms that occur more than once in their sentence, and their counts."""
         last = getattr(self._of_thread, "last", None)
         if last is None:
             last = self._of_thread.last = np.empty(_CHUNK * len(self._block_of), dtype=np.int32)
-        # A cell for each term of each sentence. Only those are read that were written just before.
+        # One cell per term and sentence; only cells that were just written are read.
         cells = sentence * np.int32(len(self._block_of)) + terms
         last[cells] = np.arange(len(cells), dtype=np.int32)
         times = np.bincount(last[cells], minlength=1)
@@ -91,22 +95,22 @@ class SentenceScorer:
 
 
 def _excess(times: NDArray[Any]) -> Floats:
-    """How far a term's weight, one plus the logarithm, and its square are from what adds up if each time counts 1."""
+    """Difference of the sublinear weight 1 + ln(n), and of its square, from n, shape (2, terms)."""
     weights = 1.0 + np.log(times)
     return np.stack([weights * weights - times, weights - times])
 
 
-# A logarithm is slow, and few terms occur more often than this in a sentence.
+# Precomputed, because logarithms are slow and terms rarely occur more often in a sentence.
 _EXCESS = _excess(np.maximum(np.arange(64), 1))
 
 
 class _Words:
-    """Words, and what terms each holds: its own, and its pieces."""
+    """Cache of the terms of each word: the word itself and its character n-grams."""
 
     def __init__(self, vectorizers: Sequence[Any], block_of: NDArray[np.intp], values: Floats) -> None:
         words, *char_ngrams = vectorizers
         self._known: Mapping[str, int] = words.vocabulary_
-        # By the first word of a pair, then by the second: faster than to join what the sentence was split into.
+        # By the first and the second word of a pair: faster than joining words.
         self._pairs: dict[str, dict[str, int]] = {}
         for pair, row in self._known.items():
             first, _, second = pair.partition(" ")
@@ -122,8 +126,8 @@ class _Words:
         self._table = self._new_table()
 
     def rows(self, sentences: Sequence[str]) -> tuple["_Table", NDArray[np.int32], list[int]]:
-        """The rows of the words and known pairs of words of all sentences, and how many each sentence has."""
-        # All rows have to be of one table: another thread may begin a new one.
+        """Rows of the words and known pairs of all sentences, and the number of rows of each sentence."""
+        # All rows must be from one table: another thread may start a new one.
         table = self._table
         row_of, pairs = table.row_of.__getitem__, self._pairs.get
         rows: list[int] = []
@@ -138,7 +142,7 @@ class _Words:
                 rows += [self._row(table, word) for word in words]
             rows += [after[two] for one, two in pairwise(words) if (after := pairs(one)) and two in after]
             sizes.append(len(rows) - start)
-        if table.rows > _REMEMBERED + len(self._known):
+        if table.rows > _MAX_CACHED + len(self._known):
             self._table = self._new_table()
         return table, np.array(rows, dtype=np.int32), sizes
 
@@ -155,10 +159,10 @@ class _Words:
 
 
 class _Table:
-    """The terms of each row, one row after the other. The first rows are single terms: those of words and of pairs.
+    """Terms of each row, concatenated. The first rows are single terms: words and pairs.
 
     Attributes:
-        sums: the sums of `values` over the terms of each row, of shape (kinds of values * blocks, rows or more).
+        sums: Sums of `values` over the terms of each row, shape (kinds of values * blocks, at least rows).
     """
 
     def __init__(self, alone: int, block_of: NDArray[np.intp], values: Floats) -> None:
@@ -172,11 +176,11 @@ class _Table:
         self.sums[:: self._blocks, :alone] = values[:, :alone]
 
     def add(self, word: str, terms: Sequence[int]) -> int:
-        """A row for a word. Only one thread at a time may add."""
+        """Add a row for a word. Only one thread at a time may call this."""
         row = self.rows
         start = int(self._starts[row])
         end = start + len(terms)
-        # Grown arrays begin with the same rows, so that it does not matter which of them another thread reads.
+        # A grown array starts with the same rows, so another thread may read either.
         if row + 1 >= len(self._starts):
             self._starts = np.concatenate([self._starts, self._starts])
             self.sums = np.concatenate([self.sums, self.sums], axis=1)
@@ -187,12 +191,12 @@ class _Table:
         blocks = self._block_of[terms]
         self.sums[:, row] = np.concatenate([np.bincount(blocks, one[terms], self._blocks) for one in self._values])
         self.rows = row + 1
-        # Last: who finds the word finds its row there.
+        # Last, so that a thread that finds the word finds its row.
         self.row_of[word] = row
         return row
 
     def terms(self, rows: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The terms of the rows, one row after the other, and how many each row has."""
+        """Concatenated terms of the rows, and the number of terms of each row."""
         starts = self._starts[rows]
         sizes = self._starts[rows + 1] - starts
         ends = np.cumsum(sizes, dtype=np.int32)

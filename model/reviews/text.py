@@ -1,21 +1,21 @@
-"""A review's text as sentences, and a sentence as terms. Plain functions of texts."""
+"""Split a review into sentences and a sentence into terms."""
 
 import re
 from functools import lru_cache
 from typing import Literal
 
 MAX_SENTENCES = 200
-"""What follows the last of so many sentences counts as part of it, so that an answer is bounded in size."""
+"""Maximum number of sentences; the last one holds the rest of the text, so that a prediction is bounded in size."""
 
-# A line break ends a sentence; so do stops with what closes behind them, where a space follows.
-# Written so that it begins with one set of characters, which is searched for quickly.
+# A line break ends a sentence; so does a stop with closing quotes or brackets before a space.
+# The pattern begins with one character set, which makes the search fast.
 _END = re.compile(r"""[\r\n.!?…](?:(?<=[\r\n])\s*|["')\]]*\s+)""")
-# Words after which a full stop does not end a sentence, and initials.
+# Abbreviations and initials, after which a full stop does not end a sentence.
 _ABBREVIATION = re.compile(r"(?:^|[\s(])(?:mr|mrs|ms|dr|st|vs|e\.g|i\.e|cf|inc|ltd|approx|jr|sr|[a-hj-z])\.$")
 _WORDY = re.compile(r"[^\W_]|[!?]")
 
 _TERM = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|[!?]|[.,;:()]|--")
-# The same for lower-case ASCII, in which it is twice as fast.
+# The same for lower-case ASCII, twice as fast.
 _ASCII_TERM = re.compile(r"[a-z]+(?:'[a-z]+)*|[!?.,;:()]|--")
 _NEGATIONS = frozenset(
     ["no", "not", "never", "none", "nothing", "neither", "nor", "cannot", "without", "hardly", "barely"]
@@ -31,10 +31,9 @@ _CONTRAST = frozenset({"but", "however", "although", "though"})
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, in order, without the space around them; none is empty.
+    """Sentences of a text in order, stripped of white space.
 
-    A piece without a letter, digit, exclamation or question mark is left out. A text of no other pieces has no
-    sentence.
+    Sentences without any letter, digit, exclamation or question mark are dropped, so the result may be empty.
     """
     found: list[str] = []
     start = 0
@@ -44,7 +43,7 @@ def split_sentences(text: str) -> list[str]:
             before = text[max(start, end.start() - 11) : end.start() + 1]
             if _ABBREVIATION.search(before.lower()):
                 continue
-        # What closes a quotation or bracket belongs to the sentence before it.
+        # Closing quotes and brackets belong to the sentence before them.
         piece = text[start : end.end()].strip()
         start = end.end()
         if _WORDY.search(piece):
@@ -58,10 +57,10 @@ def split_sentences(text: str) -> list[str]:
 
 
 def marked_terms(sentence: str) -> str:
-    """The words and the `!` and `?` of a sentence in lower case, parted by spaces.
+    """Words, `!` and `?` of a sentence in lower case, separated by spaces.
 
-    Words after a negation are marked, as in ``not good_not``: up to three of them, and not beyond a stop or a contrast.
-    Numbers are left out.
+    Up to three words after a negation are marked, as in ``not good_not``, but none after a stop or a contrast. Numbers
+    are dropped.
     """
     plain = sentence.lower()
     if plain.isascii():
@@ -70,7 +69,7 @@ def marked_terms(sentence: str) -> str:
         plain = plain.replace("\u2019", "'")
         found = _TERM.findall(plain)
     if "n't" not in plain and _NEGATIONS.isdisjoint(found):
-        # Most sentences. What follows would find the same.
+        # Fast path for most sentences, with the same result as below.
         return " ".join([term for term in found if term not in _STOPS])
     terms = []
     negated = 0
@@ -91,10 +90,10 @@ def marked_terms(sentence: str) -> str:
     return " ".join(terms)
 
 
-# Looked up once for each word: it is asked for every word of every sentence.
+# Cached, because it is called for every word of every sentence.
 @lru_cache(maxsize=20_000)
 def _kind(term: str) -> Literal["negation", "term", "stop"] | None:
-    """None for most words. A "term" or a "stop" ends what a negation marks; only the "term" is one of the sentence."""
+    """Kind of a term, None for most words. A "term" and a "stop" end a negation; a "stop" is dropped."""
     if term in _CONTRAST or term in "!?":
         return "term"
     if term in _STOPS:

@@ -1,13 +1,13 @@
-"""The estimators that are compared for the Titanic, the simplest first."""
+"""Candidates for the Titanic, the simplest first."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from machine_learning_engineering.core.candidate import Candidate
+from machine_learning_engineering import Candidate
 from model.titanic.features import INPUTS
 
 _CATEGORIES = ("pclass", "male", "embarked", "title", "title_and_class")
-# The deck is known for a quarter of the passengers only: that it is known says more than which it is.
+# The deck is known for a quarter of the passengers: whether it is known says more than which it is.
 _NUMBERS = ("age", "sibsp", "parch", "relatives", "log_fare_each", "large_family", "deck_known")
 
 
@@ -35,7 +35,7 @@ def gradient_boosting(params: Mapping[str, Any], seed: int) -> Any:
 
 CANDIDATES = (
     Candidate("logistic-regression", logistic_regression, {"C": 0.3}),
-    # Few rows: small trees, slowly.
+    # Few rows need small trees and a low learning rate.
     Candidate("gradient-boosting", gradient_boosting, {"max_iter": 100, "max_leaf_nodes": 8, "learning_rate": 0.05}),
     Candidate("random-forest", random_forest, {"n_estimators": 150, "min_samples_leaf": 3, "max_features": 0.5}),
 )

@@ -1,10 +1,10 @@
-"""Kaggle's 891 passengers of the Titanic, with the values that are missing in it, as dataprep ships them."""
+"""Dataset of Kaggle's 891 Titanic passengers, with its missing values, as dataprep ships it."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from machine_learning_engineering.core.example import Example
+from machine_learning_engineering import Example
 from machine_learning_engineering.datasets import WheelDataset
 
 DATASET = WheelDataset(
@@ -14,7 +14,7 @@ DATASET = WheelDataset(
     sha256="646845fc602a95adec0311d89bcf70d260c6c269da3522af9c707887418e8f9c",
     licence="MIT",
 )
-# Each column that a request may have, and what its text means. PassengerId is a row number and says nothing.
+# Feature and type of each column. PassengerId is a row number without information.
 _COLUMNS = {
     "Pclass": ("pclass", int),
     "Sex": ("sex", str),
@@ -30,16 +30,16 @@ _COLUMNS = {
 
 
 def examples(data_dir: Path | None = None) -> Iterator[Example]:
-    """Every passenger in the order of the file; the label is True for a survivor. An empty cell becomes None."""
+    """All passengers in the order of the file; the label is True for a survivor, an empty cell is None."""
     return map(example, DATASET.rows(data_dir))
 
 
 def example(line: Mapping[str, str]) -> Example:
-    """The passenger in a line of Kaggle's columns.
+    """Convert a line with Kaggle's columns.
 
     Raises:
-        ValueError: a cell is no number, or nobody knows whether the passenger survived.
-        KeyError: there is no column ``Survived``. Any other may be missing: the schema knows which features must not.
+        ValueError: A cell is not a number, or ``Survived`` is neither 0 nor 1.
+        KeyError: There is no column ``Survived``. Other columns may be missing; the schema checks required features.
     """
     features: dict[str, Any] = {}
     for column, (name, convert) in _COLUMNS.items():

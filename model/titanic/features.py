@@ -1,8 +1,7 @@
-"""What a request about a passenger holds, and how it becomes numbers.
+"""Features and prediction of the Titanic model, and the inputs of its estimator.
 
-Missing values: a field that the data lacks for some passengers (`age`, `embarked`, `cabin`) may be null or left out,
-which mean the same, and so may the texts `name` and `ticket`. The trees take a missing number as NaN and learned what
-it means; nothing is filled in. Every other field is required.
+Fields that the data lacks for some passengers (`age`, `embarked`, `cabin`), and the strings `name` and `ticket`, may be
+null or absent, which means the same. Missing numbers are passed to the estimator as NaN. All other fields are required.
 """
 
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ class PassengerFeatures(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SurvivalPrediction(Struct, frozen=True):
-    """`probability` is that of survival; `survived` is true from 0.5 on."""
+    """`probability` is of survival; `survived` is true if it is at least 0.5."""
 
     survived: bool
     probability: float
@@ -40,7 +39,7 @@ class SurvivalPrediction(Struct, frozen=True):
 
 NAN = float("nan")
 _PORTS = {"C": 0.0, "Q": 1.0, "S": 2.0, None: NAN}
-# A title tells boys from men where the age is missing, and married women; rarer ones are one group.
+# Titles distinguish boys from men without an age, and married women; rarer titles are one group.
 _TITLES = {"Mr": 0.0, "Mrs": 1.0, "Miss": 2.0, "Master": 3.0, "Mme": 1.0, "Mlle": 2.0, "Ms": 2.0}
 _OTHER_TITLE = 4.0
 _DECKS = {deck: float(number) for number, deck in enumerate("ABCDEFG")}
@@ -62,13 +61,13 @@ INPUTS = (
     "deck_known",
     "title_and_class",
 )
-"""What `build_inputs` gives, in its order."""
-# From so many relatives on, families were rarely saved together.
+"""Names of the columns of `build_inputs`."""
+# Families with at least this number of relatives were rarely saved together.
 _LARGE_FAMILY = 4
 
 
 def build_inputs(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
-    """Shape (len(rows), 14), NaN for what is missing; the order is that of `INPUTS`."""
+    """Inputs of shape (rows, 14), in the order of `INPUTS`, with NaN for missing values."""
     numbers = [
         (
             r.pclass,
@@ -86,7 +85,7 @@ def build_inputs(rows: Sequence[PassengerFeatures]) -> NDArray[np.float64]:
     ]
     given = np.array(numbers, dtype=np.float64).reshape(len(rows), 10)
     pclass, relatives, fare, title, deck = given[:, [0, 5, 6, 8, 9]].T
-    # A fare is that of the whole ticket, which a family shares. Titles have 3 classes each.
+    # The fare is for the whole ticket, which a family shares. There are 3 classes per title.
     derived = (np.log1p(fare / (relatives + 1)), relatives >= _LARGE_FAMILY, ~np.isnan(deck), title * 3 + pclass)
     return np.column_stack([given, *derived])
 

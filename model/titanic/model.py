@@ -1,4 +1,4 @@
-"""The Titanic model: a linear one or trees, on what is known of a passenger."""
+"""The Titanic model: a linear model or trees on the data of a passenger."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,16 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from machine_learning_engineering.core.candidate import Candidate
-from machine_learning_engineering.core.example import Example
+from machine_learning_engineering import Candidate, Example, MLEModel
 from machine_learning_engineering.evaluation.metrics import classification_metrics
-from machine_learning_engineering.sdk import MLEModel
 from model.titanic import candidates, dataset, features
 from model.titanic.features import PassengerFeatures, SurvivalPrediction
 
 
 class Titanic(MLEModel):
-    """Whether a passenger survived, and how probable that is."""
+    """Whether a passenger survived, with the probability."""
 
     name = "titanic"
     Features = PassengerFeatures
@@ -40,7 +38,7 @@ class Titanic(MLEModel):
         return dataset.examples(data_dir)
 
     def new_estimator(self, seed: int) -> Any:
-        # Of the candidates, this one did best in cross-validation.
+        # The best candidate in cross-validation.
         return candidates.CANDIDATES[0].estimator(None, seed)
 
     def candidates(self) -> Sequence[Candidate]:

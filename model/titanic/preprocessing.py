@@ -1,4 +1,4 @@
-"""Numbers for a linear model: known values on one scale, a column for each value of a category."""
+"""Inputs of a linear model: standardized numbers and one-hot categories."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -7,19 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
-# Stands for a missing category, which is a category of its own.
+# A missing category is a category of its own.
 _MISSING = -1.0
 
 
 class Encoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
-    """Numbers are standardized, and their mean where they are missing; categories are one-hot encoded.
+    """Standardizes numbers, with their mean for missing ones, and one-hot encodes categories.
 
-    It gives what `SimpleImputer`, `StandardScaler` and `OneHotEncoder` in a `ColumnTransformer` give, in a twentieth of
-    their time for a single row. A category that was not seen in `fit` has a 0 in every column.
+    Equivalent to `SimpleImputer`, `StandardScaler` and `OneHotEncoder` in a `ColumnTransformer`, in a twentieth of the
+    time for a single row. An unseen category is 0 in all columns.
 
     Args:
-        numbers: the positions of the numeric inputs.
-        categories: those of the categories.
+        numbers: Column indices of numbers.
+        categories: Column indices of categories.
     """
 
     def __init__(self, numbers: Sequence[int], categories: Sequence[int]) -> None:
@@ -38,7 +38,7 @@ class Encoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, inputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shape (rows, numbers and all values of the categories)."""
+        """Inputs of shape (rows, numbers + values of all categories)."""
         numbers = inputs[:, list(self.numbers)]
         numbers = (np.where(np.isnan(numbers), self.means_, numbers) - self.means_) / self.scales_
         categories = np.nan_to_num(inputs[:, self.columns_], nan=_MISSING)

@@ -12,7 +12,8 @@ from inflight.settings import Settings
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.retraining.trigger import SIGNIFICANCE, Decision
+from machine_learning_engineering.retraining.decision import Decision
+from machine_learning_engineering.retraining.trigger import SIGNIFICANCE
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds

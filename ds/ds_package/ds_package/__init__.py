@@ -1,4 +1,4 @@
-"""Which grape a wine was made of, from its chemistry: a model outside the product, on its public SDK alone."""
+"""Grape of a wine from its chemistry: a model outside the product that uses only its public SDK."""
 
 from ds_package.model import Wine
 

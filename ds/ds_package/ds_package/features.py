@@ -1,6 +1,6 @@
-"""What a request about a wine holds, what is answered, and how a request becomes numbers.
+"""Features and prediction of the wine model, and the inputs of its estimator.
 
-A laboratory measures all thirteen values at once, so that none may be missing.
+A laboratory measures all thirteen values at once, so none may be missing.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CULTIVARS: tuple[Cultivar, ...] = ("barolo", "grignolino", "barbera")
 
 
 class WineFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One chemical analysis. The limits are a little beyond what wine can have."""
+    """One chemical analysis. The limits are slightly beyond the range of wine."""
 
     alcohol: Annotated[float, Meta(ge=0, le=25, description="Percent by volume.")]
     malic_acid: Annotated[float, Meta(ge=0, le=20, description="Grams a litre.")]
@@ -34,7 +34,7 @@ class WineFeatures(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WinePrediction(msgspec.Struct, frozen=True):
-    """The most probable grape, and how probable each is; the probabilities add up to 1."""
+    """The most probable grape and the probability of each; they add up to 1."""
 
     cultivar: Cultivar
     probabilities: dict[str, float]
@@ -44,5 +44,5 @@ FIELDS = WineFeatures.__struct_fields__
 
 
 def build_inputs(rows: Sequence[WineFeatures]) -> NDArray[np.float64]:
-    """Shape (len(rows), 13), in the order of the fields."""
+    """Inputs of shape (rows, 13), in the order of the fields."""
     return np.array([msgspec.structs.astuple(row) for row in rows], dtype=np.float64).reshape(len(rows), len(FIELDS))

@@ -12,7 +12,7 @@ from machine_learning_engineering import Example, MLEModel
 
 
 class Wine(MLEModel):
-    """Which of three grapes of Piedmont a wine was made of."""
+    """Which of three grapes of Piedmont a wine is made of."""
 
     name = "wine"
     Features = WineFeatures
@@ -24,7 +24,7 @@ class Wine(MLEModel):
 
     @classmethod
     def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
-        """The 178 analyses that scikit-learn brings along; nothing is downloaded."""
+        """The 178 analyses that scikit-learn ships; nothing is downloaded."""
         from sklearn.datasets import load_wine
 
         found = load_wine()
@@ -36,7 +36,7 @@ class Wine(MLEModel):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        # lbfgs has no randomness of its own, so the seed changes nothing.
+        # lbfgs is deterministic, so the seed has no effect.
         return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1_000, random_state=seed))
 
     def build_inputs(self, rows: Sequence[WineFeatures]) -> NDArray[Any]:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from ds_package import Wine
-from ds_package.features import CULTIVARS, WineFeatures, columns
+from ds_package.features import CULTIVARS, WineFeatures, build_inputs
 from machine_learning_engineering import InvalidFeatures, SqlitePredictionLog, parametrize_with_checks
 
 
@@ -27,7 +27,7 @@ def fitted(examples):
 
 
 @parametrize_with_checks([Wine])
-def test_the_law_of_all_models_holds(model, check):
+def test_the_contract_of_all_models_holds(model, check):
     check(model)
 
 
@@ -57,10 +57,10 @@ def test_probabilities_are_of_every_cultivar_and_add_up(fitted, examples):
     assert answer.cultivar == "barolo"
 
 
-def test_columns_are_the_fields_in_their_order(examples):
+def test_inputs_are_the_fields_in_their_order(examples):
     first = examples[0].features
-    assert columns([WineFeatures(**first)]).tolist() == [list(first.values())]
-    assert columns([]).shape == (0, 13)
+    assert build_inputs([WineFeatures(**first)]).tolist() == [list(first.values())]
+    assert build_inputs([]).shape == (0, 13)
 
 
 def test_a_mistake_in_a_request_is_named(fitted, examples):

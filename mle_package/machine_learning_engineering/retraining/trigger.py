@@ -14,20 +14,16 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Struct
 
-from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.binning import count_into
 from machine_learning_engineering.drift.profile import HELD_OUT_ROWS, Profile
-from machine_learning_engineering.drift.report import DEFAULT_MIN_PSI, DriftReport, drift
+from machine_learning_engineering.drift.report import DEFAULT_MIN_PSI, drift
 from machine_learning_engineering.evaluation.permutation import (
-    PermutationTest,
     paired_permutation_test,
     test_degradation,
 )
@@ -36,6 +32,7 @@ from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
 from machine_learning_engineering.retraining import live_rows
+from machine_learning_engineering.retraining.decision import Decision, Evidence, write
 from machine_learning_engineering.retraining.live_rows import LiveRows
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.quick import train
@@ -48,50 +45,7 @@ MIN_LABELLED = 200
 MIN_ROWS = 500
 MAX_ROWS = 10_000
 
-Outcome = Literal["kept", "retraining_due", "promoted", "rejected", "failed"]
 ProgressCallback = Callable[[str], None]
-
-
-class Evidence(Struct, frozen=True):
-    """Evidence from the log: the champion's rows between `first` and `last`, labelled predictions, and skipped rows.
-
-    `metric` is None with too few labels; `drift` is None with too few rows.
-    """
-
-    rows: int = 0
-    labelled: int = 0
-    skipped: dict[str, int] = {}
-    labels_unmatched: int = 0
-    first: datetime | None = None
-    last: datetime | None = None
-    recorded_metric: float | None = None
-    metric: PermutationTest | None = None
-    drift: DriftReport | None = None
-
-
-class Decision(Struct, frozen=True, kw_only=True):
-    """A decision and its evidence.
-
-    `outcome` is "kept" (no reason to retrain), "retraining_due" (a reason, but a dry run or too few rows to train on),
-    "promoted" or "rejected" (the challenger), or "failed" (see `error`; the champion stays). `record` is the path
-    of the JSON file with this decision.
-    """
-
-    decision_id: str
-    model: str
-    decided_at: datetime
-    significance: float
-    min_labelled: int
-    min_rows: int
-    outcome: Outcome = "kept"
-    reason: str = ""
-    champion: str | None = None
-    evidence: Evidence = Evidence()
-    challenger: str | None = None
-    gate: PermutationTest | None = None
-    error: str = ""
-    seconds: float = 0.0
-    record: str = ""
 
 
 def trigger_retraining(
@@ -157,7 +111,7 @@ def trigger_retraining(
         logger.warning("retraining of %s failed", model_class.name, exc_info=True)
         run.decide(outcome="failed", error=f"{type(error).__name__}: {error}")
     run.decide(seconds=round(time.monotonic() - started, 3))
-    return _recorded(run.decision, settings.home / "retraining" / model_class.name)
+    return write(run.decision, settings.home / "retraining" / model_class.name)
 
 
 class _RetrainingRun:
@@ -305,17 +259,3 @@ class _RetrainingRun:
             if candidate.name == params.get("candidate"):
                 return {"candidate": candidate, "params": params.get("params", {})}
         return {}
-
-
-def _recorded(decision: Decision, folder: Path) -> Decision:
-    """Write the decision to a file. If that fails, the decision is valid and its error says so."""
-    path = folder / f"{decision.decided_at:%Y%m%dT%H%M%S}-{decision.decision_id[:8]}.json"
-    kept = msgspec.structs.replace(decision, record=str(path))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        durable.replace(path, msgspec.json.format(msgspec.json.encode(kept), indent=2))
-    except OSError as error:
-        logger.warning("the decision about %s was not recorded: %s", decision.model, error)
-        note = f"the decision could not be recorded: {error}"
-        return msgspec.structs.replace(decision, error="; ".join(filter(None, (decision.error, note))))
-    return kept

@@ -10,7 +10,8 @@ import pytest
 from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.prediction_log.store import PredictionRecord
 from machine_learning_engineering.registry.uri import CHAMPION
-from machine_learning_engineering.retraining.trigger import SIGNIFICANCE, Decision
+from machine_learning_engineering.retraining.decision import Decision
+from machine_learning_engineering.retraining.trigger import SIGNIFICANCE
 from machine_learning_engineering.training.quick import train
 
 

@@ -124,7 +124,7 @@ def test_the_seed_decides_and_files_hold_no_other_types(model, tmp_path):
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_all_three_classes_are_needed_to_train(missing):
     kept = [one for one in corpus() if class_index(scaled(one.label)) != missing]
-    with pytest.raises(ValueError, match="lack one of the three classes"):
+    with pytest.raises(ValueError, match="do not have all three classes"):
         Reviews().fit([ReviewFeatures(**one.features) for one in kept], [one.label for one in kept], seed=1)
 
 
@@ -188,7 +188,7 @@ def test_the_scorer_computes_what_scikit_learn_does_whatever_the_text(model):
 
 def test_threads_that_meet_new_words_at_once_score_alike(model, monkeypatch):
     """While the words are forgotten again and again."""
-    monkeypatch.setattr("model.reviews.scorer._REMEMBERED", 20)
+    monkeypatch.setattr("model.reviews.scorer._MAX_CACHED", 20)
     regressor = model.estimator
     sentences = [f"great picture {word}{number % 97} broke" for number in range(400) for word in ("after", "sound")]
     expected, _ = _as_scikit_learn(regressor, sentences)
