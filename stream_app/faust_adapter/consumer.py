@@ -8,6 +8,7 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaException, TopicPartition
+from faust import types
 from faust.transport import base
 from faust.types import ConsumerMessage, Message
 
@@ -27,7 +28,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
     Faust's own bookkeeping of acknowledged offsets is bypassed: `OffsetTracker` alone decides what may be committed.
     Streams have to use ``stream.noack()`` and `ack` an event when every output of its batch is acknowledged.
 
-    The poller's thread calls the `on_...` methods of its listener; everything else runs on the event loop.
+    The poller's thread calls the listener's methods, `on_records` to `on_failed`; all others run on the event loop.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -94,19 +95,22 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         self._on_failed(f"the consumer thread failed: {type(error).__name__}")
 
     async def _handle_assigned(self, tps: set[TP]) -> None:
+        # Faust asserts that partitions have its own type.
+        tps = {types.TP(*tp) for tp in tps}
         async with self._rebalance:
             app = self.app
             app.consumer_generation_id += 1
             if not app.rebalancing:
                 app.on_rebalance_start()
             self.tracker.assign(tps)
-            self._assigned = set(tps)
+            self._assigned = tps
             # Faust's loop may have set these after the revocation, and would drop lower offsets.
             for tp in tps:
                 self._read_offset.pop(tp, None)
             await self.on_partitions_assigned(tps, app.consumer_generation_id)
 
     async def _handle_revoked(self, tps: set[TP], *, lost: bool) -> dict[TP, int]:
+        tps = {types.TP(*tp) for tp in tps}
         async with self._rebalance:
             self.app.on_rebalance_start()
             if lost:
@@ -150,23 +154,21 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             if self.app.consumer_generation_id != generation:
                 # The partitions were revoked and reassigned while Faust took these: they will be read again.
                 return
-            yield batch.tp, self._to_message(batch.tp, batch)
+            tp = types.TP(*batch.tp)
+            yield tp, self._to_message(tp, batch)
 
     def _to_message(self, tp: TP, record: PartitionBatch) -> ConsumerMessage:
-        last = record.records[-1]
+        timestamp_type, milliseconds = record.records[-1].timestamp()
         return ConsumerMessage(
-            tp.topic,
-            tp.partition,
-            record.next_offset - 1,
-            last.timestamp()[1] / 1000.0,
-            last.timestamp()[0],
-            [],
-            None,
-            record,
-            None,
-            0,
-            record.size,
-            tp,
+            *tp,
+            offset=record.next_offset - 1,
+            timestamp=milliseconds / 1000.0,
+            timestamp_type=timestamp_type,
+            headers=[],
+            key=None,
+            value=record,
+            checksum=None,
+            tp=tp,
             generation_id=self.app.consumer_generation_id,
         )
 

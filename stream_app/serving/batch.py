@@ -11,7 +11,7 @@ RECORD_OVERHEAD_BYTES = 200
 
 
 class TP(NamedTuple):
-    """A partition of a topic. Equal to Faust's `TP`, since both are plain tuples."""
+    """A partition of a topic. Compares equal to Faust's `TP`, since both are tuples."""
 
     topic: str
     partition: int

@@ -1,4 +1,4 @@
-"""Records and models for the tests of this room."""
+"""Records, batches and a model for tests of the worker."""
 
 import json
 from collections.abc import Sequence
@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Message
-from faust.types import TP
 
-from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.batch import TP, PartitionBatch
 
 REQUESTS = "prediction-requests"
 

@@ -1,17 +1,15 @@
-"""A consumer between Faust and a broker that the test plays."""
+"""A consumer between Faust and a simulated broker."""
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from faust.types import TP
-
 from inflight.settings import Settings
 from stream_app.faust_adapter.app import create_app
 from stream_app.faust_adapter.consumer import Consumer
 from stream_app.faust_adapter.driver import TransportOptions
-from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.batch import TP, PartitionBatch
 from tests.support.request_records import REQUESTS
 
 A, B = TP(REQUESTS, 0), TP(REQUESTS, 1)
@@ -29,7 +27,7 @@ class Scheduler:
 
 
 class Bench:
-    """A consumer whose poller is never started: the test plays the broker."""
+    """A consumer whose poller is never started: the test acts as the broker."""
 
     def __init__(self, home: Path) -> None:
         options = TransportOptions(

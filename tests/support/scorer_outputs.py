@@ -1,4 +1,4 @@
-"""A scorer for the tests of this room, and what it made of a batch."""
+"""A scorer for tests, and its outputs for a batch."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 class Clock:
-    """A clock that shows the given times, then the last one for ever."""
+    """A clock that shows the given times, then keeps showing the last one."""
 
     def __init__(self, *times: float) -> None:
         self.times = list(times)

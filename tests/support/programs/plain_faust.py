@@ -1,7 +1,7 @@
 """Faust as it is commonly used, with its own driver: one agent in the style that the argument names.
 
 It answers a request by publishing its key to the results, and waits until the broker has acknowledged that. A request
-whose features say {"bug": true} makes the agent's body raise; {"sleep": 3} takes so many seconds; {"hold": true} is
+whose features say {"bug": true} makes the agent's body raise; {"sleep": 3} takes that many seconds; {"hold": true} is
 never finished. Group, topics and broker are those of the settings in the environment.
 """
 

@@ -158,7 +158,7 @@ def answered(settings: Settings, ids: Iterable[str]) -> dict[str, Any]:
 
 
 def lost(settings: Settings) -> set[str]:
-    """Ids of the requests below the committed offset that have no result: nobody will ever answer them."""
+    """Ids of the requests below the committed offset that have no result: they will never get one."""
     offsets, results = committed(settings), ids_of(settings)
     return {
         message.key().decode()

@@ -3,12 +3,11 @@
 from collections import defaultdict
 
 from confluent_kafka import Message
-from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_app.faust_adapter.app import BatchSchema
-from stream_app.serving.batch import RECORD_OVERHEAD_BYTES, split_into_batches
+from stream_app.serving.batch import RECORD_OVERHEAD_BYTES, TP, split_into_batches
 
 TPS = st.builds(TP, st.sampled_from(["requests", "others"]), st.integers(0, 2))
 

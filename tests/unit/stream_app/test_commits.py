@@ -96,7 +96,7 @@ def test_nothing_is_committed_while_partitions_are_given_back(run: Any) -> None:
 
 
 def test_a_consumer_thread_that_fails_is_a_bug_and_holds_up_no_stop(run: Any) -> None:
-    """There is no one left to commit; who waited for that would hang and never be started again."""
+    """Nothing can commit any more; waiting for it would hang the process."""
 
     async def scenario(bench: Bench) -> None:
         await finished_batch(bench)

@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from faust import types
 
 from stream_app.faust_adapter import consumer as consumer_module
 from tests.support.request_records import requests
@@ -31,7 +32,7 @@ def test_a_batch_is_handed_out_once_and_frees_its_memory_when_acknowledged(run: 
 
 
 def test_a_revocation_frees_the_memory_of_everything_that_faust_dropped(run: Any) -> None:
-    """Batches in the poller, and those that waited in Faust's queues: nobody will ever acknowledge them."""
+    """Batches in the poller, and those that waited in Faust's queues: nothing will ever acknowledge them."""
 
     async def scenario(bench: Bench) -> None:
         for _ in range(5):
@@ -48,7 +49,7 @@ def test_a_revocation_frees_the_memory_of_everything_that_faust_dropped(run: Any
 
 
 def test_an_acknowledgement_after_the_revocation_changes_nothing(run: Any) -> None:
-    """The batch is someone else's by now; its memory is not freed twice."""
+    """The batch has another owner; its memory is not freed twice."""
 
     async def scenario(bench: Bench) -> None:
         await bench.assign(A)
@@ -141,6 +142,20 @@ def test_batches_of_an_earlier_assignment_are_not_handed_out(run: Any) -> None:
         await bench.revoke(A)
         await bench.assign(A)
         assert [message async for _, message in taking] == []
+
+    run(scenario)
+
+
+def test_faust_gets_partitions_of_its_own_type(run: Any) -> None:
+    """It asserts that, for example when it pauses the assignment as the worker stops."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.assign(A, B)
+        bench.fetched(requests(1))
+        (message,) = await bench.taken()
+        bench.consumer.pause_partitions(bench.consumer.assignment())
+        assert {type(tp) for tp in (*bench.consumer.assignment(), message.tp)} == {types.TP}
+        assert bench.consumer.assignment() == {A, B}
 
     run(scenario)
 

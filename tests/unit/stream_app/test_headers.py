@@ -1,4 +1,4 @@
-"""Headers of requests: what goes along, and that none of them can keep a request from its outcome."""
+"""Headers of requests: which are carried, and that none of them can prevent an outcome."""
 
 from typing import Any
 
@@ -49,13 +49,13 @@ def test_trace_context_and_cloudevents_reach_every_output() -> None:
 
 
 def test_a_producer_without_headers_gets_none() -> None:
-    """Nothing is added for those who don't ask."""
+    """Headers are added only where the request has some."""
     scored = only(scorer(Doubling()).score([requests(1)]))
     assert all(not output.headers for output in outputs_of(scored))
 
 
-def test_a_header_that_is_not_utf8_stops_nobody() -> None:
-    """A stranger's bytes in `traceparent` are carried as they are, and shown as well as can be."""
+def test_a_header_that_is_not_utf8_is_carried() -> None:
+    """Arbitrary bytes in `traceparent` are carried unchanged, and logged as well as possible."""
     scored = only(
         scorer(Doubling()).score([batch_of(record(request("r1"), b"r1", headers=[("traceparent", b"\xff")]))])
     )
@@ -87,12 +87,12 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_says_so() -> None:
     headers = [("traceparent", TRACE), ("note", b"y" * MAX_LETTER_BYTES)]
     whole = b"x" * (12 * MEBIBYTE)
     asked = batch_of(record(whole, b"k" * (2 * MEBIBYTE), headers=headers))
-    (letter,) = outputs_of(only(scorer(Doubling()).score([asked])))
-    assert (letter.key, letter.value) == (b"k" * MEBIBYTE, whole[:MEBIBYTE])
-    assert letter.headers is not None
-    assert without_origin(letter.headers) == headers[:1]
+    (dead_letter,) = outputs_of(only(scorer(Doubling()).score([asked])))
+    assert (dead_letter.key, dead_letter.value) == (b"k" * MEBIBYTE, whole[:MEBIBYTE])
+    assert dead_letter.headers is not None
+    assert without_origin(dead_letter.headers) == headers[:1]
     size = len(whole) + 2 * MEBIBYTE + MAX_LETTER_BYTES
-    origin = read_origin(letter.headers)
+    origin = read_origin(dead_letter.headers)
     assert origin.reason == "too_large"
     assert size <= int(origin.message.split()[2]) <= size + 1_000
     assert origin.message.startswith("truncated from ")
@@ -101,10 +101,10 @@ def test_a_dead_letter_that_is_too_large_is_cut_and_says_so() -> None:
 def test_a_dead_letter_that_fits_is_whole() -> None:
     """To the last byte."""
     whole = b"x" * (MAX_LETTER_BYTES - 1_000)
-    (letter,) = outputs_of(only(scorer(Doubling()).score([batch_of(record(whole, b"k"))])))
-    assert letter.value == whole
-    assert letter.headers is not None
-    assert "cut" not in read_origin(letter.headers).message
+    (dead_letter,) = outputs_of(only(scorer(Doubling()).score([batch_of(record(whole, b"k"))])))
+    assert dead_letter.value == whole
+    assert dead_letter.headers is not None
+    assert "cut" not in read_origin(dead_letter.headers).message
 
 
 class Unreadable:

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
-from faust.types import TP
 
 from stream_app.kafka.poller import KafkaPoller
+from stream_app.serving.batch import TP
 
 
-class Nobody:
+class UnusedListener:
     """Nothing is assigned without a broker."""
 
     def on_records(self) -> None:
@@ -30,20 +30,20 @@ class Nobody:
 
 
 @pytest.fixture
-def nobody() -> Nobody:
-    return Nobody()
+def listener() -> UnusedListener:
+    return UnusedListener()
 
 
 @pytest.fixture
-def poller(nobody: Nobody) -> Any:
+def poller(listener: UnusedListener) -> Any:
     options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
-    poller = KafkaPoller(options, nobody, max_records=10, max_bytes=10_000)
+    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000)
     yield poller
     poller.stop()
 
 
 def test_it_polls_between_two_calls(poller: KafkaPoller) -> None:
-    """Each may take half a minute while the broker is away: who does not poll meanwhile is taken to be stuck."""
+    """Each may take half a minute while the broker is unreachable; without polls the worker would look stalled."""
     first, second = poller.call(lambda _: monotonic()), poller.call(lambda _: poller.last_poll)
     poller.start()
     assert second.result(60) > first.result(60)
@@ -58,8 +58,8 @@ def test_a_call_that_fails_does_not_end_it(poller: KafkaPoller) -> None:
     assert poller.call(lambda _: "alive").result(60) == "alive"
 
 
-def test_it_refuses_all_calls_when_it_has_failed(poller: KafkaPoller, nobody: Nobody) -> None:
-    """Those that wait, and those that come: nobody would ever answer them."""
+def test_it_refuses_all_calls_when_it_has_failed(poller: KafkaPoller, listener: UnusedListener) -> None:
+    """Those that wait, and later ones: nothing else would ever complete them."""
 
     def fail() -> None:
         raise RuntimeError("fatal")
@@ -70,13 +70,13 @@ def test_it_refuses_all_calls_when_it_has_failed(poller: KafkaPoller, nobody: No
     for answer in [*waiting, poller.call(lambda _: "alive")]:
         assert isinstance(answer.exception(60), KafkaException)
     poller.join(60)
-    assert str(nobody.failed) == "fatal"
+    assert str(listener.failed) == "fatal"
     with pytest.raises(KafkaException, match="has ended"):
         poller.call(lambda _: "alive").result(0)
 
 
 def test_it_refuses_calls_when_it_was_stopped(poller: KafkaPoller) -> None:
-    """A look at the offsets may come late."""
+    """A query of the offsets may come late."""
     poller.start()
     poller.stop()
     assert isinstance(poller.call(lambda _: "alive").exception(0), KafkaException)

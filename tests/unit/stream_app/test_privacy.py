@@ -1,4 +1,4 @@
-"""No value of a request gets where it was not meant to: a canary is planted, and looked for in all that is written."""
+"""No value of a request leaks: a canary is planted, and looked for in everything that is written."""
 
 import io
 import json
@@ -113,8 +113,8 @@ def messages(scored: ScoredBatch) -> Iterator[str]:
     for logged in scored.outputs["logs"]:
         found = events.decode_log(logged[1])
         yield "" if found.error is msgspec.UNSET else found.error.message
-    for letter in scored.outputs["dead-letters"]:
-        yield read_origin(letter[2]).message
+    for dead_letter in scored.outputs["dead-letters"]:
+        yield read_origin(dead_letter[2]).message
 
 
 CANARIES = st.sampled_from([CANARY, {CANARY: 1}, [CANARY], {"inner": {CANARY: [CANARY]}}, f"{CANARY}\ud800"])
@@ -208,17 +208,17 @@ def test_rules_leave_scoring_and_results_alone() -> None:
 
 
 @pytest.mark.parametrize(("rules", "features"), [({}, {"name": CANARY}), ({"careless": {"name": "drop"}}, {})])
-def test_where_there_are_rules_nothing_is_logged_for_a_model_that_nobody_has_declared(
+def test_where_there_are_rules_no_features_are_logged_for_an_unknown_model(
     rules: dict[str, Any], features: dict[str, str]
 ) -> None:
-    """A slip of the pen in the model's name must not show what its rules protect."""
+    """A typo in the model's name must not reveal what its rules protect."""
     value = json.dumps({"request_id": "r1", "model": "carless", "features": {"name": CANARY}}).encode()
     (logged,) = score(value, rules=rules).outputs["logs"]
     assert events.parse(events.decode_log(logged[1]).features) == features
 
 
 def test_a_dead_letter_keeps_its_bytes() -> None:
-    """It is there to be mended and sent again: who may read it is for the broker's access rules to say."""
+    """It is kept to be repaired and replayed; the broker's access rules protect it."""
     value = json.dumps({"request_id": "r1", "model": "careless", "features": {"name": CANARY}}).encode()
-    (letter,) = score(value, key=b"other", rules={"careless": {"name": "drop"}}).outputs["dead-letters"]
-    assert letter[1] == value
+    (dead_letter,) = score(value, key=b"other", rules={"careless": {"name": "drop"}}).outputs["dead-letters"]
+    assert dead_letter[1] == value

@@ -69,7 +69,7 @@ def test_nothing_to_publish_is_done_at_once(publisher: Publisher) -> None:
 
 
 def test_a_broker_that_never_answers_is_an_error(publisher: Publisher) -> None:
-    """Reported once for all outputs, from the publisher's thread, with nobody polling."""
+    """Reported once for all outputs, from the publisher's thread, without any other poll."""
     done = Outcome()
     outputs = {
         "results": [(b"k", b"v", [("h", b"1")]), (b"k", b"v", None)],

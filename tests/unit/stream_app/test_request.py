@@ -1,4 +1,4 @@
-"""Reading a record as a request: every kind of bad input gets a reason, and words that name the field."""
+"""Decoding a record: every kind of invalid input gets a reason and a message that names the field."""
 
 import json
 from typing import Any
@@ -176,7 +176,7 @@ def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
 
 @given(st.binary(max_size=300), st.none() | st.binary(max_size=10))
 def test_any_bytes_are_refused_in_words(content: bytes, key: bytes | None) -> None:
-    """Nothing but InvalidRequest, whatever a stranger publishes."""
+    """Nothing but InvalidRequest, whatever is published."""
     assert_read_or_refused(content, key)
 
 

@@ -1,4 +1,4 @@
-"""The scheduler: batches in, acknowledged outputs out, several on their way at once."""
+"""The scheduler: batches in, acknowledged outputs out, several in flight at once."""
 
 import asyncio
 import threading
@@ -49,17 +49,17 @@ class FakePublisher:
 
 
 class GatedScorer(Scorer):
-    """Starts a round only when the gate is open, and remembers which batches each round held."""
+    """Scores only while the gate is open, and records the partition batches of each call."""
 
     def __init__(self) -> None:
         super().__init__({"doubling": Doubling()}, OutputTopics("results", "logs", "dead"), max_request_bytes=1_000)
         self.gate = threading.Event()
         self.gate.set()
-        self.rounds: list[list[PartitionBatch]] = []
+        self.calls: list[list[PartitionBatch]] = []
         self.raising: Exception | None = None
 
     def score(self, batches: Sequence[PartitionBatch]) -> list[ScoredBatch]:
-        self.rounds.append(list(batches))
+        self.calls.append(list(batches))
         assert self.gate.wait(DEADLINE)
         if self.raising is not None:
             raise self.raising
@@ -84,7 +84,7 @@ class Bench:
             max_batch_records=max_batch_records,
             on_bug=self.bugs.append,
         )
-        # Warm: fast rounds went before.
+        # Warm: fast batches went before.
         self.scheduler.batch_limit = max_batch_records
 
     async def submit(self, *events: FakeEvent) -> None:
@@ -92,22 +92,22 @@ class Bench:
             await self.scheduler.submit(event)
 
     def takes(self, seconds_per_record: float, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Scoring takes so long, by the scheduler's clock."""
-        rounds = self.scorer.rounds
-        monkeypatch.setattr(scheduler, "monotonic", lambda: sum(map(_records, rounds)) * seconds_per_record)
+        """Make scoring take this time, by the scheduler's clock."""
+        calls = self.scorer.calls
+        monkeypatch.setattr(scheduler, "monotonic", lambda: sum(map(_records, calls)) * seconds_per_record)
 
     async def all_in_one_go(self, count: int) -> None:
-        """So many requests, in batches of one, which wait all together."""
+        """Submit `count` requests, in batches of one, which wait all together."""
         self.scorer.gate.clear()
         await self.submit(*(FakeEvent(requests(number, first=number)) for number in range(count)))
-        await until(lambda: self.scorer.rounds)
+        await until(lambda: self.scorer.calls)
         self.scorer.gate.set()
         await until(lambda: len(self.publisher.published) == count)
 
     @property
     def sizes(self) -> list[int]:
-        """Records of each round."""
-        return [_records(found) for found in self.scorer.rounds]
+        """Records of each scoring batch."""
+        return [_records(found) for found in self.scorer.calls]
 
     def value(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, labels) or 0.0
@@ -200,62 +200,62 @@ def test_no_more_batches_are_taken_than_may_be_in_flight() -> None:
     run(scenario, max_in_flight=2)
 
 
-def test_all_batches_that_wait_are_one_round() -> None:
-    """The first does not wait for others; those that come meanwhile share the next predict call."""
+def test_all_waiting_batches_are_scored_together() -> None:
+    """The first does not wait for others; those that arrive meanwhile share the next predict call."""
 
     async def scenario(bench: Bench) -> None:
         bench.scorer.gate.clear()
         events = [FakeEvent(requests(number, partition=number)) for number in range(4)]
         await bench.submit(events[0])
-        await until(lambda: bench.scorer.rounds)
+        await until(lambda: bench.scorer.calls)
         await bench.submit(*events[1:])
         bench.scorer.gate.set()
         await until(lambda: len(bench.publisher.published) == 4)
-        assert bench.scorer.rounds == [[events[0].value], [event.value for event in events[1:]]]
+        assert bench.scorer.calls == [[events[0].value], [event.value for event in events[1:]]]
 
     run(scenario)
 
 
-def test_a_round_is_bounded_in_records() -> None:
-    """So is the time until its first answer. One batch is always taken, however large."""
+def test_a_scoring_batch_is_bounded_in_records() -> None:
+    """This bounds the time until its first result, too. One partition batch is always taken, however large."""
 
     async def scenario(bench: Bench) -> None:
         bench.scorer.gate.clear()
         sizes = [1, 3, 3, 9, 1]
         events = [FakeEvent(requests(*range(size), partition=number)) for number, size in enumerate(sizes)]
         await bench.submit(events[0])
-        await until(lambda: bench.scorer.rounds)
+        await until(lambda: bench.scorer.calls)
         await bench.submit(*events[1:])
         bench.scorer.gate.set()
         await until(lambda: len(bench.publisher.published) == 5)
-        assert [[len(batch.records) for batch in found] for found in bench.scorer.rounds] == [[1], [3, 3], [9], [1]]
+        assert [[len(batch.records) for batch in found] for found in bench.scorer.calls] == [[1], [3, 3], [9], [1]]
 
     run(scenario, max_batch_records=6, max_in_flight=8)
 
 
 @pytest.mark.parametrize(
-    ("seconds_per_record", "rounds"),
+    ("seconds_per_record", "sizes"),
     [
         (0.001, [1, 2, 4, 8, 16, 32, 64, 64, 9]),
         (0.25, [1, 2, 4, 8, 8, 8, 8, 8]),
         (30.0, [1, 1, 1, 1, 1]),
     ],
 )
-def test_rounds_grow_for_as_long_as_they_are_fast(
-    seconds_per_record: float, rounds: list[int], monkeypatch: pytest.MonkeyPatch
+def test_scoring_batches_grow_while_they_are_fast(
+    seconds_per_record: float, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A round of a slow model takes seconds, so that it is answered and committed; one of a fast model is full."""
+    """A scoring batch of a slow model takes seconds, so that it is committed soon; one of a fast model is full."""
 
     async def scenario(bench: Bench) -> None:
         bench.takes(seconds_per_record, monkeypatch)
         bench.scheduler.batch_limit = 1
-        await bench.all_in_one_go(sum(rounds))
-        assert bench.sizes == rounds
+        await bench.all_in_one_go(sum(sizes))
+        assert bench.sizes == sizes
 
     run(scenario, max_batch_records=64, max_in_flight=1_000)
 
 
-def test_a_model_that_becomes_slow_gets_smaller_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_becomes_slow_gets_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the next one on."""
 
     async def scenario(bench: Bench) -> None:
@@ -267,7 +267,7 @@ def test_a_model_that_becomes_slow_gets_smaller_rounds(monkeypatch: pytest.Monke
 
 
 def test_acknowledgements_may_come_in_any_order() -> None:
-    """Each batch is acknowledged by its own; which offset that allows is the tracker's business."""
+    """Each batch is acknowledged by its own; the tracker decides which offset that allows."""
 
     async def scenario(bench: Bench) -> None:
         events = [FakeEvent(requests(number, first=number)) for number in range(3)]
@@ -283,13 +283,13 @@ def test_acknowledgements_may_come_in_any_order() -> None:
     run(scenario)
 
 
-def test_the_event_loop_is_free_while_a_round_is_scored() -> None:
-    """Commits and heartbeats of Faust's own go on."""
+def test_the_event_loop_is_free_during_scoring() -> None:
+    """Faust's commits and heartbeats continue."""
 
     async def scenario(bench: Bench) -> None:
         bench.scorer.gate.clear()
         await bench.submit(FakeEvent(requests(1)))
-        await until(lambda: bench.scorer.rounds)
+        await until(lambda: bench.scorer.calls)
         assert threading.current_thread() is threading.main_thread()
         assert not bench.publisher.published
 

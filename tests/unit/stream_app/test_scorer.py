@@ -22,7 +22,7 @@ ROWS = st.lists(st.integers(0, 1_000), min_size=1, max_size=80, unique=True)
 
 @given(ROWS.flatmap(lambda rows: st.tuples(st.just(rows), st.sets(st.sampled_from(rows)))))
 def test_exactly_the_bad_rows_fail(drawn: tuple[list[int], set[int]]) -> None:
-    """Whichever rows make predict raise: all others are answered, and few calls are wasted on finding them."""
+    """Whichever rows make predict raise: all others are completed, and few calls are needed to isolate them."""
     rows, bad = drawn
     model = Doubling(frozenset(bad))
     scored = only(scorer(model).score([requests(*rows)]))
@@ -48,7 +48,7 @@ def test_exactly_the_bad_rows_fail(drawn: tuple[list[int], set[int]]) -> None:
 
 
 def test_good_rows_are_one_call() -> None:
-    """The rows of all batches of a round together."""
+    """The rows of all partition batches together."""
     model = Doubling()
     scored = scorer(model).score([requests(1, 2, 3), requests(4, 5, partition=1), requests(6, partition=2)])
     assert model.calls == [6]
@@ -81,8 +81,8 @@ class Odd(Doubling):
 
 
 @pytest.mark.parametrize("extra", [-1, 1])
-def test_a_wrong_number_of_predictions_answers_nobody(extra: int) -> None:
-    """Nobody can tell whose answer is missing."""
+def test_a_wrong_number_of_predictions_fails_all_rows(extra: int) -> None:
+    """It is unknown which prediction is missing."""
     scored = only(scorer(Odd(extra)).score([requests(1, 2, 3, 4)]))
     assert scored.failed == 4
     assert {result.error.type for result in results(scored) if isinstance(result, PredictionFailed)} == {
@@ -90,8 +90,8 @@ def test_a_wrong_number_of_predictions_answers_nobody(extra: int) -> None:
     }
 
 
-def test_a_model_that_nobody_serves() -> None:
-    """Is a failed result that names those which are served."""
+def test_an_unknown_model() -> None:
+    """It is a failed result that names the models in service."""
     asked = batch_of(record(request("r1", model="unknown"), b"r1"))
     scored = only(scorer(Doubling()).score([asked]))
     (result,) = results(scored)
@@ -105,7 +105,7 @@ def test_a_model_that_nobody_serves() -> None:
 
 
 def test_a_worker_without_models_says_so() -> None:
-    """And answers all the same."""
+    """Every request still gets a failed result."""
     scored = only(scorer().score([requests(1)]))
     (result,) = results(scored)
     assert isinstance(result, PredictionFailed)
@@ -114,7 +114,7 @@ def test_a_worker_without_models_says_so() -> None:
 
 @pytest.mark.parametrize("n", ["one", None, 1.5, [1], {"n": 1}])
 def test_features_that_the_model_refuses(n: Any) -> None:
-    """Are a failed result with the model's own words, and no matter for the other rows."""
+    """They are a failed result with the model's own message; the other rows are not affected."""
     model = Doubling()
     asked = batch_of(record(request("r1", n), b"r1"), record(request("r2", 2), b"r2", offset=1))
     scored = only(scorer(model).score([asked]))
@@ -130,14 +130,14 @@ def test_features_that_the_model_refuses(n: Any) -> None:
 
 @pytest.mark.parametrize("raw", [b"not JSON", b"\xff\xfe\x00", None, b"", b"{}", b"x" * 10_001])
 def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
-    """Bytes, key and headers unchanged; why and from where is in headers of its own."""
+    """Value, key and headers are unchanged; additional headers hold the reason and the origin."""
     headers = [("a", b"1"), ("a", b"2"), ("binary", b"\xff"), ("traceparent", TRACE)]
     asked = batch_of(record(raw, b"\x00key", offset=7, partition=3, headers=headers))
     scored = only(scorer(Doubling()).score([asked]))
-    (letter,) = outputs_of(scored)
-    assert (letter.topic, letter.key, letter.value) == ("dead-letters", b"\x00key", raw)
-    assert without_origin(letter.headers) == headers
-    origin = read_origin(letter.headers)
+    (dead_letter,) = outputs_of(scored)
+    assert (dead_letter.topic, dead_letter.key, dead_letter.value) == ("dead-letters", b"\x00key", raw)
+    assert without_origin(dead_letter.headers) == headers
+    origin = read_origin(dead_letter.headers)
     assert (origin.topic, origin.partition, origin.offset, origin.stage) == (REQUESTS, 3, 7, "decode")
     assert origin.reason in {"not_json", "not_utf8", "empty_value", "invalid_request", "too_large"}
     assert origin.message
@@ -145,11 +145,11 @@ def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
 
 
 def test_a_dead_letter_may_have_no_key() -> None:
-    """And it keeps having none."""
+    """It stays without one."""
     scored = only(scorer(Doubling()).score([batch_of(record(request("r1"), None))]))
-    (letter,) = outputs_of(scored)
-    assert letter.key is None
-    origin = read_origin(letter.headers)
+    (dead_letter,) = outputs_of(scored)
+    assert dead_letter.key is None
+    origin = read_origin(dead_letter.headers)
     assert (origin.reason, origin.model, origin.request_id) == ("wrong_key", "doubling", "r1")
 
 
@@ -182,7 +182,7 @@ def test_no_duration_is_negative(times: list[float], accepted: float) -> None:
     assert all(min(log.queue_seconds, log.score_seconds, log.total_seconds) >= 0 for log in found)
 
 
-def test_the_same_request_twice_in_a_round_is_answered_twice_and_equally() -> None:
+def test_the_same_request_twice_in_a_scoring_batch_is_answered_twice_and_equally() -> None:
     """At-least-once: readers take the first answer of an id. Both records need an outcome to be committed."""
     asked = batch_of(record(request("r1"), b"r1"), record(request("r1"), b"r1", offset=1))
     first, second = results(only(scorer(Doubling()).score([asked])))
@@ -190,14 +190,14 @@ def test_the_same_request_twice_in_a_round_is_answered_twice_and_equally() -> No
 
 
 class Unwritable(Doubling):
-    """Answers with what JSON can't carry."""
+    """Predicts what JSON can't encode."""
 
     def predict(self, rows: Sequence[Features]) -> list[Any]:
         return [object() if row.n == 2 else Answer(1) for row in rows]
 
 
 def test_an_answer_that_cannot_be_written_fails_its_request_alone() -> None:
-    """A model's mistake in one row may not stop the worker: the same record would stop each of its successors."""
+    """A model's bug in one row must not stop the worker: the same record would stop each of its successors."""
     scored = only(scorer(Unwritable()).score([requests(1, 2, 3)]))
     assert (scored.completed, scored.failed) == (2, 1)
 
@@ -210,7 +210,7 @@ class Measure(msgspec.Struct, frozen=True):
 
 
 class Overflowing(Doubling):
-    """Answers some rows with what is not finite."""
+    """Predicts non-finite numbers for some rows."""
 
     def __init__(self, wrong: dict[int, float]) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class Overflowing(Doubling):
 
 
 def test_an_answer_that_is_not_finite_fails_its_request_alone() -> None:
-    """JSON has no word for it, and null is none. A part of an answer that is missing is no reason to fail."""
+    """JSON has no such number. A prediction with an optional field that is null is valid."""
     model = Overflowing({2: math.inf, 3: math.nan, 5: -math.inf})
     scored = only(scorer(model).score([requests(1, 2, 3, 4, 5, 6)]))
     assert (scored.completed, scored.failed) == (3, 3)
@@ -238,7 +238,7 @@ def test_an_answer_that_is_not_finite_fails_its_request_alone() -> None:
 
 
 class Raising(Doubling):
-    """Raises in decode what is no ValueError."""
+    """Its decode raises an error other than ValueError."""
 
     def decode(self, raw: Any) -> Features:
         raise KeyError("a mistake in the model's code")

@@ -1,4 +1,4 @@
-"""The watchdog, over a consumer and a scheduler that stand still in each of the known ways."""
+"""The watchdog, with a consumer and a scheduler that stall in each of the known ways."""
 
 import asyncio
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def reasons(
     rebalancing: bool = False,
     seconds: float = 5 * LIMIT,
 ) -> list[str]:
-    """Why the worker was ended within so many seconds; it is looked at every few milliseconds."""
+    """Reasons for which the worker was ended within `seconds`; it is checked every few milliseconds."""
     monkeypatch.setattr(watchdog, "TICK_SECONDS", 0.005)
     poller = SimpleNamespace(buffered_bytes=0, last_poll=monotonic() - since_poll)
     if not since_poll:
@@ -64,18 +64,16 @@ def reasons(
 
 
 @pytest.mark.parametrize(
-    ("stands_still", "reason"),
+    ("stalled", "reason"),
     [
         ({"behind": 7}, "7 requests wait in the assigned partitions"),
         ({"oldest": ("p0", 42, LIMIT + 1)}, "p0 is stuck at offset 42"),
         ({"since_poll": LIMIT + 1}, "has not polled"),
     ],
 )
-def test_a_worker_that_stands_still_is_ended(
-    stands_still: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stalled_worker_is_ended(stalled: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stuck batch, a stuck thread, and partitions that are assigned but not fetched."""
-    (found,) = reasons(monkeypatch, **stands_still, seconds=60)
+    (found,) = reasons(monkeypatch, **stalled, seconds=60)
     assert reason in found
 
 
@@ -91,15 +89,15 @@ def test_a_worker_that_stands_still_is_ended(
         {"since_poll": LIMIT + 1, "rebalancing": True},
     ],
 )
-def test_a_worker_that_waits_for_good_reason_is_left_alone(
+def test_a_worker_that_waits_for_a_good_reason_is_left_alone(
     well: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No requests, work under way, a rebalance, or a broker that is away."""
+    """No requests, batches in flight, a rebalance, or an unreachable broker."""
     assert reasons(monkeypatch, **well) == []
 
 
 def test_a_rebalance_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is scored during one, and no other sign of it is left."""
+    """Nothing is scored during one, and there is no other sign of it."""
     assert reasons(monkeypatch, rebalancing=True) == []
     monkeypatch.setattr(watchdog, "REBALANCE_SECONDS", 0.0)
     (reason,) = reasons(monkeypatch, rebalancing=True)
