@@ -33,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     help="Streaming inference you can see: requests on Kafka in, predictions out, every request logged.",
-    epilog="Start with [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file. "
+    epilog="Example: [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file. "
     "Exit codes: 1 if the answer is no or a job failed, 2 if something outside the command is missing or wrong.",
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):

@@ -10,6 +10,17 @@ from stream_app.settings import WorkerSettings
 class Settings(WorkerSettings, MonitoringSettings, ProducerSettings):
     """Settings of all processes."""
 
+    @property
+    def metrics_ports(self) -> dict[str, int]:
+        """Metrics port by process."""
+        return {
+            "worker": self.worker_metrics_port,
+            "exporter": self.exporter_metrics_port,
+            "indexer": self.indexer_metrics_port,
+            "drift-monitor": self.drift_monitor_metrics_port,
+            "label-joiner": self.label_joiner_metrics_port,
+        }
+
 
 @lru_cache(maxsize=1)
 def load_settings() -> Settings:

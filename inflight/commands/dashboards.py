@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, QueryCheck
     from monitoring.dashboards.source import Dashboard
 
-_app = typer.Typer(no_args_is_help=True, help="Kibana dashboards as files: check, compile, draw and import them.")
+_app = typer.Typer(
+    no_args_is_help=True,
+    help="Kibana dashboards as files: check, compile, draw and import them.",
+    epilog="Example: [bold]inflight dashboards apply[/bold]",
+)
 Folder = Annotated[
     Path | None, typer.Option(help="A folder with your own sources; by default the dashboards of Inflight.")
 ]

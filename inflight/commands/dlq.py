@@ -9,7 +9,11 @@ from inflight.errors import exit_for
 if TYPE_CHECKING:
     from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
 
-dlq = typer.Typer(no_args_is_help=True, help="Show dead letters and publish them again.")
+dlq = typer.Typer(
+    no_args_is_help=True,
+    help="Show dead letters and publish them again.",
+    epilog="Example: [bold]inflight dlq list --since 1h[/bold]",
+)
 
 Reason = Annotated[str | None, typer.Option(help="Only dead letters with this reason, as `list` shows it.")]
 Model = Annotated[str | None, typer.Option(help="Only dead letters for this model.")]

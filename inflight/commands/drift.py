@@ -9,7 +9,11 @@ from inflight.errors import FAILED, exit_for, exit_with
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import DriftMeasured
 
-drift = typer.Typer(no_args_is_help=True, help="Show the drift that the drift monitor has measured.")
+drift = typer.Typer(
+    no_args_is_help=True,
+    help="Show the drift that the drift monitor has measured.",
+    epilog="Example: [bold]inflight drift show diamonds[/bold]",
+)
 
 
 def register(app: typer.Typer) -> None:

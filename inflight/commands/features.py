@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-features = typer.Typer(no_args_is_help=True, help="Logged requests and their labels, as features and training data.")
+features = typer.Typer(
+    no_args_is_help=True,
+    help="Logged requests and their labels, as features and training data.",
+    epilog="Example: [bold]inflight features build diamonds --labels sold.csv[/bold]",
+)
 
 
 def register(app: typer.Typer) -> None:

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from inflight.settings import Settings
     from producers.labels import RequestLabel
 
-labels = typer.Typer(no_args_is_help=True, help="Publish labels, which the label joiner joins to their requests.")
+labels = typer.Typer(
+    no_args_is_help=True,
+    help="Publish labels, which the label joiner joins to their requests.",
+    epilog="Example: [bold]inflight labels publish sold.csv[/bold]",
+)
 
 Rate = Annotated[float | None, typer.Option(help="Labels per second, evenly spaced; as fast as possible by default.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number of labels.")]

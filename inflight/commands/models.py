@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from machine_learning_engineering.registry.manifest import Manifest
     from machine_learning_engineering.registry.registry import Registry
 
-models = typer.Typer(no_args_is_help=True, help="The models in the registry: list, show, promote, rollback, compare.")
+models = typer.Typer(
+    no_args_is_help=True,
+    help="The models in the registry: list, show, promote, rollback, compare.",
+    epilog="Example: [bold]inflight models list[/bold]",
+)
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 _URI = "diamonds, diamonds@challenger, diamonds:v3 or models:/diamonds/3"

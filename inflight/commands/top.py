@@ -53,8 +53,10 @@ def top(
 
     given = {"worker": worker, "exporter": exporter, "indexer": indexer}
     given |= {"drift-monitor": drift_monitor, "label-joiner": label_joiner}
+    settings = load_settings()
     try:
-        urls = endpoints(load_settings(), {name: found for name, found in given.items() if found})
+        given = {name: found for name, found in given.items() if found}
+        urls = endpoints(settings.metrics_host, settings.metrics_ports, given)
         server = None if prometheus is None else url_of(prometheus).removesuffix("/metrics")
     except ValueError as error:
         raise exit_with(error) from error

@@ -178,10 +178,9 @@ def _nodes(settings: Settings) -> Iterator[Check]:
 
 
 def _metrics_ports(settings: Settings) -> Iterator[Check]:
-    for process in ("worker", "indexer", "exporter", "drift_monitor", "label_joiner"):
-        name, port = process.replace("_", "-"), getattr(settings, f"{process}_metrics_port")
+    for name, port in settings.metrics_ports.items():
         if port and is_listening(port):
-            variable = f"INFLIGHT_{process.upper()}_METRICS_PORT"
+            variable = f"INFLIGHT_{name.replace('-', '_').upper()}_METRICS_PORT"
             found = f"port {port} is in use, perhaps by a running {name}"
             yield Check(f"{name} metrics port", "warn", found, f"set {variable} to another port for a second process")
         else:

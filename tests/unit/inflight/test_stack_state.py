@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from inflight import settings as settings_module
 from inflight.cli import app
 from inflight.stack import maven
 from inflight.stack.doctor import _embedded
 from inflight.stack.process import ProcessId, StackError, free_port
 from inflight.stack.stack import IDLE_PAUSE, Endpoints, NodeState, StackState, start_stack
-from inflight import settings as settings_module
 from machine_learning_engineering.events.topics import TOPICS
 
 ENDED = ProcessId(os.getpid(), "long ago")
