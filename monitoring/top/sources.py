@@ -10,7 +10,6 @@ from urllib.error import HTTPError, URLError
 
 import msgspec
 
-from machine_learning_engineering.settings import KernelSettings
 from monitoring.top.samples import Scrape, parse
 
 TIMEOUT = 2.0
@@ -35,18 +34,19 @@ class Alert(msgspec.Struct, frozen=True):
     summary: str
 
 
-def endpoints(settings: KernelSettings, given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """The URLs of each kind of process: the given ones, else the one from the settings.
+def endpoints(host: str, ports: Mapping[str, int], given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return the URLs of each kind of process: the given ones, or else the one at its port.
+
+    Args:
+        host: Address at which the processes listen; of one that listens everywhere, this machine is asked.
+        ports: Metrics port by process.
+        given: Addresses by process.
 
     Raises:
-        ValueError: an address is malformed.
+        ValueError: An address is malformed.
     """
-    found = {}
-    for name in PROCESSES:
-        host = "127.0.0.1" if settings.metrics_host in ("0.0.0.0", "::") else settings.metrics_host  # noqa: S104
-        port = getattr(settings, f"{name.replace('-', '_')}_metrics_port")
-        found[name] = [url_of(one) for one in given.get(name) or [f"http://{host}:{port}"]]
-    return found
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+    return {name: [url_of(one) for one in given.get(name) or [f"http://{host}:{ports[name]}"]] for name in PROCESSES}
 
 
 def url_of(text: str) -> str:

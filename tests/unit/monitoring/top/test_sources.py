@@ -35,7 +35,7 @@ def test_other_schemes_are_refused() -> None:
 def test_the_settings_say_where_processes_are() -> None:
     """Unless it is given; a process that listens everywhere is asked here."""
     settings = Settings(_env_file=None, metrics_host="0.0.0.0", indexer_metrics_port=7)  # type: ignore[call-arg]
-    found = endpoints(settings, {"worker": ["1", "2"]})
+    found = endpoints(settings.metrics_host, settings.metrics_ports, {"worker": ["1", "2"]})
     assert found["worker"] == ["http://127.0.0.1:1/metrics", "http://127.0.0.1:2/metrics"]
     assert found["indexer"] == ["http://127.0.0.1:7/metrics"]
 
