@@ -38,7 +38,7 @@ class Flaky:
     def append(self, records):
         self.calls += 1
         if self.calls <= self.failures:
-            raise PredictionLogError("the log is away")
+            raise PredictionLogError("the log is unreachable")
         return self.log.append(records)
 
 
@@ -188,7 +188,7 @@ def test_a_log_that_fails_for_a_moment_is_asked_again(doubler, log, spool):
 
 
 def spooled(doubler, spool, ids):
-    with pytest.warns(PredictionsSpooled, match="were not logged .*the log is away.*replay_spool"):
+    with pytest.warns(PredictionsSpooled, match="were not logged .*the log is unreachable.*replay_spool"):
         return predict_with_logging(
             doubler, [{"number": 1}] * len(ids), Flaky(None, 99), request_ids=ids, spool_dir=spool, pause=0
         )
@@ -197,7 +197,7 @@ def spooled(doubler, spool, ids):
 def test_what_the_log_does_not_take_is_spooled_reported_and_replayed(doubler, log, spool):
     result = spooled(doubler, spool, ["a", "b"])
     assert doubles(result.outcomes) == pytest.approx([2, 2])
-    assert (result.spool, result.log_error) == (spool / "doubler.jsonl", "PredictionLogError: the log is away")
+    assert (result.spool, result.log_error) == (spool / "doubler.jsonl", "PredictionLogError: the log is unreachable")
     spooled(doubler, spool, ["c"])
     assert replay_spool(log, spool) == 3
     assert {one.request_id for one in log.read("doubler")} == {"a", "b", "c"}
@@ -219,7 +219,7 @@ def test_a_request_of_several_lines_is_spooled_and_replayed(doubler, log, spool,
 
 def test_a_replay_that_fails_keeps_the_spool(doubler, log, spool):
     spooled(doubler, spool, ["a"])
-    with pytest.raises(PredictionLogError, match="away"):
+    with pytest.raises(PredictionLogError, match="unreachable"):
         replay_spool(Flaky(log, failures=1), spool)
     assert replay_spool(log, spool) == 1
 
@@ -239,7 +239,7 @@ def test_without_log_and_disk_an_error_holds_the_answers(doubler, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(predict_module, "_spool", full)
-    with pytest.raises(PredictionsNotLogged, match=r"neither logged .*away.* nor spooled .*No space left") as raised:
+    with pytest.raises(PredictionsNotLogged, match=r"neither logged .*unreachable.* nor spooled .*No space left") as raised:
         predict_with_logging(doubler, [{"number": 1}], Flaky(None, 99), spool_dir=tmp_path, pause=0)
     assert doubles(raised.value.outcomes) == pytest.approx([2])
 
