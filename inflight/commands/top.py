@@ -55,8 +55,8 @@ def top(
     given |= {"drift-monitor": drift_monitor, "label-joiner": label_joiner}
     settings = load_settings()
     try:
-        given = {name: found for name, found in given.items() if found}
-        urls = endpoints(settings.metrics_host, settings.metrics_ports, given)
+        addresses = {name: found for name, found in given.items() if found}
+        urls = endpoints(settings.metrics_host, settings.metrics_ports, addresses)
         server = None if prometheus is None else url_of(prometheus).removesuffix("/metrics")
     except ValueError as error:
         raise exit_with(error) from error
