@@ -13,9 +13,9 @@
 # %% [markdown]
 # # What a diamond costs
 #
-# What is in the data, how the model is trained, how good it is, what it goes by, and how to stream requests through it.
-# Everything is done by the product's own modules; this page only calls them and draws. It works in a temporary folder
-# and leaves nothing behind. The [model card](../docs/model_cards/diamonds.md) says what the model is for.
+# The data, the training, the quality of the model, the importance of its features, and requests on the stream. The
+# notebook only calls the product's modules and draws. It works in a temporary folder and leaves nothing behind. The
+# [model card](../docs/model_cards/diamonds.md) states the purpose of the model.
 
 # %%
 import random
@@ -46,7 +46,7 @@ settings = load_settings().model_copy(update={"home": Path(home.name)})
 # %% [markdown]
 # ## The data
 #
-# 53,940 diamonds with their prices in US dollars. One line here is one field of a request.
+# 53,940 diamonds with their prices in US dollars. Each line below is a field of a request.
 
 # %%
 examples = list(Diamonds.examples(settings.data_dir))
@@ -69,9 +69,9 @@ figures.table(
 )
 
 # %% [markdown]
-# Nothing is left out, but 20 stones have a length of 0, which no stone has: the model takes it as unknown. Three
-# lengths are above 30 mm, which are slips of a pen (the longest stone has 11 mm). 345 stones equal an earlier one in
-# every field: training keeps equal stones together, so that none is both learned and measured.
+# No value is missing, but 20 stones have a length of 0, which the model treats as unknown. Three lengths above 30 mm
+# are typing errors (the longest stone has 11 mm). 345 stones equal an earlier one in every field: equal stones stay on
+# one side of the split, so none is used for both fitting and testing.
 
 # %%
 _, panels = plt.subplots(1, 2, figsize=(10, 3.6))
@@ -91,10 +91,10 @@ plt.colorbar(drawn, ax=panels[1], label="stones")
 plt.show()
 
 # %% [markdown]
-# Prices spread from 326 to 18,823 dollars and have two humps, of small stones and of those near a carat. That hardly a
-# stone costs about 1,500 dollars is an oddity of the data. With both axes logarithmic price and weight lie along a
-# line: the price grows as a power of the weight. So errors grow with the price, and the candidates fit relative errors.
-# The bright stripes are popular weights, such as just above 1 carat.
+# Prices range from 326 to 18,823 dollars with two modes, small stones and stones near one carat. The gap at about 1,500
+# dollars is a peculiarity of the data. On logarithmic axes price and weight lie along a line: the price grows as a
+# power of the weight. So errors grow with the price, and the candidates fit relative errors. The bright stripes are
+# popular weights, such as just above 1 carat.
 
 # %%
 one_carat = (data["carat"] >= 0.95) & (data["carat"] <= 1.1)
@@ -111,10 +111,9 @@ for axes, chosen, title in (
 plt.show()
 
 # %% [markdown]
-# On the left the clearest stones look cheap. On the right are stones of the same weight, and the order is what one
-# expects, with a factor of nearly four between the ends: clear stones are mostly small ones. A grade means nothing
-# without the weight, which is why trees, or a linear model with terms for both together, do better than grades added
-# up.
+# On the left the clearest stones seem cheap, because most of them are small. On the right, for stones of the same
+# weight, the order is as expected, with a factor of nearly four between the ends. A grade means little without the
+# weight, so trees, or a linear model with interactions, do better than additive grades.
 
 # %%
 medians = np.full((len(get_args(Color)), len(grades)), np.nan)
@@ -132,16 +131,16 @@ axes.set(title="Median price of stones of about 1 carat", xlabel="clarity, best 
 plt.show()
 
 # %% [markdown]
-# Colour and clarity multiply: the best of both costs seven times the worst of both, at the same weight. Colour is worth
+# Colour and clarity multiply: at the same weight, the best of both costs seven times the worst of both. Colour matters
 # little in a stone that is not clear.
 
 # %% [markdown]
 # ## Training
 #
-# `run_training` is what `inflight train diamonds` runs: it writes the three layers of data, cross-validates each
-# candidate, fits it, chooses, measures the chosen one on a fifth of the stones that no candidate has seen, and puts it
-# into the registry. To be done in seconds, this page takes 12,000 stones drawn at random and each candidate's default
-# parameters; the command takes them all and searches XGBoost's parameters with Optuna. The model card has its figures.
+# `inflight train diamonds` calls `run_training`. It writes the three data layers, cross-validates and fits each
+# candidate, chooses one, measures it on a held-out fifth of the stones, and saves it in the registry. To finish in
+# seconds, this notebook uses 12,000 random stones and default parameters; the command uses all stones and searches
+# XGBoost's parameters with Optuna. The model card has its figures.
 
 # %%
 sample = random.Random(settings.seed).sample(examples, 12_000)
@@ -162,10 +161,9 @@ figures.candidates(
 )
 
 # %% [markdown]
-# Both kinds of trees beat the linear model and are about equal to each other; for errors smaller is better. The rule
-# takes the simplest candidate within one standard error of the best (blue). The wide interval of the linear model is
-# the work of single stones: one with three unknown lengths is predicted 100,000 dollars too high. Trees don't run away
-# like that.
+# Both kinds of trees beat the linear model and are about equal; for errors smaller is better. The rule chooses the
+# simplest candidate within one standard error of the best (blue). Single stones cause the wide interval of the linear
+# model: one with three unknown lengths is predicted 100,000 dollars too high. Trees do not extrapolate like that.
 
 # %%
 print(entry.selection)
@@ -175,10 +173,10 @@ figures.table(
 )
 
 # %% [markdown]
-# ## How good it is
+# ## Quality
 #
-# From here on everything is measured on the held-out fifth, with the model as a worker opens it: from the registry,
-# with its digests checked.
+# All figures below are measured on the held-out fifth. The model is opened from the registry with verified digests, as
+# in a worker.
 
 # %%
 model = Registry(settings.registry_dir).open("diamonds", model_class=Diamonds)
@@ -215,8 +213,8 @@ for limit in (10, 20):
     print(f"{100 * np.mean(abs(off) <= limit):.0f} % of stones are predicted within {limit} % of the true price")
 
 # %% [markdown]
-# The cloud lies on the dashed line, where predicted and true are equal, over the whole range. Half of the residuals are
-# within some 5 % on either side of 0; the tail of stones that are predicted too high is a little longer.
+# Predictions follow the dashed line, where predicted and true price are equal, over the whole range. Half of the
+# residuals are within about 5 % of 0; the tail of overestimated stones is slightly longer.
 
 # %%
 edges = [300, 700, 1_000, 2_000, 4_000, 7_000, 11_000, 19_000]
@@ -238,29 +236,28 @@ panels[1].set_ylim(-30, 35)
 plt.show()
 
 # %% [markdown]
-# In dollars the error grows with the price; in per cent it is about the same everywhere, which is what the loss
-# function was chosen for. The dearest stones are predicted somewhat too low: the data end at 18,823 dollars, and no
-# tree predicts far beyond what it has seen.
+# The error in dollars grows with the price; the relative error is about constant, which is the purpose of the loss
+# function. The most expensive stones are underestimated: the data ends at 18,823 dollars, and trees do not predict far
+# beyond their training data.
 
 # %% [markdown]
-# ## What it goes by
+# ## Feature importance
 #
-# Each field of the held-out requests is shuffled among stones, three times; how much does R² fall? What falls much is
-# relied upon. Thin lines are one standard deviation of the shuffles.
+# Each field of the held-out requests is shuffled among stones three times. The fall of R² shows how much the model
+# relies on it. Thin lines are one standard deviation of the shuffles.
 
 # %%
 found = figures.importance(model, held_out, truth, repeats=3, seed=settings.seed)
 figures.bars(found, title="Loss of R² when a field is shuffled", xlabel="fall of R²")
 
 # %% [markdown]
-# Weight and the lengths x, y and z say nearly the same thing, so they share the importance of size: none of them alone
-# tells how much size matters. Then come clarity and colour. The cut, depth and table hardly change a price.
+# Weight and the lengths x, y and z are strongly correlated, so they share the importance of size, and none of them
+# alone shows how much size matters. Clarity and colour follow. Cut, depth and table hardly change a price.
 
 # %% [markdown]
 # ## A few requests
 #
-# The price by weight, for a good and a plain stone. The measures follow from the weight as they do in the data on
-# average.
+# The price by weight, for a good and a plain stone, with the average lengths in the data for each weight.
 
 # %%
 _, axes = plt.subplots(figsize=(8, 3.6))
@@ -289,12 +286,10 @@ axes.legend()
 plt.show()
 
 # %% [markdown]
-# The line of the best stones turns flat above 1.5 carat, where prices reach the upper end of the data at 18,823
-# dollars: there the model must not be asked. The small ups and downs are those of trees, which know no law that heavier
-# is dearer.
+# The line of the best stones is flat above 1.5 carat, where prices reach the end of the data at 18,823 dollars: do not
+# use the model there. Small ups and downs are typical of trees, which do not know that heavier stones cost more.
 #
-# The same model answers requests one by one, keeps every row in a log, and refuses what it does not understand with a
-# reason:
+# The same model predicts single requests, logs every row, and rejects invalid requests with a reason:
 
 # %%
 log = SqlitePredictionLog(settings.prediction_log)
@@ -315,16 +310,15 @@ figures.table(
 # %% [markdown]
 # ## Streaming through it
 #
-# On the stream a request is one JSON record on the topic `prediction-requests`, its key the request's id:
+# On the stream a request is one JSON record in the topic `prediction-requests`, keyed by request id:
 
 # %%
 request = events.PredictionRequested("diamond-1", "diamonds", msgspec.Raw(msgspec.json.encode(asked[0])))
 print(events.encode(request).decode())
 
 # %% [markdown]
-# With a broker up, these commands train the model, start a worker, send diamonds through it and count what became of
-# them. The last but one sends stones that are half as heavy again as they were, which the model has not learned: what
-# drift looks like.
+# With a running broker, these commands train the model, start a worker, send diamonds and count their outcomes. The
+# second replay multiplies the weights by 1.5, which shows as drift.
 #
 # ```console
 # $ inflight up

@@ -1,4 +1,4 @@
-"""Run notebooks from their source and keep what they show: ``python -m notebooks.execute [NAME ...]``."""
+"""Run notebooks from their source and save their outputs: ``python -m notebooks.execute [NAME ...]``."""
 
 import os
 import sys
@@ -12,14 +12,14 @@ NAMES = sorted(path.stem for path in HERE.glob("*.py") if path.read_text(encodin
 
 
 def execute(name: str, *, seconds: int = 600) -> Any:
-    """A notebook with all of its outputs.
+    """Run a notebook and return it with its outputs.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: a cell raised.
-        nbclient.exceptions.CellTimeoutError: a cell took longer than `seconds`.
+        nbclient.exceptions.CellExecutionError: A cell raised an error.
+        nbclient.exceptions.CellTimeoutError: A cell took longer than `seconds`.
     """
     import jupytext  # type: ignore[import-untyped]
-    import matplotlib.font_manager  # noqa: F401  # makes its cache of fonts here: in a notebook it would log_event so
+    import matplotlib.font_manager  # noqa: F401  # builds its font cache here: in a notebook it would print that
     from nbclient import NotebookClient
     from traitlets.config import Config
 
@@ -27,10 +27,10 @@ def execute(name: str, *, seconds: int = 600) -> Any:
     # As in Jupyter, the notebook's folder is the working folder.
     where = {"metadata": {"path": str(HERE)}}
     with tempfile.TemporaryDirectory(prefix="inflight-kernel-") as folder:
-        # Sockets in a folder of ours, which nobody else on the machine may open.
+        # Sockets in a private folder, which no other user can open.
         sockets = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/socket"})
         client = NotebookClient(notebook, timeout=seconds, kernel_name="python3", resources=where, config=sockets)
-        # One thread, as everywhere here. Plots go into the notebook, whatever is set for programs.
+        # One thread, as everywhere in the product. Plots go into the notebook, whatever MPLBACKEND is set to.
         one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         client.execute(env={**one_thread, **os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"})
     return notebook

@@ -1,4 +1,4 @@
-"""What the notebooks draw and show alike. Nothing here knows a model of its own."""
+"""Plots and tables that the notebooks share."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ from machine_learning_engineering.evaluation.estimates import Estimate
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training.run_log import TrainingEntry
 
-# Okabe and Ito's colours, which colour-blind people can tell apart too.
+# Colours of Okabe and Ito, which colour-blind people can distinguish.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#8A8A8A"
 
 
 def use_style() -> None:
-    """Set how all plots look."""
+    """Set the style of all plots."""
     plt.rcParams.update(
         {
             "figure.dpi": 90,
@@ -35,7 +35,7 @@ def use_style() -> None:
 
 
 def table(header: Sequence[str], lines: Iterable[Sequence[object]]) -> Markdown:
-    """A table for the reader; floats with four digits."""
+    """A Markdown table; floats have four significant digits."""
     rows = [header, ["---"] * len(header), *lines]
     return Markdown("\n".join("| " + " | ".join(_cell(value) for value in row) + " |" for row in rows))  # type: ignore[no-untyped-call]
 
@@ -46,20 +46,20 @@ def interval(estimate: Estimate) -> str:
 
 
 def candidates(entry: TrainingEntry, metrics: Mapping[str, str]) -> None:
-    """Each candidate's cross-validated metrics with their 95 % confidence intervals; the chosen candidate is blue.
+    """Plot the cross-validated metrics of the candidates with 95 % intervals; the chosen candidate is blue.
 
     Args:
-        metrics: the title of each metric's panel.
+        metrics: Title of the panel by metric.
     """
     _, panels = plt.subplots(1, len(metrics), figsize=(4.2 * len(metrics), 0.5 * len(entry.models) + 1.2), sharey=True)
     for axes, (metric, title) in zip(np.atleast_1d(panels), metrics.items(), strict=True):
-        for place, model in enumerate(entry.models):
+        for row, model in enumerate(entry.models):
             one = model.cross_validation[metric]
             colour = BLUE if model.id == entry.chosen else GREY
-            axes.plot([one.low, one.high], [place, place], color=colour, linewidth=2)
-            axes.plot(one.mean, place, "o", color=colour, markersize=8)
+            axes.plot([one.low, one.high], [row, row], color=colour, linewidth=2)
+            axes.plot(one.mean, row, "o", color=colour, markersize=8)
             axes.annotate(
-                f"{one.mean:,.4g}", (one.mean, place), (0, 8), textcoords="offset points", ha="center", color=colour
+                f"{one.mean:,.4g}", (one.mean, row), (0, 8), textcoords="offset points", ha="center", color=colour
             )
         axes.set(title=title, ylim=(len(entry.models) - 0.4, -0.7))
         axes.set_yticks(range(len(entry.models)), [model.candidate for model in entry.models])
@@ -68,7 +68,7 @@ def candidates(entry: TrainingEntry, metrics: Mapping[str, str]) -> None:
 
 
 def proportions(axes: Axes, labels: Sequence[str], hits: ArrayLike, counts: ArrayLike, colours: Any = BLUE) -> None:
-    """Bars of shares in per cent with Wilson's 95 % intervals; below each label is the number of rows."""
+    """Plot shares in per cent with Wilson's 95 % intervals; the number of rows is below each label."""
     hit, count = np.asarray(hits, dtype=float), np.asarray(counts, dtype=float)
     share, z = hit / count, 1.96
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
@@ -85,10 +85,10 @@ def proportions(axes: Axes, labels: Sequence[str], hits: ArrayLike, counts: Arra
 def importance(
     model: MLEModel, rows: Sequence[Any], labels: Sequence[Any], *, repeats: int, seed: int
 ) -> dict[str, tuple[float, float]]:
-    """How much the primary metric falls when a field of the request is shuffled among rows: mean and deviation.
+    """Permutation importance of each request field: mean and standard deviation of the fall of the primary metric.
 
-    scikit-learn's permutation importance, of requests instead of the estimator's inputs: inputs that are made from one
-    field, such as `male` and a title, would stand in for each other.
+    Fields of requests are shuffled instead of inputs of the estimator, because inputs from one field, such as `male`
+    and a title, would replace each other.
     """
     from sklearn.inspection import permutation_importance
 
@@ -107,7 +107,7 @@ def importance(
 
 
 def bars(values: dict[str, tuple[float, float]], *, title: str, xlabel: str) -> None:
-    """Values with their deviations, the greatest on top; grey where they are within two deviations of 0."""
+    """Plot values with standard deviations, the greatest on top; grey within two deviations of 0."""
     order = sorted(values, key=lambda name: values[name][0])
     _, axes = plt.subplots(figsize=(7, 0.32 * len(order) + 1.1))
     heights, errors = zip(*(values[name] for name in order), strict=True)

@@ -13,10 +13,10 @@
 # %% [markdown]
 # # What a review thinks
 #
-# What is in the data, how the model is trained, how good it is, what it goes by, and how to stream requests through it.
-# Everything is done by the product's own modules; this page only calls them and draws. It works in a temporary folder
-# and leaves nothing behind. The [model card](../docs/model_cards/reviews.md) says what the model is for, and compares
-# it with other ways of labelling and with VADER.
+# The data, the training, the quality of the model, the importance of its features, and requests on the stream. The
+# notebook only calls the product's modules and draws. It works in a temporary folder and leaves nothing behind. The
+# [model card](../docs/model_cards/reviews.md) states the purpose of the model and compares it
+# with other labellings and with VADER.
 
 # %%
 import re
@@ -49,9 +49,9 @@ COLOURS = (RED, GREY, BLUE)
 # %% [markdown]
 # ## The data
 #
-# 300 reviews of five products, in 3,708 sentences, each of which was rated by people from -4 to 4. The file has no
-# stars: a review's stars, its label, are made from the mean rating of its sentences. The class is the third of the
-# scale that the stars fall into.
+# 300 reviews of five products with 3,708 sentences, each rated by people from -4 to 4. The file has no stars: the label
+# of a review, its stars, is computed from the mean rating of its sentences. The class is the third of the scale that
+# contains the stars.
 
 # %%
 examples = list(Reviews.examples(settings.data_dir))
@@ -79,8 +79,8 @@ panels[1].set(title=f"Reviews by length, median {np.median(lengths):.0f}", xlabe
 plt.show()
 
 # %% [markdown]
-# Half of the reviews are positive, so an accuracy says little and the metrics are macro-F1, in which each class counts
-# the same. Most reviews have around ten sentences, a few have more than fifty.
+# Half of the reviews are positive, so accuracy says little. The metric is macro-F1, in which all classes count the
+# same. Most reviews have around ten sentences, a few have more than fifty.
 
 # %%
 _, axes = plt.subplots(figsize=(8, 2.6))
@@ -100,17 +100,16 @@ axes.legend(title="own rating", loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# A sentence inherits the stars of its review, and often says something else: many sentences only describe, in good
-# reviews and in bad ones. This is what the cheap labels cost, and it bounds how well the class of a review can be told
-# from one of its sentences.
+# A sentence inherits the stars of its review, but often has another sentiment: many sentences only describe, in good
+# and in bad reviews. This label noise is the price of cheap labels; it limits how well one sentence can predict the
+# class of its review.
 
 # %% [markdown]
 # ## Training
 #
-# `run_training` is what `inflight train reviews` runs: it writes the three layers of data, cross-validates each
-# candidate (five folds of whole reviews, four times over, since so few rows give another answer with other folds), fits
-# it, chooses, measures the chosen one on a fifth of the reviews that no candidate has seen, and puts it into the
-# registry.
+# `inflight train reviews` calls `run_training`. It writes the three data layers, cross-validates each candidate (five
+# folds of whole reviews, repeated four times, because the result on few rows depends on the folds), fits it, chooses
+# one, measures it on a held-out fifth of the reviews, and saves it in the registry.
 
 # %%
 entry = run_training(Reviews, settings)
@@ -130,8 +129,8 @@ figures.candidates(
 )
 
 # %% [markdown]
-# Blue is the candidate that the rule chose: the simplest within one standard error of the best. With 234 reviews to
-# learn from the intervals are wide and overlap: nobody can say that one of the two is truly better.
+# Blue is the chosen candidate, the simplest within one standard error of the best. With 234 training reviews the
+# intervals are wide and overlap: neither candidate is demonstrably better.
 
 # %%
 print(entry.selection)
@@ -141,10 +140,10 @@ figures.table(
 )
 
 # %% [markdown]
-# ## How good it is
+# ## Quality
 #
-# From here on everything is measured on the held-out fifth, with the model as a worker opens it: from the registry,
-# with its digests checked. A review's sentences are asked about one by one, too, each as a review of its own.
+# All figures below are measured on the held-out fifth. The model is opened from the registry with verified digests, as
+# in a worker. The sentences of a review are also predicted one by one, each as a review.
 
 # %%
 model = Registry(settings.registry_dir).open("reviews", model_class=Reviews)
@@ -192,10 +191,10 @@ panels[2].legend(loc="upper left")
 plt.show()
 
 # %% [markdown]
-# Nearly all negative reviews and three of four positive ones are found, and none is taken for its opposite. Neutral
-# ones lie between two borders and are mistaken most, for positive ones above all. Single sentences are harder. The
-# probabilities follow the dashed line within what 30 answers a point (reviews) can tell; those of sentences are up to
-# 0.07 off in the middle.
+# Nearly all negative and three of four positive reviews are recognized, and none is confused with its opposite. Neutral
+# reviews have two borders and the most errors, mostly positive predictions. Single sentences are harder. Probabilities
+# follow the dashed line within the precision of 30 predictions per point (reviews); those of sentences deviate by up to
+# 0.07 in the middle.
 
 # %%
 _, axes = plt.subplots(figsize=(5.2, 5.2))
@@ -212,15 +211,15 @@ axes.legend(loc="upper left", fontsize=9)
 plt.show()
 
 # %% [markdown]
-# The order is mostly right, and the distance is often more than half a star. Above the upper line the answer is
+# The order is mostly right, but the error is often more than half a star. Above the upper line the prediction is
 # "positive", below the lower one "negative".
 
 # %% [markdown]
-# ## What it goes by
+# ## Feature importance
 #
-# A text is one field, so shuffling it would say nothing. Instead each word is taken out of the held-out sentences that
-# have it: how much does the score of these sentences change? Shown are the words with the greatest mean change, of
-# those in ten sentences or more; thin lines are one standard error.
+# The text is one field, so shuffling it would say nothing. Instead each word is removed from the held-out sentences
+# that contain it, and the change of their scores is measured. The plot shows the words with the greatest mean change
+# among those in at least ten sentences; thin lines are one standard error.
 
 # %%
 having = defaultdict(list)
@@ -250,15 +249,14 @@ figures.bars(
 )
 
 # %% [markdown]
-# Praise is on top, negation and trouble at the bottom, as one would expect. But with 300 reviews of five products the
-# model also learns which product is liked: "camera" and "phone" speak for a review, "unit" and "amazon" against it.
-# Such words do not carry over to other products.
+# As expected, praise is at the top, negation and problems are at the bottom. But with 300 reviews of five products the
+# model also learns which products are liked: "camera" and "phone" raise the score, "unit" and "amazon" lower it. Such
+# words do not generalize to other products.
 
 # %% [markdown]
 # ## A few requests
 #
-# Of the held-out reviews with six to nine sentences the one whose sentences differ most, as the answer's
-# `sentence_scores` have it:
+# The held-out review of six to nine sentences whose `sentence_scores` differ most:
 
 # %%
 few = [place for place, answer in enumerate(answers) if 6 <= len(answer.sentence_scores) <= 9]
@@ -278,8 +276,8 @@ axes.set_title(
 plt.show()
 
 # %% [markdown]
-# The score of the review is drawn from those of its sentences, where longer ones weigh more. The same model answers
-# requests one by one, keeps every row in a log, and refuses what it does not understand with a reason:
+# The score of a review is pooled from its sentences; longer ones have a greater weight. The same model predicts single
+# requests, logs every row, and rejects invalid requests with a reason:
 
 # %%
 log = SqlitePredictionLog(settings.prediction_log)
@@ -311,20 +309,19 @@ figures.table(
 )
 
 # %% [markdown]
-# The fourth one is German and calls the picture terrible. Words that it does not know tell the model nothing, and
-# nothing in the answer says so: send it English only.
+# The fourth text is German and calls the picture terrible. Unknown words carry no information, and the prediction does
+# not show this: send English only.
 #
 # ## Streaming through it
 #
-# On the stream a request is one JSON record on the topic `prediction-requests`, its key the request's id:
+# On the stream a request is one JSON record in the topic `prediction-requests`, keyed by request id:
 
 # %%
 request = events.PredictionRequested("review-1", "reviews", msgspec.Raw(msgspec.json.encode(asked[0])))
 print(events.encode(request).decode())
 
 # %% [markdown]
-# With a broker up, these commands train the model, start a worker, send all reviews through it and count what became of
-# them:
+# With a running broker, these commands train the model, start a worker, send all reviews and count their outcomes:
 #
 # ```console
 # $ inflight up

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Who survived the Titanic
 #
-# What is in the data, how the model is trained, how good it is, what it goes by, and how to stream requests through it.
-# Everything is done by the product's own modules; this page only calls them and draws. It works in a temporary folder
-# and leaves nothing behind. The [model card](../docs/model_cards/titanic.md) says what the model is for.
+# The data, the training, the quality of the model, the importance of its features, and requests on the stream. The
+# notebook only calls the product's modules and draws. It works in a temporary folder and leaves nothing behind. The
+# [model card](../docs/model_cards/titanic.md) states the purpose of the model.
 
 # %%
 import tempfile
@@ -43,7 +43,7 @@ settings = load_settings().model_copy(update={"home": Path(home.name)})
 # %% [markdown]
 # ## The data
 #
-# 891 passengers in Kaggle's columns, of whom 342 (38 %) survived. One line here is one field of a request.
+# 891 passengers in Kaggle's columns, of whom 342 (38 %) survived. Each line below is a field of a request.
 
 # %%
 examples = list(Titanic.examples(settings.data_dir))
@@ -55,7 +55,7 @@ def describe(values: list) -> str:
     known = [value for value in values if value is not None]
     if isinstance(known[0], str):
         kinds = sorted(set(known))
-        return ", ".join(kinds) if len(kinds) < 5 else f"{len(kinds)} texts, such as {known[0]}"
+        return ", ".join(kinds) if len(kinds) < 5 else f"{len(kinds)} strings, such as {known[0]}"
     return f"{min(known):g} to {max(known):g}, median {np.median(known):g}"
 
 
@@ -65,8 +65,8 @@ figures.table(
 )
 
 # %% [markdown]
-# Three fields have gaps. Whether a gap itself says something can be seen by comparing those for whom the value is known
-# with those for whom it is not.
+# Three fields have missing values. Comparing passengers with and without a value shows whether missingness is
+# informative.
 
 # %%
 _, panels = plt.subplots(1, 2, figsize=(9.5, 3), sharey=True)
@@ -79,9 +79,9 @@ for axes, field in zip(panels, ("age", "cabin"), strict=True):
 plt.show()
 
 # %% [markdown]
-# Two of three passengers with a known cabin survived, and less than one of three without: cabins are known mostly for
-# the first class. That a value is missing is information, so the model is told of it and no row is thrown away. (In
-# brackets: passengers. The thin lines are 95 % confidence intervals.)
+# Two of three passengers with a known cabin survived, but fewer than one of three without: cabins are known mostly for
+# the first class. Missingness is informative, so the model receives it and no row is dropped. (Numbers of passengers
+# are in brackets; thin lines are 95 % confidence intervals.)
 
 # %%
 _, axes = plt.subplots(figsize=(8, 3.2))
@@ -98,8 +98,8 @@ axes.set_title("Survived, by sex and class")
 plt.show()
 
 # %% [markdown]
-# Sex and class decide most: nearly all women of the first two classes survived, half of those of the third, and few
-# men. Men of the second class fared no better than those of the third, so the two fields do not simply add up.
+# Sex and class matter most: nearly all women of the first two classes survived, half of those of the third, and few
+# men. Men of the second class did no better than those of the third, so the effects are not additive.
 
 # %%
 age = np.array([np.nan if value is None else value for value in data["age"]], dtype=float)
@@ -114,9 +114,9 @@ for axes, s in zip(panels, ("female", "male"), strict=True):
 plt.show()
 
 # %% [markdown]
-# Small boys had far better chances than men; for girls and women age hardly matters (the dip from 6 to 11 rests on 11
-# girls). The title in a name ("Master" is a boy) tells boys from men where the age is missing, which is why the model
-# reads names.
+# Small boys had far better chances than men; for girls and women age hardly matters (the dip from 6 to 11 is based on
+# 11 girls). The title in a name ("Master" is a boy) distinguishes boys from men without an age, so the model uses
+# names.
 
 # %%
 relatives = np.add(data["sibsp"], data["parch"])
@@ -136,16 +136,16 @@ panels[1].set_title("Survived, by fare in pounds")
 plt.show()
 
 # %% [markdown]
-# Small families did best, and those with four relatives or more were rarely saved together. The more was paid, the
-# better the chances: from a quarter below 8 pounds to three quarters above 80. A fare is that of a whole ticket, so the
-# model divides it by the number of those who shared it.
+# Small families did best; those with at least four relatives were rarely saved together. Chances increase with the
+# fare, from a quarter below 8 pounds to three quarters above 80. The fare is for a whole ticket, so the model divides
+# it by the number of people who shared it.
 
 # %% [markdown]
 # ## Training
 #
-# `run_training` is what `inflight train titanic` runs: it writes the three layers of data, cross-validates each
-# candidate (five folds, four times over, since so few rows give another answer with other folds), fits it, chooses,
-# measures the chosen one on a fifth of the passengers that no candidate has seen, and puts it into the registry.
+# `inflight train titanic` calls `run_training`. It writes the three data layers, cross-validates each candidate (five
+# folds, repeated four times, because the result on few rows depends on the folds), fits it, chooses one, measures it on
+# a held-out fifth of the passengers, and saves it in the registry.
 
 # %%
 entry = run_training(Titanic, settings)
@@ -159,9 +159,9 @@ titles = {"roc_auc": "ROC AUC", "accuracy": "Accuracy", "log_loss": "Log loss (s
 figures.candidates(entry, titles)
 
 # %% [markdown]
-# The rule takes the simplest candidate whose `roc_auc` is within one standard error of the best (blue). The intervals
-# overlap: on 708 rows nobody can say that one of the three is truly better. The linear model is also the fastest and
-# the easiest to explain.
+# The rule chooses the simplest candidate whose `roc_auc` is within one standard error of the best (blue). The intervals
+# overlap: with 708 rows none of the three is demonstrably better. The linear model is also the fastest and the easiest
+# to explain.
 
 # %%
 print(entry.selection)
@@ -171,10 +171,10 @@ figures.table(
 )
 
 # %% [markdown]
-# ## How good it is
+# ## Quality
 #
-# From here on everything is measured on the held-out fifth, with the model as a worker opens it: from the registry,
-# with its digests checked.
+# All figures below are measured on the held-out fifth. The model is opened from the registry with verified digests, as
+# in a worker.
 
 # %%
 model = Registry(settings.registry_dir).open("titanic", model_class=Titanic)
@@ -216,8 +216,8 @@ panels[2].set_yticks([0, 1], ["died", "survived"], rotation=90, va="center")
 plt.show()
 
 # %% [markdown]
-# The curve is far above guessing. The probabilities are about right, within what 30 passengers a point can tell (thin
-# lines: 95 % intervals): of those who were given 12 %, none survived. Who is wronged by it?
+# The curve is far above guessing. The probabilities are about right, within the precision of 30 passengers per point
+# (thin lines: 95 % intervals): none of those with 12 % survived. Errors by group:
 
 # %%
 answer = probability >= 0.5
@@ -225,7 +225,7 @@ groups = [
     (s, c, np.array([r.sex == s and r.pclass == c for r in held_out])) for s in ("female", "male") for c in (1, 2, 3)
 ]
 figures.table(
-    ["group", "passengers", "survived", "survivors given up", "called survivors, but died"],
+    ["group", "passengers", "survived", "survivors missed", "called survivors, but died"],
     [
         (f"{s}, class {c}", g.sum(), (g & truth).sum(), (g & truth & ~answer).sum(), (g & ~truth & answer).sum())
         for s, c, g in groups
@@ -233,30 +233,28 @@ figures.table(
 )
 
 # %% [markdown]
-# Errors are not spread evenly: three of four men who survived are given up, and nearly every woman of the first two
-# classes is taken to be saved. The model repeats what was done on that night; see the limits in the model card.
+# Errors differ by group: three of four men who survived are missed, and nearly every woman of the first two classes is
+# predicted to survive. The model repeats the decisions of that night; see the limits in the model card.
 
 # %% [markdown]
-# ## What it goes by
+# ## Feature importance
 #
-# Each field of the held-out requests is shuffled among passengers, 20 times; how much does the metric fall? What falls
-# much is relied upon. Thin lines are one standard deviation of the shuffles; a bar is grey where it is shorter than
-# two.
+# Each field of the held-out requests is shuffled among passengers 20 times. The fall of the metric shows how much the
+# model relies on it. Thin lines are one standard deviation of the shuffles; bars shorter than two are grey.
 
 # %%
 found = figures.importance(model, held_out, truth, repeats=20, seed=settings.seed)
 figures.bars(found, title="Loss of ROC AUC when a field is shuffled", xlabel="fall of the area under the curve")
 
 # %% [markdown]
-# The model lives on the name, whose title tells sex, age and marriage in one word, and on sex. Shuffling one field
-# leaves what others say of the same thing: the class counts for much more than its own bar, since the fare and the
-# cabin tell it too. The ticket's number is accepted and not used.
+# The model relies on the name, whose title implies sex, age and marriage, and on sex. Other fields can replace a
+# shuffled one: the class matters more than its own bar, since fare and cabin imply it too. The ticket number is
+# accepted but not used.
 
 # %% [markdown]
 # ## A few requests
 #
-# What would the model say of somebody who travelled alone, at each age? A boy is a Master until 12, a girl a Miss until
-# 17.
+# The prediction by age for somebody who travelled alone. A boy is a Master until 12, a girl a Miss until 17.
 
 # %%
 _, axes = plt.subplots(figsize=(8, 3.4))
@@ -276,10 +274,10 @@ axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 plt.show()
 
 # %% [markdown]
-# The step in the lines of males is a boy becoming a Mr. Among females the third class counts for more than the age.
+# The step in the lines of males is the change from Master to Mr. Among females the third class matters more than the
+# age.
 #
-# The same model answers requests one by one, keeps every row in a log, and refuses what it does not understand with a
-# reason:
+# The same model predicts single requests, logs every row, and rejects invalid requests with a reason:
 
 # %%
 log = SqlitePredictionLog(settings.prediction_log)
@@ -301,15 +299,15 @@ figures.table(
 # %% [markdown]
 # ## Streaming through it
 #
-# On the stream a request is one JSON record on the topic `prediction-requests`, its key the request's id:
+# On the stream a request is one JSON record in the topic `prediction-requests`, keyed by request id:
 
 # %%
 request = events.PredictionRequested("passenger-1", "titanic", msgspec.Raw(msgspec.json.encode(asked[0])))
 print(events.encode(request).decode())
 
 # %% [markdown]
-# With a broker up, these commands train the model, start a worker, send all 891 passengers through it and count what
-# became of them:
+# With a running broker, these commands train the model, start a worker, send all 891 passengers and count their
+# outcomes:
 #
 # ```console
 # $ inflight up
