@@ -6,9 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 from msgspec import Struct
 
-from monitoring.runtime.groups import INDEXER, JOINER, WORKER
+from monitoring.runtime.groups import INDEXER, LABEL_JOINER, WORKER
 
 Stage = Literal["request", "result", "log", "dead_letter", "label"]
+Repeat = Literal["equal", "different"]
 STAGES: tuple[Stage, ...] = ("request", "result", "log", "dead_letter", "label")
 """In the order in which records with equal timestamps follow one another."""
 
@@ -38,7 +39,7 @@ class Step(Struct, frozen=True):
     position: Position
     details: dict[str, Any]
     origin: Position | None = None
-    repeat: Literal["equal", "different"] | None = None
+    repeat: Repeat | None = None
 
 
 class Document(Struct, frozen=True):
@@ -89,7 +90,9 @@ def build_path(
     elif not documents:
         missing += _waiting(ordered, "log", "no document yet", INDEXER, "the indexer", committed)
     elif not any(document.details.get("labelled") for document in documents):
-        missing += _waiting(ordered, "label", "label not in the document yet", JOINER, "the label joiner", committed)
+        missing += _waiting(
+            ordered, "label", "label not in the document yet", LABEL_JOINER, "the label joiner", committed
+        )
     return Path(request_id, ordered, found, omitted, missing)
 
 

@@ -25,7 +25,7 @@ from monitoring.documents.log import INDEX_PATTERN, document_id, index_name
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from monitoring.settings import ElasticsearchSettings
-from monitoring.trace.path import Document, Path, Position, Stage, Step, build_path
+from monitoring.trace.path import Document, Path, Position, Repeat, Stage, Step, build_path
 
 MAX_STEPS = 100
 """Records of one topic that a path holds; further ones are counted."""
@@ -108,7 +108,9 @@ class RequestReader:
                 at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
                 if stage == "request":
                     self.indices.add(index_name(at))
-                repeat = None if seen == 1 or stage == "dead_letter" else "equal" if content == first else "different"
+                repeat: Repeat | None = None
+                if seen > 1 and stage != "dead_letter":
+                    repeat = "equal" if content == first else "different"
                 yield Step(at, stage, position, details, origin, repeat)
 
     def _mentions(self, record: Message) -> bool:
@@ -170,7 +172,7 @@ class RequestReader:
         if position not in self._positions and self._id != origin.request_id and record.key() != self._key:
             return None
         address = str(Address(record.partition(), record.offset()))
-        details = {"address": address, "reason": origin.reason, "stage": origin.stage, "message": origin.message}
+        details: dict[str, Any] = {"address": address, "reason": origin.reason, "stage": origin.stage, "message": origin.message}
         details |= {"model": origin.model, "bytes": len(record.value() or b"")}
         return {name: value for name, value in details.items() if value is not None}, position, None
 

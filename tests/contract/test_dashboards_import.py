@@ -63,7 +63,7 @@ def test_it_gives_up_on_a_kibana_that_never_comes(settings: Settings) -> None:
         Kibana(kibana.url).wait(3, sleep=lambda _: None, clock=lambda: float(next(now)))
 
     code, _, told = apply("--timeout", "0")
-    assert code == 1
+    assert code == 2
     assert "http://127.0.0.1:1 is not available after 0 s: no response" in told
 
 
@@ -72,7 +72,7 @@ def test_a_missing_key_is_named(settings: Settings, monkeypatch: pytest.MonkeyPa
     with running(api_key="another") as kibana:
         code, _, told = apply("--kibana-url", kibana.url)
 
-    assert code == 1
+    assert code == 2
     assert "responded with status 401: set INFLIGHT_KIBANA_API_KEY" in told
     assert not kibana.objects
 
