@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _wrong_settings(error: Exception) -> list[str]:
-    """What is wrong with which setting, without its value, which may be a secret; empty for any other error."""
+    """The wrong settings and why, without their values, which may be secret; empty for any other error."""
     # By the names of their classes: pydantic is not imported before a command runs.
     if type(error).__name__ == "SettingsError":
         return [str(error)]

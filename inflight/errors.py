@@ -26,7 +26,7 @@ def exit_with(message: object, code: int = UNAVAILABLE) -> typer.Exit:
 def exit_for(
     error: BaseException, *expected: type[BaseException], failed: tuple[type[BaseException], ...] = (), port: str = ""
 ) -> BaseException:
-    """What to raise for an error: an expected one is printed and becomes an exit code, a bug keeps its traceback.
+    """The exception to raise for an error: an expected error is printed and becomes an exit code, a bug stays as it is.
 
     Errors of Kafka and Elasticsearch clients and of the operating system are always expected.
 

@@ -1,1 +1,1 @@
-"""One file per group of sub-commands: read the arguments, call a room, print. Heavy imports stay inside functions."""
+"""One file per command group: read arguments, call the package that does the work, print. Heavy imports are local."""

@@ -44,11 +44,11 @@ def lint(
     """Check the sources: fields and columns of queries, overlapping panels, ids, colors, the time range."""
     import msgspec
 
-    from monitoring.dashboards import lint as room
+    from monitoring.dashboards.lint import lint as find_problems
     from monitoring.dashboards.fields import mapped_fields
 
     dashboards = load_dashboards(folder)
-    problems = room.lint(dashboards, mapped_fields())
+    problems = find_problems(dashboards, mapped_fields())
     ran = _run(dashboards) if elasticsearch and not problems else []
     problems += [problem for one in ran for problem in one.problems]
     empty = [f"{one.dashboard.id}/{one.panel.id}" for one in ran if one.result is not None and not one.result.rows]

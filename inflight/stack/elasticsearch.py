@@ -1,4 +1,4 @@
-"""Real Elasticsearch as one node: the release's own server, from Maven Central, with security off on the loopback."""
+"""Elasticsearch as one node on the loopback interface: the released server, from Maven Central, without security."""
 
 import hashlib
 import os
@@ -12,14 +12,14 @@ from inflight.stack.process import Launch, Node, StackError, free_port
 
 ELASTICSEARCH_VERSION = "8.19.21"
 ARCHIVE = Artifact("org.elasticsearch.distribution.integ-test-zip", "elasticsearch", ELASTICSEARCH_VERSION, "zip")
-# ES|QL, the language of the dashboards' queries, is not in that archive, but its parts are on Maven Central. One that
-# isn't there is for hexagonal grids on maps.
+# ES|QL, the query language of the dashboards, is not in that archive. Its modules are on Maven Central, except one for
+# hexagonal grids on maps.
 _NO_H3 = (("org.elasticsearch", "elasticsearch-h3"),)
 ESQL_PARTS = tuple(
     Artifact("org.elasticsearch.plugin", name, ELASTICSEARCH_VERSION, without=_NO_H3)
     for name in ("x-pack-esql", "x-pack-esql-core", "x-pack-esql-compute")
 )
-# Of all that these need, what the server does not have already; a class in two places is refused at the start.
+# Their dependencies that the server does not have: it refuses to start with duplicate classes.
 ESQL_JARS = re.compile(
     r"(x-pack-esql(-core|-compute|-compute-ann)?|x-pack-kql|arrow|arrow-(format|vector|memory-core)|elasticsearch-dissect"
     r"|antlr4-runtime|flatbuffers-java|jackson-[a-z0-9-]+?|lucene-spatial3d|checker-qual)-[0-9.]+\.jar"
@@ -45,7 +45,7 @@ http.port: {port}
 transport.port: {transport_port}
 discovery.type: single-node
 xpack.security.enabled: false
-# A laptop's disk is often fuller than the watermarks at which a node stops to take writes.
+# A laptop's disk is often fuller than the watermarks at which a node rejects writes.
 cluster.routing.allocation.disk.threshold_enabled: false
 """
 
@@ -71,10 +71,10 @@ rootLogger.appenderRef.console.ref = console
 
 
 def distribution() -> Path:
-    """The unpacked release with ES|QL, shared by all nodes of this user and never written to."""
+    """The unpacked release with ES|QL, shared by all nodes of this user, read-only."""
 
     def fill(folder: Path, work: Path) -> None:
-        # Linked, not copied: the two trees share their files, and nothing writes to either.
+        # Hard links: the two trees share their read-only files.
         shutil.copytree(
             resolve_zip(f"elasticsearch-{ELASTICSEARCH_VERSION}", ARCHIVE), folder / "home", copy_function=os.link
         )
@@ -122,7 +122,7 @@ class ElasticsearchNode(Node):
         home = distribution()
         if self._uid is not None and not _open_to_others(home):
             raise StackError(
-                f"{home} has to be readable for the user nobody: unset XDG_CACHE_HOME, or chmod o+x its folders"
+                f"{home} must be readable for the user nobody: unset XDG_CACHE_HOME, or chmod o+x its folders"
             )
         folders = {name: self.directory / name for name in ("config", "data", "logs", "tmp")}
         for folder in folders.values():
@@ -137,7 +137,7 @@ class ElasticsearchNode(Node):
         )
         if self._uid is not None:
             for path in (self.directory, *self.directory.rglob("*")):
-                # What nobody may have put there must not lead root to the files of others.
+                # A symbolic link that the user nobody left there must not lead root to other files.
                 os.chown(path, self._uid, self._uid, follow_symlinks=False)
         java = shutil.which("java")
         if java is None:
@@ -153,5 +153,5 @@ class ElasticsearchNode(Node):
 
 
 def _open_to_others(path: Path) -> bool:
-    """Whether any user can pass through this folder and all above it; those that don't exist yet will be open."""
+    """Whether any user can enter this folder and its parents; those that don't exist yet will be open."""
     return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents) if folder.exists())

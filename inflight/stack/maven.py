@@ -1,6 +1,6 @@
-"""Artifacts of the real Kafka and Elasticsearch from Maven Central: resolved by the Maven client, kept per user.
+"""Artifacts of Kafka and Elasticsearch from Maven Central: resolved by the Maven client, cached per user.
 
-They are for tests and trials on the user's own machine and are never redistributed.
+They are for tests and trials on the user's machine and are never redistributed.
 """
 
 import fcntl
@@ -25,7 +25,7 @@ FIX = (
 
 
 class Artifact(NamedTuple):
-    """Maven coordinates; `type` is the packaging, `without` are dependencies, group and name, to leave out."""
+    """Maven coordinates; `type` is the packaging, `without` excludes dependencies by group and name."""
 
     group: str
     name: str
@@ -35,7 +35,7 @@ class Artifact(NamedTuple):
 
 
 def missing_tools() -> list[str]:
-    """Which of the programs that the real stack needs are not installed."""
+    """The programs that the real stack needs and that are not installed."""
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
@@ -49,21 +49,21 @@ def require_tools() -> None:
 
 
 def cache_dir() -> Path:
-    """Where resolved artifacts are kept, so that a fresh clone doesn't resolve them again."""
+    """The cache of resolved artifacts, shared by all clones."""
     if configured := os.environ.get("XDG_CACHE_HOME"):
         return Path(configured) / "inflight" / "stack"
-    # Root's home is closed to others, and Elasticsearch, which refuses to run as root, has to read it as another user.
+    # Elasticsearch refuses to run as root, and another user can't read root's home.
     return Path("/var/cache/inflight/stack") if os.geteuid() == 0 else Path.home() / ".cache" / "inflight" / "stack"
 
 
 def resolve_jars(name: str, artifacts: Sequence[Artifact]) -> Path:
-    """A folder with these artifacts and everything that they need at run time.
+    """A folder with these artifacts and their run-time dependencies.
 
     Args:
-        name: what the folder is called in the cache; it has to change when the artifacts do.
+        name: the name of the folder in the cache; it must change with the artifacts.
 
     Raises:
-        StackError: Java or Maven is missing, or Maven failed; with what it said.
+        StackError: Java or Maven is missing, or Maven failed; with its output.
     """
     return cached(
         name,
@@ -77,18 +77,18 @@ def resolve_zip(name: str, artifact: Artifact) -> Path:
     """The single top folder of this zip archive, unpacked.
 
     Raises:
-        StackError: Java or Maven is missing, or Maven failed; with what it said.
+        StackError: Java or Maven is missing, or Maven failed; with its output.
     """
 
     def fill(folder: Path, work: Path) -> None:
-        # Not the plugin's own `unpack`: it drops the permissions, and scripts have to stay executable.
+        # Not the plugin's `unpack`: it drops permissions, and scripts must stay executable.
         coordinates = f"{artifact.group}:{artifact.name}:{artifact.version}:{artifact.type}"
         _maven(work, (), "copy", f"-Dartifact={coordinates}", f"-DoutputDirectory={work / 'zip'}")
         (archive,) = (work / "zip").iterdir()
         with zipfile.ZipFile(archive) as unpacked:
             unpacked.extractall(folder)
             for info in unpacked.infolist():
-                # Readable for all: the server that runs from it may run as another user.
+                # Readable for all: the server may run as another user.
                 mode = (info.external_attr >> 16) & 0o777
                 (folder / info.filename).chmod(mode | (0o755 if info.is_dir() else 0o644))
 
@@ -97,7 +97,7 @@ def resolve_zip(name: str, artifact: Artifact) -> Path:
 
 
 def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
-    """A folder of the cache, filled the first time by `fill(folder, work)`; `work` is an empty place for scraps."""
+    """A folder of the cache, filled once by `fill(folder, work)`; `work` is a temporary folder."""
     target = cache_dir() / name
     if target.is_dir():
         return target
@@ -110,7 +110,7 @@ def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
         try:
             folder.rename(target)
         except OSError:
-            # Another process resolved the same meanwhile; its folder is as good as ours.
+            # Another process resolved the same artifacts meanwhile.
             if not target.is_dir():
                 raise
     return target
@@ -118,7 +118,7 @@ def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One Maven at a time: what it downloads it keeps in a folder that is made for one process."""
+    """One Maven at a time: its download folder is not made for several processes."""
     folder = os.open(cache_dir(), os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -143,12 +143,12 @@ def _maven(work: Path, artifacts: Sequence[Artifact], goal: str, *options: str) 
         "<project><modelVersion>4.0.0</modelVersion><groupId>inflight</groupId><artifactId>stack</artifactId>"
         f"<version>1</version><dependencies>{dependencies}</dependencies></project>"
     )
-    # --strict-checksums: a damaged download fails here and not as a riddle in a node's log.
+    # --strict-checksums: a damaged download fails here and not later in a node's log.
     command = ["mvn", "-B", "-q", "--strict-checksums", "-f", str(pom), f"{DEPENDENCY_PLUGIN}:{goal}", *options]
     try:
         with _alone():
             done = subprocess.run(command, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise StackError(f"Maven did not answer within {RESOLVE_SECONDS} s; is Maven Central reachable?") from None
+        raise StackError(f"Maven did not finish within {RESOLVE_SECONDS} s; is Maven Central reachable?") from None
     if done.returncode != 0:
         raise StackError(f"Maven could not resolve {pom.read_text()}\n{(done.stdout + done.stderr)[-2_000:]}")

@@ -61,7 +61,7 @@ class RequestReader:
         self._id = request_id
         self._values = values
         self._key = request_id.encode()
-        # As JSON has it: our own encoder writes UTF-8, others escape what is not ASCII.
+        # In JSON: our encoder writes UTF-8, others escape characters outside ASCII.
         self._needles = tuple({msgspec.json.encode(request_id)[1:-1], json.dumps(request_id)[1:-1].encode()})
         self._prefix = len(settings.topic_prefix)
         self._positions: set[Position] = set()
@@ -172,8 +172,8 @@ class RequestReader:
         if position not in self._positions and self._id != origin.request_id and record.key() != self._key:
             return None
         address = str(Address(record.partition(), record.offset()))
-        details: dict[str, Any] = {"address": address, "reason": origin.reason, "stage": origin.stage, "message": origin.message}
-        details |= {"model": origin.model, "bytes": len(record.value() or b"")}
+        details: dict[str, Any] = {"address": address, "reason": origin.reason, "stage": origin.stage}
+        details |= {"message": origin.message, "model": origin.model, "bytes": len(record.value() or b"")}
         return {name: value for name, value in details.items() if value is not None}, position, None
 
     def _label(self, record: Message) -> _Found | None:
