@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -18,87 +19,42 @@ the reference profile, so no producer can flood Prometheus with names."""
 _FIELD = 2
 """The index of the field among a series' labels."""
 
+_Metric = TypeVar("_Metric", Gauge, Counter)
+
 
 class DriftMonitorMetrics:
     """Declares the metrics. A `field` is, for example, ``features.carat`` or ``predictions.price``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        version, field = ["model", "model_version"], ["model", "model_version", "field"]
-        self.psi = Gauge(
-            "inflight_drift_psi",
-            "Population stability index of a field in the last window, from its most significant test.",
-            field,
-            unit="psi",
-            registry=registry,
-        )
-        self.p_value = Gauge(
-            "inflight_drift_p_value",
-            "P-value of that test, corrected for the number of tests in the window.",
-            field,
-            unit="value",
-            registry=registry,
-        )
-        self.consecutive_windows = Gauge(
-            "inflight_drift_drifted_windows",
-            "Consecutive windows, up to the last one, in which a field drifted; 0: no drift in the last window.",
-            field,
-            unit="windows",
-            registry=registry,
-        )
-        self.rate = Gauge(
-            "inflight_drift_field_ratio",
-            "Share of the last window's rows whose value is missing, unseen or out_of_range.",
-            [*field, "kind"],
-            unit="ratio",
-            registry=registry,
-        )
-        self.windows = Counter(
-            "inflight_drift_windows",
-            "Compared windows by result: clean or drifted.",
-            [*version, "result"],
-            unit="windows",
-            registry=registry,
-        )
-        self.window_rows = Gauge(
-            "inflight_drift_window_rows",
-            "Rows in the open window.",
-            version,
-            unit="rows",
-            registry=registry,
-        )
-        self.window_age = Gauge(
-            "inflight_drift_window_age_seconds",
-            "Time since the first row of the open window was accepted.",
-            version,
-            unit="seconds",
-            registry=registry,
-        )
-        self.rows = Counter(
-            "inflight_drift_rows",
+        def metric(kind: type[_Metric], name: str, text: str, *labels: str) -> _Metric:
+            return kind(name, text, labels, unit=name.rpartition("_")[2], registry=registry)
+
+        version = ("model", "model_version")
+        field = (*version, "field")
+        text = "Population stability index of a field in the last window, from its most significant test."
+        self.psi = metric(Gauge, "inflight_drift_psi", text, *field)
+        text = "P-value of that test, corrected for the number of tests in the window."
+        self.p_value = metric(Gauge, "inflight_drift_p_value", text, *field)
+        text = "Consecutive windows, up to the last one, in which a field drifted; 0: no drift in the last window."
+        self.consecutive_windows = metric(Gauge, "inflight_drift_drifted_windows", text, *field)
+        text = "Share of the last window's rows whose value is missing, unseen or out_of_range."
+        self.rate = metric(Gauge, "inflight_drift_field_ratio", text, *field, "kind")
+        text = "Compared windows by result: clean or drifted."
+        self.windows = metric(Counter, "inflight_drift_windows", text, *version, "result")
+        self.window_rows = metric(Gauge, "inflight_drift_window_rows", "Rows in the open window.", *version)
+        text = "Time since the first row of the open window was accepted."
+        self.window_age = metric(Gauge, "inflight_drift_window_age_seconds", text, *version)
+        text = (
             "Log records by result: counted, sampled_out (a sample was enough), failed, unreadable, no_profile, "
-            "or discarded: counted, but the window was abandoned.",
-            ["result"],
-            unit="rows",
-            registry=registry,
+            "or discarded: counted, but the window was abandoned."
         )
-        self.unprofiled = Gauge(
-            "inflight_drift_unprofiled_versions",
-            "Model versions whose requests cannot be compared because they have no reference profile.",
-            unit="versions",
-            registry=registry,
-        )
-        self.lag = Gauge(
-            "inflight_drift_monitor_lag_records",
-            "Log records not yet read, in this process's partitions.",
-            unit="records",
-            registry=registry,
-        )
-        self.partitions = Gauge(
-            "inflight_drift_monitor_assigned_partitions",
-            "Log partitions assigned to this process.",
-            unit="partitions",
-            registry=registry,
-        )
+        self.rows = metric(Counter, "inflight_drift_rows", text, "result")
+        text = "Model versions whose requests cannot be compared because they have no reference profile."
+        self.unprofiled = metric(Gauge, "inflight_drift_unprofiled_versions", text)
+        text = "Log records not yet read, in this process's partitions."
+        self.lag = metric(Gauge, "inflight_drift_monitor_lag_records", text)
+        text = "Log partitions assigned to this process."
+        self.partitions = metric(Gauge, "inflight_drift_monitor_assigned_partitions", text)
         register_process(registry)
 
 
