@@ -66,8 +66,8 @@ def test_degradation(
         order = random.permutation(len(pairs)).tolist()
         return _metric(model, [pairs[i] for i in order[:size]]) - _metric(model, [pairs[i] for i in order[size:]])
 
-    found = _p_value(before - now, permute, significance)
-    return _result(model, (before, size), (now, len(live)), found, significance)
+    p_value, count = _p_value(before - now, permute, significance)
+    return PermutationTest(model.primary_metric, before, now, size, len(live), p_value, p_value <= significance, count)
 
 
 def paired_permutation_test(
@@ -101,8 +101,9 @@ def paired_permutation_test(
         other = [(a if swap else b, label) for (a, b, label), swap in zip(both, swapped, strict=True)]
         return _metric(model, other) - _metric(model, one)
 
-    found = (1.0, 0) if now <= before else _p_value(now - before, permute, significance)
-    return _result(model, (before, len(labels)), (now, len(labels)), found, significance)
+    p_value, count = (1.0, 0) if now <= before else _p_value(now - before, permute, significance)
+    rows = len(labels)
+    return PermutationTest(model.primary_metric, before, now, rows, rows, p_value, p_value <= significance, count)
 
 
 def _p_value(observed: float, permute: Callable[[], float], significance: float) -> tuple[float, int]:
@@ -122,25 +123,6 @@ def _p_value(observed: float, permute: Callable[[], float], significance: float)
         if exceedances == _STOP_AFTER_EXCEEDANCES:
             return _STOP_AFTER_EXCEEDANCES / count, count
     return (exceedances + 1) / (limit + 1), limit
-
-
-def _result(
-    model: Model,
-    reference: tuple[float, int],
-    observed: tuple[float, int],
-    found: tuple[float, int],
-    significance: float,
-) -> PermutationTest:
-    return PermutationTest(
-        metric=model.primary_metric,
-        reference=reference[0],
-        observed=observed[0],
-        reference_rows=reference[1],
-        rows=observed[1],
-        p_value=found[0],
-        significant=found[0] <= significance,
-        n_permutations=found[1],
-    )
 
 
 def _metric(model: Model, pairs: Sequence[tuple[Any, Any]]) -> float:

@@ -12,7 +12,7 @@ part, which neither model was fitted on. Errors leave the champion as it is and 
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,7 +35,7 @@ from machine_learning_engineering.retraining import live_rows
 from machine_learning_engineering.retraining.decision import Decision, Evidence, write
 from machine_learning_engineering.retraining.live_rows import LiveRows
 from machine_learning_engineering.settings import KernelSettings
-from machine_learning_engineering.training.quick import train
+from machine_learning_engineering.training.quick import ProgressCallback, train
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,6 @@ SIGNIFICANCE = 0.002
 MIN_LABELLED = 200
 MIN_ROWS = 500
 MAX_ROWS = 10_000
-
-ProgressCallback = Callable[[str], None]
 
 
 def trigger_retraining(

@@ -71,13 +71,13 @@ def collect(
             _add(records, found, DATASET, _of_examples(DATASET, model_class.examples(settings.data_dir)))
             if model_class.dataset_sha256:
                 found[-1] = msgspec.structs.replace(found[-1], sha256=model_class.dataset_sha256)
-        elif (name := source.partition(":")[0]) in (logs or {}):
+        elif (name := source.partition(":")[0]) == LOG or name in (logs or {}):
             skipped: Counter[str] = Counter()
-            _add(records, found, source, read_log(model_class, (logs or {})[name], source, skipped))
-            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped))
-        elif name == LOG:
-            skipped = Counter()
-            _add(records, found, source, read_log_file(model_class, settings.prediction_log, source, skipped))
+            if (log := (logs or {}).get(name)) is not None:
+                read = read_log(model_class, log, source, skipped)
+            else:
+                read = read_log_file(model_class, settings.prediction_log, source, skipped)
+            _add(records, found, source, read)
             found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped))
         else:
             for path in _files(Path(source)):
