@@ -44,8 +44,8 @@ def lint(
     """Check the sources: fields and columns of queries, overlapping panels, ids, colors, the time range."""
     import msgspec
 
-    from monitoring.dashboards.lint import lint as find_problems
     from monitoring.dashboards.fields import mapped_fields
+    from monitoring.dashboards.lint import lint as find_problems
 
     dashboards = load_dashboards(folder)
     problems = find_problems(dashboards, mapped_fields())
