@@ -1,7 +1,7 @@
 """Make the pictures of this folder: a real run, small enough for a laptop, and previews of its dashboards.
 
-    python docs/pictures/make.py                 # a run of six minutes, its pictures, and everything is stopped
-    python docs/pictures/make.py --keep          # broker and search node stay up, to look and draw again
+    python -m docs.pictures.make                 # a run of six minutes, its pictures, and everything is stopped
+    python -m docs.pictures.make --keep          # broker and search node stay up, to look and draw again
 
 It starts Kafka and Elasticsearch on free ports in a home of its own, trains the models, starts one process of each
 kind, and plays a day at the shop in a few minutes: diamonds, passengers and reviews, labels that come late, careless
@@ -81,13 +81,13 @@ def main() -> None:
         environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)}
         create_topics(settings)
         since, until = run(settings, environment, options.seconds)
-        draw = ["dashboards", "preview", "--out", str(options.out), "--since", since.isoformat()]
+        draw = [sys.executable, "-m", "docs.pictures.preview", "--out", str(options.out), "--since", since.isoformat()]
         draw += ["--until", until.isoformat(), "--scale", "1.25"]
-        inflight(environment, *draw).wait()
+        subprocess.run(draw, env=os.environ | environment, check=False)
         shrink(options.out)
         if options.keep:
             variables = " ".join(f"{name}={value}" for name, value in environment.items())
-            print(f"draw again:\n  {variables} inflight {' '.join(draw)}", file=sys.stderr)  # noqa: T201
+            print(f"draw again:\n  {variables} {' '.join(draw)}", file=sys.stderr)  # noqa: T201
             print(f"stop it:\n  INFLIGHT_HOME={home} inflight down", file=sys.stderr)  # noqa: T201
 
 

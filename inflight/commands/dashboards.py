@@ -1,13 +1,12 @@
 """`inflight dashboards`: check the Kibana dashboards, compile them and import them."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.commands import dashboards_preview
-from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_for, exit_with, print_error
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, QueryCheck
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 _app = typer.Typer(
     no_args_is_help=True,
-    help="Kibana dashboards as files: check, compile, draw and import them.",
+    help="Kibana dashboards as files: check, compile and import them.",
     epilog="Example: [bold]inflight dashboards apply[/bold]",
 )
 Folder = Annotated[
@@ -26,7 +25,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file to `app`."""
-    dashboards_preview.register(_app)
     app.add_typer(_app, name="dashboards")
 
 
@@ -177,3 +175,24 @@ def _print(problems: "list[Problem]", empty: list[str]) -> None:
     hint_at_esql(map(str, problems))
     if empty:
         typer.echo(f"without rows now: {', '.join(empty)}")
+
+
+def load_dashboards(folder: Path | None) -> "list[Dashboard]":
+    """The dashboards; an error in a source ends the command with the file and the panel."""
+    from monitoring.dashboards.source import InvalidDashboard, load_all
+
+    try:
+        dashboards = load_all(folder)
+    except (InvalidDashboard, OSError) as error:
+        raise exit_for(error, failed=(InvalidDashboard,)) from error
+    if not dashboards:
+        raise exit_with(f"no .toml file in {folder}")
+    return dashboards
+
+
+def hint_at_esql(reasons: Iterable[str]) -> None:
+    """Print what to do if Elasticsearch rejected queries because it has no ES|QL, like the embedded node."""
+    if any("no handler found for uri" in reason for reason in reasons):
+        print_error(
+            "this Elasticsearch has no ES|QL, like the embedded node: `inflight up --stack real` starts one with it"
+        )

@@ -239,7 +239,8 @@ def test_without_log_and_disk_an_error_holds_the_answers(doubler, tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(predict_module, "_spool", full)
-    with pytest.raises(PredictionsNotLogged, match=r"neither logged .*unreachable.* nor spooled .*No space left") as raised:
+    message = r"neither logged .*unreachable.* nor spooled .*No space left"
+    with pytest.raises(PredictionsNotLogged, match=message) as raised:
         predict_with_logging(doubler, [{"number": 1}], Flaky(None, 99), spool_dir=tmp_path, pause=0)
     assert doubles(raised.value.outcomes) == pytest.approx([2])
 

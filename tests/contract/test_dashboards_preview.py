@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from inflight.cli import app
+from docs.pictures.preview.command import preview as command
+from docs.pictures.preview.compose import size
 from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
-from monitoring.dashboards.preview.compose import size
 from monitoring.dashboards.source import load_all, shipped
 from monitoring.elastic.client import connect
 from monitoring.elastic.templates import put_templates
 from tests.support.dashboard_documents import feed, forget
+
+app = typer.Typer()
+app.command()(command)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +44,7 @@ def preview(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     monkeypatch.setattr("inflight.settings.load_settings", lambda: settings)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        result = CliRunner().invoke(app, ["dashboards", "preview", *arguments])
+        result = CliRunner().invoke(app, list(arguments))
         return result.exit_code, result.stdout, result.stderr
 
     return run
@@ -105,24 +109,3 @@ def test_wrong_arguments_are_named(
 
     assert code == 2
     assert expected in errors
-
-
-def test_a_missing_extra_is_named(
-    preview: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the command that installs it."""
-    import builtins
-
-    found = builtins.__import__
-
-    def without(name: str, *arguments: Any, **keywords: Any) -> Any:
-        if name == "monitoring.dashboards.preview.draw":
-            raise ModuleNotFoundError("No module named 'vl_convert'", name="vl_convert")
-        return found(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-
-    code, _, errors = preview("--out", str(tmp_path))
-
-    assert code == 2
-    assert "pip install 'inflight[preview]'" in errors

@@ -13,7 +13,7 @@ from elasticsearch import AuthenticationException, ConnectionTimeout
 from typer.testing import CliRunner
 
 from inflight.cli import app
-from inflight.commands.dashboard_sources import hint_at_esql
+from inflight.commands.dashboards import hint_at_esql
 from inflight.commands.replay import print_report
 from inflight.errors import exit_for
 from inflight.settings import load_settings

@@ -68,5 +68,6 @@ def test_two_models_of_one_name_are_refused(monkeypatch):
 
 
 def test_finding_models_loads_no_scikit_learn():
-    code = "import sys; from model import catalog; catalog.available(); sys.exit('sklearn' in sys.modules or 'skops' in sys.modules)"
+    heavy = "sys.exit('sklearn' in sys.modules or 'skops' in sys.modules)"
+    code = f"import sys; from model import catalog; catalog.available(); {heavy}"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -8,9 +8,9 @@ import msgspec
 import vl_convert
 from elasticsearch import Elasticsearch
 
-from monitoring.dashboards.preview import compose, tiles
-from monitoring.dashboards.preview.charts import chart_spec
-from monitoring.dashboards.preview.series import Frame
+from docs.pictures.preview import compose, tiles
+from docs.pictures.preview.charts import chart_spec
+from docs.pictures.preview.series import Frame
 from monitoring.dashboards.queries import QueryFailed, QueryResult, run_query
 from monitoring.dashboards.source import Dashboard, Markdown, Metric, Panel, QueryPanel, Search, Table
 from monitoring.elastic.client import request

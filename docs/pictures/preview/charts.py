@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from monitoring.dashboards.preview.series import Frame, Spec, base, bucket, legend, series_spec, time_axis
-from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, color, in_turn
-from monitoring.dashboards.preview.text import moment, shown
+from docs.pictures.preview.series import Frame, Spec, base, bucket, legend, series_spec, time_axis
+from docs.pictures.preview.style import FONT, GREY, INK, LINE, color, in_turn
+from docs.pictures.preview.text import moment, shown
 from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import Column, Heatmap, Pie, QueryPanel, SeriesPanel
 

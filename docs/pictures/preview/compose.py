@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from monitoring.dashboards.preview.style import GREY, GROUND, LINE, PAPER
-from monitoring.dashboards.preview.text import clean, cut, lines
-from monitoring.dashboards.preview.tiles import text
+from docs.pictures.preview.style import GREY, GROUND, LINE, PAPER
+from docs.pictures.preview.text import clean, cut, lines
+from docs.pictures.preview.tiles import text
 from monitoring.dashboards.source import COLUMNS, Dashboard, Panel
 
 SVG = "http://www.w3.org/2000/svg"

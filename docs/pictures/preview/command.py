@@ -1,4 +1,7 @@
-"""`inflight dashboards preview`: pictures of the dashboards without Kibana."""
+"""Pictures of the dashboards without Kibana: `python -m docs.pictures.preview serving --out pictures`.
+
+A documentation tool and not part of the product. It draws the sources of the dashboards; Kibana looks different.
+"""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -6,22 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.commands.dashboard_sources import hint_at_esql, load_dashboards
+from inflight.commands.dashboards import hint_at_esql, load_dashboards
 from inflight.errors import exit_for, exit_with, print_error
 
 if TYPE_CHECKING:
     from monitoring.dashboards.source import Dashboard
-
-INSTALL = "pip install 'inflight[preview]'"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`, the commands of dashboards."""
-    app.command(
-        epilog="Examples: [bold]inflight dashboards preview --out pictures[/bold], "
-        "[bold]inflight dashboards preview serving drift --out pictures --since now-6h --svg[/bold]. "
-        f"Needs vl-convert: {INSTALL.replace('[', chr(92) + '[')}"
-    )(preview)
 
 
 def preview(
@@ -51,17 +43,12 @@ def preview(
     from rich.console import Console
     from rich.progress import track
 
+    from docs.pictures.preview.draw import fetch, picture
     from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
     from monitoring.dashboards.lint import span
     from monitoring.elastic.client import connect
 
-    try:
-        from monitoring.dashboards.preview.draw import fetch, picture
-    except ModuleNotFoundError as error:
-        if error.name != "vl_convert":
-            raise
-        raise exit_with(f"drawing needs vl-convert: {INSTALL}") from None
     now = datetime.now(UTC)
     chosen = _chosen(boards or [], folder)
     try:

@@ -7,8 +7,8 @@ from xml.sax.saxutils import escape, quoteattr
 
 import msgspec
 
-from monitoring.dashboards.preview.style import FONT, GREY, INK, LINE, by_threshold, color
-from monitoring.dashboards.preview.text import cut, lines, shown, width
+from docs.pictures.preview.style import FONT, GREY, INK, LINE, by_threshold, color
+from docs.pictures.preview.text import cut, lines, shown, width
 from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import COLORS, Column, Markdown, Metric, Search, Table
 

@@ -10,13 +10,13 @@ import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 
+from docs.pictures.preview import compose, tiles
+from docs.pictures.preview.charts import chart_spec
+from docs.pictures.preview.draw import VEGA_LITE, Documents, Failed, is_empty, picture
+from docs.pictures.preview.series import Frame, all_series
+from docs.pictures.preview.style import in_turn
+from docs.pictures.preview.text import cut, lines, shown, width
 from monitoring.dashboards.lens import lens_panel
-from monitoring.dashboards.preview import compose, tiles
-from monitoring.dashboards.preview.charts import chart_spec
-from monitoring.dashboards.preview.draw import VEGA_LITE, Documents, Failed, is_empty, picture
-from monitoring.dashboards.preview.series import Frame, all_series
-from monitoring.dashboards.preview.style import in_turn
-from monitoring.dashboards.preview.text import cut, lines, shown, width
 from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import COLORS, Column, Dashboard, Line, Metric, Pie, QueryPanel, load_all, parse
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from monitoring.dashboards.preview.style import color, in_turn
-from monitoring.dashboards.preview.text import moment, shown, width
+from docs.pictures.preview.style import color, in_turn
+from docs.pictures.preview.text import moment, shown, width
 from monitoring.dashboards.queries import QueryResult
 from monitoring.dashboards.source import Area, Bar, Column, Line, SeriesPanel
 
