@@ -9,12 +9,12 @@ class WorkerSettings(KernelSettings):
     worker_max_batch_records: PositiveInt = 4_096
     """Maximum number of records of one partition that are scored and acknowledged as a unit."""
     worker_max_in_flight_batches: PositiveInt = 8
+    """Maximum number of batches that are scored or published at a time."""
     worker_buffer_bytes: PositiveInt = 64 * 1024 * 1024
-    """Fetching pauses while unanswered requests take more memory than this. Up to 24 MiB that librdkafka has fetched
-    ahead come on top."""
+    """Fetching pauses while unfinished requests take more memory, in bytes. librdkafka buffers up to 24 MiB more."""
     worker_commit_interval: PositiveSeconds = 0.5
     worker_stall_timeout: PositiveSeconds = 120.0
     """The worker exits when a partition with waiting records makes no progress for this time."""
     worker_model_poll_interval: PositiveSeconds = 10.0
-    """Interval of a look into the registry for new champions. An event on the stream usually comes first."""
+    """Interval at which the registry is polled for new champions. A promotion event usually arrives first."""
     worker_metrics_port: Port = 9_101
