@@ -202,7 +202,5 @@ def test_a_document_of_somebody_else_is_named(
     document = {"@timestamp": START.isoformat(), "inflight": {"model": {"name": model}, "request_id": document_id}}
     action = bulk.action("create", "inference-logs-2026.01.01", document_id)
     bulk.bulk(client, [action + b"\n" + json.dumps(document).encode()])
-    with pytest.raises(
-        PredictionLogError, match=rf"\.01/{document_id} was not written by Inflight: .*`outcome`"
-    ):
+    with pytest.raises(PredictionLogError, match=rf"\.01/{document_id} was not written by Inflight: .*`outcome`"):
         list(log.read(model))
