@@ -20,6 +20,9 @@ from inflight.stack.embedded import EmbeddedNode
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from machine_learning_engineering.kafka.client import create_topics
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.training.quick import TrainingRun, train
+from model.catalog import available
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
 # takes is the machine's affair.
@@ -172,3 +175,22 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     )
     create_topics(settings)
     return settings
+
+
+@pytest.fixture(scope="session")
+def training_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home that lasts for the session; wheels come from the user's cache."""
+    home: Path = tmp_path_factory.mktemp("models")
+    return Settings(home=home, _env_file=None)
+
+
+@pytest.fixture(scope="session")
+def training_runs(training_settings: Settings) -> dict[str, TrainingRun]:
+    """The first training of each model."""
+    return {name: train(model_class, training_settings) for name, model_class in available().items()}
+
+
+@pytest.fixture(scope="session")
+def trained_registry(training_settings: Settings, training_runs: dict[str, TrainingRun]) -> Registry:
+    """A registry that holds a champion of each model."""
+    return Registry(training_settings.registry_dir)

@@ -1,36 +1,13 @@
 """What contract suites need: every model trained once, on its whole dataset; nodes by their kind, and their clients."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
-from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.training.quick import TrainingRun, train
-from model.catalog import available
 from tests.support.broker_clients import Member, Send, confluent_sender, kafka_python_sender
-
-
-@pytest.fixture(scope="session")
-def training_settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a home that lasts for the session; wheels come from the user's cache."""
-    home: Path = tmp_path_factory.mktemp("models")
-    return Settings(home=home, _env_file=None)
-
-
-@pytest.fixture(scope="session")
-def training_runs(training_settings: Settings) -> dict[str, TrainingRun]:
-    """The first training of each model."""
-    return {name: train(model_class, training_settings) for name, model_class in available().items()}
-
-
-@pytest.fixture(scope="session")
-def trained_registry(training_settings: Settings, training_runs: dict[str, TrainingRun]) -> Registry:
-    """A registry that holds a champion of each model."""
-    return Registry(training_settings.registry_dir)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The quantiles and rates that `inflight watch` computes, against Prometheus's own."""
+"""The quantiles and rates that `inflight top` computes, against Prometheus's own."""
 
 import math
 import os
