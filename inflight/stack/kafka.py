@@ -2,6 +2,7 @@
 
 import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 from inflight.stack import probes
 from inflight.stack.maven import Artifact, resolve_jars
@@ -67,6 +68,8 @@ class KafkaNode(Node):
 
     name = "kafka"
     seconds_to_ready = 180.0
+    jvm_options: ClassVar[tuple[str, ...]] = ()
+    """Further options of the JVM, such as those that make it start with less CPU time."""
 
     def __init__(self, directory: Path, *, port: int | None = None, die_with_parent: bool = True) -> None:
         super().__init__(directory, die_with_parent=die_with_parent)
@@ -94,7 +97,7 @@ class KafkaNode(Node):
             SERVER_PROPERTIES.format(port=self.port, controller_port=self._controller_port, log_dirs=data)
         )
         log4j.write_text(LOG4J)
-        java = ["java", HEAP, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars()}/*"]
+        java = ["java", HEAP, *self.jvm_options, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars()}/*"]
         if not (data / "meta.properties").exists():
             storage_tool = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
             done = subprocess.run(storage_tool, capture_output=True, text=True, timeout=180, check=False)

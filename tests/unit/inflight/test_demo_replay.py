@@ -43,7 +43,5 @@ def test_requests_that_were_refused_or_are_in_doubt_fail_the_demo(monkeypatch: p
     """With the reason."""
     errors = {"MessageSizeTooLarge": Errors(2, "too large")}
     report = ReplayReport(accepted=5, failed=2, indeterminate=1, seconds=1.0, errors=errors)
-    with pytest.raises(
-        DemoFailed, match=r"2 requests failed, 1 are indeterminate: 2 x MessageSizeTooLarge: too large"
-    ):
+    with pytest.raises(DemoFailed, match=r"2 requests failed, 1 are indeterminate: 2 x MessageSizeTooLarge: too large"):
         follow(monkeypatch, report)
