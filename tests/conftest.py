@@ -35,7 +35,7 @@ hypothesis.settings.load_profile("steady" if os.environ.get("REQUIRE_REAL") == "
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 
-# Short-lived nodes spend most CPU time on start-up and on compiling code: a quick compiler and a plain collector will do.
+# Short-lived nodes spend most CPU time on starting and on compiling code: a quick compiler and a plain collector do.
 KafkaNode.jvm_options = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 ElasticsearchNode.jvm_options = ("-XX:TieredStopAtLevel=1",)
 

@@ -11,18 +11,19 @@ from confluent_kafka.admin import AdminClient
 from machine_learning_engineering.events.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
 from machine_learning_engineering.kafka.client import client_options, end_offsets, topic_name
 from producers.request_builder import Record, Source
-from tests.support.deployment import FULL, UNTIL_STOPPED, Deployment
+from tests.support.deployment import UNTIL_STOPPED, Deployment
+from tests.support.doses import FULL
 from tests.support.supervised import Supervised
 from tests.support.waiting import figures, until
 
 EXIT_BUG = 70
-AWAY_SECONDS = 60 if FULL else 20
+AWAY_SECONDS = 60 if FULL else 16
 
 
 @pytest.mark.timeout(2_400)
 @pytest.mark.usefixtures("search")
 def test_a_broker_that_goes_three_times_loses_nothing(deployment: Deployment, broker: Any) -> None:
-    """Restarted cleanly, killed and away for a third of a minute (a minute in the full dose), and restarted again.
+    """Restarted cleanly, killed and away for a quarter of a minute (a minute in the full dose), and restarted again.
 
     Under load. Workers and indexer wait in bounded memory and go on by themselves.
     """

@@ -13,12 +13,13 @@ from elasticsearch import ApiError, TransportError
 from inflight.stack.embedded import EmbeddedNode
 from machine_learning_engineering.events.topics import MEBIBYTE
 from monitoring.elastic import client as elastic
-from tests.support.deployment import FULL, UNTIL_STOPPED, Deployment
+from tests.support.deployment import UNTIL_STOPPED, Deployment
+from tests.support.doses import FULL
 from tests.support.waiting import figures, until
 
 pytestmark = pytest.mark.usefixtures("search")
 
-AWAY_SECONDS = 60 if FULL else 20
+AWAY_SECONDS = 60 if FULL else 16
 STARTS_IN = 15
 """Seconds from the start of Elasticsearch until it answers, about."""
 
@@ -29,7 +30,7 @@ def _with_failures(deployment: Deployment, count: int) -> Iterator[dict[str, Any
 
 
 def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, search: Any) -> None:
-    """Killed for a third of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
+    """Killed for a quarter of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
     deployment.worker()
     indexer = deployment.indexer()
     deployment.serving(1)
@@ -114,7 +115,7 @@ def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> 
     load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=300, prefix=prefix)
     load.reaches(400)
     until(lambda: indexer.metric("inflight_indexer_documents_total") > 300, 300, "the indexer indexes")
-    storms = 8 if FULL else 4
+    storms = 8 if FULL else 2
     behind = []
 
     def refused() -> float:

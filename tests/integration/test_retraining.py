@@ -18,8 +18,9 @@ from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds
 from model.reviews.model import CANDIDATES, Reviews
+from tests.support.doses import FULL
 
-WINDOWS = 50
+WINDOWS = 50 if FULL else 25
 ROWS = 600
 TRAINED = 16_000
 
@@ -88,7 +89,7 @@ def windows(diamonds: list[Example]) -> Iterator[list[Example]]:
 
 
 @pytest.mark.parametrize("labelled", [True, False], ids=["by-metric", "by-drift"])
-def test_fifty_undisturbed_windows_trigger_nothing(serving: Serving, diamonds: list[Example], labelled: bool) -> None:
+def test_undisturbed_windows_trigger_nothing(serving: Serving, diamonds: list[Example], labelled: bool) -> None:
     decisions = [serving.look(window, labelled=labelled) for window in windows(diamonds)]
     assert [(one.outcome, one.significance) for one in decisions] == [("kept", SIGNIFICANCE)] * WINDOWS
     assert all((one.evidence.metric is not None) == labelled for one in decisions)

@@ -28,7 +28,6 @@ from tests.support.load import Load
 from tests.support.supervised import Supervised
 from tests.support.waiting import told, until
 
-FULL = os.environ.get("INFLIGHT_TEST_DOSE") == "full"
 UNTIL_STOPPED = 10_000_000
 """Requests of a load that lasts as long as its test does, however slow the machine is."""
 SESSION_TIMEOUT = 6.0

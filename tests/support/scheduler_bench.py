@@ -66,7 +66,6 @@ class Bench:
 
     def fetched(self, *batches: PartitionBatch) -> None:
         for batch in batches:
-            self.consumer.poller._bytes_in += batch.size
             self.consumer.poller._buffer.append(batch)
 
     async def taken(self, timeout: float = 0.01) -> list[Any]:
