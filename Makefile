@@ -47,7 +47,7 @@ test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Mav
 	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 $(ARGS)
 
 faults: $(STAMP)  ## the fault tests with full doses: more kills, longer outages
-	@INFLIGHT_TEST_DOSE=full $(BIN)/python -m pytest -s --durations=0 $(FAULTS) $(ARGS)
+	@REQUIRE_REAL=1 INFLIGHT_TEST_DOSE=full $(BIN)/python -m pytest -s --durations=0 $(FAULTS) $(ARGS)
 
 lint: $(STAMP)  ## format, lint, types, import contracts, dashboards
 	@$(BIN)/ruff format --check .

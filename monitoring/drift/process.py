@@ -22,7 +22,7 @@ from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
 from monitoring.drift.measurement import drift_detected, measure
-from monitoring.drift.series import DriftMonitorMetrics, DriftSeries
+from monitoring.drift.metrics import DriftMonitorMetrics, DriftSeries
 from monitoring.drift.state import TIMEOUT, StateReader, deadline, state_key
 from monitoring.drift.stream_time import EofConsumer, is_eof, stream_time
 from monitoring.drift.windows import ClosedWindow, Limits, State, Windows

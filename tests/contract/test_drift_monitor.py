@@ -22,8 +22,8 @@ from machine_learning_engineering.kafka.client import consumer_options, producer
 from machine_learning_engineering.registry.profiles import Reference
 from monitoring.drift import state as state_module
 from monitoring.drift.history import last_windows
+from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.drift.process import DriftMonitor
-from monitoring.drift.series import DriftMonitorMetrics
 from monitoring.drift.state import StateReader, deadline, state_key
 from monitoring.drift.windows import State
 from monitoring.runtime.groups import DRIFT_MONITOR

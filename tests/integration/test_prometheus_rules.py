@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
-from monitoring.drift.series import DriftMonitorMetrics
+from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
-from monitoring.drift.series import DriftMonitorMetrics
+from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
 from monitoring.indexer.metrics import IndexerMetrics

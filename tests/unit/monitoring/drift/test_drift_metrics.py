@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
 from monitoring.drift.consecutive import ConsecutiveDrift
-from monitoring.drift.series import MAX_FIELDS, DriftMonitorMetrics, DriftSeries
+from monitoring.drift.metrics import MAX_FIELDS, DriftMonitorMetrics, DriftSeries
 from monitoring.drift.windows import OpenWindow
 from monitoring.model_version import ModelVersion
 from tests.unit.monitoring.conftest import ACCEPTED
