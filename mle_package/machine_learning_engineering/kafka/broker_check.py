@@ -1,0 +1,61 @@
+"""Detects a client that has forgotten all brokers. Needs the extra `kafka` (confluent-kafka).
+
+A broker that shuts down cleanly answers a last metadata request with an empty list of brokers. librdkafka (2.13 to 2.16
+at least, its issue 5301) then drops every broker that it knows, the configured ones too. Unless a race brings these
+back, the client never connects again, and reports no error. A broker that is only unreachable stays in the statistics.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+STATISTICS_SECONDS = 5.0
+"""Interval of a client's statistics, in seconds."""
+
+
+class NoBrokersLeftError(RuntimeError):
+    """A client has forgotten all brokers. It never connects again: only a new client does."""
+
+
+class BrokerCheck:
+    """Counts a client's consecutive statistics without a broker."""
+
+    _LIMIT = 3
+
+    def __init__(self) -> None:
+        self._without_brokers = 0
+
+    def check(self, statistics: dict[str, Any]) -> None:
+        """Check the next statistics.
+
+        Raises:
+            NoBrokersLeftError: these, and the two before them, list no broker that the client could connect to.
+        """
+        sources = {broker["source"] for broker in statistics["brokers"].values()}
+        # A logical broker, such as a group's coordinator, has no address of its own.
+        self._without_brokers = 0 if sources & {"configured", "learned"} else self._without_brokers + 1
+        if self._without_brokers >= self._LIMIT:
+            raise NoBrokersLeftError("librdkafka has forgotten all brokers: only a new client can connect")
+
+
+def broker_check_options(
+    on_statistics: Callable[[dict[str, Any]], None] | None = None, interval: float = STATISTICS_SECONDS
+) -> dict[str, Any]:
+    """Return the librdkafka options that make `poll` and `consume` of one client raise NoBrokersLeftError.
+
+    Only for a client that is polled continuously: the statistics of one that is not would fill its memory.
+
+    Args:
+        on_statistics: Called with each statistics. What it raises comes out of `poll`, too.
+        interval: Seconds between two statistics.
+    """
+    check = BrokerCheck()
+
+    def stats_cb(statistics: str) -> None:
+        decoded = msgspec.json.decode(statistics)
+        if on_statistics is not None:
+            on_statistics(decoded)
+        check.check(decoded)
+
+    return {"statistics.interval.ms": int(interval * 1000), "stats_cb": stats_cb}
