@@ -14,7 +14,7 @@ class WorkerSettings(KernelSettings):
     """Fetching pauses while unfinished requests take more memory, in bytes. librdkafka buffers up to 24 MiB more."""
     worker_commit_interval: PositiveSeconds = 0.5
     worker_stall_timeout: PositiveSeconds = 120.0
-    """The worker exits when a partition with waiting records makes no progress for this time."""
+    """The worker exits if requests wait and nothing makes progress for this time while the broker responds."""
     worker_model_poll_interval: PositiveSeconds = 10.0
     """Interval at which the registry is polled for new champions. A promotion event usually arrives first."""
     worker_metrics_port: Port = 9_101

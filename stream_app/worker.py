@@ -103,7 +103,17 @@ class Worker:
         )
 
     async def _run_watchdog(self, app: BatchApp) -> None:
-        await Watchdog(app, self.scheduler, self.publisher, self.metrics, self.settings.worker_stall_timeout).run()
+        settings = self.settings
+        watchdog = Watchdog(
+            app,
+            self.scheduler,
+            self.publisher,
+            self.metrics,
+            settings.worker_stall_timeout,
+            # A little longer than outputs wait for the broker: the producer's error names the cause.
+            broker_timeout=settings.kafka_delivery_timeout + settings.worker_stall_timeout,
+        )
+        await watchdog.run()
 
     async def _run_reloader(self, app: BatchApp) -> None:
         await self._reloader.run(self.settings)

@@ -79,7 +79,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     def on_assigned(self, tps: set[TP]) -> None:
         """Tell Faust, without waiting for it: its tasks may call the poller, which has to keep polling."""
-        self._on_loop(self._handle_assigned(tps))
+        self._on_loop(self._handle_assigned(tps)).add_done_callback(self._assigned_to_faust)
 
     def on_revoked(self, tps: set[TP]) -> dict[TP, int]:
         """Wait until Faust has released the in-flight batches; returns the offsets to commit."""
@@ -93,6 +93,12 @@ class Consumer(base.Consumer):  # type: ignore[misc]
     def on_failed(self, error: BaseException) -> None:
         """End the process: without its consumer thread nothing can be committed."""
         self._on_failed(f"the consumer thread failed: {type(error).__name__}")
+
+    def _assigned_to_faust(self, done: Future[None]) -> None:
+        # Nothing awaits it: without this, the worker would own partitions that it does not read, and log nothing.
+        if not done.cancelled() and (error := done.exception()) is not None:
+            self.log.error("the assignment failed", exc_info=error)
+            self._on_failed(f"the assignment failed: {type(error).__name__}")
 
     async def _handle_assigned(self, tps: set[TP]) -> None:
         # Faust asserts that partitions have its own type.
@@ -247,18 +253,20 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         """Ask the broker for the number of records at or above the committed offsets of the assigned partitions.
 
         Raises:
-            KafkaException: the broker is unreachable.
+            KafkaException: the broker does not respond. It is asked even if nothing is assigned.
         """
         wanted = [TopicPartition(tp.topic, tp.partition) for tp in self._assigned]
 
         def count(consumer: Any) -> int:
             records = 0
-            for found in consumer.committed(wanted, timeout=BROKER_SECONDS):
+            for found in consumer.committed(wanted, timeout=BROKER_SECONDS) if wanted else []:
                 low, high = consumer.get_watermark_offsets(found, timeout=BROKER_SECONDS)
                 records += max(0, high - max(low, found.offset))
+            for topic in self.poller.topics if not wanted else []:
+                consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=BROKER_SECONDS)
             return records
 
-        return await asyncio.wrap_future(self.poller.call(count)) if wanted else 0
+        return await asyncio.wrap_future(self.poller.call(count))
 
     def assignment(self) -> set[TP]:
         """The partitions that this worker owns."""

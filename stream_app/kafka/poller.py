@@ -8,18 +8,18 @@ import contextlib
 import logging
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from machine_learning_engineering.kafka.broker_check import STATISTICS_SECONDS, broker_check_options
 from machine_learning_engineering.kafka.client import IdlePausingConsumer
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
+from stream_app.kafka.buffer import MAX_BATCH_BYTES, BatchBuffer
 from stream_app.serving.batch import TP, PartitionBatch, split_into_batches
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,6 @@ T = TypeVar("T")
 
 # A poll waits this long for the first record: the bound on the reaction to pause, resume, commit and stop.
 POLL_SECONDS = 0.05
-MAX_BATCH_BYTES = 4 * 1024 * 1024
 # Records read long before they are scored leave the processor's caches, and every garbage collection walks them. This
 # is enough for a few scoring batches; beyond it librdkafka's own queue holds what it fetches.
 READ_AHEAD_BYTES = 4 * 1024 * 1024
@@ -64,7 +63,8 @@ class KafkaPoller(threading.Thread):
         max_records: the most records that one poll fetches.
         max_bytes: memory of buffered and unreleased batches above which fetching pauses.
         idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
-        on_statistics: called every five seconds with librdkafka's statistics.
+        on_statistics: called with librdkafka's statistics.
+        statistics_interval: seconds between two of them. The thread fails when they show that no broker is left.
     """
 
     def __init__(
@@ -76,61 +76,40 @@ class KafkaPoller(threading.Thread):
         max_bytes: int,
         idle_pause: float = 0.0,
         on_statistics: Callable[[dict[str, Any]], None] | None = None,
+        statistics_interval: float = STATISTICS_SECONDS,
     ) -> None:
         super().__init__(name="inflight-poller", daemon=True)
         self._listener = listener
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._on_statistics = on_statistics
-        if on_statistics is not None:
-            options = {**options, "statistics.interval.ms": 5_000, "stats_cb": self._statistics}
-        self.consumer = Consumer({**options, "error_cb": self._error})
+        own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": self._error}
+        self.consumer = Consumer({**options, **own})
         self._fetch = IdlePausingConsumer(self.consumer, idle_pause)
-        self._topics: list[str] = []
+        self.topics: list[str] = []
         self._subscription_changed = threading.Event()
         self._stopping = threading.Event()
         self._ended = False
         self._paused = False
         self._revoked_during_poll = False
-        self._buffer: deque[PartitionBatch] = deque()
-        # Each counter has one writer, so the difference needs no lock.
-        self._bytes_in = 0
-        self._bytes_out = 0
+        self._buffer = BatchBuffer()
         self._awake = threading.Event()
         self._calls: SimpleQueue[tuple[Callable[[Consumer], Any], Future[Any]]] = SimpleQueue()
         self.last_poll = monotonic()
+        self.is_in_call = False
 
     @property
     def buffered_bytes(self) -> int:
         """Memory of the batches that were fetched and not released, in bytes."""
-        return self._bytes_in - self._bytes_out
+        return self._buffer.size
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe to topics at the next poll."""
-        self._topics = list(topics)
+        self.topics = list(topics)
         self._subscription_changed.set()
 
     def take(self, active: set[TP], batches: int = sys.maxsize, records: int = sys.maxsize) -> list[PartitionBatch]:
-        """Remove buffered batches of the `active` partitions, in order; those of other partitions stay.
-
-        Args:
-            active: the partitions to take from.
-            batches: maximum number of batches.
-            records: maximum number of records of each batch; a larger one is split.
-        """
-        taken: list[PartitionBatch] = []
-        kept: list[PartitionBatch] = []
-        while self._buffer and len(taken) < batches:
-            batch = self._buffer.popleft()
-            if batch.tp not in active:
-                kept.append(batch)
-                continue
-            if len(batch.records) > records:
-                batch, rest = batch.split(records)
-                self._buffer.appendleft(rest)
-            taken.append(batch)
-        self._buffer.extendleft(reversed(kept))
-        return taken
+        """Remove buffered batches of the `active` partitions, in order; see `BatchBuffer.take`."""
+        return self._buffer.take(active, batches, records)
 
     def discard(self, tps: set[TP]) -> None:
         """Drop the buffered batches of revoked partitions."""
@@ -138,7 +117,7 @@ class KafkaPoller(threading.Thread):
 
     def release(self, size: int) -> None:
         """Free the `size` bytes of a batch that was taken and is finished."""
-        self._bytes_out += size
+        self._buffer.release(size)
         if self.buffered_bytes <= READ_AHEAD_BYTES:
             self._awake.set()
 
@@ -169,7 +148,7 @@ class KafkaPoller(threading.Thread):
                 if self._subscription_changed.is_set():
                     self._subscription_changed.clear()
                     self.consumer.subscribe(
-                        self._topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
+                        self.topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost
                     )
                 self._poll()
         except BaseException as error:
@@ -199,7 +178,6 @@ class KafkaPoller(threading.Thread):
             self._check([message.error() for message in messages if message.error() is not None])
         if records:
             for batch in split_into_batches(records, MAX_BATCH_BYTES):
-                self._bytes_in += batch.size
                 self._buffer.append(batch)
             self._listener.on_records()
 
@@ -216,10 +194,13 @@ class KafkaPoller(threading.Thread):
             return
         function, result = self._calls.get()
         if result.set_running_or_notify_cancel():
+            self.is_in_call = True
             try:
                 result.set_result(function(self.consumer))
             except Exception as error:
                 result.set_exception(error)
+            finally:
+                self.is_in_call = False
 
     def _reject_pending_calls(self) -> None:
         with contextlib.suppress(Empty):
@@ -274,10 +255,6 @@ class KafkaPoller(threading.Thread):
 
     def _error(self, error: KafkaError) -> None:
         logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
-
-    def _statistics(self, statistics: str) -> None:
-        if self._on_statistics is not None:
-            self._on_statistics(msgspec.json.decode(statistics))
 
 
 def partitions_of(offsets: dict[TP, int]) -> list[TopicPartition]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
+from machine_learning_engineering.kafka.broker_check import broker_check_options
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.outputs import OutputRecord
 
@@ -44,7 +45,7 @@ class Publisher:
 
     def __init__(self, options: dict[str, Any]) -> None:
         own = {"delivery.report.only.error": True, "on_delivery": self._not_delivered, "error_cb": self._warn}
-        self._producer = KafkaProducer({**options, **own})
+        self._producer = KafkaProducer({**broker_check_options(), **options, **own})
         self._partition_counts: dict[str, int] = {}
         # Guards the two lists.
         self._lock = threading.Lock()
@@ -53,6 +54,8 @@ class Publisher:
         # Whether librdkafka has all of the batch in flight, and the last error of it.
         self._enqueued = False
         self._error: KafkaError | None = None
+        # What ended the thread: nothing is acknowledged any more, and the process has to end.
+        self.failure: BaseException | None = None
         self._queue_space = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="inflight-publisher", daemon=True)
         self._thread.start()
@@ -97,11 +100,15 @@ class Publisher:
         return waiting + len(self._producer)
 
     def _serve(self) -> None:
-        while True:
-            self._producer.poll(POLL_SECONDS)
-            self._queue_space.set()
-            while self._complete_if_delivered():
-                self._enqueue()
+        try:
+            while True:
+                self._producer.poll(POLL_SECONDS)
+                self._queue_space.set()
+                while self._complete_if_delivered():
+                    self._enqueue()
+        except BaseException as error:
+            logger.exception("the publisher's thread failed")
+            self.failure = error
 
     def _start_next(self) -> None:
         """Make all waiting batches the one in flight. The caller holds the lock."""

@@ -1,8 +1,10 @@
 """Schedules partition batches for scoring, off the event loop, and publishes their outputs."""
 
 import asyncio
+import faulthandler
 import logging
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil
@@ -19,6 +21,8 @@ from stream_app.serving.scorer import ScoredBatch, Scorer
 logger = logging.getLogger(__name__)
 
 EXIT_BUG = 70
+# Even if something holds the log or the interpreter lock, the process ends this long after the decision.
+EXIT_SECONDS = 10
 # Scoring batches of a slow model shrink to about this time: so all in-flight batches, eight by default, fit a drain.
 TARGET_BATCH_SECONDS = 2.0
 
@@ -33,8 +37,16 @@ class BatchEvent(Protocol):
 
 
 def exit_process(reason: str) -> None:
-    """End the process at once: nothing unfinished is acknowledged, so the next owner scores it again."""
+    """End the process at once: nothing unfinished is acknowledged, so the next owner scores it again.
+
+    Prints the stacks of all threads to standard error: names of functions and files, no values.
+    """
+    stderr = sys.__stderr__
+    if stderr is not None:
+        faulthandler.dump_traceback_later(EXIT_SECONDS, exit=True, file=stderr)
     logger.critical("%s; exiting, the unfinished batches will be scored again", reason)
+    if stderr is not None:
+        faulthandler.dump_traceback(file=stderr, all_threads=True)
     logging.shutdown()
     os._exit(EXIT_BUG)
 

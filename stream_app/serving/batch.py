@@ -29,6 +29,11 @@ class PartitionBatch(NamedTuple):
     records: "list[Message]"
     size: int
 
+    def join(self, following: "PartitionBatch") -> "PartitionBatch":
+        """This batch and the following one of its partition as one. It reuses this batch's list, which grows."""
+        self.records.extend(following.records)
+        return self._replace(next_offset=following.next_offset, size=self.size + following.size)
+
     def split(self, records: int) -> tuple["PartitionBatch", "PartitionBatch"]:
         """The first `records` records, fewer than all, and the rest. The two sizes add up to the size of the whole."""
         first, rest = self.records[:records], self.records[records:]

@@ -113,3 +113,21 @@ def test_a_consumer_thread_that_fails_is_a_bug_and_holds_up_no_stop(run: Any) ->
         assert consumer.tracker.committable() == {A: 3}
 
     run(scenario)
+
+
+def test_an_assignment_that_fails_is_a_bug(run: Any) -> None:
+    """Nothing awaits it: the worker would own partitions that it does not read, and log nothing."""
+
+    async def scenario(bench: Bench) -> None:
+        consumer = bench.consumer
+        consumer.loop = asyncio.get_running_loop()
+
+        def fail(_: Any) -> None:
+            raise RuntimeError("fatal")
+
+        consumer.tracker.assign = fail
+        consumer.on_assigned({A})
+        reason = await asyncio.to_thread(bench.scheduler.bugs.get, timeout=DEADLINE)
+        assert reason == "the assignment failed: RuntimeError"
+
+    run(scenario)

@@ -235,3 +235,30 @@ def test_a_worker_that_stops_does_not_wait_for_what_it_has_lost(run: Any) -> Non
         assert await bench.revoke(A, lost=True) == {}
 
     run(scenario)
+
+
+def test_what_came_one_by_one_does_not_wait_one_by_one(run: Any) -> None:
+    """More batches wait than may be handed out: they are joined, in order, up to the limit; none is lost."""
+
+    async def scenario(bench: Bench) -> None:
+        await bench.assign(A, B)
+        bench.scheduler.batch_limit = 40
+        for offset in range(100):
+            bench.fetched(requests(offset, first=offset), requests(offset, partition=1, first=offset))
+        total, seen = bench.buffered, {A: 0, B: 0}
+        while messages := await bench.taken():
+            assert len(messages) <= 8
+            for message in messages:
+                batch = message.value
+                assert batch.first == seen[batch.tp]
+                assert [record.offset() for record in batch.records] == list(range(batch.first, batch.next_offset))
+                assert len(batch.records) <= 40
+                seen[batch.tp] = batch.next_offset
+                total -= batch.size
+                bench.consumer.ack(message)
+            # The first time, all but the last are full.
+            assert sum(seen.values()) >= 200
+        assert (seen, total, bench.buffered) == ({A: 100, B: 100}, 0, 0)
+        assert bench.consumer.tracker.committable() == {A: 100, B: 100}
+
+    run(scenario)

@@ -80,3 +80,38 @@ def test_it_refuses_calls_when_it_was_stopped(poller: KafkaPoller) -> None:
     poller.start()
     poller.stop()
     assert isinstance(poller.call(lambda _: "alive").exception(0), KafkaException)
+
+
+def test_it_ends_when_librdkafka_has_forgotten_all_brokers(listener: UnusedListener) -> None:
+    """It would poll for ever and get nothing; the process ends, and the next one connects."""
+    # Without bootstrap servers, librdkafka knows no broker from the start.
+    options = {"group.id": "g", "log_level": 0}
+    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000, statistics_interval=0.05)
+    poller.start()
+    poller.join(60)
+    assert type(listener.failed).__name__ == "NoBrokersLeftError"
+
+
+def test_an_unreachable_broker_does_not_end_it(listener: UnusedListener) -> None:
+    """It comes back."""
+    options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
+    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000, statistics_interval=0.05)
+    poller.start()
+    poller.join(1.0)
+    assert poller.is_alive()
+    poller.stop()
+
+
+def test_what_the_statistics_raise_comes_out_of_the_poll(listener: UnusedListener) -> None:
+    """librdkafka calls back from within it."""
+
+    def refuse(_: dict[str, Any]) -> None:
+        raise RuntimeError("refused")
+
+    options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
+    poller = KafkaPoller(
+        options, listener, max_records=10, max_bytes=10_000, on_statistics=refuse, statistics_interval=0.1
+    )
+    poller.start()
+    poller.join(60)
+    assert str(listener.failed) == "refused"

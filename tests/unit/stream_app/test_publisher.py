@@ -118,3 +118,28 @@ def test_a_full_queue_blocks_until_there_is_room() -> None:
         assert len(outcome.errors) == 1
         assert outcome.errors[0] is not None
     wait_until_idle(publisher)
+
+
+def test_a_thread_that_fails_says_so(publisher: Publisher) -> None:
+    """Nothing is acknowledged any more; the watchdog ends the process, which would otherwise wait for the timeout."""
+    assert publisher.failure is None
+    publisher._producer, real = Failing(), publisher._producer
+    publisher._thread.join(60)
+    assert str(publisher.failure) == "failed"
+    publisher._producer = real
+
+
+def test_a_client_that_has_forgotten_all_brokers_is_a_failure() -> None:
+    """Its outputs would wait until they time out."""
+    # Without bootstrap servers, librdkafka knows no broker from the start.
+    publisher = Quiet({"log_level": 0, "statistics.interval.ms": 50})
+    publisher._thread.join(60)
+    assert type(publisher.failure).__name__ == "NoBrokersLeftError"
+
+
+class Failing:
+    def poll(self, _: float) -> None:
+        raise RuntimeError("failed")
+
+    def __len__(self) -> int:
+        return 0
