@@ -71,7 +71,22 @@ def pytest_report_header() -> list[str]:
     ]
 
 
+# The longest files first, so that no process of pytest-xdist is left with one of them at the end.
+_ORDER = (
+    "tests/integration/test_faults_",
+    "tests/integration/test_transport",
+    "tests/integration/",
+    "tests/e2e/",
+    "tests/contract/",
+)
+
+
+def _position(item: pytest.Item) -> int:
+    return next((place for place, prefix in enumerate(_ORDER) if item.nodeid.startswith(prefix)), len(_ORDER))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_position)
     for item in items:
         gap = item.get_closest_marker("embedded_gap")
         parameters = (

@@ -19,6 +19,7 @@ from monitoring.dashboards.queries import QueryFailed, run_query
 from monitoring.dashboards.source import QueryPanel, load_all, parse
 from monitoring.elastic.client import connect, request
 from monitoring.elastic.templates import put_templates
+from monitoring.labels import pending
 from tests.support.dashboard_documents import documents, feed, forget
 
 DASHBOARDS = load_all()
@@ -46,6 +47,7 @@ def client(settings: Settings, end: datetime) -> Iterator[Elasticsearch]:
     with connect(settings) as connected:
         forget(connected)
         put_templates(connected, settings)
+        request(connected, "PUT", f"/{pending.INDEX}")
         feed(connected, end, REQUESTS)
         yield connected
         forget(connected)
