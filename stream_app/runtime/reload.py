@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, TopicPartition
+from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
 from machine_learning_engineering.events.topics import MODEL_EVENTS
+from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError, broker_check_options
 from machine_learning_engineering.kafka.client import IdlePausingConsumer, consumer_options, topic_name
 from machine_learning_engineering.registry.manifest import RegistryError
 from stream_app.runtime.metrics import WorkerMetrics
@@ -30,22 +31,55 @@ class PromotionListener(threading.Thread):
 
     def __init__(self, settings: WorkerSettings, on_event: Callable[[], None]) -> None:
         super().__init__(name="inflight-promotions", daemon=True)
-        # Assigned, not subscribed: every worker has to receive every event. Nothing is committed.
-        self._consumer = Consumer(consumer_options(settings, "inflight-promotions"))
-        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
-        topic = topic_name(settings, MODEL_EVENTS)
-        partitions = self._consumer.list_topics(topic, 10).topics[topic].partitions
-        self._consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])
+        self._settings = settings
         self._on_event = on_event
         self._stopping = threading.Event()
+        self._consumer = self._connect()
+
+    def _connect(self) -> Consumer:
+        """A new client, at the end of the topic.
+
+        Raises:
+            KafkaException: the broker is unreachable.
+        """
+        consumer = Consumer({**broker_check_options(), **consumer_options(self._settings, "inflight-promotions")})
+        try:
+            topic = topic_name(self._settings, MODEL_EVENTS)
+            partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+            # Assigned, not subscribed: every worker has to receive every event. Nothing is committed.
+            consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])
+        except BaseException:
+            consumer.close()
+            raise
+        return consumer
 
     def run(self) -> None:
         """Listen until stopped. `start` has the thread call this."""
         while not self._stopping.is_set():
-            for message in self._fetch.consume(10, POLL_SECONDS):
+            try:
+                self._listen()
+            except NoBrokersLeftError as error:
+                logger.warning("promotion events: %s", error)
+                with contextlib.suppress(NoBrokersLeftError):
+                    self._consumer.close()
+                self._reconnect()
+        self._consumer.close()
+
+    def _listen(self) -> None:
+        fetch = IdlePausingConsumer(self._consumer, self._settings.kafka_idle_pause)
+        while not self._stopping.is_set():
+            for message in fetch.consume(10, POLL_SECONDS):
                 if message.error() is None:
                     self._on_event()
-        self._consumer.close()
+
+    def _reconnect(self) -> None:
+        while not self._stopping.is_set():
+            # A failed attempt has waited for the broker already.
+            with contextlib.suppress(KafkaException):
+                self._consumer = self._connect()
+                # An event may have been missed.
+                self._on_event()
+                return
 
     def stop(self) -> None:
         """End the thread and wait for it."""

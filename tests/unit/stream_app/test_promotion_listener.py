@@ -1,0 +1,55 @@
+"""The listener to promotion events, over a client that fails."""
+
+import threading
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError
+from stream_app.runtime import reload
+from stream_app.runtime.reload import PromotionListener
+from stream_app.settings import WorkerSettings
+
+
+class Client:
+    """librdkafka's consumer: the first forgets its brokers, the second finds them unreachable, the third works."""
+
+    created: ClassVar[list["Client"]] = []
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        assert "stats_cb" in options
+        self.number = len(self.created)
+        self.closed = False
+        self.created.append(self)
+
+    def list_topics(self, topic: str, _: float) -> Any:
+        if self.number == 1:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return SimpleNamespace(topics={topic: SimpleNamespace(partitions={0: None})})
+
+    def assign(self, partitions: list[Any]) -> None:
+        assert len(partitions) == 1
+
+    def consume(self, _count: int, _timeout: float) -> list[Any]:
+        if self.number == 0:
+            raise NoBrokersLeftError
+        threading.Event().wait(0.01)
+        return [SimpleNamespace(error=lambda: None)]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_it_connects_again_when_its_client_has_forgotten_all_brokers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It retries until the broker responds, and reports a possible event: one may have been missed."""
+    monkeypatch.setattr(Client, "created", [])
+    monkeypatch.setattr(reload, "Consumer", Client)
+    events = threading.Semaphore(0)
+    listener = PromotionListener(WorkerSettings(_env_file=None, kafka_idle_pause=0.0), events.release)
+    listener.start()
+    for _ in range(3):
+        assert events.acquire(timeout=60)
+    listener.stop()
+    assert [client.closed for client in Client.created] == [True, True, True]
