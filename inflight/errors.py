@@ -9,7 +9,7 @@ import errno
 import typer
 
 UNAVAILABLE, FAILED = 2, 1
-_BROKER_ERRORS = ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError")
+_BROKER_ERRORS = ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError", "NoBrokersLeftError")
 
 
 def print_error(message: object) -> None:

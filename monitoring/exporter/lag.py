@@ -23,7 +23,15 @@ class LagReader:
     def __init__(self, settings: KernelSettings, timeout: float = 10.0) -> None:
         self._settings = settings
         self._timeout = timeout
-        self._consumers = {group: _consumer(settings, group) for group in READS}
+        self._connect()
+
+    def _connect(self) -> None:
+        self._consumers = {group: _consumer(self._settings, group) for group in READS}
+
+    def reconnect(self) -> None:
+        """Replace the clients: they may have forgotten all brokers, see `kafka.broker_check`."""
+        self.close()
+        self._connect()
 
     def close(self) -> None:
         """Close the connections."""
@@ -78,6 +86,7 @@ class LagCollector(threading.Thread):
                 if not failing:
                     log_event("exporter", "lag_unknown", error=str(error))
                 failing = True
+                self._reader.reconnect()
             else:
                 failing = False
                 self._read_at = monotonic()

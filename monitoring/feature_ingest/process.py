@@ -18,11 +18,11 @@ from machine_learning_engineering.events.schemas import decode_label, decode_log
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, consumer_options, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, create_topics, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
-from monitoring.runtime.consumer import Position, commit, records
+from monitoring.runtime.consumer import Position, commit, group_options, records
 from monitoring.runtime.groups import FEATURES
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, run_until_ready
@@ -65,7 +65,7 @@ class Follower:
         self._offsets: dict[Position, int] = {}
         self._records = 0
         self._labels = topic_name(settings, LABELS)
-        self._consumer = Consumer(consumer_options(settings, FEATURES))
+        self._consumer = Consumer(group_options(settings, FEATURES))
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         # Before partitions are revoked, what was read from them is flushed and committed.
         self._consumer.subscribe(

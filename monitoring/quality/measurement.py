@@ -30,7 +30,8 @@ class Publisher:
     """Publishes measurements; each is acknowledged by all in-sync replicas, or it is an error."""
 
     def __init__(self, settings: KernelSettings) -> None:
-        self._producer = Producer(producer_options(settings))
+        self._options = producer_options(settings)
+        self._producer = Producer(self._options)
         self._topic = topic_name(settings, MEASUREMENTS)
 
     def __call__(self, event: QualityMeasured) -> None:
@@ -48,6 +49,8 @@ class Publisher:
 
         self._producer.produce(self._topic, encode(event), event.model.encode(), on_delivery=on_delivery)
         if self._producer.flush(_PUBLISH_SECONDS):
+            # Perhaps the client has forgotten all brokers, see `kafka.broker_check`: a new one can connect.
+            self._producer = Producer(self._options)
             raise TimeoutError("no acknowledgement of a measurement")
         if errors:
             raise errors[0]

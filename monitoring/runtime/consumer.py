@@ -5,6 +5,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
+from machine_learning_engineering.kafka.broker_check import broker_check_options
 from machine_learning_engineering.kafka.client import consumer_options
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
@@ -14,8 +15,13 @@ Position = tuple[str, int]
 
 
 def group_options(settings: KernelSettings, group: str, prefetch_kbytes: int = 32 * 1024) -> dict[str, Any]:
-    """Options of a consumer of a group, with a bound on the memory of what librdkafka fetches ahead."""
+    """Options of one consumer of a group, with a bound on the memory of what librdkafka fetches ahead.
+
+    The consumer has to be consumed continuously. `consume` raises NoBrokersLeftError if the client can't reconnect:
+    the process ends, and its supervisor restarts it.
+    """
     return {
+        **broker_check_options(),
         **consumer_options(settings, group),
         "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
         "queued.max.messages.kbytes": prefetch_kbytes,

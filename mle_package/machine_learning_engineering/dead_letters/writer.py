@@ -36,7 +36,8 @@ class DeadLetterWriter:
 
     def __init__(self, settings: KernelSettings, stage: str = STAGE) -> None:
         self._stage = stage
-        self._producer = Producer({**producer_options(settings), "linger.ms": 5})
+        self._options = {**producer_options(settings), "linger.ms": 5}
+        self._producer = Producer(self._options)
         self._topic = topic_name(settings, DEAD_LETTERS)
 
     def write(self, rejected: list[RejectedRecord], cancelled: threading.Event) -> bool:
@@ -86,6 +87,9 @@ class DeadLetterWriter:
         for _, error in failed:
             if error.code() not in _TRANSIENT:
                 raise KafkaException(error)
+        if failed:
+            # Perhaps the client has forgotten all brokers, see `kafka.broker_check`: a new one can connect.
+            self._producer = Producer(self._options)
         return [letter for letter, _ in failed]
 
     def _produce(self, letter: RejectedRecord, on_delivery: Any) -> bool:
