@@ -70,29 +70,31 @@ class DeadLetterWriter:
     def _attempt(self, records: list[RejectedRecord], cancelled: threading.Event) -> list[RejectedRecord]:
         """Send each record once; return those to retry."""
         reports: list[tuple[RejectedRecord, KafkaError | None]] = []
+        # Another thread may replace it meanwhile; these reports come from this one.
+        producer = self._producer
         for letter in records:
 
             def on_delivery(error: KafkaError | None, _message: Message, letter: RejectedRecord = letter) -> None:
                 reports.append((letter, error))
 
-            while not self._produce(letter, on_delivery):
-                self._producer.poll(0.1)
+            while not self._produce(producer, letter, on_delivery):
+                producer.poll(0.1)
                 if cancelled.is_set():
                     return records
         while len(reports) < len(records):
-            self._producer.poll(0.1)
+            producer.poll(0.1)
             if cancelled.is_set():
                 return records
         failed = [(letter, error) for letter, error in reports if error is not None]
         for _, error in failed:
             if error.code() not in _TRANSIENT:
                 raise KafkaException(error)
-        if failed:
+        if failed and self._producer is producer:
             # Perhaps the client has forgotten all brokers, see `kafka.broker_check`: a new one can connect.
             self._producer = Producer(self._options)
         return [letter for letter, _ in failed]
 
-    def _produce(self, letter: RejectedRecord, on_delivery: Any) -> bool:
+    def _produce(self, producer: Producer, letter: RejectedRecord, on_delivery: Any) -> bool:
         """Enqueue a dead letter; return False while the client's queue is full."""
         record = letter.record
         origin = DeadLetterOrigin(
@@ -107,7 +109,7 @@ class DeadLetterWriter:
         )
         key, value, headers = dead_letter(origin, record.key(), record.value(), headers_of(record))
         try:
-            self._producer.produce(self._topic, value, key, headers=headers, on_delivery=on_delivery)
+            producer.produce(self._topic, value, key, headers=headers, on_delivery=on_delivery)
         except BufferError:
             return False
         return True

@@ -1,6 +1,7 @@
 """Clients of the monitoring processes that librdkafka has left without a broker."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,15 @@ def test_every_group_consumer_of_a_process_is_checked() -> None:
 
 
 def test_dead_letters_that_are_not_acknowledged_are_sent_by_a_new_client(settings: Settings) -> None:
-    """The old one may never connect again."""
+    """The old one may never connect again. Several threads write, and each gets its own reports."""
     writer = DeadLetterWriter(settings)
     first = writer._producer
     record: Any = Record(b"x")
     record.key = lambda: None
     rejected = [RejectedRecord(record, "index_rejected", "")]
-    assert writer._attempt(rejected, threading.Event()) == rejected
+    with ThreadPoolExecutor(4) as threads:
+        retried = [threads.submit(writer._attempt, rejected, threading.Event()) for _ in range(4)]
+        assert all(future.result(60) == rejected for future in retried)
     assert writer._producer is not first
 
 
