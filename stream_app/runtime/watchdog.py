@@ -23,9 +23,9 @@ STOP_SECONDS = 90.0
 class Watchdog:
     """Checks progress every second, updates the gauges, and ends a worker that has stalled for `stall_timeout` seconds.
 
-    One clock decides. It runs while there is work and the broker responds, and restarts when a batch is finished. Work
-    is: uncommitted requests, batches in flight, and a rebalance. So it does not matter what holds a request up:
-    librdkafka, Faust, the scoring thread, or the producer.
+    One clock decides. It runs while there is work and the broker responds, and restarts at each progress. Work is:
+    uncommitted requests, batches in flight, and a rebalance. So it does not matter what holds a request up: librdkafka,
+    Faust, the scoring thread, or the producer.
 
     Also detected: one stuck batch while others move on, a consumer thread that does not poll, a publisher thread that
     has ended, a broker that does not respond for `broker_timeout` seconds, and an event loop or a stop that hangs.
@@ -53,7 +53,7 @@ class Watchdog:
         # Seconds of the broker's past outages, and the start of the first query that it did not answer in this one.
         self._outages = 0.0
         self._unreachable_since: float | None = None
-        self._progress = scheduler.last_progress
+        self._progress: tuple[Any, ...] = ()
         self._moved_at = self._clock()
         self._oldest: tuple[Any, int] | None = None
         self._oldest_since = self._moved_at
@@ -120,8 +120,10 @@ class Watchdog:
         """The work that waits while nothing moves."""
         now, scheduler, rebalancing = self._clock(), self._scheduler, self._app.rebalancing
         has_work = self._behind or scheduler.in_flight or rebalancing
-        if not has_work or scheduler.last_progress != self._progress:
-            self._progress, self._moved_at = scheduler.last_progress, now
+        # A rebalance that has ended, and a batch that is begun, are progress, too.
+        progress = scheduler.last_progress, rebalancing, self._oldest
+        if not has_work or progress != self._progress:
+            self._progress, self._moved_at = progress, now
         idle = now - self._moved_at
         if idle <= (max(self._limit, REBALANCE_SECONDS) if rebalancing else self._limit):
             return None

@@ -1,7 +1,7 @@
 """Detects a client that has forgotten all brokers. Needs the extra `kafka` (confluent-kafka).
 
-A broker that shuts down cleanly answers a last metadata request with an empty list of brokers. librdkafka (2.13 to 2.16
-at least, its issue 5301) then drops every broker that it knows, the configured ones too. Unless a race brings these
+A broker that shuts down cleanly answers a last metadata request with an empty list of brokers. librdkafka (2.10 and
+later, its issue 5301) then drops every broker that it knows, the configured ones too. Unless a race brings these
 back, the client never connects again, and reports no error. A broker that is only unreachable stays in the statistics.
 """
 

@@ -77,7 +77,10 @@ class Worker:
                 behind=worker.ask,
                 assignment=set,
             )
-            rebalancing = worker.rebalancing
+
+            @property
+            def rebalancing(self) -> bool:
+                return worker.rebalancing
 
             @property
             def should_stop(self) -> bool:
@@ -206,6 +209,20 @@ def test_an_outage_does_not_count_afterwards(monkeypatch: pytest.MonkeyPatch) ->
     worker = Worker(behind=behind, in_flight=1, unacknowledged=3)
     assert worker.run(monkeypatch, 4.5 * LIMIT) == []
     worker = Worker(behind=behind, in_flight=1, unacknowledged=3)
+    assert worker.run(monkeypatch, 60)
+
+
+def test_a_rebalance_does_not_count_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it ends, the worker has the whole limit again to finish a batch."""
+    ends_at = monotonic() + 4 * LIMIT
+
+    def end_rebalance() -> None:
+        worker.rebalancing = monotonic() < ends_at
+
+    worker = Worker(behind=7, rebalancing=True)
+    worker.in_loop = end_rebalance
+    assert worker.run(monkeypatch, 4.5 * LIMIT) == []
+    worker = Worker(behind=7)
     assert worker.run(monkeypatch, 60)
 
 
