@@ -71,22 +71,16 @@ def pytest_report_header() -> list[str]:
     ]
 
 
-# The longest files first, so that no process of pytest-xdist is left with one of them at the end.
-_ORDER = (
-    "tests/integration/test_faults_",
-    "tests/integration/test_transport",
-    "tests/integration/",
-    "tests/e2e/",
-    "tests/contract/",
-)
-
-
-def _position(item: pytest.Item) -> int:
-    return next((place for place, prefix in enumerate(_ORDER) if item.nodeid.startswith(prefix)), len(_ORDER))
+# Tests that load a deployment while they break it need the machine: one process of pytest-xdist runs them one after the
+# other, and starts with them, while the others run the rest, file by file.
+_HEAVY = ("tests/integration/test_faults_", "tests/integration/test_transport", "tests/integration/test_promotion")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=_position)
+    items.sort(key=lambda item: not item.nodeid.startswith(_HEAVY))
+    for item in items:
+        heavy = item.nodeid.startswith(_HEAVY)
+        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else item.nodeid.partition("::")[0]))
     for item in items:
         gap = item.get_closest_marker("embedded_gap")
         parameters = (
