@@ -76,6 +76,7 @@ def pytest_report_header() -> list[str]:
 _HEAVY = ("tests/integration/test_faults_", "tests/integration/test_transport", "tests/integration/test_promotion")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_HEAVY))
     for item in items:
