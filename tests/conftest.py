@@ -13,6 +13,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from inflight.settings import Settings
 from inflight.stack.elasticsearch import ELASTICSEARCH_VERSION, ElasticsearchNode
@@ -76,12 +77,17 @@ def pytest_report_header() -> list[str]:
 _HEAVY = ("tests/integration/test_faults_", "tests/integration/test_transport", "tests/integration/test_promotion")
 
 
-@pytest.hookimpl(tryfirst=True)
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    def _split_scope(self, nodeid: str) -> str:
+        return "heavy" if nodeid.startswith(_HEAVY) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(_HEAVY))
-    for item in items:
-        heavy = item.nodeid.startswith(_HEAVY)
-        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else item.nodeid.partition("::")[0]))
     for item in items:
         gap = item.get_closest_marker("embedded_gap")
         parameters = (
