@@ -82,6 +82,7 @@ class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
         return "heavy" if nodeid.startswith(_HEAVY) else nodeid.partition("::")[0]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     return _Scheduling(config, log)
 
