@@ -37,9 +37,9 @@ app = typer.Typer(
     "Exit codes: 1 if the answer is no or a job failed, 2 if something outside the command is missing or wrong.",
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
-    _commands.register(app)
+    app.add_typer(_commands.app)
 for _commands in (processes, audit, dashboards, top, redact, drift, labels):
-    _commands.register(app)
+    app.add_typer(_commands.app)
 
 
 def main() -> None:

@@ -10,16 +10,15 @@ if TYPE_CHECKING:
     from monitoring.audit.audit import Audit
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command(
-        epilog="Examples: [bold]inflight audit[/bold]; [bold]inflight audit --json --prefix nightly-[/bold], for "
-        "what [bold]inflight replay --id-prefix nightly[/bold] published. "
-        "Exit code 1 if a request was lost or has two different outcomes, or if there is no request at all. "
-        "Requests in progress count as lost: wait for them."
-    )(audit)
+app = typer.Typer()
 
 
+@app.command(
+    epilog="Examples: [bold]inflight audit[/bold]; [bold]inflight audit --json --prefix nightly-[/bold], for "
+    "what [bold]inflight replay --id-prefix nightly[/bold] published. "
+    "Exit code 1 if a request was lost or has two different outcomes, or if there is no request at all. "
+    "Requests in progress count as lost: wait for them."
+)
 def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     prefix: Annotated[

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, QueryCheck
     from monitoring.dashboards.source import Dashboard
 
-_app = typer.Typer(
+app = typer.Typer(
+    name="dashboards",
     no_args_is_help=True,
     help="Kibana dashboards as files: check, compile and import them.",
     epilog="Example: [bold]inflight dashboards apply[/bold]",
@@ -23,12 +24,7 @@ Folder = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.add_typer(_app, name="dashboards")
-
-
-@_app.command(
+@app.command(
     epilog="Examples: [bold]inflight dashboards lint[/bold], [bold]inflight dashboards lint --elasticsearch[/bold]. "
     "Exit code 1 if there is a problem."
 )
@@ -67,7 +63,7 @@ def lint(
     raise typer.Exit(1 if problems else 0)
 
 
-@_app.command(
+@app.command(
     epilog="Examples: [bold]inflight dashboards compile[/bold], [bold]inflight dashboards compile --check[/bold]"
 )
 def compile(
@@ -93,7 +89,7 @@ def compile(
         typer.echo(f"{target} is up to date")
 
 
-@_app.command(
+@app.command(
     epilog="Examples: [bold]inflight dashboards apply[/bold], "
     "[bold]inflight dashboards apply --kibana-url https://kibana:5601/s/ml --timeout 600[/bold]. "
     "Safe to repeat: existing objects are overwritten."

@@ -10,14 +10,13 @@ if TYPE_CHECKING:
     from inflight.demo.run import Running
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.command(
-        epilog="Examples: [bold]inflight demo[/bold], [bold]inflight demo --stack real --json[/bold], "
-        "[bold]inflight demo --stay[/bold]. The embedded stack needs the extra `embedded`."
-    )(demo)
+app = typer.Typer()
 
 
+@app.command(
+    epilog="Examples: [bold]inflight demo[/bold], [bold]inflight demo --stack real --json[/bold], "
+    "[bold]inflight demo --stay[/bold]. The embedded stack needs the extra `embedded`."
+)
 def demo(
     stack: Literal["embedded", "real"] = typer.Option(
         "embedded", help="One small process, or real Apache Kafka and Elasticsearch (need Java and Maven)."

@@ -9,7 +9,8 @@ from inflight.errors import exit_for
 if TYPE_CHECKING:
     from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
 
-dlq = typer.Typer(
+app = typer.Typer(
+    name="dlq",
     no_args_is_help=True,
     help="Show dead letters and publish them again.",
     epilog="Example: [bold]inflight dlq list --since 1h[/bold]",
@@ -24,12 +25,7 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Maximum number.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.add_typer(dlq, name="dlq")
-
-
-@dlq.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason not_json[/bold]")
+@app.command("list", epilog="Example: [bold]inflight dlq list --since 1h --reason not_json[/bold]")
 def list_letters(
     reason: Reason = None,
     model: Model = None,
@@ -58,7 +54,7 @@ def list_letters(
     typer.echo(f"{len(newest):,} of {count:,} dead letters that match", err=True)
 
 
-@dlq.command(
+@app.command(
     epilog="Examples: [bold]inflight dlq show 0:17[/bold], [bold]inflight dlq show 0:17 --raw > request.json[/bold]"
 )
 def show(
@@ -98,7 +94,7 @@ def show(
     typer.echo(f"\n{render(letter.value)}")
 
 
-@dlq.command(
+@app.command(
     epilog="Examples: [bold]inflight dlq replay 0:17 2:4[/bold], "
     "[bold]inflight dlq replay --model titanic --since 2h[/bold], [bold]inflight dlq replay --all --dry-run[/bold]"
 )

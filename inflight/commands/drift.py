@@ -9,19 +9,15 @@ from inflight.errors import FAILED, exit_for, exit_with
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import DriftMeasured
 
-drift = typer.Typer(
+app = typer.Typer(
+    name="drift",
     no_args_is_help=True,
     help="Show the drift that the drift monitor has measured.",
     epilog="Example: [bold]inflight drift show diamonds[/bold]",
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.add_typer(drift, name="drift")
-
-
-@drift.command(epilog="Examples: [bold]inflight drift show diamonds[/bold], [bold]... --last 1 --json[/bold]")
+@app.command(epilog="Examples: [bold]inflight drift show diamonds[/bold], [bold]... --last 1 --json[/bold]")
 def show(
     model: Annotated[str, typer.Argument(help="The model, such as diamonds.")],
     last: Annotated[int, typer.Option(min=1, help="Number of windows, the newest last.")] = 5,

@@ -13,19 +13,15 @@ if TYPE_CHECKING:
 
 _JSON = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
-features = typer.Typer(
+app = typer.Typer(
+    name="features",
     no_args_is_help=True,
     help="Logged requests and their labels, as features and training data.",
     epilog="Example: [bold]inflight features build diamonds --labels sold.csv[/bold]",
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.add_typer(features, name="features")
-
-
-@features.command(
+@app.command(
     epilog="Example: [bold]inflight features build diamonds --labels sold.csv[/bold], then "
     "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
 )
@@ -81,7 +77,7 @@ def build(
         typer.echo(f"skipped labels of unknown models: {', '.join(unknown)[:500]}", err=True)
 
 
-@features.command(
+@app.command(
     epilog="Example: [bold]inflight features follow diamonds --every 30[/bold]; meanwhile "
     "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
 )
@@ -113,7 +109,7 @@ def follow(
         _print(one)
 
 
-@features.command(
+@app.command(
     epilog="Examples: [bold]inflight features show[/bold], [bold]inflight features show diamonds --key order-17[/bold]"
 )
 def show(

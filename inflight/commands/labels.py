@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from inflight.settings import Settings
     from producers.labels import RequestLabel
 
-labels = typer.Typer(
+app = typer.Typer(
+    name="labels",
     no_args_is_help=True,
     help="Publish labels, which the label joiner joins to their requests.",
     epilog="Example: [bold]inflight labels publish sold.csv[/bold]",
@@ -25,12 +26,7 @@ Shuffle = Annotated[bool, typer.Option("--shuffle", help="Publish in a random or
 AsJson = Annotated[bool, typer.Option("--json", help="Print the outcome as one JSON object.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.add_typer(labels, name="labels")
-
-
-@labels.command(
+@app.command(
     epilog="Examples: [bold]inflight replay diamonds --id-prefix d --limit 5000[/bold], then "
     "[bold]inflight labels replay diamonds --id-prefix d --limit 5000 --shuffle[/bold]; "
     "[bold]inflight labels replay titanic --delay 30[/bold]"
@@ -68,7 +64,7 @@ def replay(
     _publish(answers, rate, limit, delay, shuffle, as_json)
 
 
-@labels.command(epilog="Example: [bold]inflight labels publish sold.csv --rate 100[/bold]")
+@app.command(epilog="Example: [bold]inflight labels publish sold.csv --rate 100[/bold]")
 def publish(
     file: Annotated[
         Path,

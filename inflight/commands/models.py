@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from machine_learning_engineering.registry.manifest import Manifest
     from machine_learning_engineering.registry.registry import Registry
 
-models = typer.Typer(
+app = typer.Typer(
+    name="models",
     no_args_is_help=True,
     help="The models in the registry: list, show, promote, rollback, compare.",
     epilog="Example: [bold]inflight models list[/bold]",
@@ -25,12 +26,7 @@ _Version = Annotated[str, typer.Argument(metavar="MODEL", help=f"A version: {_UR
 _Reason = Annotated[str, typer.Option(help="The reason, for the history.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.add_typer(models, name="models")
-
-
-@models.command("list", epilog="Example: [bold]inflight models list --json[/bold]")
+@app.command("list", epilog="Example: [bold]inflight models list --json[/bold]")
 def list_(json: _JSON = False) -> None:
     """List every version of every model with its aliases and metrics."""
     with _registry() as registry:
@@ -63,7 +59,7 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
     return Console().print(table)
 
 
-@models.command(epilog="Example: [bold]inflight models show diamonds@champion --json[/bold]")
+@app.command(epilog="Example: [bold]inflight models show diamonds@champion --json[/bold]")
 def show(model: _Version, json: _JSON = False) -> None:
     """Show a version: metrics, params, lineage, files, reference profile, and the history of the model's aliases."""
     with _registry() as registry:
@@ -98,7 +94,7 @@ def show(model: _Version, json: _JSON = False) -> None:
     return None
 
 
-@models.command(epilog='Example: [bold]inflight models promote diamonds:v3 --reason "passed the review"[/bold]')
+@app.command(epilog='Example: [bold]inflight models promote diamonds:v3 --reason "passed the review"[/bold]')
 def promote(
     model: Annotated[
         str,
@@ -121,7 +117,7 @@ def promote(
     _changed(name, alias, before, version, reason or "by hand", json)
 
 
-@models.command(epilog='Example: [bold]inflight models rollback diamonds --reason "prices are off"[/bold]')
+@app.command(epilog='Example: [bold]inflight models rollback diamonds --reason "prices are off"[/bold]')
 def rollback(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The name of the model.")],
     reason: _Reason = "",
@@ -134,7 +130,7 @@ def rollback(
     _changed(name, "champion", before, version, reason or "rolled back", json)
 
 
-@models.command(epilog="Example: [bold]inflight models compare diamonds@champion diamonds@challenger[/bold]")
+@app.command(epilog="Example: [bold]inflight models compare diamonds@champion diamonds@challenger[/bold]")
 def compare(
     one: Annotated[str, typer.Argument(metavar="A", help=f"A version: {_URI}.")],
     other: Annotated[str, typer.Argument(metavar="B", help="The version to compare it with.")],
@@ -150,7 +146,7 @@ def compare(
     return _print_comparison(found)
 
 
-@models.command(epilog="Example: [bold]inflight models export diamonds@champion --mlflow sqlite:///mlflow.db[/bold]")
+@app.command(epilog="Example: [bold]inflight models export diamonds@champion --mlflow sqlite:///mlflow.db[/bold]")
 def export(
     model: _Version,
     mlflow: Annotated[str, typer.Option(help="The tracking URI: sqlite:///FILE or the address of a server.")],

@@ -17,16 +17,12 @@ JSON = typer.Option(False, "--json", help="Print one JSON object.")
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.command(
-        epilog='Examples: [bold]eval "$(inflight up)"[/bold], [bold]inflight up --stack real --kafka-port 19092[/bold]'
-    )(up)
-    app.command(epilog="Example: [bold]inflight down[/bold]")(down)
-    app.command(epilog="Example: [bold]inflight status --json[/bold]")(status)
-    app.command(epilog="Example: [bold]inflight doctor[/bold]")(doctor)
+app = typer.Typer()
 
 
+@app.command(
+    epilog='Examples: [bold]eval "$(inflight up)"[/bold], [bold]inflight up --stack real --kafka-port 19092[/bold]'
+)
 def up(
     stack: Literal["embedded", "real"] | None = typer.Option(
         None,
@@ -94,6 +90,7 @@ def up(
         typer.echo(f"export {variable}={value}")
 
 
+@app.command(epilog="Example: [bold]inflight down[/bold]")
 def down(as_json: bool = JSON) -> None:
     """Stop the broker and Elasticsearch that `up` started. Their data stays."""
     from inflight.settings import load_settings
@@ -112,6 +109,7 @@ def down(as_json: bool = JSON) -> None:
         typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No stack runs in {settings.home}.")
 
 
+@app.command(epilog="Example: [bold]inflight status --json[/bold]")
 def status(as_json: bool = JSON) -> None:
     """Show whether broker and Elasticsearch respond, the records of each topic and the documents of each index."""
     from inflight.settings import load_settings
@@ -141,6 +139,7 @@ def status(as_json: bool = JSON) -> None:
         typer.echo("`inflight up` starts a broker and Elasticsearch on this machine.", err=True)
 
 
+@app.command(epilog="Example: [bold]inflight doctor[/bold]")
 def doctor(as_json: bool = JSON) -> None:
     """Check that this machine has what Inflight needs. Each finding that is not ok has its fix.
 

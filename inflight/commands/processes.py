@@ -95,12 +95,6 @@ _PROCESSES = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    for name, process in _PROCESSES.items():
-        app.command(name, help=process.help, epilog=process.epilog)(_command(name, process.run))
-
-
 def _command(name: str, run: Callable[[], None]) -> Callable[[], None]:
     def command() -> None:
         try:
@@ -109,3 +103,8 @@ def _command(name: str, run: Callable[[], None]) -> Callable[[], None]:
             raise exit_for(error, port=f"INFLIGHT_{name.upper().replace('-', '_')}_METRICS_PORT") from error
 
     return command
+
+
+app = typer.Typer()
+for name, process in _PROCESSES.items():
+    app.command(name, help=process.help, epilog=process.epilog)(_command(name, process.run))

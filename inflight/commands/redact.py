@@ -6,17 +6,15 @@ import typer
 
 from inflight.errors import exit_with
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command(
-        "redact",
-        epilog="Examples: [bold]inflight redact[/bold], [bold]inflight redact --json[/bold], "
-        "[bold]inflight redact --value 'Braund, Mr. Owen Harris'[/bold]. The rules are INFLIGHT_LOG_REDACT and each "
-        "model's own `redacted_features`.",
-    )(redact)
+app = typer.Typer()
 
 
+@app.command(
+    "redact",
+    epilog="Examples: [bold]inflight redact[/bold], [bold]inflight redact --json[/bold], "
+    "[bold]inflight redact --value 'Braund, Mr. Owen Harris'[/bold]. The rules are INFLIGHT_LOG_REDACT and each "
+    "model's own `redacted_features`.",
+)
 def redact(
     value: Annotated[
         str | None,

@@ -21,11 +21,10 @@ _EPILOG = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command("replay", epilog=_EPILOG)(replay)
+app = typer.Typer()
 
 
+@app.command("replay", epilog=_EPILOG)
 def replay(
     source: Annotated[
         str,

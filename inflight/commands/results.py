@@ -10,14 +10,13 @@ if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import Result
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command(
-        epilog="Examples: [bold]inflight results[/bold], [bold]inflight results diamonds --failed[/bold], "
-        "[bold]inflight results --id 7f3c --json[/bold]"
-    )(results)
+app = typer.Typer()
 
 
+@app.command(
+    epilog="Examples: [bold]inflight results[/bold], [bold]inflight results diamonds --failed[/bold], "
+    "[bold]inflight results --id 7f3c --json[/bold]"
+)
 def results(
     model: Annotated[str | None, typer.Argument(help="Only results of this model.")] = None,
     failed: Annotated[bool, typer.Option("--failed", help="Only failures, with their reasons.")] = False,

@@ -20,11 +20,10 @@ _EPILOG = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.command(epilog=_EPILOG)(retrain)
+app = typer.Typer()
 
 
+@app.command(epilog=_EPILOG)
 def retrain(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="The name of the model.")],
     log: Annotated[

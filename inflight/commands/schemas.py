@@ -10,13 +10,12 @@ from inflight.errors import FAILED, exit_with
 _DIRECTORY = Path("docs/schemas")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command(
-        "schemas", epilog="Examples: [bold]inflight schemas --out schemas[/bold], [bold]inflight schemas --check[/bold]"
-    )(schemas)
+app = typer.Typer()
 
 
+@app.command(
+    "schemas", epilog="Examples: [bold]inflight schemas --out schemas[/bold], [bold]inflight schemas --check[/bold]"
+)
 def schemas(
     out: Annotated[Path, typer.Option(help="The folder to write to or to compare with.")] = _DIRECTORY,
     check: Annotated[

@@ -14,15 +14,14 @@ if TYPE_CHECKING:
 _URLS = "URL, host:port or port of its metrics. Repeat it for several. By default the port in the settings."
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command(
-        epilog="Examples: [bold]inflight top[/bold], [bold]inflight top --once --json[/bold], "
-        "[bold]inflight top --worker 9101 --worker 9111 --prometheus http://127.0.0.1:9090[/bold]. "
-        "With --once, exit code 1 if there is a warning."
-    )(top)
+app = typer.Typer()
 
 
+@app.command(
+    epilog="Examples: [bold]inflight top[/bold], [bold]inflight top --once --json[/bold], "
+    "[bold]inflight top --worker 9101 --worker 9111 --prometheus http://127.0.0.1:9090[/bold]. "
+    "With --once, exit code 1 if there is a warning."
+)
 def top(
     interval: Annotated[float, typer.Option(min=0.2, help="Seconds between refreshes.")] = 2.0,
     window: Annotated[float, typer.Option(min=0.2, help="Window for rates and latencies, in seconds.")] = 15.0,

@@ -22,16 +22,15 @@ _REPEATS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command of this file to `app`."""
-    app.command(
-        epilog="Examples: [bold]inflight trace order-1[/bold], "
-        "[bold]inflight trace order-1 --since 1h --values[/bold], [bold]inflight trace order-1 --json[/bold]. "
-        "Exit code 1 if there is no trace of the request, 2 if the broker is unreachable. "
-        "It reads all topics: --since makes that faster."
-    )(trace)
+app = typer.Typer()
 
 
+@app.command(
+    epilog="Examples: [bold]inflight trace order-1[/bold], "
+    "[bold]inflight trace order-1 --since 1h --values[/bold], [bold]inflight trace order-1 --json[/bold]. "
+    "Exit code 1 if there is no trace of the request, 2 if the broker is unreachable. "
+    "It reads all topics: --since makes that faster."
+)
 def trace(
     request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The id of the request.")],
     since: Annotated[

@@ -24,11 +24,10 @@ _EPILOG = (
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands of this file to `app`."""
-    app.command(epilog=_EPILOG)(train)
+app = typer.Typer()
 
 
+@app.command(epilog=_EPILOG)
 def train(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="MODEL", help="The models to train; all by default.")
