@@ -109,7 +109,7 @@ def test_a_taken_port_is_named(node: HttpNode, tmp_path: Path) -> None:
     node.start()
     second = HttpNode(tmp_path / "second")
     second.port = node.port
-    with pytest.raises(StackError, match=f"port {node.port} is taken"):
+    with pytest.raises(StackError, match=f"port {node.port} is in use"):
         second.start()
     assert second.process_id is None
 
