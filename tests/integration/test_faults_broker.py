@@ -31,7 +31,7 @@ def test_a_broker_that_goes_three_times_loses_nothing(deployment: Deployment, br
     workers, indexer = [deployment.worker(), deployment.worker()], deployment.indexer()
     deployment.serving(2)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(UNTIL_STOPPED, rate=400, prefix=prefix)
+    load = deployment.load(UNTIL_STOPPED, rate=400 if FULL else 200, prefix=prefix)
     recovered, growth = [], 0
     for killed in (False, True, False):
         deployment.answers_more(300)

@@ -20,6 +20,7 @@ from tests.support.waiting import figures, until
 pytestmark = pytest.mark.usefixtures("search")
 
 AWAY_SECONDS = 60 if FULL else 16
+RATE = 300 if FULL else 150
 STARTS_IN = 15
 """Seconds from the start of Elasticsearch until it answers, about."""
 
@@ -35,7 +36,7 @@ def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, se
     indexer = deployment.indexer()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=300, prefix=prefix)
+    load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=RATE, prefix=prefix)
     load.reaches(600)
     until(lambda: indexer.metric("inflight_indexer_documents_total") > 500, 300, "the indexer indexes")
     before, largest, stopped = indexer.rss(), 0, time.monotonic()
@@ -112,7 +113,7 @@ def test_storms_of_429_cost_no_document(deployment: Deployment, search: Any) -> 
     indexer = deployment.indexer(elasticsearch_batch_records=200)
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=300, prefix=prefix)
+    load = deployment.load(_with_failures(deployment, UNTIL_STOPPED), rate=RATE, prefix=prefix)
     load.reaches(400)
     until(lambda: indexer.metric("inflight_indexer_documents_total") > 300, 300, "the indexer indexes")
     storms = 8 if FULL else 2
