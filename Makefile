@@ -16,9 +16,9 @@ export MKL_NUM_THREADS ?= 1
 
 .PHONY: help setup demo test faults lint check bench lock notebooks up down clean
 
-# Fault tests with their full doses: more kills, longer outages, bigger storms. One at a time, about an hour.
-FAULTS := tests/integration/test_faults_broker.py tests/integration/test_faults_search.py \
-          tests/integration/test_faults_worker.py tests/integration/test_labels_faults.py
+# Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour or so.
+FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
+  transport.py retraining.py drift_figures.py)
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,7 +46,7 @@ demo: $(STAMP)  ## run the whole product on the embedded stack; ARGS=--json, ARG
 test: $(STAMP)  ## all tests, on real Kafka and Elasticsearch where Java and Maven are present; ARGS="-k trace", ARGS=tests/unit
 	@$(BIN)/python -m pytest $(PARALLEL) --durations=10 $(ARGS)
 
-faults: $(STAMP)  ## the fault tests with full doses: more kills, longer outages
+faults: $(STAMP)  ## the fault tests with full doses: more kills, longer outages, more windows; needs Java and Maven
 	@REQUIRE_REAL=1 INFLIGHT_TEST_DOSE=full $(BIN)/python -m pytest -s --durations=0 $(FAULTS) $(ARGS)
 
 lint: $(STAMP)  ## format, lint, types, import contracts, dashboards
