@@ -156,7 +156,7 @@ def test_the_index_is_read_page_by_page(
     deployment: Deployment, each_search: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No document is left out or read twice where a page ends."""
-    monkeypatch.setattr(elastic, "_PAGE", 7)
+    monkeypatch.setattr(scan, "_PAGE", 7)
     for number in range(50):
         deployment.log(number, days=number % 3)
     deployment.index()
@@ -193,7 +193,7 @@ def test_the_command_fails_where_the_promise_was_broken(deployment: Deployment, 
     none = _audit_command(deployment.settings, "--no-index", "--prefix", "nobody-")
     assert (none.returncode, none.stderr) == (
         1,
-        "error: there is no request whose id begins with nobody-: nothing was shown\n",
+        "error: there is no request whose id starts with nobody-: the audit shows nothing\n",
     )
     nowhere = deployment.settings.model_copy(update={"elasticsearch_url": "http://127.0.0.1:9"})
     away = _audit_command(nowhere)

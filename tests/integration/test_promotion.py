@@ -121,7 +121,7 @@ def test_a_version_that_can_not_be_opened_is_refused(deployment: Deployment, own
     deployment.load(200).report()
     deployment.settles()
     assert {answer.model_version for answer in results(deployment.settings)} == {"v1"}
-    assert "can't be opened; v1 goes on" in worker.log_path.read_text()
+    assert "can't be opened; v1 stays in service" in worker.log_path.read_text()
     file.write_bytes(content)
     announce_promotion(deployment.settings, "diamonds", version, reason="a test")
     until(lambda: worker.metric("inflight_worker_model_info", model_version=version) == 1, 300, "the version is served")

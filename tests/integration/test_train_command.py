@@ -152,4 +152,4 @@ def test_a_better_version_is_announced_to_running_workers_if_there_is_a_broker(s
     [entry] = json.loads(done.stdout)
     assert entry["promoted"]
     assert shell.champion() == entry["version"] != champion
-    assert "Running workers look into the registry" in done.stderr
+    assert "Running workers poll the registry" in done.stderr
