@@ -93,7 +93,7 @@ def test_what_is_in_the_store_is_shown(inflight: Run, log: Path, labels: Path) -
         (["build", "titanic", "--log", "nowhere.sqlite"], 2, "there is no prediction log at nowhere.sqlite"),
         (["build", "titanic", "--since", "whenever"], 2, "whenever"),
         (["build", "titanic", "--log", "log.sqlite", "--labels", "none.csv"], 2, "none.csv"),
-        (["build", "titanic", "--log", "labels.csv"], 2, "is no prediction log"),
+        (["build", "titanic", "--log", "labels.csv"], 2, "is not a prediction log"),
         (["show", "titanic"], 2, "a view and --key together"),
         (["show", "titanic", "--key", "x"], 1, "the view `titanic` has no key 'x'"),
     ],
