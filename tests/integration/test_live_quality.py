@@ -97,7 +97,7 @@ def test_metrics_that_are_not_defined_are_said_so(evaluator: RegistryEvaluator) 
     same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40
     with pytest.raises(EvaluationError):
         evaluator.evaluate(ModelVersion("titanic", "v1"), same)
-    with pytest.raises(EvaluationError, match="40 answers, 0 of which the model can read"):
+    with pytest.raises(EvaluationError, match="40 predictions, 0 of which the model can read"):
         evaluator.evaluate(ModelVersion("titanic", "v1"), [(b"[]", b"true")] * 40)
 
 
