@@ -1,6 +1,7 @@
 """Optional dependencies."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -20,5 +21,18 @@ def require(module: str, extra: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        message = f'{package} is not installed: pip install "machine-learning-engineering[{extra}]"'
-        raise ImportError(message, name=package) from error
+        raise _missing(package, extra) from error
+
+
+def check_installed(package: str, extra: str) -> None:
+    """Fail early, without importing the package.
+
+    Raises:
+        ImportError: As `require`.
+    """
+    if find_spec(package) is None:
+        raise _missing(package, extra)
+
+
+def _missing(package: str, extra: str) -> ImportError:
+    return ImportError(f'{package} is not installed: pip install "machine-learning-engineering[{extra}]"', name=package)

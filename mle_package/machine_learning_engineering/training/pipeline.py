@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from machine_learning_engineering.core.example import Example
-from machine_learning_engineering.core.extras import require
+from machine_learning_engineering.core.extras import check_installed
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from machine_learning_engineering.drift.binning import reference_profile
@@ -68,8 +68,8 @@ def run_training(
         OSError: A file can't be written.
         ImportError: The extra `training` is not installed.
     """
-    for module in ("pyarrow", "optuna"):
-        require(module, "training")
+    for package in ("pyarrow", "optuna"):
+        check_installed(package, "training")
     started_at, started = datetime.now(UTC), time.monotonic()
     entry = TrainingEntry(
         run_id=f"training-{started_at:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}",
