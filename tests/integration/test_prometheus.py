@@ -29,7 +29,7 @@ from tests.support.waiting import until
 
 FOLDER = Path(__file__).parents[2] / "monitoring" / "deploy" / "prometheus"
 DASHBOARDS = sorted((FOLDER.parent / "grafana" / "dashboards").glob("*.json"))
-METRICS_PAGE = FOLDER.parents[1] / "docs" / "metrics.md"
+METRICS_PAGE = FOLDER.parents[2] / "docs" / "metrics.md"
 ONLY_OF_FAULTS = {
     "inflight_indexer_retries_total",
     "inflight_label_joiner_retries_total",

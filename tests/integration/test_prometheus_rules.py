@@ -16,6 +16,7 @@ from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics
+from monitoring.quality.metrics import QualityMetrics
 from stream_app.runtime.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def test_each_alert_says_what_to_do() -> None:
 def test_every_metric_in_an_expression_exists() -> None:
     """A rule or a panel over a metric that nobody exposes would stay empty, and nobody would notice."""
     registries = [WorkerMetrics().registry]
-    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics):
+    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, QualityMetrics):
         registries.append(CollectorRegistry())
         metrics(registries[-1])
     known = {"up"} | {rule["record"] for rule in rules(RULES)}
