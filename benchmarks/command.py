@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from benchmarks.cases import CASES
+from benchmarks.cases.catalog import CASES
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_show_locals=False)
 

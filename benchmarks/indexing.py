@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from benchmarks.cases import Case
+from benchmarks.cases.catalog import Case
 from benchmarks.machine import Machine, describe
 
 if TYPE_CHECKING:

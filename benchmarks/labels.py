@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from benchmarks.cases import Case
+from benchmarks.cases.catalog import Case
 from benchmarks.indexing import POLL_SECONDS, STALLED_SECONDS, WARM_UP, written
 from benchmarks.indexing_stack import Stack, deploy
 

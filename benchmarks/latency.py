@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import msgspec
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from benchmarks.cases import Case
+from benchmarks.cases.catalog import Case
 from benchmarks.deployment import Deployment, EvaluationError, request_bodies
 from benchmarks.subject import Subject, running
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cases import CASES, LATENCY_CASES, REFERENCE
+from benchmarks.cases.catalog import CASES, LATENCY_CASES, REFERENCE
 from benchmarks.run import Found
 from benchmarks.throughput import Run, ratios
 

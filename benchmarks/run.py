@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from benchmarks import latency, scoring, throughput
-from benchmarks.cases import CASES, LATENCY_CASES
+from benchmarks.cases.catalog import CASES, LATENCY_CASES
 from benchmarks.deployment import EvaluationError, deploy, fill
 from benchmarks.latency import Latency
 from benchmarks.machine import Machine, describe

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import psutil
 
-from benchmarks.cases import Case
+from benchmarks.cases.catalog import Case
 from benchmarks.cases.task import GROUP_VARIABLE
 from benchmarks.deployment import EvaluationError
 from benchmarks.machine import Cores, pin

@@ -9,7 +9,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from benchmarks.cases import Case
+from benchmarks.cases.catalog import Case
 from benchmarks.deployment import Deployment, EvaluationError, forget_group
 from benchmarks.subject import Subject, running
 from machine_learning_engineering.events.schemas import PredictionCompleted, decode_result

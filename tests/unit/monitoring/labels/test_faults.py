@@ -1,4 +1,4 @@
-"""No label is lost or counted twice when Elasticsearch is away, refuses, or changes between look and write."""
+"""No label is lost or counted twice when Elasticsearch is unreachable, rejects, or changes between look and write."""
 
 import threading
 

@@ -23,7 +23,7 @@ V1, V2 = ModelVersion("diamonds", "v1"), ModelVersion("diamonds", "v2")
 
 
 class Log:
-    """Labelled answers by version, and whether the Elasticsearch is away."""
+    """Labelled answers by version, and whether Elasticsearch is unreachable."""
 
     def __init__(self) -> None:
         self.answers: dict[ModelVersion, int] = {}
@@ -120,7 +120,7 @@ def test_too_few_answers_are_not_measured(running: Running) -> None:
 
 
 def test_what_could_not_be_measured_is_tried_again(running: Running) -> None:
-    """Whether the Elasticsearch is away or the broker."""
+    """Whether Elasticsearch or the broker is unreachable."""
     running.log.answers = {V1: 50, V2: 50}
     running.quality.mark_dirty([V1, V2])
     running.log.away = True
