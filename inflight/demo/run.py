@@ -103,9 +103,13 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)}
         running.processes = product(home / "processes", environment, options.workers)
         started = time.monotonic()
-        for process in running.processes:
+        # One worker after the other: where one joins a group while partitions are being assigned, the embedded broker
+        # leaves the whole group without any for minutes. Kafka starts another rebalance.
+        for number, process in enumerate(running.processes, start=1):
             cleanup.callback(process.stop)
             process.launch()
+            if number < options.workers:
+                process.wait_ready()
         for process in running.processes:
             process.wait_ready()
         running.seconds["start"] = time.monotonic() - started
