@@ -1,6 +1,5 @@
 """Whether this machine has what Inflight needs, and the fix for what is missing."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -86,12 +85,8 @@ def _maven() -> Check:
 
 
 def _memory() -> Check:
-    try:
-        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except FileNotFoundError:
-        available = None
-    # Without /proc: the whole memory.
-    free = int(available[1]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    [available] = re.findall(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    free = int(available) * 1024
     found = f"{free / GIBIBYTE:.1f} GiB"
     if free < 0.5 * GIBIBYTE:
         return Check("memory", "fail", found, "free at least 512 MiB of memory")
