@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.core.json_values import canonical_json, depth
+from machine_learning_engineering.core.json_values import canonical_json, is_deeper
 from machine_learning_engineering.events.fingerprint import fingerprint_of_canonical
 from machine_learning_engineering.events.schemas import PredictionLogged
 from machine_learning_engineering.observability.trace import trace_ids
@@ -79,7 +79,6 @@ class Document(Struct, frozen=True):
 
 
 _ENCODER = msgspec.json.Encoder()
-_decode = msgspec.json.Decoder().decode
 
 
 def index_name(accepted_at: datetime) -> str:
@@ -97,8 +96,7 @@ def _fits_flattened(plain: bytes) -> bool:
     """Whether Elasticsearch accepts this JSON as a `flattened` field, whose keys can't contain NUL."""
     if not plain.startswith(b"{") or len(plain) > _MAX_FLATTENED_BYTES or b"\\u0000" in plain:
         return False
-    # A few brackets can't nest deeply: only many of them are worth decoding.
-    return plain.count(b"{") + plain.count(b"[") <= _MAX_NESTING or depth(_decode(plain)) <= _MAX_NESTING
+    return not is_deeper(plain, _MAX_NESTING)
 
 
 def to_fields(event: PredictionLogged) -> Document:

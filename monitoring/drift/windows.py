@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile, without_features
@@ -122,7 +123,8 @@ class Windows:
         self._limits = limits
         self._parts: dict[int, dict[ModelVersion, Part]] = {}
         self._budgets: dict[int, dict[ModelVersion, SampleBudget]] = {}
-        self._next_offsets: dict[int, int] = {}
+        self.next_offsets: dict[int, int] = {}
+        """By partition, the offset behind the last record read."""
         self._consecutive = ConsecutiveWindows()
         self.changed: set[int] = set()
         self.row_counts: Counter[str] = Counter()
@@ -132,24 +134,15 @@ class Windows:
     def state(self, partition: int) -> State:
         """The state that the partition's next owner needs."""
         parts = [
-            SavedPart(
-                *version,
-                digest=part.digest,
-                first_offset=part.first_offset,
-                rows=part.rows,
-                start=part.start,
-                end=part.end,
-                counts=serialize(part.counts),
-                redacted=sorted(part.redacted),
-            )
+            SavedPart(*version, **asdict(part) | {"counts": serialize(part.counts), "redacted": sorted(part.redacted)})
             for version, part in self._parts.get(partition, {}).items()
         ]
         budgets = [(*version, budget) for version, budget in self._budgets.get(partition, {}).items()]
-        return State(self._next_offsets[partition], parts, budgets, self._consecutive.of_partition(partition))
+        return State(self.next_offsets[partition], parts, budgets, self._consecutive.of_partition(partition))
 
     def restore(self, partition: int, state: State) -> None:
         """Continue from a state. Parts whose reference has changed since are discarded."""
-        self._next_offsets[partition] = state.next_offset
+        self.next_offsets[partition] = state.next_offset
         self._budgets[partition] = {ModelVersion(model, version): budget for model, version, budget in state.budgets}
         # A version that left the registry has no further windows.
         self._consecutive.restore(partition, [one for one in state.consecutive if self._references.get(one[0], one[1])])
@@ -174,14 +167,9 @@ class Windows:
         """Forget all partitions: they were revoked."""
         self._parts.clear()
         self._budgets.clear()
-        self._next_offsets.clear()
+        self.next_offsets.clear()
         self._consecutive.clear()
         self.changed.clear()
-
-    @property
-    def next_offsets(self) -> dict[int, int]:
-        """By partition, the offset behind the last record read."""
-        return self._next_offsets
 
     def open(self) -> dict[ModelVersion, OpenWindow]:
         """The open windows."""
@@ -197,7 +185,7 @@ class Windows:
     def add(self, batch: Batch) -> list[ClosedWindow]:
         """Count the rows of a batch; return the windows that it closes."""
         self.row_counts.update(batch.left_out)
-        self._next_offsets.update(batch.next_offsets)
+        self.next_offsets.update(batch.next_offsets)
         self.changed.update(batch.next_offsets)
         closed: list[ClosedWindow] = []
         for (partition, version), rows in batch.runs.items():

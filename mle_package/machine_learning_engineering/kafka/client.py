@@ -66,6 +66,13 @@ def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
     }
 
 
+def unpolled_consumer(settings: KernelSettings, group: str) -> Consumer:
+    """Return a consumer that only asks for offsets: not polled, it would keep errors for its callback for ever."""
+    options = consumer_options(settings, group)
+    del options["error_cb"]
+    return Consumer(options)
+
+
 def _log_error(error: KafkaError) -> None:
     logger.warning("Kafka: %s", error.str(), extra=RATE_LIMITED)
 
