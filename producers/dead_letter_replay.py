@@ -97,12 +97,7 @@ def replay(
             for letter in chosen:
                 count += 1
                 report(letter, "would replay")
-            return DeadLetterReport(
-                accepted=count,
-                interrupted=stop_signal.requested,
-                already_replayed=skipped["already_replayed"],
-                unknown_topic=skipped["unknown_topic"],
-            )
+            return DeadLetterReport(accepted=count, interrupted=stop_signal.requested, **skipped)
 
         publisher = Publisher(
             partial(connect, settings),
@@ -141,8 +136,7 @@ def replay(
             indeterminate=publisher.indeterminate,
             interrupted=stop_signal.requested,
             errors=publisher.errors,
-            already_replayed=skipped["already_replayed"],
-            unknown_topic=skipped["unknown_topic"],
+            **skipped,
         )
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inflight.errors import FAILED, exit_for, exit_with
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from monitoring.audit.audit import Audit
@@ -27,7 +28,6 @@ def audit(
     index: Annotated[bool, typer.Option("--index/--no-index", help="Also read the index.")] = True,
 ) -> None:
     """Count, from topics and index, whether every accepted request has exactly one visible outcome."""
-    import msgspec
     from rich.console import Console
 
     from inflight.settings import load_settings
@@ -42,7 +42,7 @@ def audit(
         except Exception as error:
             raise exit_for(error) from error
     if as_json:
-        typer.echo(msgspec.json.encode(result).decode())
+        print_json(result)
     else:
         _print(result)
     if not result.accepted:

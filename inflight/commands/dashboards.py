@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, exit_with, print_error
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, QueryCheck
@@ -36,8 +37,6 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Check the sources: fields and columns of queries, overlapping panels, ids, colors, the time range."""
-    import msgspec
-
     from monitoring.dashboards.fields import mapped_fields
     from monitoring.dashboards.lint import lint as find_problems
 
@@ -55,7 +54,7 @@ def lint(
             "without_rows": empty,
             "problems": problems,
         }
-        typer.echo(msgspec.json.encode(found).decode())
+        print_json(found)
     else:
         _print(problems, empty)
         queries = f", {len(ran)} queries run" if elasticsearch else ""
@@ -131,7 +130,7 @@ def apply(
             raise exit_for(error, KibanaError) from error
         told |= {"imported": answer.count, "rejected": answer.rejected}
     if as_json:
-        typer.echo(msgspec.json.encode(told).decode())
+        print_json(told)
     else:
         for rejected in told["rejected"]:
             typer.echo(f"rejected: {rejected.type} {rejected.id}: {rejected.reason}", err=True)
@@ -143,6 +142,7 @@ def apply(
 def _run(dashboards: "list[Dashboard]") -> "list[QueryCheck]":
     from datetime import UTC, datetime
 
+    from rich.console import Console
     from rich.progress import track
 
     from inflight.settings import load_settings
@@ -152,17 +152,12 @@ def _run(dashboards: "list[Dashboard]") -> "list[QueryCheck]":
     settings = load_settings()
     try:
         with connect(settings) as client:
+            console = Console(stderr=True)
             answers = check_queries(client, dashboards, datetime.now(UTC))
-            return list(track(answers, "Queries", total=count_queries(dashboards), console=_stderr(), transient=True))
+            return list(track(answers, "Queries", total=count_queries(dashboards), console=console, transient=True))
     except Exception as error:
         # ValueError: the setting is no URL.
         raise exit_for(error, ValueError) from error
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def _print(problems: "list[Problem]", empty: list[str]) -> None:

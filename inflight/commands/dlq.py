@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import exit_for
+from inflight.rendering import print_json, print_table, render, render_line
 
 if TYPE_CHECKING:
     from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
@@ -36,8 +37,6 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest last: the newest ones if there are more than the limit."""
-    import json
-
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
@@ -48,7 +47,7 @@ def list_letters(
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if as_json:
-        typer.echo(json.dumps({"matching": count, "dead_letters": [_summary(letter) for letter in newest]}))
+        print_json({"matching": count, "dead_letters": [_summary(letter) for letter in newest]})
         return
     _print_table(newest)
     typer.echo(f"{len(newest):,} of {count:,} dead letters that match", err=True)
@@ -64,10 +63,8 @@ def show(
 ) -> None:
     """Show one dead letter: its origin, its headers and its bytes (up to 4 KiB)."""
     import base64
-    import json
     import sys
 
-    from inflight.rendering import render, render_line
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
@@ -84,7 +81,7 @@ def show(
     if as_json:
         headers = [[name, value.decode(errors="replace")] for name, value in letter.headers]
         value = None if letter.value is None else base64.b64encode(letter.value).decode()
-        typer.echo(json.dumps({**_summary(letter), "headers": headers, "value_base64": value}))
+        print_json({**_summary(letter), "headers": headers, "value_base64": value})
         return
     for name, field in _summary(letter).items():
         typer.echo(f"{name:<13}{'-' if field is None else render_line(str(field), 2_000)}")
@@ -118,11 +115,11 @@ def replay(
     Replay them once the cause is fixed, for example when the missing model exists. A dead letter that was replayed from
     this machine before is skipped, unless --again is given. Exit code 1 if one was not published.
     """
-    import json
     import logging
 
-    import msgspec
+    from msgspec.structs import asdict
 
+    from inflight.commands.replay import print_causes
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
     from producers import dead_letter_replay as dead_letters
@@ -155,15 +152,14 @@ def replay(
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if as_json:
-        typer.echo(json.dumps({**msgspec.to_builtins(report), "dry_run": dry_run}))
+        print_json({**asdict(report), "dry_run": dry_run})
     else:
         typer.echo(
             f"{report.accepted:,} {'would be replayed' if dry_run else 'accepted'}, {report.failed:,} failed, "
             f"{report.indeterminate:,} indeterminate, {report.already_replayed:,} replayed before, "
             f"{report.unknown_topic:,} from a topic that is not ours"
         )
-        for kind, seen in report.errors.items():
-            typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
+        print_causes(report.errors)
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate or report.unknown_topic:
@@ -211,23 +207,14 @@ def _summary(letter: "DeadLetter") -> dict[str, Any]:
 
 
 def _print_table(letters: "list[DeadLetter]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from inflight.rendering import render_line
-
-    if not letters:
-        return
-    table = Table("address", "at (UTC)", "stage", "reason", "model", "request id", "bytes", "message", box=None)
+    rows = []
     for letter in letters:
         found = letter.origin
         size = "-" if letter.value is None else f"{len(letter.value):,}"
         cells = [str(letter.address), f"{letter.at:%Y-%m-%d %H:%M:%S}", found.stage, found.reason]
         cells += [found.model or "-", found.request_id or "-", size, found.message]
-        # As Text: rich would interpret markup in foreign strings.
-        table.add_row(*(Text(render_line(cell)) for cell in cells))
-    Console().print(table)
+        rows.append(cells)
+    print_table(("address", "at (UTC)", "stage", "reason", "model", "request id", "bytes", "message"), rows)
 
 
 def _expected() -> tuple[type[BaseException], ...]:

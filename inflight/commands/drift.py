@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inflight.errors import FAILED, exit_for, exit_with
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import DriftMeasured
@@ -27,7 +28,6 @@ def show(
 
     Exit code 1 if there is no window yet.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.settings import load_settings
@@ -40,7 +40,7 @@ def show(
         except Exception as error:
             raise exit_for(error) from error
     if as_json:
-        typer.echo(msgspec.json.encode({"model": model, "windows": windows}).decode())
+        print_json({"model": model, "windows": windows})
     elif windows:
         _print(windows)
     if not windows:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inflight.errors import FAILED, exit_for, exit_with
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from machine_learning_engineering.feature_store.examples import BuildReport
@@ -45,7 +46,6 @@ def build(
     Labels come from files and from the log itself. Running it again adds only what is new; the examples always hold
     every labelled request of the store.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.adapters.logs import open_log
@@ -68,7 +68,7 @@ def build(
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if json:
-        typer.echo(msgspec.json.encode(built).decode())
+        print_json(built)
         return
     for one in built:
         _print(one)
@@ -90,8 +90,6 @@ def follow(
 
     Labelled requests become training data in the folder `features/examples/MODEL` of the home.
     """
-    import msgspec
-
     from inflight.adapters.models import known_models
     from inflight.settings import load_settings
     from monitoring.feature_ingest.process import run
@@ -103,7 +101,7 @@ def follow(
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if json:
-        typer.echo(msgspec.json.encode(followed).decode())
+        print_json(followed)
         return
     for one in followed.models:
         _print(one)
@@ -118,7 +116,6 @@ def show(
     json: _JSON = False,
 ) -> None:
     """Show the contents of the feature store, or the latest values of one key."""
-    import msgspec
     from rich.console import Console
     from rich.table import Table
 
@@ -131,13 +128,13 @@ def show(
                 if found is None:
                     raise exit_with(f"the view `{view}` has no key {key!r}", FAILED)
                 at, record = found
-                typer.echo(msgspec.json.encode({"view": view, "key": key, "at": at, "features": record}).decode())
+                print_json({"view": view, "key": key, "at": at, "features": record})
                 return
             summaries = store.summaries()
     except Exception as error:
         raise exit_for(error, *_expected()) from error
     if json:
-        typer.echo(msgspec.json.encode(summaries).decode())
+        print_json(summaries)
         return
     if not summaries:
         typer.echo("The feature store is empty: run inflight features build")

@@ -1,13 +1,13 @@
 """`inflight up`, `down`, `status` and `doctor`: broker and Elasticsearch on this machine."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
 from inflight.errors import FAILED, exit_for
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
@@ -76,7 +76,7 @@ def up(
         created = create_topics(with_endpoints(settings, running.endpoints))
     endpoints = running.endpoints
     if as_json:
-        _print_json(
+        print_json(
             {"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": endpoints.environment}
         )
         return
@@ -104,7 +104,7 @@ def down(as_json: bool = JSON) -> None:
             state.stop()
         StackState.forget(settings.home)
     if as_json:
-        _print_json({"stopped": stopped})
+        print_json({"stopped": stopped})
     else:
         typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No stack runs in {settings.home}.")
 
@@ -119,7 +119,7 @@ def status(as_json: bool = JSON) -> None:
     settings = load_settings()
     found = read_status(settings)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for node in found["nodes"]:
         where = ", ".join(node["endpoints"].values())
@@ -156,7 +156,7 @@ def doctor(as_json: bool = JSON) -> None:
             typer.echo(f"{mark} {check.name:<22} {check.found}" + (f"\n{'':<28} fix: {check.fix}" if check.fix else ""))
     healthy = all(check.status != "fail" for check in checks)
     if as_json:
-        _print_json({"healthy": healthy, "checks": [check._asdict() for check in checks]})
+        print_json({"healthy": healthy, "checks": [check._asdict() for check in checks]})
     if not healthy:
         raise typer.Exit(FAILED)
 
@@ -210,7 +210,3 @@ def _exit_on_errors() -> Iterator[None]:
         yield
     except Exception as error:
         raise exit_for(error, StackError) from None
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, exit_with
+from inflight.rendering import print_json, render_line
 
 if TYPE_CHECKING:
     from monitoring.trace.path import Path, Step
@@ -45,7 +46,6 @@ def trace(
 
     Records are in the order of their timestamps (UTC), with topic, partition and offset.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.settings import load_settings
@@ -64,7 +64,7 @@ def trace(
         except Exception as error:
             raise exit_for(error, ValueError) from error
     if as_json:
-        typer.echo(msgspec.json.encode(path).decode())
+        print_json(path)
     else:
         _print(path)
     if not path.found:
@@ -117,6 +117,4 @@ def _time(at: datetime) -> str:
 
 
 def _line(text: str) -> str:
-    from inflight.rendering import render_line
-
     return render_line(text, 2_000)

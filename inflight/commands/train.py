@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, print_error
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,6 @@ def train(
     fifth, saved in the registry, and promoted if it is better than the current champion. HOME is INFLIGHT_HOME.
     Exit code 1 if a model was not trained, 2 if the log to train on is unreachable; the champion then stays.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.adapters.models import known_models
@@ -157,7 +157,7 @@ def train(
         if not json:
             _show(entry)
     if json:
-        typer.echo(msgspec.json.encode(entries).decode())
+        print_json(entries)
     if unreadable is not None:
         raise exit_for(unreadable, LogUnreadable) from unreadable
     if failed:
