@@ -21,14 +21,8 @@ def render(value: bytes | None, limit: int | None = _SHOWN_BYTES) -> str:
     if not value:
         return "(empty)"
     shown = value if limit is None else value[:limit]
-    try:
-        # The limit may split a character.
-        text = (
-            shown.decode() if len(shown) == len(value) else shown.decode(errors="ignore") if _is_text(value) else None
-        )
-    except UnicodeDecodeError:
-        text = None
-    rendered = _hex_dump(shown) if text is None else "".join(map(_escaped, text))
+    # The limit may split a character.
+    rendered = "".join(map(_escaped, shown.decode(errors="ignore"))) if _is_text(value) else _hex_dump(shown)
     return (
         rendered
         if len(shown) == len(value)

@@ -126,7 +126,7 @@ class Worker:
         gc.freeze()
         gc.set_threshold(GC_OBJECTS)
         create_topics(self.settings)
-        self.publisher.load_partition_counts((self.topics.results, self.topics.logs, self.topics.dead_letters))
+        self.publisher.load_partition_counts(self.topics)
         server, _ = start_http_server(
             self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry
         )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -34,13 +34,10 @@ def audit(
     from monitoring.audit.readers import run_audit
 
     # A spinner if standard error is a terminal, otherwise nothing.
-    with Console(stderr=True).status("Reading") as status:
-        try:
-            result = run_audit(
-                load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
-            )
-        except Exception as error:
-            raise exit_for(error) from error
+    with Console(stderr=True).status("Reading") as status, exits():
+        result = run_audit(
+            load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
+        )
     if as_json:
         print_json(result)
     else:

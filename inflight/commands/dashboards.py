@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with, print_error
+from inflight.errors import FAILED, exit_for, exit_with, exits, print_error
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -120,14 +120,12 @@ def apply(
     names = [f"{saved['type']} {saved['id']}" for saved in map(msgspec.json.decode, objects.splitlines())]
     told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "rejected": [], "dry_run": dry_run}
     if not dry_run:
-        try:
+        with exits(KibanaError):
             kibana = Kibana(url, settings.kibana_api_key)
             with Console(stderr=True).status(f"Waiting for Kibana at {url}") as status:
                 kibana.wait(timeout)
                 status.update("Importing")
                 answer = kibana.import_objects(objects, FILE_NAME)
-        except KibanaError as error:
-            raise exit_for(error, KibanaError) from error
         told |= {"imported": answer.count, "rejected": answer.rejected}
     if as_json:
         print_json(told)
@@ -150,14 +148,11 @@ def _run(dashboards: "list[Dashboard]") -> "list[QueryCheck]":
     from monitoring.elastic.client import connect
 
     settings = load_settings()
-    try:
-        with connect(settings) as client:
-            console = Console(stderr=True)
-            answers = check_queries(client, dashboards, datetime.now(UTC))
-            return list(track(answers, "Queries", total=count_queries(dashboards), console=console, transient=True))
-    except Exception as error:
-        # ValueError: the setting is no URL.
-        raise exit_for(error, ValueError) from error
+    # ValueError: the setting is no URL.
+    with exits(ValueError), connect(settings) as client:
+        console = Console(stderr=True)
+        answers = check_queries(client, dashboards, datetime.now(UTC))
+        return list(track(answers, "Queries", total=count_queries(dashboards), console=console, transient=True))
 
 
 def _print(problems: "list[Problem]", empty: list[str]) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exits
 from inflight.rendering import print_json, print_table, render, render_line
 
 if TYPE_CHECKING:
@@ -40,12 +40,10 @@ def list_letters(
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
-    try:
+    with exits(*_expected()):
         selection = _selection(reason, model, stage, since, until)
         _require_broker()
         newest, count = reader.newest(load_settings(), selection, limit or 50)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if as_json:
         print_json({"matching": count, "dead_letters": [_summary(letter) for letter in newest]})
         return
@@ -68,12 +66,10 @@ def show(
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
-    try:
+    with exits(*_expected()):
         place = reader.parse_address(address)
         _require_broker()
         letter = reader.find(load_settings(), place)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if raw:
         sys.stdout.buffer.write(letter.value or b"")
         sys.stdout.buffer.flush()
@@ -134,7 +130,7 @@ def replay(
             line = f"{letter.address}  {outcome.replace('_', ' ')}  (to {letter.origin.topic})"
             typer.echo(line, err=outcome != "would replay")
 
-    try:
+    with exits(*_expected()):
         selection = _selection(reason, model, stage, since, until, addresses or [])
         if not everything and selection == reader.Selection():
             raise ValueError("name the dead letters to replay: PARTITION:OFFSET, a filter such as --reason, or --all")
@@ -149,8 +145,6 @@ def replay(
                 on_result=tell,
                 stop_signal=stop_signal,
             )
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if as_json:
         print_json({**asdict(report), "dry_run": dry_run})
     else:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -34,11 +34,8 @@ def show(
     from monitoring.drift.history import last_windows
 
     # A spinner if standard error is a terminal, otherwise nothing.
-    with Console(stderr=True).status("Reading the measurements"):
-        try:
-            windows = last_windows(load_settings(), model, last)
-        except Exception as error:
-            raise exit_for(error) from error
+    with Console(stderr=True).status("Reading the measurements"), exits():
+        windows = last_windows(load_settings(), model, last)
     if as_json:
         print_json({"model": model, "windows": windows})
     elif windows:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -61,12 +61,10 @@ def build(
         raise typer.BadParameter(str(error)) from error
     settings = load_settings()
     chosen = {name: classes[name] for name in names or sorted(classes)}
-    try:
+    with exits(*_expected()):
         with Console(stderr=True).status("") as status, open_log(log, settings) as opened, _store() as store:
             read = [label for file in labels or () for label in read_labels(file)]
             built = build_from_log(store, chosen, opened, read, since=start, until=end, on_progress=status.update)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if json:
         print_json(built)
         return
@@ -96,10 +94,8 @@ def follow(
 
     classes = known_models(names or ())
     chosen = {name: classes[name] for name in names or sorted(classes)}
-    try:
+    with exits(*_expected()):
         followed = run(load_settings(), chosen, every=every)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if json:
         print_json(followed)
         return
@@ -121,18 +117,15 @@ def show(
 
     if (view is None) != (key is None):
         raise typer.BadParameter("give a view and --key together, or neither")
-    try:
-        with _store() as store:
-            if view is not None and key is not None:
-                found = store.latest(view, key)
-                if found is None:
-                    raise exit_with(f"the view `{view}` has no key {key!r}", FAILED)
-                at, record = found
-                print_json({"view": view, "key": key, "at": at, "features": record})
-                return
-            summaries = store.summaries()
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
+    with exits(*_expected()), _store() as store:
+        if view is not None and key is not None:
+            found = store.latest(view, key)
+            if found is None:
+                raise exit_with(f"the view `{view}` has no key {key!r}", FAILED)
+            at, record = found
+            print_json({"view": view, "key": key, "at": at, "features": record})
+            return
+        summaries = store.summaries()
     if json:
         print_json(summaries)
         return

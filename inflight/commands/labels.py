@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exits
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
@@ -106,12 +106,10 @@ def _publish(
     from producers.labels import publish_labels, shuffled
 
     settings = load_settings()
-    try:
+    with exits(*expected()):
         prepare(settings, rate)
         found: Iterable[RequestLabel] = islice(answers(settings), limit)
         if shuffle:
             found = shuffled(found, settings.seed)
-    except Exception as error:
-        raise exit_for(error, *expected()) from error
     time.sleep(delay)
     publish_and_report(partial(publish_labels, settings, found, rate=rate), limit, as_json)

@@ -1,12 +1,10 @@
 """`inflight up`, `down`, `status` and `doctor`: broker and Elasticsearch on this machine."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from inflight.errors import FAILED, exit_for
+from inflight.errors import FAILED, exits
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -45,12 +43,13 @@ def up(
     from rich.console import Console
 
     from inflight.settings import load_settings
+    from inflight.stack.process import StackError
     from inflight.stack.stack import StackState, start_stack
     from inflight.stack.status import with_endpoints
     from machine_learning_engineering.kafka.client import create_topics
 
     settings = load_settings()
-    with _exit_on_errors():
+    with exits(StackError):
         running = StackState.load(settings.home)
         stack = stack or (running.kind if running is not None else "embedded")
         if running is not None and not _is_usable(running, stack):
@@ -94,12 +93,13 @@ def up(
 def down(as_json: bool = JSON) -> None:
     """Stop the broker and Elasticsearch that `up` started. Their data stays."""
     from inflight.settings import load_settings
+    from inflight.stack.process import StackError
     from inflight.stack.stack import StackState
 
     settings = load_settings()
     state = StackState.load(settings.home)
     stopped = [node.name for node in state.nodes if node.process_id.is_alive()] if state else []
-    with _exit_on_errors():
+    with exits(StackError):
         if state is not None:
             state.stop()
         StackState.forget(settings.home)
@@ -200,13 +200,3 @@ def _require_free(option: str, port: int) -> None:
 
     if is_listening(port):
         raise StackError(f"port {port} is in use: stop the program that uses it, or choose another port with {option}")
-
-
-@contextmanager
-def _exit_on_errors() -> Iterator[None]:
-    from inflight.stack.process import StackError
-
-    try:
-        yield
-    except Exception as error:
-        raise exit_for(error, StackError) from None

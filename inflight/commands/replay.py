@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exit_for, exits
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -83,12 +83,10 @@ def replay(
 
     bad = BadLines(lambda line: typer.echo(str(line), err=True), strict=strict)
     settings = load_settings()
-    try:
+    with exits(*expected()):
         shifts = [parse_shift(item) for item in shift or ()]
         open_source, own_model = _open(source, input_format, bad, text or [], repeat)
         prepare(settings, rate)
-    except Exception as error:
-        raise exit_for(error, *expected()) from error
     replayed = partial(
         publish,
         settings,

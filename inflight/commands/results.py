@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for
+from inflight.errors import FAILED, exits
 from inflight.rendering import print_json, print_table
 
 if TYPE_CHECKING:
@@ -34,10 +34,8 @@ def results(
     from inflight.settings import load_settings
     from monitoring.trace.results import newest_results
 
-    try:
+    with exits():
         newest = newest_results(load_settings(), limit, model=model, failed=failed, request_ids=set(request_id or ()))
-    except Exception as error:
-        raise exit_for(error) from error
     if as_json:
         print_json({"results": newest.results})
     else:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
 from inflight.rendering import print_json, render_line
 
 if TYPE_CHECKING:
@@ -52,17 +52,14 @@ def trace(
     from machine_learning_engineering.core.timestamps import parse_time
     from monitoring.trace.readers import trace as read_path
 
-    with Console(stderr=True).status("Reading") as status:
-        try:
-            path = read_path(
-                load_settings(),
-                request_id,
-                values=values,
-                since=None if since is None else parse_time(since),
-                progress=lambda source, count: status.update(f"Reading {source}" + (f": {count:,}" if count else "")),
-            )
-        except Exception as error:
-            raise exit_for(error, ValueError) from error
+    with Console(stderr=True).status("Reading") as status, exits(ValueError):
+        path = read_path(
+            load_settings(),
+            request_id,
+            values=values,
+            since=None if since is None else parse_time(since),
+            progress=lambda source, count: status.update(f"Reading {source}" + (f": {count:,}" if count else "")),
+        )
     if as_json:
         print_json(path)
     else:

@@ -23,7 +23,7 @@ from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
 from monitoring.drift.measurement import drift_detected, measure
 from monitoring.drift.metrics import DriftMonitorMetrics, DriftSeries
-from monitoring.drift.state import TIMEOUT, StateReader, deadline, state_key
+from monitoring.drift.state import TIMEOUT, StateReader, state_key
 from monitoring.drift.stream_time import EofConsumer, is_eof, stream_time
 from monitoring.drift.windows import ClosedWindow, Limits, State, Windows
 from monitoring.runtime.consumer import group_options, records
@@ -205,7 +205,7 @@ class DriftMonitor:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # One deadline for all: a member that takes too long is removed from the group.
-        until = deadline()
+        until = monotonic() + TIMEOUT
         for found in consumer.committed(partitions, timeout=TIMEOUT) if partitions else []:
             if found.error is not None:
                 raise KafkaException(found.error)

@@ -8,7 +8,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,7 @@ from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile, without_features
 from machine_learning_engineering.drift.serialization import SerializedWindow, deserialize, serialize
 from machine_learning_engineering.events.schemas import DriftMeasured
-from machine_learning_engineering.registry.profiles import Reference
+from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import Batch, Row, decode_objects
 from monitoring.drift.consecutive import ConsecutiveDrift, ConsecutiveWindows
 from monitoring.drift.sampling import SampleBudget, sample
@@ -104,21 +104,13 @@ class ClosedWindow(NamedTuple):
     partitions: frozenset[int]
 
 
-class ReferenceSource(Protocol):
-    """Implemented by `machine_learning_engineering.registry.profiles.ProfileCache`."""
-
-    def get(self, model: str, version: str) -> Reference | None:
-        """The reference of a version, if there is one."""
-        ...
-
-
 class Windows:
     """The open windows of the partitions that this process owns.
 
     `changed` has the partitions whose state has to be published; `row_counts` counts rows by result.
     """
 
-    def __init__(self, references: ReferenceSource, limits: Limits) -> None:
+    def __init__(self, references: ProfileCache, limits: Limits) -> None:
         self._references = references
         self._limits = limits
         self._parts: dict[int, dict[ModelVersion, Part]] = {}

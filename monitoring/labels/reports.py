@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
+from confluent_kafka import Message
 
 from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.validation import redact_decoder_message
@@ -19,15 +20,8 @@ UNMATCHED = "unmatched_label"
 REJECTED = "rejected_label"
 
 
-class Record(Protocol):
-    """A record of the topic of labels: a Kafka message, or that of a pending label."""
-
-    def topic(self) -> str: ...
-    def partition(self) -> int: ...
-    def offset(self) -> int: ...
-    def key(self) -> bytes | None: ...
-    def value(self) -> bytes | None: ...
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+Record = Message
+"""A record of the topic of labels: a Kafka message, or a `StoredRecord`, which has its methods."""
 
 
 class Rank(NamedTuple):
