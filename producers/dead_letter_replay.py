@@ -97,7 +97,12 @@ def replay(
             for letter in chosen:
                 count += 1
                 report(letter, "would replay")
-            return DeadLetterReport(accepted=count, interrupted=stop_signal.requested, **skipped)
+            return DeadLetterReport(
+                accepted=count,
+                interrupted=stop_signal.requested,
+                already_replayed=skipped["already_replayed"],
+                unknown_topic=skipped["unknown_topic"],
+            )
 
         publisher = Publisher(
             partial(connect, settings),
@@ -136,7 +141,8 @@ def replay(
             indeterminate=publisher.indeterminate,
             interrupted=stop_signal.requested,
             errors=publisher.errors,
-            **skipped,
+            already_replayed=skipped["already_replayed"],
+            unknown_topic=skipped["unknown_topic"],
         )
 
 

@@ -101,13 +101,11 @@ class _Display:
     def step(self, text: str) -> None:
         self._console.print(f"[bold]>[/bold] {text}", highlight=False, soft_wrap=True)
 
-    def count(self, count: Any) -> None:
-        if not self._tasks:
-            self._tasks = {
-                name: self._progress.add_task(name, total=None) for name in ("published", "answered", "indexed")
-            }
-        for name, task in self._tasks.items():
-            self._progress.update(task, completed=getattr(count, name), total=max(count.published, 1))
+    def count(self, **counts: int) -> None:
+        for name, count in counts.items():
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name)
+            self._progress.update(self._tasks[name], completed=count, total=max(counts["published"], 1))
 
 
 def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> None:

@@ -8,7 +8,9 @@ from inflight.errors import exits
 from inflight.rendering import print_json, print_table, render, render_line
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
+    from datetime import datetime
+
+    from machine_learning_engineering.dead_letters.reader import DeadLetter
 
 app = typer.Typer(
     name="dlq",
@@ -41,7 +43,7 @@ def list_letters(
     from machine_learning_engineering.dead_letters import reader
 
     with exits(*_expected()):
-        selection = _selection(reason, model, stage, since, until)
+        selection = reader.Selection(reason, model, stage, _time(since), _time(until))
         _require_broker()
         newest, count = reader.newest(load_settings(), selection, limit or 50)
     if as_json:
@@ -131,7 +133,8 @@ def replay(
             typer.echo(line, err=outcome != "would replay")
 
     with exits(*_expected()):
-        selection = _selection(reason, model, stage, since, until, addresses or [])
+        chosen = frozenset(map(reader.parse_address, addresses or ()))
+        selection = reader.Selection(reason, model, stage, _time(since), _time(until), chosen)
         if not everything and selection == reader.Selection():
             raise ValueError("name the dead letters to replay: PARTITION:OFFSET, a filter such as --reason, or --all")
         _require_broker()
@@ -160,25 +163,10 @@ def replay(
         raise typer.Exit(1)
 
 
-def _selection(
-    reason: str | None,
-    model: str | None,
-    stage: str | None,
-    since: str | None,
-    until: str | None,
-    addresses: list[str] | None = None,
-) -> "Selection":
+def _time(text: str | None) -> "datetime | None":
     from machine_learning_engineering.core.timestamps import parse_time
-    from machine_learning_engineering.dead_letters.reader import Selection, parse_address
 
-    return Selection(
-        reason=reason,
-        model=model,
-        stage=stage,
-        since=None if since is None else parse_time(since),
-        until=None if until is None else parse_time(until),
-        addresses=frozenset(map(parse_address, addresses or [])),
-    )
+    return None if text is None else parse_time(text)
 
 
 def _require_broker() -> None:

@@ -61,9 +61,9 @@ def build(
         raise typer.BadParameter(str(error)) from error
     settings = load_settings()
     chosen = {name: classes[name] for name in names or sorted(classes)}
-    with exits(*_expected()):
-        with Console(stderr=True).status("") as status, open_log(log, settings) as opened, _store() as store:
-            read = [label for file in labels or () for label in read_labels(file)]
+    with exits(*_expected()), open_log(log, settings) as opened, _store() as store:
+        read = [label for file in labels or () for label in read_labels(file)]
+        with Console(stderr=True).status("") as status:
             built = build_from_log(store, chosen, opened, read, since=start, until=end, on_progress=status.update)
     if json:
         print_json(built)

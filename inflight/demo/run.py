@@ -47,23 +47,14 @@ class Options:
     limit: int | None = None
 
 
-@dataclass(frozen=True)
-class Count:
-    """Progress, in records."""
-
-    published: int
-    answered: int
-    indexed: int
-
-
 class Report(Protocol):
     """Receives the progress of the demo."""
 
     def step(self, text: str) -> None:
         """A step starts."""
 
-    def count(self, count: Count) -> None:
-        """Counts changed."""
+    def count(self, *, published: int, answered: int, indexed: int) -> None:
+        """The numbers of records changed."""
 
 
 @dataclass
@@ -196,5 +187,6 @@ class _Lag:
         self._read_at = time.monotonic()
         waiting = behind[WORKER, REQUESTS], behind[INDEXER, LOGS]
         answered = max(0, self._published - waiting[0])
-        self._report.count(Count(self._published, answered, max(0, answered - waiting[1])))
+        indexed = max(0, answered - waiting[1])
+        self._report.count(published=self._published, answered=answered, indexed=indexed)
         return waiting

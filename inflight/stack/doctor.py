@@ -100,9 +100,9 @@ def _disk(home: Path) -> Check:
     free = shutil.disk_usage(folder).free
     found = f"{free / GIBIBYTE:.1f} GiB in {folder}"
     fix = "free space there, or set INFLIGHT_HOME to a folder with more"
-    if free < 1 * GIBIBYTE:
-        return Check("disk", "fail", found, fix)
-    return Check("disk", "warn" if free < 5 * GIBIBYTE else "ok", found, fix if free < 5 * GIBIBYTE else "")
+    if free >= 5 * GIBIBYTE:
+        return Check("disk", "ok", found)
+    return Check("disk", "fail" if free < 1 * GIBIBYTE else "warn", found, fix)
 
 
 def _pinned_parts() -> Iterator[Check]:

@@ -6,7 +6,6 @@ from machine_learning_engineering.events.schemas import DriftDetected, ModelEven
 from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, daily_index, digest
 
 FAMILY = "model-events"
-DATASET = "inflight.model_events"
 
 
 class ModelEventFields(Struct, frozen=True):
@@ -43,5 +42,7 @@ def model_event_document(event: ModelEvent) -> tuple[str, str, ModelEventDocumen
             names = tuple(field.field for field in event.fields)
             fields = ModelEventFields(rows=event.rows, fields=names, window_id=event.window_id)
             identity = digest(action, event.model, event.model_version, event.window_id)
-    document = ModelEventDocument(moment, PlainEvent("event", action, DATASET), InflightFields(model, fields))
+    document = ModelEventDocument(
+        moment, PlainEvent("event", action, "inflight.model_events"), InflightFields(model, fields)
+    )
     return daily_index(FAMILY, moment), identity, document

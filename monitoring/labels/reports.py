@@ -1,11 +1,9 @@
 """Reported labels, and which one of a request counts. No I/O."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import msgspec
-from confluent_kafka import Message
 
 from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.validation import redact_decoder_message
@@ -20,8 +18,15 @@ UNMATCHED = "unmatched_label"
 REJECTED = "rejected_label"
 
 
-Record = Message
-"""A record of the topic of labels: a Kafka message, or a `StoredRecord`, which has its methods."""
+class Record(Protocol):
+    """A record of the topic of labels: a Kafka message, or that of a pending label."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
 
 
 class Rank(NamedTuple):
@@ -70,11 +75,6 @@ def read(record: Record) -> Report | RejectedRecord:
         why = "the label is null" if text == b"null" else "the label is not a readable JSON value"
         return RejectedRecord(record, INVALID, why, event.model, event.request_id)
     return Report(record, event.request_id, event.model, text.decode(), observed_at)
-
-
-def latest(reports: Iterable[Report]) -> Report:
-    """The report that counts."""
-    return max(reports, key=lambda report: report.rank)
 
 
 def compare(held: Rank | None, report: Report) -> str:
