@@ -5,6 +5,8 @@ setting, or an argument. Exit code 1: the command ran and its answer is no, or i
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
@@ -39,6 +41,17 @@ def exit_for(
         return exit_with(error, FAILED)
     message = _message(error, expected, port)
     return error if message is None else exit_with(message)
+
+
+@contextmanager
+def exits(
+    *expected: type[BaseException], failed: tuple[type[BaseException], ...] = (), port: str = ""
+) -> Iterator[None]:
+    """Within the block, errors end the command as `exit_for` says; it describes the arguments."""
+    try:
+        yield
+    except Exception as error:
+        raise exit_for(error, *expected, failed=failed, port=port) from error
 
 
 def _message(error: BaseException, expected: tuple[type[BaseException], ...], port: str) -> str | None:

@@ -1,6 +1,10 @@
-"""Renders untrusted bytes for a terminal."""
+"""Prints results: as JSON, and untrusted bytes and texts in a form that cannot control a terminal."""
 
 import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import typer
 
 _SHOWN_BYTES = 4 * 1024
 _LINE = 16
@@ -17,14 +21,8 @@ def render(value: bytes | None, limit: int | None = _SHOWN_BYTES) -> str:
     if not value:
         return "(empty)"
     shown = value if limit is None else value[:limit]
-    try:
-        # The limit may split a character.
-        text = (
-            shown.decode() if len(shown) == len(value) else shown.decode(errors="ignore") if _is_text(value) else None
-        )
-    except UnicodeDecodeError:
-        text = None
-    rendered = _hex_dump(shown) if text is None else "".join(map(_escaped, text))
+    # The limit may split a character.
+    rendered = "".join(map(_escaped, shown.decode(errors="ignore"))) if _is_text(value) else _hex_dump(shown)
     return (
         rendered
         if len(shown) == len(value)
@@ -36,6 +34,32 @@ def render_line(text: str, limit: int = 200) -> str:
     """One line of `text` for a table: control characters escaped, cut at `limit` characters."""
     line = "".join(_escaped(character) if character != "\n" else "\\n" for character in text[: limit + 1])
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    import msgspec
+
+    typer.echo(msgspec.json.encode(value).decode())
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table of foreign texts; nothing without a row."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*headings, box=None)
+    for cells in rows:
+        # As Text: rich would interpret markup.
+        table.add_row(*(Text(render_line(cell)) for cell in cells))
+    if table.row_count:
+        Console().print(table)
+
+
+def render_metrics(metrics: Mapping[str, float]) -> str:
+    """Names and values of metrics in one line."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
 
 
 def _is_text(value: bytes) -> bool:

@@ -1,7 +1,6 @@
 """The dead letters that were replayed: a small JSON Lines file, synced to disk."""
 
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -9,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from machine_learning_engineering.core import files
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,19 +51,8 @@ class Journal:
         """Record positions as replayed; they are on disk when this returns."""
         now = datetime.now(UTC)
         lines = [msgspec.json.encode(Entry(*position, now)) + b"\n" for position in positions]
-        if not lines:
-            return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("ab") as stream:
-            # A truncated line must not swallow the next one.
-            stream.write(b"".join([b"\n" if stream.tell() and not self._ends_a_line() else b"", *lines]))
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    def _ends_a_line(self) -> bool:
-        with self._path.open("rb") as stream:
-            stream.seek(-1, os.SEEK_END)
-            return stream.read(1) == b"\n"
+        if lines:
+            files.append(self._path, b"".join(lines))
 
 
 @contextmanager

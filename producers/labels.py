@@ -1,13 +1,14 @@
 """Publishing labels: the true outcomes of requests, late and in any order."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, Struct
 
+from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import LabelReported
 from machine_learning_engineering.events.topics import LABELS, REQUESTS
@@ -27,13 +28,6 @@ class RequestLabel(NamedTuple):
     observed_at: datetime | None = None
 
 
-class LabelledRow(NamedTuple):
-    """A row of a dataset: the features that a replay publishes, and the label; both JSON values."""
-
-    features: Mapping[str, Any]
-    label: Any
-
-
 class _RequestView(Struct):
     request_id: str
     model: str
@@ -49,7 +43,6 @@ def publish_labels(
     labels: Iterable[RequestLabel],
     *,
     rate: float | None = None,
-    limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     stop_signal: StopSignal | None = None,
 ) -> ReplayReport:
@@ -57,13 +50,11 @@ def publish_labels(
 
     Arguments and errors are those of `replay.publish`.
     """
-    return publish(
-        settings, LABELS, labels, _record, rate=rate, limit=limit, on_progress=on_progress, stop_signal=stop_signal
-    )
+    return publish(settings, LABELS, labels, _record, rate=rate, on_progress=on_progress, stop_signal=stop_signal)
 
 
 def labels_by_prefix(
-    examples: Iterable[LabelledRow], model: str, prefix: str, *, repeat: int = 1
+    examples: Iterable[Example], model: str, prefix: str, *, repeat: int = 1
 ) -> Iterator[RequestLabel]:
     """The labels of the requests that a replay of a dataset with this id prefix publishes.
 
@@ -77,9 +68,7 @@ def labels_by_prefix(
             number += 1
 
 
-def labels_by_requests(
-    settings: ProducerSettings, examples: Sequence[LabelledRow], model: str
-) -> Iterator[RequestLabel]:
+def labels_by_requests(settings: ProducerSettings, examples: Sequence[Example], model: str) -> Iterator[RequestLabel]:
     """The labels of the requests that replays of a dataset have published, in the order of each partition.
 
     A request belongs to the dataset if the number in its id is that of a row with the same features: ids of other

@@ -3,8 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from contextlib import AbstractContextManager, suppress
+from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -56,13 +56,15 @@ InFlight = tuple[SendFuture, Sent]
 
 # A producer that has not completed a record after this multiple of its delivery time-out never will.
 _STALLED = 1.25
+# Limit of sends per record, not counting those that failed because of another record.
+_ATTEMPTS = 3
 
 
 def ignore(label: Any, outcome: Outcome, error: BaseException | None) -> None:
     """Ignore an outcome."""
 
 
-class Publisher:
+class Publisher(AbstractContextManager["Publisher"]):
     """Sends records and reports one outcome for each: accepted, failed or indeterminate.
 
     - accepted: acknowledged by the broker with acks=all.
@@ -83,7 +85,6 @@ class Publisher:
         *,
         disconnect: Callable[[Any], None] = lambda producer: None,
         on_delivery: Callable[[Any, Outcome, BaseException | None], None] = ignore,
-        attempts: int = 3,
         timeout: float = 60.0,
         connect_timeout: float = 0.0,
         interrupted: Callable[[], bool] = lambda: False,
@@ -95,7 +96,6 @@ class Publisher:
 
         Args:
             on_delivery: called once per record with the label given to `publish`, the outcome and the error.
-            attempts: limit of sends per record, not counting those that failed because of another record.
             timeout: seconds during which a record is retried; the producer's own delivery time-out.
             connect_timeout: seconds to wait for an unavailable broker before the next record, unless `interrupted`.
             max_records: limit of outstanding records; `max_bytes` limits the bytes of their values.
@@ -103,7 +103,6 @@ class Publisher:
         self._connect = connect
         self._disconnect = disconnect
         self._on_delivery = on_delivery
-        self._attempts = attempts
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._interrupted = interrupted
@@ -120,9 +119,6 @@ class Publisher:
         self.errors: dict[str, Errors] = {}
         """The errors of records that were not accepted, by type."""
         self._producer: Producer | None = connect()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._close_producer()
@@ -236,7 +232,7 @@ class Publisher:
                 if alone:
                     self._end(sent, "failed", error)
                     continue
-            elif sent.attempt >= self._attempts or self._clock() - sent.since >= self._timeout:
+            elif sent.attempt >= _ATTEMPTS or self._clock() - sent.since >= self._timeout:
                 self._end(sent, "indeterminate", error)
                 continue
             again.append(sent._replace(attempt=sent.attempt + 1))

@@ -102,18 +102,16 @@ def read_jsonl(lines: Iterable[bytes], bad: BadLines) -> Iterator[Request]:
         try:
             found = _OBJECT.decode(content)
             if "features" in found and found.keys() <= _ENVELOPE_FIELDS:
-                request = _whole(content)
+                whole = _ENVELOPE.decode(content)
+                request = Request(
+                    whole.features, whole.model or None, whole.request_id or None, whole.requested_at or None
+                )
             else:
                 request = Request(Raw(content))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             bad.add(number, f"not a JSON object of features: {error}")
             continue
         yield request
-
-
-def _whole(content: bytes) -> Request:
-    found = _ENVELOPE.decode(content)
-    return Request(found.features, found.model or None, found.request_id or None, found.requested_at or None)
 
 
 def read_csv(stream: BinaryIO, bad: BadLines, *, text_fields: Sequence[str] = ()) -> Iterator[Request]:

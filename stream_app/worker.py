@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from prometheus_client import start_http_server
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, RESULTS
-from machine_learning_engineering.kafka.client import consumer_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import InvalidRules, redaction
 from machine_learning_engineering.registry.registry import Registry
 from model.catalog import available
-from stream_app.faust_adapter.app import GROUP, check_faust, create_app, run_app
-from stream_app.faust_adapter.driver import BatchApp, TransportOptions
+from stream_app.faust_adapter.app import check_faust, create_app, run_app
+from stream_app.faust_adapter.driver import BatchApp
 from stream_app.kafka.publisher import Publisher
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
@@ -76,31 +76,11 @@ class Worker:
             max_in_flight=settings.worker_max_in_flight_batches,
             max_batch_records=settings.worker_max_batch_records,
         )
-        self.app = create_app(settings, self.scheduler, self._options())
+        self.app = create_app(settings, self.scheduler, self.metrics.on_statistics)
         self.app.task(self._run_watchdog)
         if loaded is not None:
             self._reloader = ModelReloader(self.app, loaded, scorer.serve, self.metrics)
             self.app.task(self._run_reloader)
-
-    def _options(self) -> TransportOptions:
-        settings = self.settings
-        return TransportOptions(
-            consumer={
-                **consumer_options(settings, GROUP),
-                # Faust drops everything on a rebalance, so only an eager strategy is correct.
-                "partition.assignment.strategy": "roundrobin",
-                "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
-                "heartbeat.interval.ms": int(settings.kafka_session_timeout * 1000 / 4),
-                "max.poll.interval.ms": 300_000,
-                "queued.max.messages.kbytes": 16 * 1024,
-                "fetch.queue.backoff.ms": 10,
-                "fetch.error.backoff.ms": 50,
-            },
-            max_batch_records=settings.worker_max_batch_records,
-            buffer_bytes=settings.worker_buffer_bytes,
-            idle_pause=settings.kafka_idle_pause,
-            on_statistics=self.metrics.on_statistics,
-        )
 
     async def _run_watchdog(self, app: BatchApp) -> None:
         settings = self.settings
@@ -126,7 +106,7 @@ class Worker:
         gc.freeze()
         gc.set_threshold(GC_OBJECTS)
         create_topics(self.settings)
-        self.publisher.load_partition_counts((self.topics.results, self.topics.logs, self.topics.dead_letters))
+        self.publisher.load_partition_counts(self.topics)
         server, _ = start_http_server(
             self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry
         )

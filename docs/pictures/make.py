@@ -38,7 +38,7 @@ from machine_learning_engineering.training.sources import collect
 from model.catalog import available
 from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import INDEXER
-from producers.labels import LabelledRow, labels_by_prefix, publish_labels
+from producers.labels import labels_by_prefix, publish_labels
 from producers.replay import replay
 from producers.request_builder import Record
 from producers.shift import Shift
@@ -143,10 +143,7 @@ def play(
     Args:
         kept: the numbers of the rows that are held out.
     """
-    rows = [
-        (LabelledRow(one.features, one.label), number in kept)
-        for number, one in enumerate(available()[dataset].examples(settings.data_dir))
-    ]
+    rows = [(one, number in kept) for number, one in enumerate(available()[dataset].examples(settings.data_dir))]
     random.Random(settings.seed + int(start)).shuffle(rows)
     count, prefix = int((end - start) * RATES[dataset]), f"{dataset}-{start:.0f}"
     some = list(itertools.islice(itertools.cycle(rows), count))

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from monitoring.audit.audit import Audit
@@ -27,22 +28,18 @@ def audit(
     index: Annotated[bool, typer.Option("--index/--no-index", help="Also read the index.")] = True,
 ) -> None:
     """Count, from topics and index, whether every accepted request has exactly one visible outcome."""
-    import msgspec
     from rich.console import Console
 
     from inflight.settings import load_settings
     from monitoring.audit.readers import run_audit
 
     # A spinner if standard error is a terminal, otherwise nothing.
-    with Console(stderr=True).status("Reading") as status:
-        try:
-            result = run_audit(
-                load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
-            )
-        except Exception as error:
-            raise exit_for(error) from error
+    with Console(stderr=True).status("Reading") as status, exits():
+        result = run_audit(
+            load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
+        )
     if as_json:
-        typer.echo(msgspec.json.encode(result).decode())
+        print_json(result)
     else:
         _print(result)
     if not result.accepted:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with, print_error
+from inflight.errors import FAILED, exit_for, exit_with, exits, print_error
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, QueryCheck
@@ -36,8 +37,6 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Check the sources: fields and columns of queries, overlapping panels, ids, colors, the time range."""
-    import msgspec
-
     from monitoring.dashboards.fields import mapped_fields
     from monitoring.dashboards.lint import lint as find_problems
 
@@ -55,7 +54,7 @@ def lint(
             "without_rows": empty,
             "problems": problems,
         }
-        typer.echo(msgspec.json.encode(found).decode())
+        print_json(found)
     else:
         _print(problems, empty)
         queries = f", {len(ran)} queries run" if elasticsearch else ""
@@ -121,17 +120,15 @@ def apply(
     names = [f"{saved['type']} {saved['id']}" for saved in map(msgspec.json.decode, objects.splitlines())]
     told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "rejected": [], "dry_run": dry_run}
     if not dry_run:
-        try:
+        with exits(KibanaError):
             kibana = Kibana(url, settings.kibana_api_key)
             with Console(stderr=True).status(f"Waiting for Kibana at {url}") as status:
                 kibana.wait(timeout)
                 status.update("Importing")
                 answer = kibana.import_objects(objects, FILE_NAME)
-        except KibanaError as error:
-            raise exit_for(error, KibanaError) from error
         told |= {"imported": answer.count, "rejected": answer.rejected}
     if as_json:
-        typer.echo(msgspec.json.encode(told).decode())
+        print_json(told)
     else:
         for rejected in told["rejected"]:
             typer.echo(f"rejected: {rejected.type} {rejected.id}: {rejected.reason}", err=True)
@@ -143,6 +140,7 @@ def apply(
 def _run(dashboards: "list[Dashboard]") -> "list[QueryCheck]":
     from datetime import UTC, datetime
 
+    from rich.console import Console
     from rich.progress import track
 
     from inflight.settings import load_settings
@@ -150,19 +148,11 @@ def _run(dashboards: "list[Dashboard]") -> "list[QueryCheck]":
     from monitoring.elastic.client import connect
 
     settings = load_settings()
-    try:
-        with connect(settings) as client:
-            answers = check_queries(client, dashboards, datetime.now(UTC))
-            return list(track(answers, "Queries", total=count_queries(dashboards), console=_stderr(), transient=True))
-    except Exception as error:
-        # ValueError: the setting is no URL.
-        raise exit_for(error, ValueError) from error
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
+    # ValueError: the setting is no URL.
+    with exits(ValueError), connect(settings) as client:
+        console = Console(stderr=True)
+        answers = check_queries(client, dashboards, datetime.now(UTC))
+        return list(track(answers, "Queries", total=count_queries(dashboards), console=console, transient=True))
 
 
 def _print(problems: "list[Problem]", empty: list[str]) -> None:

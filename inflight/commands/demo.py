@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import typer
 
 from inflight.errors import FAILED, exit_for
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from inflight.demo.run import Running
@@ -32,8 +33,6 @@ def demo(
     The figures at the end are counted from the topics and the index. Exit code 1 if a request was lost, has two
     different outcomes, or was not indexed.
     """
-    import json
-
     from rich.console import Console
 
     from inflight.demo.run import DemoFailed, Options, run_demo
@@ -56,7 +55,7 @@ def demo(
     except (DemoFailed, StackError, DatasetUnavailable) as error:
         raise exit_for(error, DemoFailed, StackError, DatasetUnavailable) from None
     if as_json:
-        typer.echo(json.dumps(summary))
+        print_json(summary)
     if summary["lost"] or summary["duplicates"] or summary["unindexed"]:
         raise typer.Exit(FAILED)
 
@@ -102,13 +101,11 @@ class _Display:
     def step(self, text: str) -> None:
         self._console.print(f"[bold]>[/bold] {text}", highlight=False, soft_wrap=True)
 
-    def count(self, count: Any) -> None:
-        if not self._tasks:
-            self._tasks = {
-                name: self._progress.add_task(name, total=None) for name in ("published", "answered", "indexed")
-            }
-        for name, task in self._tasks.items():
-            self._progress.update(task, completed=getattr(count, name), total=max(count.published, 1))
+    def count(self, **counts: int) -> None:
+        for name, count in counts.items():
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name)
+            self._progress.update(self._tasks[name], completed=count, total=max(counts["published"], 1))
 
 
 def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> None:

@@ -4,10 +4,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exits
+from inflight.rendering import print_json, print_table, render, render_line
 
 if TYPE_CHECKING:
-    from machine_learning_engineering.dead_letters.reader import DeadLetter, Selection
+    from datetime import datetime
+
+    from machine_learning_engineering.dead_letters.reader import DeadLetter
 
 app = typer.Typer(
     name="dlq",
@@ -36,19 +39,15 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest last: the newest ones if there are more than the limit."""
-    import json
-
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
-    try:
-        selection = _selection(reason, model, stage, since, until)
+    with exits(*_expected()):
+        selection = reader.Selection(reason, model, stage, _time(since), _time(until))
         _require_broker()
         newest, count = reader.newest(load_settings(), selection, limit or 50)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if as_json:
-        typer.echo(json.dumps({"matching": count, "dead_letters": [_summary(letter) for letter in newest]}))
+        print_json({"matching": count, "dead_letters": [_summary(letter) for letter in newest]})
         return
     _print_table(newest)
     typer.echo(f"{len(newest):,} of {count:,} dead letters that match", err=True)
@@ -64,19 +63,15 @@ def show(
 ) -> None:
     """Show one dead letter: its origin, its headers and its bytes (up to 4 KiB)."""
     import base64
-    import json
     import sys
 
-    from inflight.rendering import render, render_line
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
 
-    try:
+    with exits(*_expected()):
         place = reader.parse_address(address)
         _require_broker()
         letter = reader.find(load_settings(), place)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if raw:
         sys.stdout.buffer.write(letter.value or b"")
         sys.stdout.buffer.flush()
@@ -84,7 +79,7 @@ def show(
     if as_json:
         headers = [[name, value.decode(errors="replace")] for name, value in letter.headers]
         value = None if letter.value is None else base64.b64encode(letter.value).decode()
-        typer.echo(json.dumps({**_summary(letter), "headers": headers, "value_base64": value}))
+        print_json({**_summary(letter), "headers": headers, "value_base64": value})
         return
     for name, field in _summary(letter).items():
         typer.echo(f"{name:<13}{'-' if field is None else render_line(str(field), 2_000)}")
@@ -118,11 +113,11 @@ def replay(
     Replay them once the cause is fixed, for example when the missing model exists. A dead letter that was replayed from
     this machine before is skipped, unless --again is given. Exit code 1 if one was not published.
     """
-    import json
     import logging
 
-    import msgspec
+    from msgspec.structs import asdict
 
+    from inflight.commands.replay import print_causes
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
     from producers import dead_letter_replay as dead_letters
@@ -137,8 +132,9 @@ def replay(
             line = f"{letter.address}  {outcome.replace('_', ' ')}  (to {letter.origin.topic})"
             typer.echo(line, err=outcome != "would replay")
 
-    try:
-        selection = _selection(reason, model, stage, since, until, addresses or [])
+    with exits(*_expected()):
+        chosen = frozenset(map(reader.parse_address, addresses or ()))
+        selection = reader.Selection(reason, model, stage, _time(since), _time(until), chosen)
         if not everything and selection == reader.Selection():
             raise ValueError("name the dead letters to replay: PARTITION:OFFSET, a filter such as --reason, or --all")
         _require_broker()
@@ -152,43 +148,25 @@ def replay(
                 on_result=tell,
                 stop_signal=stop_signal,
             )
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if as_json:
-        typer.echo(json.dumps({**msgspec.to_builtins(report), "dry_run": dry_run}))
+        print_json({**asdict(report), "dry_run": dry_run})
     else:
         typer.echo(
             f"{report.accepted:,} {'would be replayed' if dry_run else 'accepted'}, {report.failed:,} failed, "
             f"{report.indeterminate:,} indeterminate, {report.already_replayed:,} replayed before, "
             f"{report.unknown_topic:,} from a topic that is not ours"
         )
-        for kind, seen in report.errors.items():
-            typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
+        print_causes(report.errors)
     if report.interrupted:
         raise typer.Exit(130)
     if report.failed or report.indeterminate or report.unknown_topic:
         raise typer.Exit(1)
 
 
-def _selection(
-    reason: str | None,
-    model: str | None,
-    stage: str | None,
-    since: str | None,
-    until: str | None,
-    addresses: list[str] | None = None,
-) -> "Selection":
+def _time(text: str | None) -> "datetime | None":
     from machine_learning_engineering.core.timestamps import parse_time
-    from machine_learning_engineering.dead_letters.reader import Selection, parse_address
 
-    return Selection(
-        reason=reason,
-        model=model,
-        stage=stage,
-        since=None if since is None else parse_time(since),
-        until=None if until is None else parse_time(until),
-        addresses=frozenset(map(parse_address, addresses or [])),
-    )
+    return None if text is None else parse_time(text)
 
 
 def _require_broker() -> None:
@@ -211,23 +189,14 @@ def _summary(letter: "DeadLetter") -> dict[str, Any]:
 
 
 def _print_table(letters: "list[DeadLetter]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from inflight.rendering import render_line
-
-    if not letters:
-        return
-    table = Table("address", "at (UTC)", "stage", "reason", "model", "request id", "bytes", "message", box=None)
+    rows = []
     for letter in letters:
         found = letter.origin
         size = "-" if letter.value is None else f"{len(letter.value):,}"
         cells = [str(letter.address), f"{letter.at:%Y-%m-%d %H:%M:%S}", found.stage, found.reason]
         cells += [found.model or "-", found.request_id or "-", size, found.message]
-        # As Text: rich would interpret markup in foreign strings.
-        table.add_row(*(Text(render_line(cell)) for cell in cells))
-    Console().print(table)
+        rows.append(cells)
+    print_table(("address", "at (UTC)", "stage", "reason", "model", "request id", "bytes", "message"), rows)
 
 
 def _expected() -> tuple[type[BaseException], ...]:

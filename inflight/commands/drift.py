@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import DriftMeasured
@@ -27,20 +28,16 @@ def show(
 
     Exit code 1 if there is no window yet.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.settings import load_settings
     from monitoring.drift.history import last_windows
 
     # A spinner if standard error is a terminal, otherwise nothing.
-    with Console(stderr=True).status("Reading the measurements"):
-        try:
-            windows = last_windows(load_settings(), model, last)
-        except Exception as error:
-            raise exit_for(error) from error
+    with Console(stderr=True).status("Reading the measurements"), exits():
+        windows = last_windows(load_settings(), model, last)
     if as_json:
-        typer.echo(msgspec.json.encode({"model": model, "windows": windows}).decode())
+        print_json({"model": model, "windows": windows})
     elif windows:
         _print(windows)
     if not windows:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from machine_learning_engineering.feature_store.examples import BuildReport
@@ -45,7 +46,6 @@ def build(
     Labels come from files and from the log itself. Running it again adds only what is new; the examples always hold
     every labelled request of the store.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.adapters.logs import open_log
@@ -61,14 +61,12 @@ def build(
         raise typer.BadParameter(str(error)) from error
     settings = load_settings()
     chosen = {name: classes[name] for name in names or sorted(classes)}
-    try:
-        with Console(stderr=True).status("") as status, open_log(log, settings) as opened, _store() as store:
-            read = [label for file in labels or () for label in read_labels(file)]
+    with exits(*_expected()), open_log(log, settings) as opened, _store() as store:
+        read = [label for file in labels or () for label in read_labels(file)]
+        with Console(stderr=True).status("") as status:
             built = build_from_log(store, chosen, opened, read, since=start, until=end, on_progress=status.update)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if json:
-        typer.echo(msgspec.json.encode(built).decode())
+        print_json(built)
         return
     for one in built:
         _print(one)
@@ -90,20 +88,16 @@ def follow(
 
     Labelled requests become training data in the folder `features/examples/MODEL` of the home.
     """
-    import msgspec
-
     from inflight.adapters.models import known_models
     from inflight.settings import load_settings
     from monitoring.feature_ingest.process import run
 
     classes = known_models(names or ())
     chosen = {name: classes[name] for name in names or sorted(classes)}
-    try:
+    with exits(*_expected()):
         followed = run(load_settings(), chosen, every=every)
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
     if json:
-        typer.echo(msgspec.json.encode(followed).decode())
+        print_json(followed)
         return
     for one in followed.models:
         _print(one)
@@ -118,26 +112,22 @@ def show(
     json: _JSON = False,
 ) -> None:
     """Show the contents of the feature store, or the latest values of one key."""
-    import msgspec
     from rich.console import Console
     from rich.table import Table
 
     if (view is None) != (key is None):
         raise typer.BadParameter("give a view and --key together, or neither")
-    try:
-        with _store() as store:
-            if view is not None and key is not None:
-                found = store.latest(view, key)
-                if found is None:
-                    raise exit_with(f"the view `{view}` has no key {key!r}", FAILED)
-                at, record = found
-                typer.echo(msgspec.json.encode({"view": view, "key": key, "at": at, "features": record}).decode())
-                return
-            summaries = store.summaries()
-    except Exception as error:
-        raise exit_for(error, *_expected()) from error
+    with exits(*_expected()), _store() as store:
+        if view is not None and key is not None:
+            found = store.latest(view, key)
+            if found is None:
+                raise exit_with(f"the view `{view}` has no key {key!r}", FAILED)
+            at, record = found
+            print_json({"view": view, "key": key, "at": at, "features": record})
+            return
+        summaries = store.summaries()
     if json:
-        typer.echo(msgspec.json.encode(summaries).decode())
+        print_json(summaries)
         return
     if not summaries:
         typer.echo("The feature store is empty: run inflight features build")

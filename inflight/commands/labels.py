@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exits
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
@@ -52,11 +52,10 @@ def replay(
     --limit applies before --shuffle. Exit code 1 if any label failed or is indeterminate.
     """
     from inflight.adapters.models import known_models
-    from producers.labels import LabelledRow, labels_by_prefix, labels_by_requests
+    from producers.labels import labels_by_prefix, labels_by_requests
 
     def answers(settings: "Settings") -> "Iterable[RequestLabel]":
-        cls = known_models([model])[model]
-        examples = (LabelledRow(one.features, one.label) for one in cls.examples(settings.data_dir))
+        examples = known_models([model])[model].examples(settings.data_dir)
         if id_prefix is not None:
             return labels_by_prefix(examples, model, id_prefix, repeat=repeat)
         return labels_by_requests(settings, list(examples), model)
@@ -98,42 +97,19 @@ def _publish(
     shuffle: bool,
     as_json: bool,
 ) -> None:
-    import logging
     import time
+    from functools import partial
     from itertools import islice
 
-    from inflight.commands.replay import expected, print_report, publishing
+    from inflight.commands.replay import expected, prepare, publish_and_report
     from inflight.settings import load_settings
-    from machine_learning_engineering.kafka.client import create_topics
     from producers.labels import publish_labels, shuffled
-    from producers.replay import ReplayStopped
-    from producers.stop_signal import stop_on_signals
 
-    # kafka-python would print each failed attempt; the report has the final outcome.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load_settings()
-    try:
-        if rate is not None and not rate > 0:
-            raise ValueError(f"--rate must be above 0, not {rate}")
-        create_topics(settings, timeout=10)
+    with exits(*expected()):
+        prepare(settings, rate)
         found: Iterable[RequestLabel] = islice(answers(settings), limit)
         if shuffle:
             found = shuffled(found, settings.seed)
-    except Exception as error:
-        raise exit_for(error, *expected()) from error
-    stopped_by = None
     time.sleep(delay)
-    with publishing(limit) as on_progress, stop_on_signals() as stop_signal:
-        try:
-            report = publish_labels(settings, found, rate=rate, on_progress=on_progress, stop_signal=stop_signal)
-        except ReplayStopped as stop:
-            report, stopped_by = stop.report, stop.__cause__
-        except Exception as error:
-            raise exit_for(error, *expected()) from error
-    print_report(report, as_json)
-    if stopped_by is not None:
-        raise exit_for(stopped_by, *expected())
-    if report.interrupted:
-        raise typer.Exit(130)
-    if report.failed or report.indeterminate:
-        raise typer.Exit(1)
+    publish_and_report(partial(publish_labels, settings, found, rate=rate), limit, as_json)

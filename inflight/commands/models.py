@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, print_error
+from inflight.rendering import print_json, render_metrics
 
 if TYPE_CHECKING:
     from machine_learning_engineering.registry.diff import VersionComparison
@@ -40,7 +41,7 @@ def list_(json: _JSON = False) -> None:
 
 def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str]]]", json: bool) -> None:
     if json:
-        return _print_json([_entry(manifest, aliases) for manifest, aliases in found])
+        return print_json([_entry(manifest, aliases) for manifest, aliases in found])
     if not found:
         return typer.echo(f"No model in {registry.path} yet: run inflight train")
 
@@ -54,7 +55,7 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
             manifest.version,
             ", ".join(alias for alias, version in sorted(aliases.items()) if version == manifest.version),
             f"{manifest.created_at:%Y-%m-%d %H:%M}",
-            _metrics(manifest.metrics),
+            render_metrics(manifest.metrics),
         )
     return Console().print(table)
 
@@ -68,12 +69,12 @@ def show(model: _Version, json: _JSON = False) -> None:
         aliases, history, profile = registry.aliases(name), registry.history(name), registry.profile(name, version)
     if json:
         schema = {"features_schema": manifest.features_schema, "history": history, "profile": profile}
-        return _print_json(_entry(manifest, aliases) | schema)
+        return print_json(_entry(manifest, aliases) | schema)
     named = ", ".join(alias for alias, one in sorted(aliases.items()) if one == version) or "no alias"
     lines = [
         ("", f"{name}:{version} ({named}), files verified"),
         ("created", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC with scikit-learn {manifest.scikit_learn_version}"),
-        ("metrics", _metrics(manifest.metrics)),
+        ("metrics", render_metrics(manifest.metrics)),
         ("params", ", ".join(f"{key} {value}" for key, value in manifest.params.items())),
         ("training run", manifest.lineage.training_run),
         ("data", f"sha256 {manifest.training_data_sha256}, seed {manifest.seed}"),
@@ -111,7 +112,7 @@ def promote(
 
     with _registry() as registry:
         name, version = registry.locate(model, default="challenger" if alias == "champion" else "champion")
-        before = _alias(registry, name, alias)
+        before = registry.alias(name, alias)
         require_openable(registry, name, version)
         registry.promote(name, version, alias=alias, reason=reason or "by hand")
     _changed(name, alias, before, version, reason or "by hand", json)
@@ -142,7 +143,7 @@ def compare(
     with _registry() as registry:
         found = compare_versions(registry.verify(*registry.locate(one)), registry.verify(*registry.locate(other)))
     if json:
-        return _print_json(found)
+        return print_json(found)
     return _print_comparison(found)
 
 
@@ -162,7 +163,7 @@ def export(
 
         found = export_version(registry, *registry.locate(model), tracking_uri=mlflow, experiment=experiment)
     if json:
-        return _print_json(found)
+        return print_json(found)
     return typer.echo(
         f"{found.model} {found.version} is run {found.run_id} and {found.mlflow_uri} in {mlflow}"
         + (f", with the aliases {', '.join(found.aliases)}" if found.aliases else "")
@@ -182,16 +183,6 @@ def _registry() -> "Iterator[Registry]":
         raise exit_for(error, RegistryError, ImportError, failed=(CorruptModel, IncompatibleModel)) from error
 
 
-def _alias(registry: "Registry", name: str, alias: str) -> str | None:
-    """The version of an alias; None if there is none, or if the aliases are damaged: a promotion replaces them."""
-    from machine_learning_engineering.registry.manifest import CorruptModel
-
-    try:
-        return registry.aliases(name).get(alias)
-    except CorruptModel:
-        return None
-
-
 def _entry(manifest: "Manifest", aliases: dict[str, str]) -> dict[str, Any]:
     import msgspec
 
@@ -209,7 +200,7 @@ def _changed(name: str, alias: str, before: str | None, after: str, reason: str,
 
         announce_champion(load_settings(), name, after, reason=reason, previous=before)
     if json:
-        return _print_json({"model": name, "alias": alias, "previous": before, "version": after})
+        return print_json({"model": name, "alias": alias, "previous": before, "version": after})
     if before == after:
         return typer.echo(f"{name}: {after} is the {alias} already")
     return typer.echo(f"{name}: {alias} {before or 'none'} -> {after}")
@@ -232,13 +223,3 @@ def _print_comparison(found: "VersionComparison") -> None:
         typer.echo("They were trained on different data or with another seed: their metrics are of different rows.")
     if not found.same_schema:
         typer.echo("They accept different requests.")
-
-
-def _print_json(value: Any) -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.encode(value).decode())
-
-
-def _metrics(metrics: dict[str, float]) -> str:
-    return ", ".join(f"{metric} {value:.4g}" for metric, value in metrics.items())

@@ -1,13 +1,11 @@
 """`inflight up`, `down`, `status` and `doctor`: broker and Elasticsearch on this machine."""
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from inflight.errors import FAILED, exit_for
+from inflight.errors import FAILED, exits
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
@@ -45,12 +43,13 @@ def up(
     from rich.console import Console
 
     from inflight.settings import load_settings
+    from inflight.stack.process import StackError
     from inflight.stack.stack import StackState, start_stack
     from inflight.stack.status import with_endpoints
     from machine_learning_engineering.kafka.client import create_topics
 
     settings = load_settings()
-    with _exit_on_errors():
+    with exits(StackError):
         running = StackState.load(settings.home)
         stack = stack or (running.kind if running is not None else "embedded")
         if running is not None and not _is_usable(running, stack):
@@ -76,7 +75,7 @@ def up(
         created = create_topics(with_endpoints(settings, running.endpoints))
     endpoints = running.endpoints
     if as_json:
-        _print_json(
+        print_json(
             {"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": endpoints.environment}
         )
         return
@@ -94,17 +93,18 @@ def up(
 def down(as_json: bool = JSON) -> None:
     """Stop the broker and Elasticsearch that `up` started. Their data stays."""
     from inflight.settings import load_settings
+    from inflight.stack.process import StackError
     from inflight.stack.stack import StackState
 
     settings = load_settings()
     state = StackState.load(settings.home)
     stopped = [node.name for node in state.nodes if node.process_id.is_alive()] if state else []
-    with _exit_on_errors():
+    with exits(StackError):
         if state is not None:
             state.stop()
         StackState.forget(settings.home)
     if as_json:
-        _print_json({"stopped": stopped})
+        print_json({"stopped": stopped})
     else:
         typer.echo(f"Stopped {', '.join(stopped)}." if stopped else f"No stack runs in {settings.home}.")
 
@@ -119,7 +119,7 @@ def status(as_json: bool = JSON) -> None:
     settings = load_settings()
     found = read_status(settings)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for node in found["nodes"]:
         where = ", ".join(node["endpoints"].values())
@@ -156,7 +156,7 @@ def doctor(as_json: bool = JSON) -> None:
             typer.echo(f"{mark} {check.name:<22} {check.found}" + (f"\n{'':<28} fix: {check.fix}" if check.fix else ""))
     healthy = all(check.status != "fail" for check in checks)
     if as_json:
-        _print_json({"healthy": healthy, "checks": [check._asdict() for check in checks]})
+        print_json({"healthy": healthy, "checks": [check._asdict() for check in checks]})
     if not healthy:
         raise typer.Exit(FAILED)
 
@@ -200,17 +200,3 @@ def _require_free(option: str, port: int) -> None:
 
     if is_listening(port):
         raise StackError(f"port {port} is in use: stop the program that uses it, or choose another port with {option}")
-
-
-@contextmanager
-def _exit_on_errors() -> Iterator[None]:
-    from inflight.stack.process import StackError
-
-    try:
-        yield
-    except Exception as error:
-        raise exit_for(error, StackError) from None
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    typer.echo(json.dumps(value))

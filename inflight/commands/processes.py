@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exits
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
@@ -97,10 +97,8 @@ _PROCESSES = {
 
 def _command(name: str, run: Callable[[], None]) -> Callable[[], None]:
     def command() -> None:
-        try:
+        with exits(port=f"INFLIGHT_{name.upper().replace('-', '_')}_METRICS_PORT"):
             run()
-        except Exception as error:
-            raise exit_for(error, port=f"INFLIGHT_{name.upper().replace('-', '_')}_METRICS_PORT") from error
 
     return command
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from inflight.errors import exit_with
+from inflight.rendering import print_json
 
 app = typer.Typer()
 
@@ -23,8 +24,6 @@ def redact(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show which features of each model the log keeps, hashes or drops, with the settings of this command."""
-    import json
-
     from inflight.settings import load_settings
     from machine_learning_engineering.core.json_values import value_of_cell
     from machine_learning_engineering.observability.redaction import InvalidRules, redaction, tokens
@@ -36,8 +35,7 @@ def redact(
         if token is None:
             raise exit_with("set INFLIGHT_LOG_REDACT_KEY to the secret of the workers")
         found = token(value_of_cell(value))
-        typer.echo(json.dumps({"value": value, "token": found}) if as_json else found)
-        return
+        return print_json({"value": value, "token": found}) if as_json else typer.echo(found)
     classes = available()
     try:
         rules = redaction(settings, classes)
@@ -52,9 +50,9 @@ def redact(
         for name, model in sorted(classes.items())
     }
     if as_json:
-        typer.echo(json.dumps(shown))
-        return
+        return print_json(shown)
     for name, actions in shown.items():
         by_action = {action: [one for one, what in actions.items() if what == action] for action in ("hash", "drop")}
         told = [f"{action} {', '.join(names)}" for action, names in by_action.items() if names]
         typer.echo(f"{name}: {'; '.join(told) or 'all features are logged as they were sent'}")
+    return None

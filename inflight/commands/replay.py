@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import exit_for
+from inflight.errors import exit_for, exits
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
+    from inflight.settings import Settings
+    from producers.publisher import Errors
     from producers.replay import Progress as Replayed
     from producers.replay import ReplayReport
     from producers.sources import BadLines, Request
@@ -71,55 +74,32 @@ def replay(
     indeterminate or was malformed. Datasets are sorted, which looks like drift: with --shuffle, --limit takes a random
     sample. Ctrl-C stops publishing, waits for requests in flight and reports.
     """
-    import logging
+    from functools import partial
 
     from inflight.settings import load_settings
-    from machine_learning_engineering.kafka.client import create_topics
-    from producers.replay import ReplayStopped
     from producers.replay import replay as publish
     from producers.shift import parse_shift
     from producers.sources import BadLines
-    from producers.stop_signal import stop_on_signals
 
-    # kafka-python would print each failed attempt; the report has the final outcome.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     bad = BadLines(lambda line: typer.echo(str(line), err=True), strict=strict)
     settings = load_settings()
-    try:
+    with exits(*expected()):
         shifts = [parse_shift(item) for item in shift or ()]
         open_source, own_model = _open(source, input_format, bad, text or [], repeat)
-        if rate is not None and not rate > 0:
-            raise ValueError(f"--rate must be above 0, not {rate}")
-        create_topics(settings, timeout=10)
-    except Exception as error:
-        raise exit_for(error, *expected()) from error
-    stopped_by = None
-    with publishing(limit) as on_progress, stop_on_signals() as stop_signal:
-        try:
-            report = publish(
-                settings,
-                _repeated(open_source, repeat),
-                model=model or own_model,
-                rate=rate,
-                limit=limit,
-                shift=shifts,
-                id_prefix=id_prefix,
-                shuffle=settings.seed if shuffle else None,
-                trace=trace,
-                on_progress=on_progress,
-                stop_signal=stop_signal,
-            )
-        except ReplayStopped as stop:
-            report, stopped_by = stop.report, stop.__cause__
-        except Exception as error:
-            raise exit_for(error, *expected()) from error
-    print_report(report, as_json, malformed=bad.count)
-    if stopped_by is not None:
-        raise exit_for(stopped_by, *expected())
-    if report.interrupted:
-        raise typer.Exit(130)
-    if report.failed or report.indeterminate or bad.count:
-        raise typer.Exit(1)
+        prepare(settings, rate)
+    replayed = partial(
+        publish,
+        settings,
+        _repeated(open_source, repeat),
+        model=model or own_model,
+        rate=rate,
+        limit=limit,
+        shift=shifts,
+        id_prefix=id_prefix,
+        shuffle=settings.seed if shuffle else None,
+        trace=trace,
+    )
+    publish_and_report(replayed, limit, as_json, malformed=lambda: bad.count)
 
 
 def _open(
@@ -159,8 +139,45 @@ def _repeated(open_source: Callable[[], "Iterator[Request]"], times: int) -> "It
         yield from open_source()
 
 
+def prepare(settings: "Settings", rate: float | None) -> None:
+    """Check the rate, and create missing topics."""
+    import logging
+
+    from machine_learning_engineering.kafka.client import create_topics
+
+    # kafka-python would print each failed attempt; the report has the final outcome.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    if rate is not None and not rate > 0:
+        raise ValueError(f"--rate must be above 0, not {rate}")
+    create_topics(settings, timeout=10)
+
+
+def publish_and_report(
+    publish: "Callable[..., ReplayReport]", total: int | None, as_json: bool, malformed: Callable[[], int] = lambda: 0
+) -> None:
+    """Publish with a progress line and print the outcomes; they decide the exit code."""
+    from producers.replay import ReplayStopped
+    from producers.stop_signal import stop_on_signals
+
+    stopped_by = None
+    with _publishing(total) as on_progress, stop_on_signals() as stop_signal:
+        try:
+            report = publish(on_progress=on_progress, stop_signal=stop_signal)
+        except ReplayStopped as stop:
+            report, stopped_by = stop.report, stop.__cause__
+        except Exception as error:
+            raise exit_for(error, *expected()) from error
+    print_report(report, as_json, malformed=malformed())
+    if stopped_by is not None:
+        raise exit_for(stopped_by, *expected())
+    if report.interrupted:
+        raise typer.Exit(130)
+    if report.failed or report.indeterminate or malformed():
+        raise typer.Exit(1)
+
+
 @contextmanager
-def publishing(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
+def _publishing(total: int | None) -> "Iterator[Callable[[Replayed], None]]":
     """A progress line on standard error if that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -192,10 +209,6 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
     """Print the outcomes of the sends, as JSON or as text."""
     rate = report.accepted / report.seconds if report.seconds else 0.0
     if as_json:
-        import json
-
-        import msgspec
-
         outcome = {
             "accepted": report.accepted,
             "failed": report.failed,
@@ -205,9 +218,9 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
             "rate_per_s": round(rate, 1),
             "interrupted": report.interrupted,
             **({"id_prefix": report.id_prefix} if report.id_prefix else {}),
-            "errors": msgspec.to_builtins(report.errors),
+            "errors": report.errors,
         }
-        typer.echo(json.dumps(outcome))
+        print_json(outcome)
         return
     typer.echo(
         f"{report.accepted:,} accepted, {report.failed:,} failed, {report.indeterminate:,} indeterminate, "
@@ -215,10 +228,15 @@ def print_report(report: "ReplayReport", as_json: bool, *, malformed: int = 0) -
     )
     if report.id_prefix and (report.accepted or report.indeterminate):
         typer.echo(f"  ids {report.id_prefix}-00000000 and so on")
-    for kind, seen in report.errors.items():
-        typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
+    print_causes(report.errors)
     if report.indeterminate:
         typer.echo("  Indeterminate requests may be on the topic: publish them again with the same ids.", err=True)
+
+
+def print_causes(errors: "dict[str, Errors]") -> None:
+    """Print how many records failed with each type of error, and its first message."""
+    for kind, seen in errors.items():
+        typer.echo(f"  {seen.records:,} x {kind}: {seen.first}", err=True)
 
 
 def expected() -> tuple[type[BaseException], ...]:

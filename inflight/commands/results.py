@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_for
+from inflight.errors import FAILED, exits
+from inflight.rendering import print_json, print_table
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import Result
@@ -30,17 +31,13 @@ def results(
 
     A request without a result may be a dead letter or still in progress: `inflight trace` shows which.
     """
-    import msgspec
-
     from inflight.settings import load_settings
     from monitoring.trace.results import newest_results
 
-    try:
+    with exits():
         newest = newest_results(load_settings(), limit, model=model, failed=failed, request_ids=set(request_id or ()))
-    except Exception as error:
-        raise exit_for(error) from error
     if as_json:
-        typer.echo(msgspec.json.encode({"results": newest.results}).decode())
+        print_json({"results": newest.results})
     else:
         _print(newest.results)
         matching = "" if newest.matching is None else f" of {newest.matching:,} that match"
@@ -52,22 +49,14 @@ def results(
 
 
 def _print(results: "list[Result]") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from inflight.rendering import render_line
     from machine_learning_engineering.events.schemas import PredictionCompleted
 
-    if not results:
-        return
-    table = Table("completed at (UTC)", "request id", "model", "version", "prediction or reason", box=None)
+    rows = []
     for one in results:
         if isinstance(one, PredictionCompleted):
             outcome = bytes(one.prediction).decode(errors="replace")
         else:
             outcome = f"{one.error.type}: {one.error.message}"
-        cells = [f"{one.completed_at:%Y-%m-%d %H:%M:%S}", one.request_id, one.model, one.model_version or "-", outcome]
-        # As Text: rich would interpret markup in foreign strings.
-        table.add_row(*(Text(render_line(cell)) for cell in cells))
-    Console().print(table)
+        at = f"{one.completed_at:%Y-%m-%d %H:%M:%S}"
+        rows.append((at, one.request_id, one.model, one.model_version or "-", outcome))
+    print_table(("completed at (UTC)", "request id", "model", "version", "prediction or reason"), rows)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inflight.errors import FAILED, exit_for, print_error
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from inflight.settings import Settings
@@ -68,7 +69,6 @@ def retrain(
     decision is kept with its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is
     unreachable or an argument is wrong; the champion then stays.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.adapters.logs import open_log
@@ -118,7 +118,7 @@ def retrain(
     if decision.outcome == "promoted" and decision.challenger is not None:
         announce_champion(settings, name, decision.challenger, reason=decision.reason, previous=decision.champion)
     if json:
-        typer.echo(msgspec.json.encode(decision).decode())
+        print_json(decision)
     else:
         _show(decision)
     if decision.outcome == "failed":

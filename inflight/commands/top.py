@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inflight.errors import exit_with
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,10 +85,8 @@ def top(
 
 
 def _print(found: "Overview", as_json: bool) -> None:
-    import msgspec
-
     if as_json:
-        typer.echo(msgspec.json.encode(found).decode())
+        print_json(found)
         return
     from rich.console import Console
 

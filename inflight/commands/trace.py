@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import FAILED, exit_for, exit_with
+from inflight.errors import FAILED, exit_with, exits
+from inflight.rendering import print_json, render_line
 
 if TYPE_CHECKING:
     from monitoring.trace.path import Path, Step
@@ -45,26 +46,22 @@ def trace(
 
     Records are in the order of their timestamps (UTC), with topic, partition and offset.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
     from monitoring.trace.readers import trace as read_path
 
-    with Console(stderr=True).status("Reading") as status:
-        try:
-            path = read_path(
-                load_settings(),
-                request_id,
-                values=values,
-                since=None if since is None else parse_time(since),
-                progress=lambda source, count: status.update(f"Reading {source}" + (f": {count:,}" if count else "")),
-            )
-        except Exception as error:
-            raise exit_for(error, ValueError) from error
+    with Console(stderr=True).status("Reading") as status, exits(ValueError):
+        path = read_path(
+            load_settings(),
+            request_id,
+            values=values,
+            since=None if since is None else parse_time(since),
+            progress=lambda source, count: status.update(f"Reading {source}" + (f": {count:,}" if count else "")),
+        )
     if as_json:
-        typer.echo(msgspec.json.encode(path).decode())
+        print_json(path)
     else:
         _print(path)
     if not path.found:
@@ -117,6 +114,4 @@ def _time(at: datetime) -> str:
 
 
 def _line(text: str) -> str:
-    from inflight.rendering import render_line
-
     return render_line(text, 2_000)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, print_error
+from inflight.rendering import print_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +23,22 @@ _EPILOG = (
     "[bold]inflight train diamonds -ds dataset -ds new-diamonds/ -n 10[/bold], "
     "[bold]inflight train diamonds -ds log:labels.csv --json[/bold]"
 )
+_DATA_SOURCE = (
+    "`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, `log` "
+    "(labelled requests in HOME/predictions.sqlite), `elasticsearch` (those in the deployment's log), or "
+    "`log:FILE`, `elasticsearch:FILE` (with the labels in FILE). Repeat it to train on several sources together."
+)
+_SOTA_TARGET = "The registry for the best candidate; workers open the one in HOME."
+_N_MODELS = (
+    "Maximum number of configurations for each MODEL: first one for each candidate, the simplest first; "
+    "the searches share the rest."
+)
+
+
+def _setting(short: str, option: str, metavar: str, text: str, default: str, **more: Any) -> Any:
+    """An option that overrides the setting of its name."""
+    variable = f"INFLIGHT_TRAIN_{option.removeprefix('--').replace('-', '_').upper()}"
+    return typer.Option(short, option, metavar=metavar, help=f"{text} [{variable}, {default}]", **more)
 
 
 app = typer.Typer()
@@ -33,64 +50,23 @@ def train(
         list[str] | None, typer.Argument(metavar="MODEL", help="The models to train; all by default.")
     ] = None,
     data_source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-ds",
-            "--data-source",
-            metavar="SOURCE",
-            help="`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, `log` "
-            "(labelled requests in HOME/predictions.sqlite), `elasticsearch` (those in the deployment's log), or "
-            "`log:FILE`, `elasticsearch:FILE` (with the labels in FILE). "
-            "Repeat it to train on several sources together. [INFLIGHT_TRAIN_DATA_SOURCE, dataset]",
-        ),
+        list[str] | None, _setting("-ds", "--data-source", "SOURCE", _DATA_SOURCE, "dataset")
     ] = None,
     data_target: Annotated[
-        Path | None,
-        typer.Option(
-            "-dt",
-            "--data-target",
-            metavar="FOLDER",
-            help="Folder of the data layers. [INFLIGHT_TRAIN_DATA_TARGET, HOME/data-layers]",
-        ),
+        Path | None, _setting("-dt", "--data-target", "FOLDER", "Folder of the data layers.", "HOME/data-layers")
     ] = None,
     models_target: Annotated[
-        Path | None,
-        typer.Option(
-            "-mt",
-            "--models-target",
-            metavar="FOLDER",
-            help="Folder of every fitted candidate. [INFLIGHT_TRAIN_MODELS_TARGET, HOME/history]",
-        ),
+        Path | None, _setting("-mt", "--models-target", "FOLDER", "Folder of every fitted candidate.", "HOME/history")
     ] = None,
     sota_target: Annotated[
-        Path | None,
-        typer.Option(
-            "-st",
-            "--sota-target",
-            metavar="FOLDER",
-            help="The registry for the best candidate; workers open the one in HOME. "
-            "[INFLIGHT_TRAIN_SOTA_TARGET, HOME/registry]",
-        ),
+        Path | None, _setting("-st", "--sota-target", "FOLDER", _SOTA_TARGET, "HOME/registry")
     ] = None,
     log_target: Annotated[
         Path | None,
-        typer.Option(
-            "-lt",
-            "--log-target",
-            metavar="FILE",
-            help="The training log; a line is appended. [INFLIGHT_TRAIN_LOG_TARGET, HOME/training-log.jsonl]",
-        ),
+        _setting("-lt", "--log-target", "FILE", "The training log; a line is appended.", "HOME/training-log.jsonl"),
     ] = None,
     n_models: Annotated[
-        int | None,
-        typer.Option(
-            "-n",
-            "--n-models",
-            min=1,
-            metavar="COUNT",
-            help="Maximum number of configurations for each MODEL: first one for each candidate, the simplest first; "
-            "the searches share the rest. [INFLIGHT_TRAIN_N_MODELS, the model's own numbers]",
-        ),
+        int | None, _setting("-n", "--n-models", "COUNT", _N_MODELS, "the model's own numbers", min=1)
     ] = None,
     missing: Annotated[bool, typer.Option("--missing", help="Only train models that have no champion yet.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the entries of the training log, as JSON.")] = False,
@@ -101,7 +77,6 @@ def train(
     fifth, saved in the registry, and promoted if it is better than the current champion. HOME is INFLIGHT_HOME.
     Exit code 1 if a model was not trained, 2 if the log to train on is unreachable; the champion then stays.
     """
-    import msgspec
     from rich.console import Console
 
     from inflight.adapters.models import known_models
@@ -157,7 +132,7 @@ def train(
         if not json:
             _show(entry)
     if json:
-        typer.echo(msgspec.json.encode(entries).decode())
+        print_json(entries)
     if unreadable is not None:
         raise exit_for(unreadable, LogUnreadable) from unreadable
     if failed:

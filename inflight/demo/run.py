@@ -4,10 +4,12 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from itertools import islice
+from typing import Literal, Protocol
 
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.processes import Process, product
+from inflight.rendering import render_metrics
 from inflight.settings import Settings
 from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
@@ -45,23 +47,14 @@ class Options:
     limit: int | None = None
 
 
-@dataclass(frozen=True)
-class Count:
-    """Progress, in records."""
-
-    published: int
-    answered: int
-    indexed: int
-
-
 class Report(Protocol):
     """Receives the progress of the demo."""
 
     def step(self, text: str) -> None:
         """A step starts."""
 
-    def count(self, count: Count) -> None:
-        """Counts changed."""
+    def count(self, *, published: int, answered: int, indexed: int) -> None:
+        """The numbers of records changed."""
 
 
 @dataclass
@@ -97,7 +90,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         for name in MODELS:
             report.step(f"Training {name}")
             trained = train(available()[name], settings)
-            report.step(f"Trained {name} {trained.version}: " + _metrics(trained.metrics))
+            report.step(f"Trained {name} {trained.version}: " + render_metrics(trained.metrics))
         running.seconds["training"] = time.monotonic() - started
         report.step(f"Starting {options.workers} workers, the indexer and the exporter")
         environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)}
@@ -115,7 +108,8 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         running.seconds["start"] = time.monotonic() - started
         report.step("Replaying diamonds and passengers, with bad records among them")
         started = time.monotonic()
-        _replay_and_wait(running, options, report)
+        with contextlib.closing(LagReader(settings)) as reader:
+            _follow(running, options, _Lag(reader, report))
         running.seconds["stream"] = time.monotonic() - started
         report.step("Counting from the topics and the index")
         started = time.monotonic()
@@ -134,26 +128,16 @@ def requests(options: Options, settings: Settings, prefix: str) -> Iterator[Requ
             break
         yield Request(diamond, "diamonds")
         if number % PASSENGER_EVERY == 0:
-            yield from (Request(passenger, "titanic") for passenger in _next(passengers))
+            yield from (Request(passenger, "titanic") for passenger in islice(passengers, 1))
         if number % BAD_EVERY == 0:
-            yield from (Record(record.value, record.key) for record in _next(bad))
+            yield from (Record(record.value, record.key) for record in islice(bad, 1))
     yield from (Request(passenger, "titanic") for passenger in passengers)
     yield from (Record(record.value, record.key) for record in bad)
     for carat in (0.23, 0.23, 0.5):
         yield Request(DIAMOND | {"carat": carat}, "diamonds", f"{prefix}-three-times")
 
 
-def _next(items: Iterator[Any]) -> Iterator[Any]:
-    with contextlib.suppress(StopIteration):
-        yield next(items)
-
-
-def _replay_and_wait(running: Running, options: Options, report: Report) -> None:
-    with contextlib.closing(LagReader(running.settings)) as reader:
-        _follow(running, options, report, _Lag(reader, report))
-
-
-def _follow(running: Running, options: Options, report: Report, lag: "_Lag") -> None:
+def _follow(running: Running, options: Options, lag: "_Lag") -> None:
     settings = running.settings
     prefix = f"demo-{time.time_ns() // 1_000_000:x}"
     source = requests(options, settings, prefix)
@@ -207,9 +191,6 @@ class _Lag:
         self._read_at = time.monotonic()
         waiting = behind[WORKER, REQUESTS], behind[INDEXER, LOGS]
         answered = max(0, self._published - waiting[0])
-        self._report.count(Count(self._published, answered, max(0, answered - waiting[1])))
+        indexed = max(0, answered - waiting[1])
+        self._report.count(published=self._published, answered=answered, indexed=indexed)
         return waiting
-
-
-def _metrics(metrics: Any) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

@@ -1,6 +1,5 @@
 """Whether this machine has what Inflight needs, and the fix for what is missing."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -86,12 +85,8 @@ def _maven() -> Check:
 
 
 def _memory() -> Check:
-    try:
-        available = re.search(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
-    except FileNotFoundError:
-        available = None
-    # Without /proc: the whole memory.
-    free = int(available[1]) * 1024 if available else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    [available] = re.findall(r"MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text())
+    free = int(available) * 1024
     found = f"{free / GIBIBYTE:.1f} GiB"
     if free < 0.5 * GIBIBYTE:
         return Check("memory", "fail", found, "free at least 512 MiB of memory")
@@ -105,9 +100,9 @@ def _disk(home: Path) -> Check:
     free = shutil.disk_usage(folder).free
     found = f"{free / GIBIBYTE:.1f} GiB in {folder}"
     fix = "free space there, or set INFLIGHT_HOME to a folder with more"
-    if free < 1 * GIBIBYTE:
-        return Check("disk", "fail", found, fix)
-    return Check("disk", "warn" if free < 5 * GIBIBYTE else "ok", found, fix if free < 5 * GIBIBYTE else "")
+    if free >= 5 * GIBIBYTE:
+        return Check("disk", "ok", found)
+    return Check("disk", "fail" if free < 1 * GIBIBYTE else "warn", found, fix)
 
 
 def _pinned_parts() -> Iterator[Check]:

@@ -39,15 +39,6 @@ def missing_tools() -> list[str]:
     return [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
 
 
-def require_tools() -> None:
-    """
-    Raises:
-        StackError: `java` or `mvn` is not installed; the message names the fix.
-    """
-    if missing := missing_tools():
-        raise StackError(f"the real stack needs {' and '.join(missing)}, not found on PATH: {FIX}")
-
-
 def cache_dir() -> Path:
     """The cache of resolved artifacts, shared by all clones."""
     if configured := os.environ.get("XDG_CACHE_HOME"):
@@ -101,7 +92,8 @@ def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
     target = cache_dir() / name
     if target.is_dir():
         return target
-    require_tools()
+    if missing := missing_tools():
+        raise StackError(f"the real stack needs {' and '.join(missing)}, not found on PATH: {FIX}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as temporary:
         work, folder = Path(temporary), Path(temporary) / "folder"

@@ -8,7 +8,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,22 +67,14 @@ class ProcessId(NamedTuple):
 
 def _look(pid: int | None = None) -> Iterator[tuple[int, str]]:
     """Process group and start time of running processes, one or all, without zombies."""
-    if Path("/proc/self/stat").exists():
-        for path in [Path(f"/proc/{pid}/stat")] if pid else Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                # The second field, the command in parentheses, may contain anything: count from its end.
-                fields = path.read_text().rpartition(")")[2].split()
-                state, group, threads, started = fields[0], int(fields[2]), int(fields[17]), fields[19]
-                # The first thread of a killed JVM ends before the others, which still hold its port and files.
-                if state not in "ZX" or threads > 1:
-                    yield group, started
-        return
-    which = ["-p", str(pid)] if pid else ["-A"]
-    listed = subprocess.run(["ps", *which, "-o", "stat=,pgid=,lstart="], capture_output=True, text=True, check=False)
-    for line in listed.stdout.splitlines():
-        state, group_id, started = line.split(maxsplit=2)
-        if state[0] not in "ZX":
-            yield int(group_id), started
+    for path in [Path(f"/proc/{pid}/stat")] if pid else Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            # The second field, the command in parentheses, may contain anything: count from its end.
+            fields = path.read_text().rpartition(")")[2].split()
+            state, group, threads, started = fields[0], int(fields[2]), int(fields[17]), fields[19]
+            # The first thread of a killed JVM ends before the others, which still hold its port and files.
+            if state not in "ZX" or threads > 1:
+                yield group, started
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
@@ -122,10 +113,7 @@ class Node(ABC):
         self.die_with_parent = die_with_parent
         self.log_path = self.directory / f"{self.name}.log"
         self.process_id: ProcessId | None = None
-        self.ready_after = 0.0
-        """Seconds from launch to readiness of the last start."""
         self._child: subprocess.Popen[bytes] | None = None
-        self._launched_at = 0.0
 
     @abstractmethod
     def prepare(self) -> Launch:
@@ -158,7 +146,6 @@ class Node(ABC):
                 raise StackError(f"{self.name} can't start: port {port} is in use")
         self.directory.mkdir(parents=True, exist_ok=True)
         launch = self.prepare()
-        self._launched_at = time.monotonic()
         self._child = _launcher().submit(self._spawn, launch).result()
         self.process_id = ProcessId.of(self._child.pid)
 
@@ -181,7 +168,6 @@ class Node(ABC):
         if not wait_until(ready, self.seconds_to_ready):
             self.kill()
             raise StackError(f"{self.name} was not ready after {self.seconds_to_ready:.0f} s.\n{self.log_tail()}")
-        self.ready_after = time.monotonic() - self._launched_at
 
     def is_alive(self) -> bool:
         return self.process_id is not None and self.process_id.is_alive()
@@ -238,18 +224,17 @@ class Node(ABC):
 
 @cache
 def _launcher() -> ThreadPoolExecutor:
-    # On Linux, "die with the parent" means the thread that started the child: a node restarted from a short-lived
+    # "Die with the parent" means the thread that started the child: a node restarted from a short-lived
     # thread would stop as soon as that thread ends. This thread lives as long as the process.
     return ThreadPoolExecutor(1, thread_name_prefix="stack-launcher")
 
 
 _PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_LIBC = ctypes.CDLL(None)
 
 
 def _die_with_parent() -> None:
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def is_listening(port: int, host: str = "127.0.0.1") -> bool:

@@ -1,10 +1,9 @@
 """A broker and Elasticsearch together, and the file that remembers them between commands."""
 
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
@@ -14,6 +13,7 @@ from inflight.stack.embedded import EmbeddedNode, binary
 from inflight.stack.kafka import KafkaNode
 from inflight.stack.kafka import jars as kafka_jars
 from inflight.stack.process import Node, ProcessId, StackError
+from machine_learning_engineering.core import files
 
 Kind = Literal["embedded", "real"]
 
@@ -77,17 +77,14 @@ class StackState(NamedTuple):
         path = _state_file(home)
         path.parent.mkdir(parents=True, exist_ok=True)
         nodes = [{"name": n.name, **n.process_id._asdict(), "endpoints": n.endpoints, "log": n.log} for n in self.nodes]
-        # Replaced atomically: a reader sees the old or the new file.
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".state-", delete=False) as file:
-            json.dump({"kind": self.kind, "nodes": nodes}, file, indent=2)
-        os.replace(file.name, path)  # noqa: PTH105 - the name is a string here
+        files.replace(path, json.dumps({"kind": self.kind, "nodes": nodes}, indent=2).encode())
 
     @staticmethod
     def forget(home: Path) -> None:
         _state_file(home).unlink(missing_ok=True)
 
 
-class Stack:
+class Stack(AbstractContextManager["Stack"]):
     """Running nodes and their addresses. As a context manager it stops them at the end."""
 
     def __init__(self, kind: Kind, home: Path, nodes: Sequence[Node]) -> None:
@@ -116,9 +113,6 @@ class Stack:
         for node in self.nodes:
             node.stop()
         StackState.forget(self.home)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()

@@ -96,7 +96,7 @@ def test_an_alias_that_points_outside_is_refused(registry, doubler, doubler_clas
         registry.open("doubler", model_class=doubler_class)
 
 
-@pytest.mark.parametrize("step", ["write", "sync_folder"])
+@pytest.mark.parametrize("step", ["write", "sync"])
 def test_a_crash_before_the_rename_leaves_nothing_visible(registry, doubler, monkeypatch, step):
     class Crash(BaseException):
         pass

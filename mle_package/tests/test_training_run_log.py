@@ -92,7 +92,7 @@ def test_a_line_that_a_power_loss_cut_off_spoils_no_other(tmp_path, torn):
 
 def test_the_name_of_a_new_log_is_synced(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(durable, "sync_folder", synced.append)
+    monkeypatch.setattr(durable, "sync", synced.append)
     training_log.append(tmp_path / "new" / "log.jsonl", entry("a"))
     assert synced == [tmp_path / "new"]
 

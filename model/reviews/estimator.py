@@ -5,7 +5,7 @@ square root of the number of their known terms; a stretched sigmoid of it is the
 of a review of this sentence alone.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
@@ -72,9 +72,10 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"{len(targets)} reviews do not have all three classes, which training needs")
         self.vectorizers_ = self._new_vectorizers()
         texts = [text for review in reviews for text in review]
-        bags = _beside(vectorizer.fit_transform(texts) for vectorizer in self.vectorizers_)
+        bags = sp.hstack([vectorizer.fit_transform(texts) for vectorizer in self.vectorizers_]).tocsr()
         review_of = np.repeat(np.arange(len(reviews)), [len(review) for review in reviews])
-        weights = _weights(bags)
+        # Square root of the number of known terms of each sentence.
+        weights: Floats = np.sqrt(np.diff(bags.indptr), dtype=np.float64)
         # Scores are calibrated on logits of models that were not fitted on the review.
         logits = np.zeros(len(texts))
         folds = KFold(min(_FOLDS, len(reviews)), shuffle=True, random_state=self.seed)
@@ -212,10 +213,6 @@ class ReviewRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(expit(np.maximum(-_FAR, np.minimum(self.offset_ + self.stretch_ * evidence, _FAR))))
 
 
-def _beside(parts: Iterable[Any]) -> Any:
-    return sp.hstack(list(parts)).tocsr()
-
-
 def _sums(values: Floats, review_of: NDArray[np.intp], count: int) -> Floats:
     return np.bincount(review_of, values, count).astype(np.float64, copy=False)
 
@@ -223,11 +220,6 @@ def _sums(values: Floats, review_of: NDArray[np.intp], count: int) -> Floats:
 def _pooled(deviation: Floats, weight: Floats, prior: float) -> Floats:
     """Weighted mean deviation from the centre, shrunk by `prior`."""
     return np.asarray(deviation / np.maximum(weight + prior, 1e-12))
-
-
-def _weights(bags: Any) -> Floats:
-    """Square root of the number of known terms of each row of `bags`, shape (rows,)."""
-    return np.asarray(np.sqrt(np.diff(bags.indptr), dtype=np.float64))
 
 
 def _proportional_odds(evidence: Floats, above: NDArray[np.bool_], weight: Floats) -> Floats:

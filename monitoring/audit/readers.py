@@ -131,11 +131,8 @@ def run_audit(
     ids: list[str] | None = None
     if index:
         progress("the index")
-        client = elastic.connect(settings)
-        try:
+        with elastic.connect(settings) as client:
             ids = list(scan.indexed_ids(client, prefix))
-        finally:
-            client.close()
     return audit(
         with_progress(topic_name(settings, REQUESTS), requests(settings, prefix)),
         with_progress(topic_name(settings, RESULTS), results(settings, prefix)),

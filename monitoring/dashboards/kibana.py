@@ -38,16 +38,12 @@ class ImportResult(Struct, frozen=True):
 
 
 class Kibana:
-    """A client of one Kibana.
+    """A client of one Kibana."""
 
-    Args:
-        timeout: of one request, in seconds.
-    """
-
-    def __init__(self, url: str, api_key: str | None = None, timeout: float = REQUEST_SECONDS) -> None:
+    def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
         self._headers = {"kbn-xsrf": "inflight"} | ({"authorization": f"ApiKey {api_key}"} if api_key else {})
-        self._http = urllib3.PoolManager(timeout=timeout, retries=False)
+        self._http = urllib3.PoolManager(timeout=REQUEST_SECONDS, retries=False)
 
     def wait(
         self,

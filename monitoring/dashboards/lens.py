@@ -23,7 +23,7 @@ from monitoring.dashboards.source import (
 
 TIME_FIELD = "@timestamp"
 _IDS = UUID("6f0cbb5e-3c0a-5d0e-9f43-0c3a8b1d7e52")
-_EMPTY_QUERY = {"query": "", "language": "kuery"}
+EMPTY_QUERY = {"query": "", "language": "kuery"}
 _SERIES_TYPES = {
     (False, "grouped"): "bar",
     (False, "stacked"): "bar_stacked",
@@ -77,7 +77,7 @@ def lens_panel(dashboard: str, panel: QueryPanel) -> dict[str, Any]:
             "syncColors": False,
             "syncCursor": True,
             "filters": [],
-            "query": _EMPTY_QUERY,
+            "query": EMPTY_QUERY,
         },
     }
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import msgspec
 
-from monitoring.dashboards.lens import TIME_FIELD, lens_panel, stable_id
+from monitoring.dashboards.lens import EMPTY_QUERY, TIME_FIELD, lens_panel, stable_id
 from monitoring.dashboards.source import Control, Dashboard, Markdown, Panel, QueryPanel, Search
 
 FILE_NAME = "inflight.ndjson"
 """All dashboards in one file beside their sources: Kibana imports one file at a time."""
-_NO_QUERY = {"query": "", "language": "kuery"}
 
 SavedObject = dict[str, Any]
 
@@ -131,7 +130,7 @@ def _dashboard(dashboard: Dashboard) -> SavedObject:
         "timeTo": "now",
         "refreshInterval": {"pause": not dashboard.refresh, "value": dashboard.refresh * 1_000},
         "version": 1,
-        "kibanaSavedObjectMeta": {"searchSourceJSON": _json({"query": _NO_QUERY, "filter": []})},
+        "kibanaSavedObjectMeta": {"searchSourceJSON": _json({"query": EMPTY_QUERY, "filter": []})},
     }
     if dashboard.controls:
         attributes["controlGroupInput"], needed = _controls(dashboard)
@@ -184,7 +183,7 @@ def _markdown(panel: Markdown) -> dict[str, Any]:
                 "type": "markdown",
                 "params": {"fontSize": 12, "openLinksInNewTab": False, "markdown": panel.text},
                 "uiState": {},
-                "data": {"aggs": [], "searchSource": {"query": _NO_QUERY, "filter": []}},
+                "data": {"aggs": [], "searchSource": {"query": EMPTY_QUERY, "filter": []}},
             },
         },
     }

@@ -3,8 +3,9 @@
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Generic, TypeVar
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 FAMILIES = ("logs", "drift", "quality", "dead-letters", "model-events")
 ECS = Raw(b'{"version":"8.11.0"}')
@@ -35,6 +36,26 @@ class PlainEvent(Struct, frozen=True):
     action: str
     dataset: str
     module: str = MODULE
+
+
+class Position(Struct, frozen=True):
+    """Position of a record in its topic."""
+
+    partition: int
+    offset: int
+
+
+T = TypeVar("T")
+
+
+class PlainDocument(Struct, Generic[T], frozen=True):
+    """A document with `inflight.*` of its own family; `@timestamp` is the time of the measurement or event."""
+
+    timestamp: datetime = field(name="@timestamp")
+    event: PlainEvent
+    inflight: T
+    ecs: Raw = ECS
+    service: Raw = SERVICE
 
 
 class Period(Struct, frozen=True):

@@ -9,8 +9,18 @@ from datetime import UTC, datetime
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from machine_learning_engineering.dead_letters.letter import read_origin
-from machine_learning_engineering.observability.trace import TRACEPARENT, trace_ids
-from monitoring.documents.common import ECS, MODULE, SERVICE, ErrorFields, Id, daily_index, digest
+from machine_learning_engineering.events.headers import traceparent_of
+from machine_learning_engineering.observability.trace import trace_ids
+from monitoring.documents.common import (
+    ECS,
+    MODULE,
+    SERVICE,
+    ErrorFields,
+    Id,
+    Position,
+    daily_index,
+    digest,
+)
 
 FAMILY = "dead-letters"
 
@@ -25,15 +35,11 @@ class FailureEvent(Struct, frozen=True):
     dataset: str = "inflight.dead_letters"
 
 
-class Address(Struct, frozen=True):
-    """Position of the dead letter in its own topic: the argument of `inflight dlq show`."""
-
-    partition: int
-    offset: int
-
-
 class DeadLetterFields(Struct, frozen=True):
-    """Topic, partition and offset of the original record; `size` in bytes."""
+    """Topic, partition and offset of the original record; `size` in bytes.
+
+    `kafka` is the position of the dead letter in its own topic: the argument of `inflight dlq show`.
+    """
 
     reason: str
     stage: str
@@ -41,7 +47,7 @@ class DeadLetterFields(Struct, frozen=True):
     partition: int
     offset: int
     size: int
-    kafka: Address
+    kafka: Position
 
 
 class ModelName(Struct, frozen=True):
@@ -92,8 +98,7 @@ def dead_letter_document(
         moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, OSError) as error:
         raise ValueError(f"time {milliseconds} ms is out of range") from error
-    carried = dict(headers or ()).get(TRACEPARENT) or b""
-    trace = trace_ids(carried.decode(errors="replace"))
+    trace = trace_ids(traceparent_of(headers or ()))
     document = DeadLetterDocument(
         timestamp=moment,
         error=ErrorFields(origin.reason, origin.message),
@@ -105,7 +110,7 @@ def dead_letter_document(
                 partition=origin.partition,
                 offset=origin.offset,
                 size=size,
-                kafka=Address(partition, offset),
+                kafka=Position(partition, offset),
             ),
             request_id=UNSET if origin.request_id is None else origin.request_id,
             model=UNSET if origin.model is None else ModelName(origin.model),

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from datetime import datetime
 
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import Struct
 from msgspec.structs import asdict
 
-from machine_learning_engineering.events.schemas import DriftMeasured
-from monitoring.documents.common import ECS, SERVICE, ModelFields, PlainEvent, daily_index, digest
+from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
+from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, daily_index, digest
 
 FAMILY = "drift"
 
@@ -21,25 +21,13 @@ class WindowFields(Struct, frozen=True):
     closed_by: str
 
 
-class DriftFields(Struct, frozen=True):
+class DriftFields(FieldDrift, frozen=True, kw_only=True, omit_defaults=True):
     """One field of a window, from `DriftMeasured` and its `FieldDrift`."""
 
     window: WindowFields
     rows: int
     significance: float
     min_psi: float
-    field: str
-    kind: str
-    statistic: str
-    psi: float
-    p_value: float
-    p_adjusted: float
-    drifted: bool
-    missing_rate: float
-    unseen_rate: float
-    out_of_range_rate: float
-    reference_missing_rate: float
-    detail: str | UnsetType = UNSET
 
 
 class InflightFields(Struct, frozen=True):
@@ -49,14 +37,9 @@ class InflightFields(Struct, frozen=True):
     drift: DriftFields
 
 
-class DriftDocument(Struct, frozen=True):
-    """One document of `inference-drift-*`; `@timestamp` is the end of the window."""
-
-    timestamp: datetime = field(name="@timestamp")
-    inflight: InflightFields
-    event: PlainEvent = PlainEvent("metric", "drift_measured", "inflight.drift")
-    ecs: Raw = ECS
-    service: Raw = SERVICE
+DriftDocument = PlainDocument[InflightFields]
+"""One document of `inference-drift-*`; `@timestamp` is the end of the window."""
+_EVENT = PlainEvent("metric", "drift_measured", "inflight.drift")
 
 
 def drift_documents(event: DriftMeasured) -> Iterator[tuple[str, str, DriftDocument]]:
@@ -70,7 +53,7 @@ def drift_documents(event: DriftMeasured) -> Iterator[tuple[str, str, DriftDocum
             rows=event.rows,
             significance=event.significance,
             min_psi=event.min_psi,
-            **asdict(measured) | {"detail": measured.detail or UNSET},
+            **asdict(measured),
         )
         identity = digest(event.model, event.model_version, event.window_id, measured.field)
-        yield index, identity, DriftDocument(event.window_end, InflightFields(model, fields))
+        yield index, identity, DriftDocument(event.window_end, _EVENT, InflightFields(model, fields))

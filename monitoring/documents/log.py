@@ -7,16 +7,14 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.core.json_values import canonical_json, depth
+from machine_learning_engineering.core.json_values import canonical_json, is_deeper
 from machine_learning_engineering.events.fingerprint import fingerprint_of_canonical
 from machine_learning_engineering.events.schemas import PredictionLogged
 from machine_learning_engineering.observability.trace import trace_ids
-from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, daily_index
+from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, Position, daily_index
 
 FAMILY = "logs"
-INDEX_PREFIX = f"inference-{FAMILY}-"
-INDEX_PATTERN = INDEX_PREFIX + "*"
-DATASET = "inflight.inference"
+INDEX_PATTERN = f"inference-{FAMILY}-*"
 
 MAX_ID_BYTES = 512
 """Elasticsearch rejects a longer `_id`."""
@@ -36,22 +34,15 @@ class EventFields(Struct, frozen=True):
     type: tuple[str, ...] = ("info",)
     action: str = "prediction"
     module: str = "inflight"
-    dataset: str = DATASET
-
-
-class KafkaFields(Struct, frozen=True):
-    """Position of the request record in the topic of requests."""
-
-    partition: int
-    offset: int
+    dataset: str = "inflight.inference"
 
 
 class InflightFields(Struct, frozen=True):
     """`inflight.*`. Durations are in seconds; `fingerprint` tells a replay from another request.
 
-    `kafka` is unset if the request did not come from a topic. `label` is the label as JSON text, once it is known;
-    `label_observed_at` is when it was observed, and `labelled` is true then. `redacted` names the features that are not
-    stored as sent.
+    `kafka` is the position of the request; unset if it did not come from a topic. `label` is the label as JSON text,
+    once it is known; `label_observed_at` is when it was observed, and `labelled` is true then. `redacted` names the
+    features that are not stored as sent.
     """
 
     request_id: str
@@ -63,7 +54,7 @@ class InflightFields(Struct, frozen=True):
     score_seconds: float
     total_seconds: float
     batch_size: int
-    kafka: KafkaFields | UnsetType
+    kafka: Position | UnsetType
     fingerprint: str
     features: Raw | UnsetType = UNSET
     features_text: str | UnsetType = UNSET
@@ -88,7 +79,6 @@ class Document(Struct, frozen=True):
 
 
 _ENCODER = msgspec.json.Encoder()
-_decode = msgspec.json.Decoder().decode
 
 
 def index_name(accepted_at: datetime) -> str:
@@ -106,8 +96,7 @@ def _fits_flattened(plain: bytes) -> bool:
     """Whether Elasticsearch accepts this JSON as a `flattened` field, whose keys can't contain NUL."""
     if not plain.startswith(b"{") or len(plain) > _MAX_FLATTENED_BYTES or b"\\u0000" in plain:
         return False
-    # A few brackets can't nest deeply: only many of them are worth decoding.
-    return plain.count(b"{") + plain.count(b"[") <= _MAX_NESTING or depth(_decode(plain)) <= _MAX_NESTING
+    return not is_deeper(plain, _MAX_NESTING)
 
 
 def to_fields(event: PredictionLogged) -> Document:
@@ -141,7 +130,7 @@ def to_fields(event: PredictionLogged) -> Document:
             score_seconds=event.score_seconds,
             total_seconds=event.total_seconds,
             batch_size=event.batch_size,
-            kafka=KafkaFields(event.partition, event.offset),
+            kafka=Position(event.partition, event.offset),
             fingerprint=fingerprint_of_canonical(event.model, plain or bytes(event.features)),
             features=Raw(plain) if plain is not None and searchable else UNSET,
             features_text=UNSET if searchable else bytes(event.features).decode(errors="replace"),

@@ -1,14 +1,11 @@
 """`inference-model-events-*`: promotions and drifted windows, one document each."""
 
-from datetime import datetime
-
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType
 
 from machine_learning_engineering.events.schemas import DriftDetected, ModelEvent, ModelPromoted
-from monitoring.documents.common import ECS, SERVICE, ModelFields, PlainEvent, daily_index, digest
+from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, daily_index, digest
 
 FAMILY = "model-events"
-DATASET = "inflight.model_events"
 
 
 class ModelEventFields(Struct, frozen=True):
@@ -28,14 +25,8 @@ class InflightFields(Struct, frozen=True):
     model_event: ModelEventFields
 
 
-class ModelEventDocument(Struct, frozen=True):
-    """One document of `inference-model-events-*`."""
-
-    timestamp: datetime = field(name="@timestamp")
-    event: PlainEvent
-    inflight: InflightFields
-    ecs: Raw = ECS
-    service: Raw = SERVICE
+ModelEventDocument = PlainDocument[InflightFields]
+"""One document of `inference-model-events-*`."""
 
 
 def model_event_document(event: ModelEvent) -> tuple[str, str, ModelEventDocument]:
@@ -51,5 +42,7 @@ def model_event_document(event: ModelEvent) -> tuple[str, str, ModelEventDocumen
             names = tuple(field.field for field in event.fields)
             fields = ModelEventFields(rows=event.rows, fields=names, window_id=event.window_id)
             identity = digest(action, event.model, event.model_version, event.window_id)
-    document = ModelEventDocument(moment, PlainEvent("event", action, DATASET), InflightFields(model, fields))
+    document = ModelEventDocument(
+        moment, PlainEvent("event", action, "inflight.model_events"), InflightFields(model, fields)
+    )
     return daily_index(FAMILY, moment), identity, document

@@ -1,20 +1,11 @@
 """`inference-quality-*`: live quality of a model version, one document per metric of a measurement."""
 
 from collections.abc import Iterator
-from datetime import datetime
 
-from msgspec import UNSET, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Struct, UnsetType
 
 from machine_learning_engineering.events.schemas import QualityMeasured
-from monitoring.documents.common import (
-    ECS,
-    SERVICE,
-    ModelFields,
-    Period,
-    PlainEvent,
-    daily_index,
-    digest,
-)
+from monitoring.documents.common import ModelFields, Period, PlainDocument, PlainEvent, daily_index, digest
 
 FAMILY = "quality"
 
@@ -39,14 +30,9 @@ class InflightFields(Struct, frozen=True):
     quality: QualityFields
 
 
-class QualityDocument(Struct, frozen=True):
-    """One document of `inference-quality-*`; `@timestamp` is the time of the measurement."""
-
-    timestamp: datetime = field(name="@timestamp")
-    inflight: InflightFields
-    event: PlainEvent = PlainEvent("metric", "quality_measured", "inflight.quality")
-    ecs: Raw = ECS
-    service: Raw = SERVICE
+QualityDocument = PlainDocument[InflightFields]
+"""One document of `inference-quality-*`; `@timestamp` is the time of the measurement."""
+_EVENT = PlainEvent("metric", "quality_measured", "inflight.quality")
 
 
 def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, QualityDocument]]:
@@ -67,4 +53,4 @@ def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, Qualit
         )
         moments = (event.window_start, event.window_end, event.measured_at)
         identity = digest(event.model, event.model_version, *(moment.timestamp() for moment in moments), metric.name)
-        yield index, identity, QualityDocument(event.measured_at, InflightFields(model, fields))
+        yield index, identity, QualityDocument(event.measured_at, _EVENT, InflightFields(model, fields))

@@ -10,7 +10,7 @@ from confluent_kafka import Message
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
-from machine_learning_engineering.core.json_values import depth
+from machine_learning_engineering.core.json_values import is_deeper
 from machine_learning_engineering.events.schemas import Timestamp
 from monitoring.model_version import ModelVersion
 
@@ -89,7 +89,7 @@ def decode_objects(values: Sequence[Raw]) -> list[dict[str, Any] | None]:
     except (ValueError, RecursionError):
         decoded = [_decode_one(value) for value in values]
     return [
-        value if isinstance(value, dict) and not _is_deep(raw, value) else None
+        value if isinstance(value, dict) and not is_deeper(bytes(raw), _MAX_NESTING) else None
         for raw, value in zip(values, decoded, strict=True)
     ]
 
@@ -99,9 +99,3 @@ def _decode_one(value: Raw) -> Any:
         return msgspec.json.decode(value)
     except (ValueError, RecursionError):
         return None
-
-
-def _is_deep(raw: Raw, value: Any) -> bool:
-    # A few brackets cannot nest deeply: only many of them are worth walking through.
-    text = bytes(raw)
-    return text.count(b"{") + text.count(b"[") > _MAX_NESTING and depth(value) > _MAX_NESTING

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -11,7 +10,7 @@ from machine_learning_engineering.observability.logging import log_event
 from monitoring.drift.consecutive import ConsecutiveDrift
 from monitoring.drift.windows import OpenWindow
 from monitoring.model_version import ModelVersion
-from monitoring.runtime.metrics import register_process
+from monitoring.runtime.metrics import Declare, register_process
 
 MAX_FIELDS = 333
 """At most this many fields of a version are exported, with six series each, drifted ones first. Field names come from
@@ -19,16 +18,12 @@ the reference profile, so no producer can flood Prometheus with names."""
 _FIELD = 2
 """The index of the field among a series' labels."""
 
-_Metric = TypeVar("_Metric", Gauge, Counter)
-
 
 class DriftMonitorMetrics:
     """Declares the metrics. A `field` is, for example, ``features.carat`` or ``predictions.price``."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def metric(kind: type[_Metric], name: str, text: str, *labels: str) -> _Metric:
-            return kind(name, text, labels, unit=name.rpartition("_")[2], registry=registry)
-
+        metric = Declare(registry)
         version = ("model", "model_version")
         field = (*version, "field")
         text = "Population stability index of a field in the last window, from its most significant test."

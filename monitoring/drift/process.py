@@ -23,7 +23,7 @@ from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
 from monitoring.drift.measurement import drift_detected, measure
 from monitoring.drift.metrics import DriftMonitorMetrics, DriftSeries
-from monitoring.drift.state import TIMEOUT, StateReader, deadline, state_key
+from monitoring.drift.state import TIMEOUT, StateReader, state_key
 from monitoring.drift.stream_time import EofConsumer, is_eof, stream_time
 from monitoring.drift.windows import ClosedWindow, Limits, State, Windows
 from monitoring.runtime.consumer import group_options, records
@@ -71,12 +71,9 @@ class DriftMonitor:
         self._windows = Windows(references, limits(settings))
         self._measured: list[tuple[DriftMeasured, dict[str, int]]] = []
         self._logs = topic_name(settings, LOGS)
-        options = {
-            **group_options(settings, DRIFT_MONITOR),
-            # Else a monitor started before the topics exist waits for the next full refresh.
-            "topic.metadata.refresh.interval.ms": 5_000,
-        }
-        self._consumer = EofConsumer(options)
+        # Else a monitor started before the topics exist waits for the next full refresh.
+        refresh = {"topic.metadata.refresh.interval.ms": 5_000}
+        self._consumer = EofConsumer(group_options(settings, DRIFT_MONITOR) | refresh)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._states = StateReader(settings)
         self._producer = Producer(
@@ -182,13 +179,8 @@ class DriftMonitor:
             self._series.show_window(measured, consecutive_windows, time())
             drifted = [field.field for field in measured.fields if field.drifted]
             if drifted:
-                log_event(
-                    _NAME,
-                    "drift_detected",
-                    model=measured.model,
-                    version=measured.model_version,
-                    fields=drifted,
-                )
+                version = measured.model_version
+                log_event(_NAME, "drift_detected", model=measured.model, version=version, fields=drifted)
         self._measured.clear()
 
     def _publish(self, measured: DriftMeasured) -> None:
@@ -213,32 +205,23 @@ class DriftMonitor:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         # One deadline for all: a member that takes too long is removed from the group.
-        until = deadline()
+        until = monotonic() + TIMEOUT
         for found in consumer.committed(partitions, timeout=TIMEOUT) if partitions else []:
             if found.error is not None:
                 raise KafkaException(found.error)
             if found.offset >= 0:
                 self._restore(found.partition, found.offset, until)
-        next_offsets = self._windows.next_offsets
-        consumer.assign(
-            [
-                TopicPartition(self._logs, p.partition, next_offsets.get(p.partition, OFFSET_BEGINNING))
-                for p in partitions
-            ]
-        )
         self._owned = {p.partition for p in partitions}
+        starts = {number: self._windows.next_offsets.get(number, OFFSET_BEGINNING) for number in self._owned}
+        consumer.assign([TopicPartition(self._logs, number, start) for number, start in starts.items()])
         self._series.restore(self._windows.consecutive(), self._windows.open(), time())
         self._metrics.partitions.set(len(partitions))
 
     def _restore(self, partition: int, committed: int, until: float) -> None:
         _, end = self._consumer.get_watermark_offsets(TopicPartition(self._logs, partition), timeout=TIMEOUT)
         if committed > end:
-            log_event(
-                _NAME,
-                "log_restarted",
-                cause="the topic holds fewer records than were read",
-                partition=partition,
-            )
+            cause = "the topic holds fewer records than were read"
+            log_event(_NAME, "log_restarted", cause=cause, partition=partition)
             return
         state = self._states.read(partition, committed, until)
         if state is None:

@@ -20,11 +20,6 @@ def state_key(partition: int) -> bytes:
     return str(partition).encode()
 
 
-def deadline() -> float:
-    """The monotonic time by which the states of offsets committed now have to arrive."""
-    return time.monotonic() + TIMEOUT
-
-
 class StateReader:
     """Reads the last state of a partition, searching backwards from the end of the topic. Call `close` when done."""
 
@@ -57,7 +52,7 @@ class StateReader:
         A transaction is committed partition by partition: the state may become visible after the offset.
 
         Args:
-            until: a result of `deadline`. The topic is read once, and again until then.
+            until: a monotonic time. The topic is read once, and again until then.
 
         Raises:
             KafkaException: the broker is unreachable.

@@ -8,16 +8,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile, without_features
 from machine_learning_engineering.drift.serialization import SerializedWindow, deserialize, serialize
 from machine_learning_engineering.events.schemas import DriftMeasured
-from machine_learning_engineering.registry.profiles import Reference
+from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import Batch, Row, decode_objects
 from monitoring.drift.consecutive import ConsecutiveDrift, ConsecutiveWindows
 from monitoring.drift.sampling import SampleBudget, sample
@@ -103,26 +104,19 @@ class ClosedWindow(NamedTuple):
     partitions: frozenset[int]
 
 
-class ReferenceSource(Protocol):
-    """Implemented by `machine_learning_engineering.registry.profiles.ProfileCache`."""
-
-    def get(self, model: str, version: str) -> Reference | None:
-        """The reference of a version, if there is one."""
-        ...
-
-
 class Windows:
     """The open windows of the partitions that this process owns.
 
     `changed` has the partitions whose state has to be published; `row_counts` counts rows by result.
     """
 
-    def __init__(self, references: ReferenceSource, limits: Limits) -> None:
+    def __init__(self, references: ProfileCache, limits: Limits) -> None:
         self._references = references
         self._limits = limits
         self._parts: dict[int, dict[ModelVersion, Part]] = {}
         self._budgets: dict[int, dict[ModelVersion, SampleBudget]] = {}
-        self._next_offsets: dict[int, int] = {}
+        self.next_offsets: dict[int, int] = {}
+        """By partition, the offset behind the last record read."""
         self._consecutive = ConsecutiveWindows()
         self.changed: set[int] = set()
         self.row_counts: Counter[str] = Counter()
@@ -132,24 +126,15 @@ class Windows:
     def state(self, partition: int) -> State:
         """The state that the partition's next owner needs."""
         parts = [
-            SavedPart(
-                *version,
-                digest=part.digest,
-                first_offset=part.first_offset,
-                rows=part.rows,
-                start=part.start,
-                end=part.end,
-                counts=serialize(part.counts),
-                redacted=sorted(part.redacted),
-            )
+            SavedPart(*version, **asdict(part) | {"counts": serialize(part.counts), "redacted": sorted(part.redacted)})
             for version, part in self._parts.get(partition, {}).items()
         ]
         budgets = [(*version, budget) for version, budget in self._budgets.get(partition, {}).items()]
-        return State(self._next_offsets[partition], parts, budgets, self._consecutive.of_partition(partition))
+        return State(self.next_offsets[partition], parts, budgets, self._consecutive.of_partition(partition))
 
     def restore(self, partition: int, state: State) -> None:
         """Continue from a state. Parts whose reference has changed since are discarded."""
-        self._next_offsets[partition] = state.next_offset
+        self.next_offsets[partition] = state.next_offset
         self._budgets[partition] = {ModelVersion(model, version): budget for model, version, budget in state.budgets}
         # A version that left the registry has no further windows.
         self._consecutive.restore(partition, [one for one in state.consecutive if self._references.get(one[0], one[1])])
@@ -174,14 +159,9 @@ class Windows:
         """Forget all partitions: they were revoked."""
         self._parts.clear()
         self._budgets.clear()
-        self._next_offsets.clear()
+        self.next_offsets.clear()
         self._consecutive.clear()
         self.changed.clear()
-
-    @property
-    def next_offsets(self) -> dict[int, int]:
-        """By partition, the offset behind the last record read."""
-        return self._next_offsets
 
     def open(self) -> dict[ModelVersion, OpenWindow]:
         """The open windows."""
@@ -197,7 +177,7 @@ class Windows:
     def add(self, batch: Batch) -> list[ClosedWindow]:
         """Count the rows of a batch; return the windows that it closes."""
         self.row_counts.update(batch.left_out)
-        self._next_offsets.update(batch.next_offsets)
+        self.next_offsets.update(batch.next_offsets)
         self.changed.update(batch.next_offsets)
         closed: list[ClosedWindow] = []
         for (partition, version), rows in batch.runs.items():

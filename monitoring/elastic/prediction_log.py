@@ -1,9 +1,10 @@
 """`inference-logs-*` as a `PredictionLog`: reads, labels and appends to what the indexer wrote."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from elasticsearch import Elasticsearch, NotFoundError, TransportError
@@ -64,7 +65,7 @@ class _Source(Struct):
     error: Error | UnsetType = UNSET
 
 
-class ElasticsearchPredictionLog:
+class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPredictionLog"]):
     """`inference-logs-*` as a `PredictionLog`. Threads and processes may share it.
 
     Elasticsearch has no transactions, so a reader may see part of a batch that is being appended. If a document is
@@ -164,9 +165,6 @@ class ElasticsearchPredictionLog:
         """Close the connections; the log can't be used afterwards."""
         if self._owned:
             self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

@@ -3,9 +3,9 @@
 import threading
 from time import monotonic
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
-from machine_learning_engineering.kafka.client import consumer_options, topic_name
+from machine_learning_engineering.kafka.client import topic_name, unpolled_consumer
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.exporter.metrics import ExporterMetrics
@@ -26,7 +26,7 @@ class LagReader:
         self._connect()
 
     def _connect(self) -> None:
-        self._consumers = {group: _consumer(self._settings, group) for group in READS}
+        self._consumers = {group: unpolled_consumer(self._settings, group) for group in READS}
 
     def reconnect(self) -> None:
         """Replace the clients: they may have forgotten all brokers, see `kafka.broker_check`."""
@@ -56,13 +56,6 @@ class LagReader:
             low, high = consumer.get_watermark_offsets(committed, timeout=self._timeout)
             lag += max(0, high - max(low, committed.offset))
         return lag
-
-
-def _consumer(settings: KernelSettings, group: str) -> Consumer:
-    options = consumer_options(settings, group)
-    # It is never polled, so errors would pile up in it while the broker is unreachable.
-    del options["error_cb"]
-    return Consumer(options)
 
 
 class LagCollector(threading.Thread):

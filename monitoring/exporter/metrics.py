@@ -1,60 +1,32 @@
 """Metrics of the exporter; `docs/metrics.md` describes them. Durations are in seconds."""
 
-from functools import partial
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from monitoring.runtime.metrics import LATENCY_BUCKETS, register_process
+from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
 
 
 class ExporterMetrics:
     """Metrics that `inflight exporter` serves."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        counter = partial(Counter, registry=registry)
-        gauge = partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
-        self.predictions = counter(
-            "inflight_predictions",
-            "Processed requests, by outcome: completed or failed.",
-            ["model", "model_version", "outcome"],
-            unit="predictions",
+        metric = Declare(registry)
+        text = "Processed requests, by outcome: completed or failed."
+        self.predictions = metric(Counter, "inflight_predictions", text, "model", "model_version", "outcome")
+        text = "Failed predictions, by type of error."
+        self.errors = metric(Counter, "inflight_prediction_errors", text, "model", "type")
+        name = "inflight_prediction_latency_seconds"
+        text = (
+            "Time in a stage: queue (accepted to start of scoring), score (its batch), total (accepted to completed)."
         )
-        self.errors = counter(
-            "inflight_prediction_errors", "Failed predictions, by type of error.", ["model", "type"], unit="errors"
-        )
-        self.latency = histogram(
-            "inflight_prediction_latency_seconds",
-            "Time in a stage: queue (accepted to start of scoring), score (its batch), total (accepted to completed).",
-            ["model", "stage"],
-            unit="seconds",
-            buckets=LATENCY_BUCKETS,
-        )
-        self.dead_letters = counter(
-            "inflight_dead_letters",
-            "Dead letters, by reason and by the stage that rejected the record.",
-            ["reason", "stage"],
-            unit="letters",
-        )
-        self.unreadable = counter(
-            "inflight_exporter_unreadable_records",
-            "Records of the log topic that are not log events; the indexer turns each into a dead letter.",
-            unit="records",
-        )
-        self.log_age = gauge(
-            "inflight_log_age_seconds",
-            "Time since the newest observed request was completed; it grows while nothing is completed.",
-            unit="seconds",
-        )
-        self.lag = gauge(
-            "inflight_consumer_lag_records",
-            "Records of a topic that a consumer group has not committed yet.",
-            ["group", "topic"],
-            unit="records",
-        )
-        self.lag_checked = gauge(
-            "inflight_consumer_lag_age_seconds",
-            "Time since the lag was last read from the broker; it grows while the broker is unreachable.",
-            unit="seconds",
-        )
+        self.latency = metric(Histogram, name, text, "model", "stage", buckets=LATENCY_BUCKETS)
+        text = "Dead letters, by reason and by the stage that rejected the record."
+        self.dead_letters = metric(Counter, "inflight_dead_letters", text, "reason", "stage")
+        text = "Records of the log topic that are not log events; the indexer turns each into a dead letter."
+        self.unreadable = metric(Counter, "inflight_exporter_unreadable_records", text)
+        text = "Time since the newest observed request was completed; it grows while nothing is completed."
+        self.log_age = metric(Gauge, "inflight_log_age_seconds", text)
+        text = "Records of a topic that a consumer group has not committed yet."
+        self.lag = metric(Gauge, "inflight_consumer_lag_records", text, "group", "topic")
+        text = "Time since the lag was last read from the broker; it grows while the broker is unreachable."
+        self.lag_checked = metric(Gauge, "inflight_consumer_lag_age_seconds", text)
         register_process(registry)

@@ -33,12 +33,9 @@ class Exporter:
         self._observer = observer
         self._logs = topic_name(settings, LOGS)
         self._dead_letters = topic_name(settings, DEAD_LETTERS)
-        options = {
-            **group_options(settings, EXPORTER),
-            # If it starts before the topics exist, it need not wait minutes for the next refresh.
-            "topic.metadata.refresh.interval.ms": 5_000,
-        }
-        self._consumer = Consumer(options)
+        # If it starts before the topics exist, it need not wait minutes for the next refresh.
+        refresh = {"topic.metadata.refresh.interval.ms": 5_000}
+        self._consumer = Consumer(group_options(settings, EXPORTER) | refresh)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._observed: dict[Position, int] = {}
 

@@ -28,6 +28,7 @@ from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, run_until_ready
 
 _BATCH = 500
+_MAX_RECORDS = 10_000
 _POLL_SECONDS = 0.25
 
 
@@ -40,7 +41,7 @@ class FollowReport(Struct, frozen=True):
 
 
 class Follower:
-    """Consumes logs and labels, and flushes them to the store every `every` seconds or `max_records` records.
+    """Consumes logs and labels, and flushes them to the store every `every` seconds or `_MAX_RECORDS` records.
 
     Args:
         classes: the models whose records are stored, by name.
@@ -55,10 +56,9 @@ class Follower:
         folder: Path,
         *,
         every: float = 60.0,
-        max_records: int = 10_000,
     ) -> None:
         self.unreadable = self.others = 0
-        self._every, self._max_records = every, max_records
+        self._every = every
         self._folder = folder
         self._builders = {name: ExampleBuilder(store, model_class) for name, model_class in classes.items()}
         self._built: dict[str, BuildReport] = {}
@@ -86,7 +86,7 @@ class Follower:
             while not stopping.is_set():
                 for message in records(self._fetch.consume(_BATCH, _POLL_SECONDS), "features"):
                     self._add(message)
-                if self._records >= self._max_records or monotonic() >= due:
+                if self._records >= _MAX_RECORDS or monotonic() >= due:
                     self.flush()
                     due = monotonic() + self._every
             self.flush()

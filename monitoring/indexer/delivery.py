@@ -8,7 +8,7 @@ from elasticsearch import ApiError, Elasticsearch, TransportError
 
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, DeadLetterWriter, RejectedRecord
 from monitoring.elastic import scan
-from monitoring.elastic.bulk import BulkItem, bulk, describe_error
+from monitoring.elastic.bulk import bulk, describe_error
 from monitoring.elastic.client import FAILURES, UnexpectedResponse
 from monitoring.indexer.batch import Batch
 from monitoring.indexer.metrics import IndexerMetrics
@@ -133,7 +133,7 @@ class Delivery:
                 result.count(entry, REPLAYED)
             elif item.status == 409:
                 existing.append(entry)
-            elif _is_permanent(item):
+            elif item.status in (400, 413) and item.error_type not in _CLUSTER_ERRORS:
                 result.reject(entry, REJECTED, describe_error(item.error))
             else:
                 again.append(entry)
@@ -177,10 +177,6 @@ class _BatchResult:
     def add_dead_letter(self, dead_letter: RejectedRecord) -> None:
         self.dead_letters.append(dead_letter)
         self.tally[dead_letter.record.topic(), dead_letter.reason] += 1
-
-
-def _is_permanent(item: BulkItem) -> bool:
-    return item.status in (400, 413) and item.error_type not in _CLUSTER_ERRORS
 
 
 def _error_of(body: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from monitoring.elastic.bulk import describe_error
 from monitoring.elastic.client import FAILURES
-from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, latest
+from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare
 from monitoring.labels.store import LabelStore, LoggedRequest
 from monitoring.runtime.retry import error_label
 
@@ -77,7 +77,7 @@ class Join:
         beaten: dict[int, list[Report]] = {}
         for request_id, ones in by_request.items():
             for same_model in _by_model(ones).values():
-                winner = latest(same_model)
+                winner = max(same_model, key=lambda report: report.rank)
                 found = [one for one in documents[request_id] if one.model == winner.model]
                 others = [one for one in same_model if one is not winner]
                 if not found and documents[request_id]:

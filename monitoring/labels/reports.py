@@ -1,6 +1,5 @@
 """Reported labels, and which one of a request counts. No I/O."""
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
@@ -76,11 +75,6 @@ def read(record: Record) -> Report | RejectedRecord:
         why = "the label is null" if text == b"null" else "the label is not a readable JSON value"
         return RejectedRecord(record, INVALID, why, event.model, event.request_id)
     return Report(record, event.request_id, event.model, text.decode(), observed_at)
-
-
-def latest(reports: Iterable[Report]) -> Report:
-    """The report that counts."""
-    return max(reports, key=lambda report: report.rank)
 
 
 def compare(held: Rank | None, report: Report) -> str:

@@ -11,7 +11,6 @@ from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
-from monitoring.labels.store import LoggedRequest
 from monitoring.model_version import ModelVersion
 from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
@@ -168,7 +167,8 @@ class LabelResolver:
             document = one.document
             self._labels(UNKNOWN if document is None else document.model, one.result).inc()
             if document is not None and one.result in CHANGES:
-                self._delay(document.model).observe(_delay(one.report, document))
+                delay = (one.report.observed_at - document.accepted_at).total_seconds()
+                self._delay(document.model).observe(max(0.0, delay))
             # Also if repeated: the response to the first write may have been lost.
             if document is not None and one.result in (*CHANGES, "repeated"):
                 dirty.add(ModelVersion(document.model, document.version))
@@ -178,7 +178,3 @@ class LabelResolver:
 
 def _dead_letter(result: Result) -> RejectedRecord:
     return result.report.dead_letter(result.result, result.explanation)
-
-
-def _delay(report: Report, document: LoggedRequest) -> float:
-    return max(0.0, (report.observed_at - document.accepted_at).total_seconds())

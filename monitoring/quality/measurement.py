@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, Producer
 
 from machine_learning_engineering.events.schemas import QualityMeasured, encode
 from machine_learning_engineering.events.topics import MEASUREMENTS
-from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.client import producer_options, send, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.elastic.client import FAILURES
@@ -41,19 +41,12 @@ class Publisher:
             KafkaException: the broker rejects it.
             TimeoutError: it is not acknowledged in time; it may still arrive.
         """
-        errors: list[KafkaException] = []
-
-        def on_delivery(error: object, _message: object) -> None:
-            if error is not None:
-                errors.append(KafkaException(error))
-
-        self._producer.produce(self._topic, encode(event), event.model.encode(), on_delivery=on_delivery)
-        if self._producer.flush(_PUBLISH_SECONDS):
+        try:
+            send(self._producer, self._topic, encode(event), event.model.encode(), _PUBLISH_SECONDS)
+        except TimeoutError:
             # Perhaps the client has forgotten all brokers, see `kafka.broker_check`: a new one can connect.
             self._producer = Producer(self._options)
-            raise TimeoutError("no acknowledgement of a measurement")
-        if errors:
-            raise errors[0]
+            raise
 
 
 class QualityMonitor(threading.Thread):

@@ -1,12 +1,12 @@
 """Metrics of live quality; `docs/metrics.md` describes them."""
 
 from contextlib import suppress
-from functools import partial
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from monitoring.model_version import ModelVersion
 from monitoring.quality.evaluation import Evaluation
+from monitoring.runtime.metrics import Declare
 
 _LABELS = ["model", "model_version", "metric", "primary"]
 
@@ -15,33 +15,19 @@ class QualityMetrics:
     """Gauges of the last evaluation of each version, and the time that evaluations take."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        gauge = partial(Gauge, registry=registry)
-        histogram = partial(Histogram, registry=registry)
-        self.quality = gauge(
-            "inflight_model_quality",
-            "A metric of the newest labelled predictions of a version, as its model defines it.",
-            _LABELS,
-        )
-        self.lower = gauge(
-            "inflight_model_quality_lower", "Lower bound of the metric's 95 % confidence interval.", _LABELS
-        )
-        self.upper = gauge(
-            "inflight_model_quality_upper", "Upper bound of the metric's 95 % confidence interval.", _LABELS
-        )
-        self.reference = gauge(
-            "inflight_model_quality_reference",
-            "The same metric when the version was trained, from the registry.",
-            _LABELS,
-        )
-        self.rows = gauge(
-            "inflight_model_quality_rows",
-            "Labelled predictions that the metrics of a version were measured on.",
-            ["model", "model_version"],
-            unit="rows",
-        )
-        self.duration = histogram(
-            "inflight_model_quality_measure_seconds", "Duration of the measurement of one version.", unit="seconds"
-        )
+        metric = Declare(registry)
+        text = "A metric of the newest labelled predictions of a version, as its model defines it."
+        self.quality = Gauge("inflight_model_quality", text, _LABELS, registry=registry)
+        text = "Lower bound of the metric's 95 % confidence interval."
+        self.lower = Gauge("inflight_model_quality_lower", text, _LABELS, registry=registry)
+        text = "Upper bound of the metric's 95 % confidence interval."
+        self.upper = Gauge("inflight_model_quality_upper", text, _LABELS, registry=registry)
+        text = "The same metric when the version was trained, from the registry."
+        self.reference = Gauge("inflight_model_quality_reference", text, _LABELS, registry=registry)
+        text = "Labelled predictions that the metrics of a version were measured on."
+        self.rows = metric(Gauge, "inflight_model_quality_rows", text, "model", "model_version")
+        text = "Duration of the measurement of one version."
+        self.duration = metric(Histogram, "inflight_model_quality_measure_seconds", text)
 
     def set(self, version: ModelVersion, evaluation: Evaluation) -> list[tuple[str, ...]]:
         """Show an evaluation; the label values of its series, for `remove`."""

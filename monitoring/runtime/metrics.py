@@ -1,6 +1,6 @@
 """Building blocks of every process's metrics."""
 
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from prometheus_client.metrics import MetricWrapperBase
@@ -19,6 +19,16 @@ def register_process(registry: CollectorRegistry) -> None:
     """Add the metrics of the process itself: memory, CPU time, open files, Python."""
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+
+
+class Declare:
+    """Declares metrics in a registry. The unit of each is the last word of its name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def __call__(self, kind: type[_M], name: str, text: str, *labels: str, **options: Any) -> _M:
+        return kind(name, text, labels, unit=name.rpartition("_")[2], registry=self._registry, **options)
 
 
 class Children(Generic[_M]):

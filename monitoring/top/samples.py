@@ -1,8 +1,8 @@
 """Samples of `/metrics` over time: increases, rates and quantiles, computed as Prometheus does."""
 
 import math
-from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -144,7 +144,8 @@ def histogram_quantile(q: float, buckets: Mapping[float, float]) -> float | None
     bounds = sorted(buckets)
     if len(bounds) < 2 or bounds[-1] != math.inf:
         return None
-    counts = list(_make_monotonic(buckets[bound] for bound in bounds))
+    # Running maxima: scrapes taken at different times can make a wider bucket seem to hold less.
+    counts = list(accumulate((buckets[bound] for bound in bounds), max))
     if counts[-1] <= 0:
         return None
     rank = q * counts[-1]
@@ -155,11 +156,3 @@ def histogram_quantile(q: float, buckets: Mapping[float, float]) -> float | None
         return bounds[0]
     start, before = (bounds[index - 1], counts[index - 1]) if index else (0.0, 0.0)
     return start + (bounds[index] - start) * (rank - before) / (counts[index] - before)
-
-
-def _make_monotonic(counts: Iterable[float]) -> Iterable[float]:
-    """Running maxima: scrapes taken at different times can make a wider bucket seem to hold less."""
-    highest = 0.0
-    for count in counts:
-        highest = max(highest, count)
-        yield highest

@@ -7,11 +7,11 @@ differently. A record without the bytes of the id is not decoded.
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.dead_letters.letter import read_origin
@@ -20,7 +20,7 @@ from machine_learning_engineering.events import schemas
 from machine_learning_engineering.events.fingerprint import fingerprint
 from machine_learning_engineering.events.headers import headers_of, traceparent_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS
-from machine_learning_engineering.kafka.client import consumer_options, end_offsets, read_to_end, topic_name
+from machine_learning_engineering.kafka.client import end_offsets, read_to_end, topic_name, unpolled_consumer
 from monitoring.documents.log import INDEX_PATTERN, document_id, index_name
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
@@ -134,10 +134,9 @@ class RequestReader:
         return details, None, fingerprint(view.model, view.features)
 
     def _result(self, record: Message) -> _Found | None:
-        event = _decoded(schemas.decode_result, record)
-        if event is None or event.request_id != self._id:
+        if (event := self._decoded(schemas.decode_result, record)) is None:
             return None
-        details = {"model": event.model, "model_version": _known(event.model_version)}
+        details = {"model": event.model, "model_version": event.model_version or None}
         if isinstance(event, schemas.PredictionCompleted):
             outcome = {"outcome": "completed"} | details
             return outcome | self._value("prediction", event.prediction), None, (event.model, bytes(event.prediction))
@@ -145,12 +144,11 @@ class RequestReader:
         return {"outcome": "failed"} | details | error, None, (event.model, event.error)
 
     def _log(self, record: Message) -> _Found | None:
-        event = _decoded(schemas.decode_log, record)
-        if event is None or event.request_id != self._id:
+        if (event := self._decoded(schemas.decode_log, record)) is None:
             return None
         self.indices.add(index_name(event.accepted_at))
         details: dict[str, Any] = {"outcome": event.outcome, "model": event.model}
-        details |= {"model_version": _known(event.model_version)}
+        details |= {"model_version": event.model_version or None}
         for name in ("queue_seconds", "score_seconds", "total_seconds", "batch_size"):
             details[name] = getattr(event, name)
         details |= self._value("features", event.features)
@@ -177,11 +175,18 @@ class RequestReader:
         return {name: value for name, value in details.items() if value is not None}, position, None
 
     def _label(self, record: Message) -> _Found | None:
-        event = _decoded(schemas.decode_label, record)
-        if event is None or event.request_id != self._id:
+        if (event := self._decoded(schemas.decode_label, record)) is None:
             return None
         details = {"model": event.model, "observed_at": event.observed_at} | self._value("label", event.label)
         return details, None, bytes(event.label)
+
+    def _decoded(self, decode: Callable[[bytes], Any], record: Message) -> Any:
+        """The event; None if the record is no such event or about another request."""
+        try:
+            event = decode(record.value() or b"")
+        except (ValueError, RecursionError):
+            return None
+        return event if event.request_id == self._id else None
 
     def _value(self, name: str, value: Raw) -> dict[str, Any]:
         return {name: value} if self._values else {f"{name}_bytes": len(value)}
@@ -209,7 +214,7 @@ def trace(
     steps = list(reader.steps(since, progress))
     progress("Elasticsearch", 0)
     found = read_documents(settings, request_id, reader.indices, values=values)
-    return build_path(request_id, steps, reader.omitted, found, CommittedOffsets(settings).get)
+    return build_path(request_id, steps, reader.omitted, found, lru_cache(partial(committed_offset, settings)))
 
 
 def read_documents(
@@ -245,35 +250,14 @@ def _document_details(source: dict[str, Any], values: bool) -> dict[str, Any]:
     return {name: value for name, value in details.items() if value is not None}
 
 
-class CommittedOffsets:
-    """Offsets that consumer groups have committed, asked when they are needed, without joining a group."""
-
-    def __init__(self, settings: ElasticsearchSettings) -> None:
-        self._settings = settings
-        self.get = lru_cache(maxsize=64)(self._get)
-
-    def _get(self, group: str, topic: str, partition: int) -> int | None:
-        options = consumer_options(self._settings, group)
-        # Its errors would be reported to a poll, and it is never polled.
-        del options["error_cb"]
-        consumer = Consumer(options)
-        try:
-            asked = [TopicPartition(topic_name(self._settings, topic), partition)]
-            (committed,) = consumer.committed(asked, timeout=BROKER_SECONDS)
-        except KafkaException:
-            return None
-        finally:
-            consumer.close()
-        return committed.offset if committed.offset >= 0 else None
-
-
-def _decoded(decode: Callable[[bytes], Any], record: Message) -> Any:
-    """The event, None if the record is no such event."""
+def committed_offset(settings: ElasticsearchSettings, group: str, topic: str, partition: int) -> int | None:
+    """The offset that a consumer group has committed, asked without joining it; None if it has committed none."""
+    consumer = unpolled_consumer(settings, group)
     try:
-        return decode(record.value() or b"")
-    except (ValueError, RecursionError):
+        asked = [TopicPartition(topic_name(settings, topic), partition)]
+        (committed,) = consumer.committed(asked, timeout=BROKER_SECONDS)
+    except KafkaException:
         return None
-
-
-def _known(version: str | UnsetType) -> str | None:
-    return None if version is UNSET else version
+    finally:
+        consumer.close()
+    return committed.offset if committed.offset >= 0 else None

@@ -1,7 +1,7 @@
 """The Faust topology, one agent over one topic, and how it runs. A reader who skips Faust skips this folder."""
 
 import os
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import faust
 from faust import streams
 
 from machine_learning_engineering.events.topics import REQUESTS
-from machine_learning_engineering.kafka.client import topic_name
+from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from stream_app.faust_adapter.driver import BatchApp, TransportOptions
 from stream_app.runtime.scheduler import BatchScheduler
 from stream_app.serving.batch import PartitionBatch
@@ -42,17 +42,34 @@ def check_faust() -> None:
         )
 
 
-def create_app(settings: WorkerSettings, scheduler: BatchScheduler, options: TransportOptions) -> BatchApp:
+def create_app(
+    settings: WorkerSettings, scheduler: BatchScheduler, on_statistics: Callable[[dict[str, Any]], None]
+) -> BatchApp:
     """Build the app that submits every batch of requests to the scheduler."""
+    options = TransportOptions(
+        consumer={
+            **consumer_options(settings, GROUP),
+            # Faust drops everything on a rebalance, so only an eager strategy is correct.
+            "partition.assignment.strategy": "roundrobin",
+            "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
+            "heartbeat.interval.ms": int(settings.kafka_session_timeout * 1000 / 4),
+            "max.poll.interval.ms": 300_000,
+            "queued.max.messages.kbytes": 16 * 1024,
+            "fetch.queue.backoff.ms": 10,
+            "fetch.error.backoff.ms": 50,
+        },
+        max_batch_records=settings.worker_max_batch_records,
+        buffer_bytes=settings.worker_buffer_bytes,
+        # As many wait for the scheduler as it holds, so that it never waits for Faust.
+        max_in_flight=2 * settings.worker_max_in_flight_batches,
+        batch_limit=lambda: scheduler.batch_limit,
+        on_failed=scheduler.on_bug,
+        idle_pause=settings.kafka_idle_pause,
+        on_statistics=on_statistics,
+    )
     app = BatchApp(
         topic_name(settings, GROUP),
-        options=replace(
-            options,
-            # As many wait for the scheduler as it holds, so that it never waits for Faust.
-            max_in_flight=2 * settings.worker_max_in_flight_batches,
-            batch_limit=lambda: scheduler.batch_limit,
-            on_failed=scheduler.on_bug,
-        ),
+        options=options,
         broker="kafka://" + settings.kafka_bootstrap_servers.split(",")[0],
         broker_commit_interval=settings.worker_commit_interval,
         broker_commit_every=None,

@@ -33,7 +33,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        options = self.transport.options
+        self._options = options = self.transport.options
         self.tracker: OffsetTracker[TP] = OffsetTracker()
         self.poller = KafkaPoller(
             options.consumer,
@@ -46,9 +46,6 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         self._assigned: set[TP] = set()
         # Of the batches that were taken from the poller and are not finished.
         self._in_flight_bytes: dict[TP, int] = {}
-        self._max_in_flight = options.max_in_flight
-        self._batch_limit = options.batch_limit
-        self._on_failed = options.on_failed
         # Set where `getmany` may have something new to hand out: records came, or a batch is finished.
         self._wake_up = asyncio.Event()
         self._rebalance = asyncio.Lock()
@@ -92,13 +89,13 @@ class Consumer(base.Consumer):  # type: ignore[misc]
 
     def on_failed(self, error: BaseException) -> None:
         """End the process: without its consumer thread nothing can be committed."""
-        self._on_failed(f"the consumer thread failed: {type(error).__name__}")
+        self._options.on_failed(f"the consumer thread failed: {type(error).__name__}")
 
     def _assigned_to_faust(self, done: Future[None]) -> None:
         # Nothing awaits it: without this, the worker would own partitions that it does not read, and log nothing.
         if not done.cancelled() and (error := done.exception()) is not None:
             self.log.error("the assignment failed", exc_info=error)
-            self._on_failed(f"the assignment failed: {type(error).__name__}")
+            self._options.on_failed(f"the assignment failed: {type(error).__name__}")
 
     async def _handle_assigned(self, tps: set[TP]) -> None:
         # Faust asserts that partitions have its own type.
@@ -145,8 +142,8 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             await self.wait(self.can_resume_flow)
             return
         self._wake_up.clear()
-        free = self._max_in_flight - self.tracker.unfinished()
-        taken = self.poller.take(self._active_partitions, free, self._batch_limit())
+        free = self._options.max_in_flight - self.tracker.unfinished()
+        taken = self.poller.take(self._active_partitions, free, self._options.batch_limit())
         if not taken:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._wake_up.wait(), timeout)

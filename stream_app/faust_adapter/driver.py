@@ -1,7 +1,5 @@
 """The Faust transport: the consumer and producer of a `BatchApp`, and their options."""
 
-import logging
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,8 +9,6 @@ from faust.transport import base
 
 from stream_app.faust_adapter.consumer import Consumer
 from stream_app.faust_adapter.producer import Producer
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,11 +30,11 @@ class TransportOptions:
     consumer: dict[str, Any]
     max_batch_records: int
     buffer_bytes: int
-    max_in_flight: int = 16
-    batch_limit: Callable[[], int] = lambda: sys.maxsize
-    on_failed: Callable[[str], None] = logger.critical
-    idle_pause: float = 0.0
-    on_statistics: Callable[[dict[str, Any]], None] | None = None
+    max_in_flight: int
+    batch_limit: Callable[[], int]
+    on_failed: Callable[[str], None]
+    idle_pause: float
+    on_statistics: Callable[[dict[str, Any]], None]
 
 
 class Transport(base.Transport):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 Metrics of the predictions, by model, come from `inflight exporter`, which derives them from the log.
 """
 
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -19,64 +20,34 @@ class WorkerMetrics:
     """
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        outcomes = Counter("inflight_worker_records", "Requests by outcome.", ["outcome"], registry=registry)
+        self.registry = CollectorRegistry()
+        gauge = partial(Gauge, registry=self.registry)
+        counter = partial(Counter, registry=self.registry)
+        seconds = partial(Histogram, buckets=_SECONDS, registry=self.registry)
+        outcomes = counter("inflight_worker_records", "Requests by outcome.", ["outcome"])
         self.completed = outcomes.labels("completed")
         self.failed = outcomes.labels("failed")
         self.dead_letters = outcomes.labels("dead_letter")
-        self.batch_records = Histogram(
-            "inflight_worker_batch_records", "Requests scored together.", buckets=_RECORDS, registry=registry
-        )
-        self.score_seconds = Histogram(
-            "inflight_worker_score_seconds",
-            "Time to decode, predict and encode one batch.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.publish_seconds = Histogram(
-            "inflight_worker_publish_seconds",
-            "Time from publishing a batch's outputs until all are acknowledged.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self.in_flight_batches = Gauge(
-            "inflight_worker_in_flight_batches",
-            "Partition batches being scored or published.",
-            registry=registry,
-        )
-        self.buffer_bytes = Gauge(
-            "inflight_worker_buffer_bytes",
-            "Memory of fetched requests without an outcome.",
-            registry=registry,
-        )
-        self.unacknowledged = Gauge(
-            "inflight_worker_unacknowledged_records", "Outputs that the broker has not acknowledged.", registry=registry
-        )
-        self.oldest_batch_seconds = Gauge(
-            "inflight_worker_oldest_batch_seconds",
-            "Time for which the oldest unfinished batch has been the oldest one.",
-            registry=registry,
-        )
-        self.lag = Gauge(
-            "inflight_worker_lag_records",
-            "Requests on the topic at or above the committed offset.",
-            ["topic", "partition"],
-            registry=registry,
-        )
-        self.assigned = Gauge(
-            "inflight_worker_assigned_partitions", "Partitions that this worker owns.", registry=registry
-        )
-        self.model = Gauge(
-            "inflight_worker_model_info",
-            "1 for each model that is served.",
-            ["model", "model_version"],
-            registry=registry,
-        )
-        self.models_refused = Counter(
-            "inflight_worker_models_refused",
-            "Promoted versions that could not be opened; the previous version stays in service.",
-            registry=registry,
-        )
+        text = "Requests scored together."
+        self.batch_records = Histogram("inflight_worker_batch_records", text, buckets=_RECORDS, registry=self.registry)
+        text = "Time to decode, predict and encode one batch."
+        self.score_seconds = seconds("inflight_worker_score_seconds", text)
+        text = "Time from publishing a batch's outputs until all are acknowledged."
+        self.publish_seconds = seconds("inflight_worker_publish_seconds", text)
+        text = "Partition batches being scored or published."
+        self.in_flight_batches = gauge("inflight_worker_in_flight_batches", text)
+        self.buffer_bytes = gauge("inflight_worker_buffer_bytes", "Memory of fetched requests without an outcome.")
+        text = "Outputs that the broker has not acknowledged."
+        self.unacknowledged = gauge("inflight_worker_unacknowledged_records", text)
+        text = "Time for which the oldest unfinished batch has been the oldest one."
+        self.oldest_batch_seconds = gauge("inflight_worker_oldest_batch_seconds", text)
+        text = "Requests on the topic at or above the committed offset."
+        self.lag = gauge("inflight_worker_lag_records", text, ["topic", "partition"])
+        self.assigned = gauge("inflight_worker_assigned_partitions", "Partitions that this worker owns.")
+        text = "1 for each model that is served."
+        self.model = gauge("inflight_worker_model_info", text, ["model", "model_version"])
+        text = "Promoted versions that could not be opened; the previous version stays in service."
+        self.models_refused = counter("inflight_worker_models_refused", text)
 
     def on_statistics(self, statistics: dict[str, Any]) -> None:
         """Set the lag from librdkafka's statistics, in records (-1 means not known yet). In the poller's thread."""

@@ -1,11 +1,10 @@
 """Decodes a record into a request, or explains why it is invalid. Messages name fields and never quote a value."""
 
-import re
 from typing import Any
 
 import msgspec
 
-from machine_learning_engineering.core.validation import find_non_json_value, safe_field_path
+from machine_learning_engineering.core.validation import find_non_json_value, parse_decoder_message, safe_field_path
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_request
 
 # Larger invalid records are not searched for ids or for the cause.
@@ -69,16 +68,15 @@ def _decode_error(value: bytes, error: Exception) -> InvalidRequest:
 
 def _explain(error: msgspec.ValidationError) -> str:
     """msgspec's message, with the field first: ``model: expected `str`, got `int```."""
-    text = str(error)
-    found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<field>[^`]*)`", text, re.DOTALL)
-    what = found["what"] if found is not None else text
-    if named := re.search(r"field `(.*)`", what, re.DOTALL):
-        name = safe_field_path(named[1])
-        return f"{name}: {_lower(what.replace(named[1], name))}; a request is {_expected()}"
+    found = parse_decoder_message(error)
+    what = found.problem
+    if named := found.missing or found.unknown:
+        name = safe_field_path(named)
+        return f"{name}: {_lower(what.replace(named, name))}; a request is {_expected()}"
     # For example an unknown type.
     what = "this value is not one of those that are allowed" if what.startswith("Invalid value") else what
-    if found is not None and found["field"]:
-        return f"{safe_field_path(found['field'])}: {_lower(what)}"
+    if found.path:
+        return f"{safe_field_path(found.path)}: {_lower(what)}"
     return f"{_lower(what)}; a request is {_expected()}"
 
 

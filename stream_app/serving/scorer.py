@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import time
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from msgspec import UNSET, Raw
 
@@ -44,8 +44,7 @@ class Model(Protocol):
         """Return one prediction for each row, in order. If it raises, the rows at fault are isolated by bisection."""
 
 
-@dataclass(frozen=True)
-class OutputTopics:
+class OutputTopics(NamedTuple):
     """The full names of the topics that a worker writes."""
 
     results: str
@@ -113,9 +112,7 @@ class Scorer:
         started = self._clock()
         # Read once, so that all rows of a model in a scoring batch meet the same version.
         models = self._models
-        topics = self._topics
-        names = (topics.results, topics.logs, topics.dead_letters)
-        scored = [ScoredBatch(batch, {name: [] for name in names}) for batch in batches]
+        scored = [ScoredBatch(batch, {topic: [] for topic in self._topics}) for batch in batches]
         pending: dict[str, list[PendingRequest]] = {}
         for scored_batch in scored:
             for record in scored_batch.batch.records:

@@ -20,11 +20,11 @@ from machine_learning_engineering.events.schemas import PredictionLogged, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS
 from machine_learning_engineering.kafka.client import consumer_options, producer_options, read_to_end, topic_name
 from machine_learning_engineering.registry.profiles import Reference
-from monitoring.drift import state as state_module
+from monitoring.drift import process as process_module
 from monitoring.drift.history import last_windows
 from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.drift.process import DriftMonitor
-from monitoring.drift.state import StateReader, deadline, state_key
+from monitoring.drift.state import TIMEOUT, StateReader, state_key
 from monitoring.drift.windows import State
 from monitoring.runtime.groups import DRIFT_MONITOR
 
@@ -204,7 +204,7 @@ def test_without_its_state_it_goes_on_behind_what_was_committed(
     small: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the topic of states was deleted: the rows of the open window are lost, and nothing else."""
-    monkeypatch.setattr(state_module, "TIMEOUT", 1.0)
+    monkeypatch.setattr(process_module, "TIMEOUT", 1.0)
     publish(small, 60)
     with running(small):
         eventually(lambda: open_rows(small) == 60)
@@ -229,8 +229,9 @@ def test_a_state_far_from_the_end_of_its_topic_is_found(small: Settings) -> None
     assert producer.flush(120) == 0
     reader = StateReader(small)
     try:
-        assert reader.read(1, 7, deadline()) == State(7, [], [])
-        assert reader.read(5, 499, deadline()) == State(499, [], [])
+        until = time.monotonic() + TIMEOUT
+        assert reader.read(1, 7, until) == State(7, [], [])
+        assert reader.read(5, 499, until) == State(499, [], [])
     finally:
         reader.close()
 

@@ -8,7 +8,6 @@ from typing import Any
 from inflight.settings import Settings
 from stream_app.faust_adapter.app import create_app
 from stream_app.faust_adapter.consumer import Consumer
-from stream_app.faust_adapter.driver import TransportOptions
 from stream_app.serving.batch import TP, PartitionBatch
 from tests.support.request_records import REQUESTS
 
@@ -30,14 +29,16 @@ class Bench:
     """A consumer whose poller is never started: the test acts as the broker."""
 
     def __init__(self, home: Path) -> None:
-        options = TransportOptions(
-            consumer={"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0},
-            max_batch_records=10,
-            buffer_bytes=10_000,
-        )
         self.scheduler = Scheduler()
-        settings = Settings(_env_file=None, home=home, worker_max_in_flight_batches=4)
-        self.app = create_app(settings, self.scheduler, options)  # type: ignore[arg-type]
+        settings = Settings(
+            _env_file=None,
+            home=home,
+            kafka_bootstrap_servers="127.0.0.1:1",
+            worker_max_batch_records=10,
+            worker_buffer_bytes=10_000,
+            worker_max_in_flight_batches=4,
+        )
+        self.app = create_app(settings, self.scheduler, lambda _: None)  # type: ignore[arg-type]
         self.revoked: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.consumer: Consumer = self.app.transport.create_consumer(
             callback=self._nothing, on_partitions_revoked=self._revoked, on_partitions_assigned=self._nothing

@@ -31,12 +31,12 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".partial-{uuid.uuid4().hex}")
     try:
         yield partial
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def append(path: Path, lines: bytes) -> None:
@@ -68,12 +68,12 @@ def append(path: Path, lines: bytes) -> None:
         except OSError:
             os.truncate(file.fileno(), end)
             raise
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 def rename_if_absent(source: Path, target: Path) -> bool:
     """Rename a non-empty folder to its final name; return False if the name is taken."""
-    sync_folder(source)
+    sync(source)
     try:
         # Renaming onto a non-empty folder fails: of two processes that try, one succeeds.
         source.rename(target)
@@ -81,16 +81,12 @@ def rename_if_absent(source: Path, target: Path) -> bool:
         if target.exists():
             return False
         raise
-    sync_folder(target.parent)
+    sync(target.parent)
     return True
 
 
-def sync_folder(folder: Path) -> None:
-    """Sync the names in a folder to disk."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Sync a file, or the names in a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -74,6 +74,11 @@ def canonical_json(text: bytes | msgspec.Raw) -> bytes | None:
         return None
 
 
+def is_deeper(text: bytes, levels: int) -> bool:
+    """Whether valid JSON is nested more deeply. Few brackets can't be: only many of them are worth decoding."""
+    return text.count(b"{") + text.count(b"[") > levels and depth(msgspec.json.decode(text)) > levels
+
+
 def depth(value: Any) -> int:
     """Levels of nested objects and arrays in a JSON value; without recursion, which deep values would exhaust."""
     level, depth = [value], 0

@@ -54,18 +54,12 @@ def parse_decoder_message(error: Exception) -> DecoderMessage:
 
 _EXPECTED = re.compile(r"Expected `(?P<kind>[^`]*)`(?:, got `(?P<got>[^`]*)`| (?P<bound>.*))", re.DOTALL)
 
-# Received kinds, by the decoder's names.
-_GOT = {
+# By the names of the decoder, for received kinds, and of JSON Schema, for accepted ones.
+_KINDS = {
     "float": "a decimal number",
     "int": "an integer",
     "str": "a string",
     "bool": "true or false",
-    "null": "null",
-    "array": "an array",
-    "object": "an object",
-}
-# Accepted kinds, by JSON Schema's names.
-_KINDS = {
     "number": "a number",
     "integer": "an integer",
     "string": "a string",
@@ -136,7 +130,7 @@ def explain(error: Exception, raw: bytes | Raw, features: type[Struct], model: s
     if found.path:
         return f"feature `{safe_field_path(found.path)}` {_complaint(found.problem, _accepts(features, found.path))}"
     if expected := _EXPECTED.fullmatch(found.problem):
-        return f"features of `{model}` must be a JSON object, not {_GOT.get(expected['got'], expected['got'])}"
+        return f"features of `{model}` must be a JSON object, not {_KINDS.get(expected['got'], expected['got'])}"
     return f"features of `{model}` do not fit its schema"
 
 
@@ -183,7 +177,7 @@ def _is_utf8(text: str) -> bool:
 
 def _complaint(problem: str, accepted: str) -> str:
     if (found := _EXPECTED.fullmatch(problem)) and found["got"]:
-        return f"must be {accepted}, not {_GOT.get(found['got'], found['got'])}"
+        return f"must be {accepted}, not {_KINDS.get(found['got'], found['got'])}"
     if "out of range" in problem:
         return f"must be {accepted}: the number is too large to be represented"
     return f"must be {accepted}"

@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from machine_learning_engineering.drift.profile import CategoryCounts, Field, NumericHistogram, Profile, TextCounts
 from machine_learning_engineering.drift.statistics import chi_square, holm, hypergeometric_test, psi
@@ -23,19 +24,22 @@ DEFAULT_MIN_PSI = 0.1
 Statistic = Literal["distribution", "missing", "zeros", "unseen", "out_of_range", "length", "known_words", "words"]
 
 
-class DriftTest(Struct, frozen=True):
+class _RawTest(Struct, frozen=True):
+    field: str
+    statistic: Statistic
+    psi: float
+    p_value: float
+    detail: str = ""
+
+
+class DriftTest(_RawTest, frozen=True, kw_only=True):
     """One test of one field, such as ``features.carat`` or ``predictions.price``.
 
     `detail` is the word that differs most ("words"), or the side, "below" or "above" ("out_of_range").
     """
 
-    field: str
-    statistic: Statistic
-    psi: float
-    p_value: float
     p_adjusted: float
     drifted: bool
-    detail: str = ""
 
 
 class DriftReport(Struct, frozen=True):
@@ -59,14 +63,6 @@ class Rates(Struct, frozen=True):
     out_of_range: float
 
 
-class _RawTest(Struct, frozen=True):
-    field: str
-    statistic: Statistic
-    psi: float
-    p_value: float
-    detail: str = ""
-
-
 def drift(
     reference: Profile, window: Profile, *, significance: float = 0.01, min_psi: float = DEFAULT_MIN_PSI
 ) -> DriftReport:
@@ -83,13 +79,9 @@ def drift(
     adjusted = holm([test.p_value for test in found])
     tests = [
         DriftTest(
-            field=test.field,
-            statistic=test.statistic,
-            psi=round(test.psi, 6),
-            p_value=test.p_value,
+            **asdict(test) | {"psi": round(test.psi, 6)},
             p_adjusted=p,
             drifted=p < significance and test.psi >= min_psi,
-            detail=test.detail,
         )
         for test, p in zip(found, adjusted, strict=True)
     ]

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.evaluation.splits import FOLDS, Fold
+from machine_learning_engineering.evaluation.splits import FOLDS
 
 CONFIDENCE = 0.95
 RESAMPLES = 200
@@ -40,24 +40,6 @@ class Estimate(msgspec.Struct, frozen=True):
     low: float
     high: float
     standard_error: float
-
-
-def score(
-    model_class: type[Model],
-    rows: Sequence[Any],
-    labels: Sequence[Any],
-    fold: Fold,
-    fit: Callable[[Model, list[Any], list[Any]], None],
-) -> dict[str, float]:
-    """Fit a new model on the training rows of a fold and return its metrics on the other rows.
-
-    Raises:
-        ValueError: A metric is not finite, or the primary one is missing.
-    """
-    fitting, measuring = fold
-    model = model_class()
-    fit(model, [rows[index] for index in fitting], [labels[index] for index in fitting])
-    return measure(model, [rows[index] for index in measuring], [labels[index] for index in measuring])
 
 
 def measure(model: Model, rows: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:

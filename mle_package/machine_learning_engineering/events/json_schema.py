@@ -28,18 +28,6 @@ from machine_learning_engineering.events.topics import (
     RESULTS,
 )
 
-EVENTS: tuple[type[msgspec.Struct], ...] = (
-    PredictionRequested,
-    PredictionCompleted,
-    PredictionFailed,
-    PredictionLogged,
-    LabelReported,
-    DriftMeasured,
-    DriftDetected,
-    QualityMeasured,
-    ModelPromoted,
-)
-
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _REF = "#/$defs/{name}"
 _TEXT = {"type": "string"}
@@ -93,6 +81,7 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
     LABELS: ("Labels of requests, from any producer, in any order and at any time.", "receive", (LabelReported,)),
     MEASUREMENTS: ("Measurements of windows of live requests.", "send", (DriftMeasured, QualityMeasured)),
 }
+EVENTS = tuple(event for _, _, events in _CHANNELS.values() for event in events)
 
 _KEYS: dict[type[msgspec.Struct], str] = {
     ModelPromoted: "Its type, a slash, and the model.",

@@ -5,6 +5,7 @@ its tag, and workers read the old type for as long as a topic may hold it. Golde
 ``tests/contract/golden``.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -195,21 +196,13 @@ Measurement = DriftMeasured | QualityMeasured
 ModelEvent = ModelPromoted | DriftDetected
 Event = PredictionRequested | Result | PredictionLogged | LabelReported | Measurement | ModelEvent
 
-_ENCODER = msgspec.json.Encoder()
-_REQUEST_DECODER = msgspec.json.Decoder(PredictionRequested)
-_RESULT_DECODER: msgspec.json.Decoder[Result] = msgspec.json.Decoder(Result)
-_LOG_DECODER = msgspec.json.Decoder(PredictionLogged)
-_LABEL_DECODER = msgspec.json.Decoder(LabelReported)
-_MODEL_EVENT_DECODER: msgspec.json.Decoder[ModelEvent] = msgspec.json.Decoder(ModelEvent)
-_MEASUREMENT_DECODER: msgspec.json.Decoder[Measurement] = msgspec.json.Decoder(Measurement)
-
-encode = _ENCODER.encode
-decode_request = _REQUEST_DECODER.decode
-decode_result = _RESULT_DECODER.decode
-decode_log = _LOG_DECODER.decode
-decode_label = _LABEL_DECODER.decode
-decode_model_event = _MODEL_EVENT_DECODER.decode
-decode_measurement = _MEASUREMENT_DECODER.decode
+encode = msgspec.json.Encoder().encode
+decode_request = msgspec.json.Decoder(PredictionRequested).decode
+decode_result: Callable[[bytes], Result] = msgspec.json.Decoder(Result).decode
+decode_log = msgspec.json.Decoder(PredictionLogged).decode
+decode_label = msgspec.json.Decoder(LabelReported).decode
+decode_model_event: Callable[[bytes], ModelEvent] = msgspec.json.Decoder(ModelEvent).decode
+decode_measurement: Callable[[bytes], Measurement] = msgspec.json.Decoder(Measurement).decode
 
 
 def parse(raw: Raw) -> Any:

@@ -10,11 +10,11 @@ On disk: ``<path>/offline/<view>/<day>/<time of writing>-<id>.parquet`` and ``<p
 import fcntl
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -66,7 +66,7 @@ class ViewSummary(Struct, frozen=True):
     online_keys: int
 
 
-class FeatureStore:
+class FeatureStore(AbstractContextManager["FeatureStore"]):
     """A feature store in one folder. Threads and processes may share it.
 
     Raises:
@@ -175,9 +175,6 @@ class FeatureStore:
     def close(self) -> None:
         """Close the online store."""
         self._online.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

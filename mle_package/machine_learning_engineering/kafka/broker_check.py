@@ -12,31 +12,12 @@ import msgspec
 
 STATISTICS_SECONDS = 5.0
 """Interval of a client's statistics, in seconds."""
+_LIMIT = 3
+"""Consecutive statistics without a broker that the client could connect to."""
 
 
 class NoBrokersLeftError(RuntimeError):
     """A client has forgotten all brokers. It never connects again: only a new client does."""
-
-
-class BrokerCheck:
-    """Counts a client's consecutive statistics without a broker."""
-
-    _LIMIT = 3
-
-    def __init__(self) -> None:
-        self._without_brokers = 0
-
-    def check(self, statistics: dict[str, Any]) -> None:
-        """Check the next statistics.
-
-        Raises:
-            NoBrokersLeftError: these, and the two before them, list no broker that the client could connect to.
-        """
-        sources = {broker["source"] for broker in statistics["brokers"].values()}
-        # A logical broker, such as a group's coordinator, has no address of its own.
-        self._without_brokers = 0 if sources & {"configured", "learned"} else self._without_brokers + 1
-        if self._without_brokers >= self._LIMIT:
-            raise NoBrokersLeftError("librdkafka has forgotten all brokers: only a new client can connect")
 
 
 def broker_check_options(
@@ -50,12 +31,17 @@ def broker_check_options(
         on_statistics: Called with each statistics. What it raises comes out of `poll`, too.
         interval: Seconds between two statistics.
     """
-    check = BrokerCheck()
+    without_brokers = 0
 
     def stats_cb(statistics: str) -> None:
+        nonlocal without_brokers
         decoded = msgspec.json.decode(statistics)
         if on_statistics is not None:
             on_statistics(decoded)
-        check.check(decoded)
+        sources = {broker["source"] for broker in decoded["brokers"].values()}
+        # A logical broker, such as a group's coordinator, has no address of its own.
+        without_brokers = 0 if sources & {"configured", "learned"} else without_brokers + 1
+        if without_brokers >= _LIMIT:
+            raise NoBrokersLeftError("librdkafka has forgotten all brokers: only a new client can connect")
 
     return {"statistics.interval.ms": int(interval * 1000), "stats_cb": stats_cb}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
@@ -66,8 +66,31 @@ def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
     }
 
 
+def unpolled_consumer(settings: KernelSettings, group: str) -> Consumer:
+    """Return a consumer that only asks for offsets: not polled, it would keep errors for its callback for ever."""
+    options = consumer_options(settings, group)
+    del options["error_cb"]
+    return Consumer(options)
+
+
 def _log_error(error: KafkaError) -> None:
     logger.warning("Kafka: %s", error.str(), extra=RATE_LIMITED)
+
+
+def send(producer: Producer, topic: str, value: bytes, key: bytes, timeout: float) -> None:
+    """Produce one record and wait until all in-sync replicas have it.
+
+    Raises:
+        KafkaException: The broker rejects it.
+        TimeoutError: It is not acknowledged within `timeout` seconds; it may still arrive.
+    """
+    outcome: list[KafkaError | None] = []
+    producer.produce(topic, value, key, on_delivery=lambda error, _message: outcome.append(error))
+    producer.flush(timeout)
+    if not outcome:
+        raise TimeoutError(f"no acknowledgement within {timeout:g} s")
+    if outcome[0] is not None:
+        raise KafkaException(outcome[0])
 
 
 def create_topics(settings: KernelSettings, timeout: float = 30.0) -> list[str]:

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Producer
 from msgspec import UNSET
 
 from machine_learning_engineering.events.schemas import ModelPromoted, encode
 from machine_learning_engineering.events.topics import MODEL_EVENTS
-from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
+from machine_learning_engineering.kafka.client import create_topics, producer_options, send, topic_name
 from machine_learning_engineering.settings import KernelSettings
 
 
@@ -30,22 +30,13 @@ def announce_promotion(
         PromotionNotAnnounced: The event was not acknowledged within `timeout` seconds.
     """
     event = ModelPromoted(model, version, datetime.now(UTC), reason, previous or UNSET)
-    outcome: list[KafkaError | None] = []
-
-    def delivered(error: KafkaError | None, _: Message) -> None:
-        outcome.append(error)
-
     options = {**producer_options(settings), "delivery.timeout.ms": int(timeout * 1000)}
     # Errors are reported below, with the fix.
     producer = Producer({**options, "error_cb": lambda error: None, "log_level": 0})
     try:
         create_topics(settings, timeout)
         key = f"{event.__struct_config__.tag}/{model}"
-        producer.produce(topic_name(settings, MODEL_EVENTS), encode(event), key.encode(), on_delivery=delivered)
-        producer.flush(timeout)
+        send(producer, topic_name(settings, MODEL_EVENTS), encode(event), key.encode(), timeout)
     except (KafkaException, TimeoutError) as error:
         raise PromotionNotAnnounced(f"{model} {version} was not announced on the stream: {error}") from error
-    if outcome != [None]:
-        why = outcome[0] if outcome else f"no acknowledgement within {timeout:g} s"
-        raise PromotionNotAnnounced(f"{model} {version} was not announced on the stream: {why}")
     return event

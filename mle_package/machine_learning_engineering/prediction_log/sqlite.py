@@ -3,10 +3,10 @@
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -35,7 +35,7 @@ _FIRST, _LAST = -(2**63), 2**63 - 1
 _decode = msgspec.json.Decoder(PredictionRecord).decode
 
 
-class SqlitePredictionLog:
+class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
     """A log in one SQLite file, created if missing. Threads and processes may share it.
 
     Args:
@@ -146,9 +146,6 @@ class SqlitePredictionLog:
         """Close the file."""
         with self._lock:
             self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

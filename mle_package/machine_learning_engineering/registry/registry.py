@@ -91,7 +91,7 @@ class Registry:
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
         lineage = lineage or Lineage()
         if lineage.parent is None:
-            lineage = msgspec.structs.replace(lineage, parent=self._champion(model.name))
+            lineage = msgspec.structs.replace(lineage, parent=self.alias(model.name, CHAMPION))
         manifest = Manifest(
             name=model.name,
             version="",
@@ -269,9 +269,10 @@ class Registry:
         """
         return alias_file.edit(self._folder(name), reason)
 
-    def _champion(self, name: str) -> str | None:
+    def alias(self, name: str, alias: str) -> str | None:
+        """Read the version of an alias; None without one, or if the file is unreadable, which a promotion replaces."""
         try:
-            return self.aliases(name).get(CHAMPION)
+            return self.aliases(name).get(alias)
         except CorruptModel:
             return None
 

@@ -38,12 +38,8 @@ def parse(uri: str, default: str = CHAMPION) -> ModelUri:
             f"{uri[:128]!r} is not the name of a model: use a-z, 0-9, - and _, as in diamonds, diamonds@champion, "
             "diamonds:v3 or models:/diamonds/3"
         )
-    return ModelUri(found["name"], normalize_version(found["alias"] or found["version"] or default))
-
-
-def normalize_version(alias_or_version: str) -> str:
-    """Prefix a bare version number with "v"; return anything else unchanged."""
-    return f"v{alias_or_version}" if alias_or_version.isdecimal() else alias_or_version
+    wanted = found["alias"] or found["version"] or default
+    return ModelUri(found["name"], f"v{wanted}" if wanted.isdecimal() else wanted)
 
 
 def check_alias(alias: str) -> None:

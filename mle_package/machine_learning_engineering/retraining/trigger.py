@@ -12,8 +12,9 @@ part, which neither model was fitted on. Errors leave the champion as it is and 
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -94,7 +95,8 @@ def trigger_retraining(
     )
     run = _RetrainingRun(model_class, settings, decision, on_progress)
     try:
-        live = run.collect_evidence(log, labels, min_psi=min_psi, max_rows=max_rows, since=since, until=until)
+        read = partial(live_rows.read, run.model, log, labels, max_rows=max_rows, since=since, until=until)
+        live = run.collect_evidence(read, min_psi)
         if run.decision.outcome == "retraining_due":
             logged = [one.example for one in live.labelled if one.example is not None]
             fresh = logged if examples is None else examples
@@ -128,23 +130,14 @@ class _RetrainingRun:
     def decide(self, **found: Any) -> None:
         self.decision = msgspec.structs.replace(self.decision, **found)
 
-    def collect_evidence(
-        self,
-        log: PredictionLog,
-        labels: Mapping[str, Any] | None,
-        *,
-        min_psi: float,
-        max_rows: int,
-        since: datetime | None,
-        until: datetime | None,
-    ) -> LiveRows:
-        """Collect the evidence and decide whether retraining is due."""
+    def collect_evidence(self, read: Callable[..., LiveRows], min_psi: float) -> LiveRows:
+        """Collect the evidence and decide whether retraining is due. `read` takes the `version` of the rows."""
         name = self.model.name
         champion = self.registry.resolve(name, CHAMPION)
         self.decide(champion=champion)
         manifest, profile = self.registry.verify(name, champion), self.registry.profile(name, champion)
         self.on_progress(f"{name}: reading the prediction log")
-        live = live_rows.read(self.model, log, labels, version=champion, max_rows=max_rows, since=since, until=until)
+        live = read(version=champion)
         evidence = Evidence(
             rows=len(live.rows),
             labelled=len(live.labelled),

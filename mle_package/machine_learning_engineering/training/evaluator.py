@@ -7,9 +7,9 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.evaluation.estimates import (
     Estimate,
     estimate_from_folds,
+    measure,
     naming_candidate,
     rows_per_second,
-    score,
 )
 from machine_learning_engineering.evaluation.splits import FEW_ROWS, Fold, cross_validation, folds
 from machine_learning_engineering.training.data import TrainTestSplit
@@ -71,14 +71,13 @@ class CandidateEvaluator:
         return model, speed
 
     def _score(self, planned: Plan, params: Mapping[str, Any], fold: Fold) -> dict[str, float]:
+        model, parts = self._model_class(), self._parts
+        fitting, measuring = (
+            ([parts.rows[index] for index in part], [parts.labels[index] for index in part]) for part in fold
+        )
         with naming_candidate(planned.candidate.name):
-            found = score(
-                self._model_class,
-                self._parts.rows,
-                self._parts.labels,
-                fold,
-                lambda model, rows, labels: self._fit(planned, params, model, rows, labels),
-            )
+            self._fit(planned, params, model, *fitting)
+            found = measure(model, *measuring)
         self.done += 1
         return found
 

@@ -22,7 +22,7 @@ from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import run_log
-from machine_learning_engineering.training.data import prepare
+from machine_learning_engineering.training.data import TrainTestSplit, prepare
 from machine_learning_engineering.training.evaluator import CandidateEvaluator
 from machine_learning_engineering.training.promotion import champion_on, promote_if_better
 from machine_learning_engineering.training.run_log import TrainedModel, TrainingEntry
@@ -83,7 +83,15 @@ def run_training(
     training = _Training(model_class, settings, entry, started, on_progress)
     try:
         with cap_numeric_threads(settings.train_threads):
-            training.prepare(sources or [settings.train_data_source], examples, logs)
+            training.parts = prepare(
+                model_class,
+                settings,
+                sources or [settings.train_data_source],
+                examples,
+                logs=logs,
+                on_progress=training.on_step,
+                record=training.update,
+            )
             training.compare()
             training.publish()
     except BaseException as error:
@@ -96,7 +104,9 @@ def run_training(
 
 
 class _Training:
-    """One training in three steps, each of which updates `entry`."""
+    """One training of the rows in `parts`; each step updates `entry`."""
+
+    parts: TrainTestSplit
 
     def __init__(
         self,
@@ -114,36 +124,19 @@ class _Training:
         self._evaluator: CandidateEvaluator | None = None
         self._fitted: list[Model] = []
 
-    def prepare(
-        self,
-        sources: Sequence[str],
-        examples: Iterable[Example] | None,
-        logs: "Mapping[str, PredictionLog] | None",
-    ) -> None:
-        """Write the layers and split the rows."""
-        self._parts = prepare(
-            self._model_class,
-            self._settings,
-            sources,
-            examples,
-            logs=logs,
-            on_progress=self._on_step,
-            record=self._update,
-        )
-
     # --- candidates --------------------------------------------------------------------------------------------------
 
     def compare(self) -> None:
         """Search, cross-validate and fit each candidate, save it in the history, and choose one."""
         plans = plan(self._model_class().candidates(), self._settings.train_n_models)
-        self._evaluator = evaluator = CandidateEvaluator(self._model_class, self._parts, plans, self._on_step)
+        self._evaluator = evaluator = CandidateEvaluator(self._model_class, self.parts, plans, self.on_step)
         for planned in plans:
-            self._update(models=[*self.entry.models, self._candidate(planned, evaluator)])
+            self.update(models=[*self.entry.models, self._candidate(planned, evaluator)])
         metric = self._model_class.primary_metric
         estimates = [(model.candidate, model.cross_validation[metric]) for model in self.entry.models]
         chosen, why = choose(metric, estimates)
         self._chosen = self._fitted[chosen]
-        self._update(chosen=self.entry.models[chosen].id, selection=why)
+        self.update(chosen=self.entry.models[chosen].id, selection=why)
 
     def _candidate(self, planned: Plan, evaluator: CandidateEvaluator) -> TrainedModel:
         candidate, started = planned.candidate, time.monotonic()
@@ -175,14 +168,14 @@ class _Training:
 
     def publish(self) -> None:
         """Measure the chosen model on the held-out rows, save it, and promote it if it is better than the champion."""
-        model, parts = self._chosen, self._parts
-        self._on_step(f"measuring on {len(parts.held_out)} rows")
+        model, parts = self._chosen, self.parts
+        self.on_step(f"measuring on {len(parts.held_out)} rows")
         predictions = model.predict(parts.held_out)
         held_out: dict[str, Estimate] = bootstrap_estimate(
             model, predictions, parts.held_out_labels, self._settings.seed
         )
         metrics = {metric: estimate.mean for metric, estimate in held_out.items()}
-        self._on_step("saving")
+        self.on_step("saving")
         registry = Registry(self._settings.sota_dir)
         [trained] = [one for one in self.entry.models if one.id == self.entry.chosen]
         version = self._save(
@@ -201,7 +194,7 @@ class _Training:
             },
             profile=reference_profile(model, parts.rows, predictions, parts.held_out_labels),
         )
-        self._update(metrics=metrics, held_out=held_out, version=version)
+        self.update(metrics=metrics, held_out=held_out, version=version)
         # The log is written first, so that there is no champion without an entry.
         promote_if_better(
             registry,
@@ -233,7 +226,7 @@ class _Training:
         Raises:
             OSError: It can't be written.
         """
-        self._update(seconds=round(time.monotonic() - self._started, 3), **changes)
+        self.update(seconds=round(time.monotonic() - self._started, 3), **changes)
         run_log.append(self._settings.training_log, self.entry)
 
     def fail(self, error: BaseException) -> None:
@@ -251,9 +244,9 @@ class _Training:
         except (RegistryError, OSError):
             return False
 
-    def _update(self, **changes: Any) -> None:
+    def update(self, **changes: Any) -> None:
         self.entry = msgspec.structs.replace(self.entry, **changes)
 
-    def _on_step(self, step: str) -> None:
+    def on_step(self, step: str) -> None:
         done, total = (self._evaluator.done, self._evaluator.total) if self._evaluator else (0, 0)
         self._on_progress(f"{self._model_class.name}: {step}", done, total)

@@ -83,7 +83,9 @@ def train(
     fitting, held_out = split(len(rows), settings.seed, groups)
     fitted = [rows[i] for i in fitting]
     on_progress(f"{model.name}: fitting {len(fitting)} rows")
-    model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **_choice(candidate, params))
+    # By default none, so that a model's own `fit` need not accept them.
+    choice: dict[str, Any] = {} if candidate is None else {"candidate": candidate, "params": params}
+    model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **choice)
     on_progress(f"{model.name}: measuring on {len(held_out)} rows")
     answers, true_answers = model.predict([rows[i] for i in held_out]), [labels[i] for i in held_out]
     metrics = dict(model.evaluate(answers, true_answers))
@@ -117,8 +119,3 @@ def train(
         seed=settings.seed,
         seconds=round(time.monotonic() - started, 3),
     )
-
-
-def _choice(candidate: Candidate | None, params: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Arguments of `fit`; none by default, so that a model's own `fit` need not accept them."""
-    return {} if candidate is None else {"candidate": candidate, "params": params}

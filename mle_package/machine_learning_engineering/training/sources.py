@@ -65,10 +65,11 @@ def collect(
     records: list[Record] = []
     found: list[Source] = []
     if examples is not None:
-        _add(records, found, GIVEN, _of_examples(GIVEN, examples))
+        _add(records, found, GIVEN, _records(GIVEN, enumerate(examples, start=1)))
     for source in sources if examples is None else ():
         if source == DATASET:
-            _add(records, found, DATASET, _of_examples(DATASET, model_class.examples(settings.data_dir)))
+            examples_of_model = enumerate(model_class.examples(settings.data_dir), start=1)
+            _add(records, found, DATASET, _records(DATASET, examples_of_model))
             if model_class.dataset_sha256:
                 found[-1] = msgspec.structs.replace(found[-1], sha256=model_class.dataset_sha256)
         elif (name := source.partition(":")[0]) == LOG or name in (logs or {}):
@@ -108,9 +109,9 @@ def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[R
     found.append(Source(name, digest_of((record.features, record.label) for record in ones), len(ones)))
 
 
-def _of_examples(source: str, examples: Iterable[Example]) -> Iterator[Record]:
+def _records(source: str, examples: Iterable[tuple[int, Example]]) -> Iterator[Record]:
     encode = msgspec.json.encode
-    for number, example in enumerate(examples, start=1):
+    for number, example in examples:
         yield Record(source, number, encode(example.features), encode(example.label), example.group)
 
 
@@ -132,11 +133,7 @@ def _of_file(model_class: type[Model], path: Path, content: bytes) -> Iterator[R
             f"{path} is not one of {', '.join(sorted(_READERS))}: rename it or remove it from the folder"
         )
     try:
-        rows = read(model_class, content)
-        for number, example in rows:
-            yield from (
-                record._replace(number=number, group=example.group) for record in _of_examples(str(path), [example])
-            )
+        yield from _records(str(path), read(model_class, content))
     except (ValueError, RecursionError) as error:
         where = f"{path} {error}" if isinstance(error, _BadLine) else f"{path} can't be read: {error}"
         raise SourceUnreadable(where) from error

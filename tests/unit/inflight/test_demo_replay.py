@@ -27,7 +27,7 @@ def follow(monkeypatch: pytest.MonkeyPatch, report: ReplayReport) -> None:
     monkeypatch.setattr(demo, "replay", replay)
     running = Running(Settings(_env_file=None), cast(Any, None), [])  # type: ignore[call-arg]
     try:
-        _follow(running, Options(limit=1), cast(Any, None), cast(Any, Caught()))
+        _follow(running, Options(limit=1), cast(Any, Caught()))
     finally:
         assert given
         assert running.replayed is report

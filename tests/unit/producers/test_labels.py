@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from inflight.settings import Settings
+from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_label, encode
 from producers import labels
-from producers.labels import LabelledRow, RequestLabel, labels_by_prefix, labels_by_requests, shuffled
+from producers.labels import RequestLabel, labels_by_prefix, labels_by_requests, shuffled
 from producers.request_builder import RequestBuilder, number_of, request_id_of
 
-EXAMPLES = [LabelledRow({"carat": 0.5, "cut": "Ideal"}, 10.5), LabelledRow({"carat": 0.7, "cut": "Good"}, 20.5)]
+EXAMPLES = [Example({"carat": 0.5, "cut": "Ideal"}, 10.5), Example({"carat": 0.7, "cut": "Good"}, 20.5)]
 
 
 @given(st.text(min_size=1), st.integers(0, 10**10))
