@@ -52,6 +52,15 @@ class Terminal(io.StringIO):
         return True
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _little_garbage() -> Iterator[None]:
+    """Collections of garbage, of which there are many here, leave out what earlier tests have made."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def restored() -> Iterator[None]:
     """Puts back what `start` changes in this process."""

@@ -1,4 +1,4 @@
-"""A data scientist's package: installed alone from wheels, and streamed by the product that it is installed beside."""
+"""A data scientist's package, streamed by the product that it is installed beside."""
 
 import json
 import os
@@ -48,39 +48,10 @@ def installer(python: Path) -> list[str | Path]:
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels of SDK and package, as a user's index would have them."""
-    folder = tmp_path_factory.mktemp("wheels")
-    for project in ("mle_package", "ds/ds_package"):
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT / project)
-    return folder
-
-
-def test_the_package_is_tested_in_an_environment_with_the_sdk_alone(wheels: Path, tmp_path: Path) -> None:
-    """No Kafka client, no Faust, no Elasticsearch: what a data scientist has on a laptop."""
-    run(sys.executable, "-m", "venv", "--without-pip" if UV.exists() else "--clear", tmp_path / "venv")
-    python = tmp_path / "venv" / "bin" / "python"
-    run(*installer(python), *sorted(wheels.glob("*.whl")), "pytest")
-
-    tests = ROOT / "ds" / "ds_package" / "tests"
-    settings = tests.parent / "pyproject.toml"
-    cache = ["-p", "no:cacheprovider"]
-    said = run(python, "-B", "-m", "pytest", "-q", *cache, "-c", settings, "--rootdir", tmp_path, tests, cwd=tmp_path)
-
-    assert " passed" in said
-    assert "skipped" not in said
-    names = "from importlib.metadata import distributions as d; print(*(one.name for one in d()))"
-    installed = set(run(python, "-c", names).split())
-    assert {"ds-package", "machine-learning-engineering", "scikit-learn"} <= installed
-    assert not installed & {"inflight", "confluent-kafka", "faust-streaming", "elasticsearch", "pandas"}
-
-
-@pytest.fixture(scope="module")
-def beside(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def beside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package in a folder beside the product's environment, with its metadata: for PYTHONPATH."""
     folder = tmp_path_factory.mktemp("beside")
-    [wheel] = wheels.glob("ds_package-*.whl")
-    run(*installer(Path(sys.executable)), "--no-deps", "--target", folder, wheel)
+    run(*installer(Path(sys.executable)), "--no-deps", "--target", folder, ROOT / "ds" / "ds_package")
     return folder
 
 

@@ -25,16 +25,16 @@ def test_clean_windows_are_alarms_no_more_often_than_stated(
     name: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Windows of held-out rows, at 0.01: one alarm in 100 is expected at most, by the tests alone."""
-    windows, most = (200, 7) if FULL else (100, 5)
+    windows, most = (200, 7) if FULL else (50, 4)
     found = drift.false_alarms(request.getfixturevalue(name), windows, tmp_path)
     assert (found.windows, found.significance) == (windows, 0.01)
-    # At a rate of 0.01, more would have a probability of 1 in 990 (200 windows) or 1 in 1,870 (100 windows).
+    # At a rate of 0.01, more would have a probability of 1 in 990 (200 windows) or 1 in 6,860 (50 windows).
     assert found.alarms <= found.alarms_by_tests_alone <= most
 
 
 def test_shifted_diamonds_are_found_within_two_windows_and_named(diamonds: Data, tmp_path: Path) -> None:
     """Wherever in a window the shift begins. Changed labels can't be seen; a tenth more of carat only at times."""
-    found = {power.shift: power for power in drift.shifts_of_diamonds(diamonds, tmp_path, windows=5)}
+    found = {power.shift: power for power in drift.shifts_of_diamonds(diamonds, tmp_path, windows=5 if FULL else 3)}
     assert found.keys() == SHIFTS.keys()
     labels, little = found.pop("prices x 1.4 (labels only)"), found.pop("carat x 1.1")
     assert (labels.alarms, labels.found) == (0, 0)

@@ -1,4 +1,4 @@
-"""`machine_learning_engineering` installed alone, as a data scientist has it, with its own tests."""
+"""`machine_learning_engineering` installed alone, as a data scientist has it, with its own tests and a package's."""
 
 import os
 import subprocess
@@ -7,8 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.doses import FULL
+
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")
+SLOW = (
+    "test_training_pipeline",
+    "test_training_promotion",
+    "test_observability_logging",
+    "test_testing_fresh_process",
+    "test_drift_binning",
+    "test_drift_report",
+)
 # Wheels are downloaded, on a machine that may be busy.
 pytestmark = pytest.mark.timeout(900)
 
@@ -29,9 +39,15 @@ class Environment:
         self.folder = folder
         self._python = folder / "venv" / "bin" / "python"
         run(sys.executable, "-m", "venv", "--without-pip" if UV.exists() else "--clear", folder / "venv", cwd=folder)
-        run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", ROOT / "mle_package", cwd=folder)
-        [self._wheel] = folder.glob("*.whl")
+        self._wheel = self.wheel("mle_package")
         self.install(f"{self._wheel}", "pytest", "pytest-timeout", "hypothesis")
+
+    def wheel(self, project: str) -> Path:
+        """Build the wheel of a project, as a user's index would have it."""
+        target = self.folder / "wheels" / project
+        run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", target, ROOT / project, cwd=self.folder)
+        [built] = target.glob("*.whl")
+        return built
 
     def install(self, *what: str) -> None:
         if UV.exists():
@@ -46,8 +62,8 @@ class Environment:
         names = "from importlib.metadata import distributions as d; print(*(one.name for one in d()))"
         return set(run(self._python, "-c", names, cwd=self.folder).split())
 
-    def test(self, *which: Path) -> str:
-        """Run tests of the SDK as its users do, from a folder of theirs; what pytest said at the end."""
+    def test(self, *which: str | Path) -> str:
+        """Run tests as users of the SDK do, from a folder of theirs; what pytest said at the end."""
         said = run(self._python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *which, cwd=self.folder)
         return said.splitlines()[-1]
 
@@ -58,10 +74,25 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Environment:
 
 
 def test_its_tests_pass_where_nothing_else_is_installed(alone: Environment) -> None:
-    """What needs an extra is skipped there; it runs with the product's own tests."""
-    assert " passed" in alone.test(ROOT / "mle_package" / "tests")
+    """What needs an extra is skipped there; it runs with the product's own tests.
+
+    So do the slowest, which are repeated here in the full dose alone.
+    """
+    tests = ROOT / "mle_package" / "tests"
+    left_out = [] if FULL else [f"--ignore={tests / name}.py" for name in SLOW]
+    assert " passed" in alone.test(tests, *left_out)
     unwanted = {"inflight", "confluent-kafka", "faust-streaming", "kafka-python", "elasticsearch", "pandas", "pyarrow"}
     assert not alone.installed() & unwanted
+
+
+def test_a_package_is_tested_with_the_sdk_alone(alone: Environment) -> None:
+    """No Kafka client, no Faust, no Elasticsearch: what a data scientist has on a laptop."""
+    alone.install(f"{alone.wheel('ds/ds_package')}")
+    package = ROOT / "ds" / "ds_package"
+    ended = alone.test("-c", package / "pyproject.toml", "--rootdir", alone.folder, package / "tests")
+    assert " passed" in ended
+    assert "skipped" not in ended
+    assert {"ds-package", "machine-learning-engineering", "scikit-learn"} <= alone.installed()
 
 
 def test_versions_are_logged_to_a_real_mlflow(alone: Environment) -> None:

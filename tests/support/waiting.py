@@ -10,9 +10,13 @@ AWAY = (KafkaException, TimeoutError, OSError)
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
-    """Poll until `condition` is true; a node that is away counts as no. Returns how long that took, in seconds."""
+    """Poll until `condition` is true; a node that is away counts as no. Returns how long that took, in seconds.
+
+    The machine is for what is waited for: a condition that takes long is polled less often.
+    """
     started = time.monotonic()
     while True:
+        asked = time.monotonic()
         try:
             if condition():
                 return time.monotonic() - started
@@ -23,7 +27,7 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
             if error.meta.status != 503:
                 raise
         assert time.monotonic() - started < seconds, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(min(2.0, max(0.1, 2 * (time.monotonic() - asked))))
 
 
 def told(question: Callable[[], object]) -> object:
