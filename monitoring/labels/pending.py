@@ -2,7 +2,7 @@
 
 A pending label is a document that never changes. Its `_id` is a digest of the record (topic, partition, offset, value),
 so a record that is reread is the same document, and deleting it can't hit another label. How often it is looked up
-depends on its age alone, so nothing is written while it waits.
+depends on its age alone, so nothing is written while it waits. `resolver` decides how long that is.
 """
 
 from base64 import b64decode, b64encode

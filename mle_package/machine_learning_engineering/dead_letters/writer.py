@@ -1,4 +1,7 @@
-"""Writer of dead letters that waits for their acknowledgement."""
+"""Writer of dead letters that waits for their acknowledgement: that of the indexer and the label joiner.
+
+The worker sends its dead letters with the other outputs of a batch, see `stream_app/serving/outputs.py`.
+"""
 
 import threading
 from typing import Any, NamedTuple
