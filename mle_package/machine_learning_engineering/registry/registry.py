@@ -238,7 +238,8 @@ class Registry:
         """Point an alias, the champion by default, to a version. A challenger that becomes champion loses its alias.
 
         Three callers make a champion: training (rule: `training.promotion`), retraining (rule: `retraining.trigger`),
-        and a person, by `inflight models promote`. If the alias file is unreadable, a new one with this alias alone replaces it.
+        and a person, by `inflight models promote`. If the alias file is unreadable, a new one with this alias alone
+        replaces it.
         """
         check_alias(alias)
         with alias_file.edit(self._folder(name), reason, reset_if_corrupt=True) as aliases:
