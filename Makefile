@@ -6,8 +6,8 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
 ARGS ?=
-# Most tests wait for processes: two workers fit on two cores, and each has a broker and Elasticsearch of its own.
-PARALLEL ?= --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Many tests wait: three at a time keep two cores busy. Each process has a broker and Elasticsearch of its own.
+PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Two cores are what a small machine has: numeric libraries get one thread each, processes give the parallelism.
 export OMP_NUM_THREADS ?= 1
