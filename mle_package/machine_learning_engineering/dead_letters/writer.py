@@ -84,8 +84,8 @@ class DeadLetterWriter:
         producer = self._producer
         try:
             self._partitions = self._partitions or self._count_partitions(producer)
-        except KafkaException as error:
-            if error.args[0].code() not in _TRANSIENT:
+        except KafkaException as failure:
+            if failure.args[0].code() not in _TRANSIENT:
                 raise
             self._replace(producer)
             return records
