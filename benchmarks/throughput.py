@@ -170,7 +170,7 @@ def _read(deployment: Deployment, topic: str, begin: Sequence[int], end: Sequenc
                     raise KafkaException(message.error())
                 result = decode_result(message.value())
                 given = price(result.prediction).price if isinstance(result, PredictionCompleted) else None
-                yield Answer(message.key(), message.timestamp()[1], given)
+                yield Answer(result.request_id.encode(), message.timestamp()[1], given)
             missing -= len(messages)
     finally:
         consumer.close()

@@ -61,7 +61,7 @@ def _message(error: BaseException, expected: tuple[type[BaseException], ...], po
         return _broker(error)
     if package in ("elasticsearch", "elastic_transport"):
         return _elasticsearch(error)
-    if isinstance(error, expected):
+    if isinstance(error, expected) or kind == "UnusableTopics":
         return str(error)
     if isinstance(error, OSError):
         if port and error.errno == errno.EADDRINUSE:

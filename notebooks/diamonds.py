@@ -310,7 +310,7 @@ figures.table(
 # %% [markdown]
 # ## Streaming through it
 #
-# On the stream a request is one JSON record in the topic `prediction-requests`, keyed by request id:
+# On the stream a request is one JSON record in the topic `prediction-requests`, under a key of your choice:
 
 # %%
 request = events.PredictionRequested("diamond-1", "diamonds", msgspec.Raw(msgspec.json.encode(asked[0])))

@@ -314,7 +314,7 @@ figures.table(
 #
 # ## Streaming through it
 #
-# On the stream a request is one JSON record in the topic `prediction-requests`, keyed by request id:
+# On the stream a request is one JSON record in the topic `prediction-requests`, under a key of your choice:
 
 # %%
 request = events.PredictionRequested("review-1", "reviews", msgspec.Raw(msgspec.json.encode(asked[0])))

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 
 from prometheus_client import start_http_server
 
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, RESULTS
-from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
+from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.topic_check import UnusableTopics, require_topics
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import InvalidRules, redaction
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.settings import http_url
 from model.catalog import available
 from stream_app.faust_adapter.app import check_faust, create_app, run_app
 from stream_app.faust_adapter.driver import BatchApp
@@ -98,19 +100,31 @@ class Worker:
     async def _run_reloader(self, app: BatchApp) -> None:
         await self._reloader.run(self.settings)
 
+    def _require_topics(self) -> None:
+        outputs = (RESULTS, LOGS, DEAD_LETTERS)
+        try:
+            for fault in require_topics(self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs):
+                logger.warning("%s", fault)
+        except UnusableTopics as error:
+            # Requests would be lost, or an output end every worker, whoever restarts it.
+            for fault in error.faults:
+                logger.critical("%s", fault)
+            raise SystemExit(2) from error
+
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, then drain. Ends the process."""
+        """Run until SIGTERM or SIGINT, then drain. Ends the process; with topics that must not be used, with code 2."""
         sys.setswitchinterval(SWITCH_SECONDS)
         # Half a million objects of Faust and scikit-learn live as long as the process: the collector may skip them.
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_OBJECTS)
-        create_topics(self.settings)
+        self._require_topics()
         self.publisher.load_partition_counts(self.topics)
         server, _ = start_http_server(
             self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry
         )
-        logger.info("metrics on http://%s:%s/metrics", *server.server_address[:2])
+        host, port = server.server_address[:2]
+        logger.info("metrics on %s/metrics", http_url(str(host), port))
         for name, model in self.models.items():
             logger.info("serving %s %s", name, model.version)
         try:

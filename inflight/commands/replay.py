@@ -140,16 +140,18 @@ def _repeated(open_source: Callable[[], "Iterator[Request]"], times: int) -> "It
 
 
 def prepare(settings: "Settings", rate: float | None) -> None:
-    """Check the rate, and create missing topics."""
+    """Check the rate, create missing topics, and check those that are published to."""
     import logging
 
-    from machine_learning_engineering.kafka.client import create_topics
+    from machine_learning_engineering.events.topics import LABELS, REQUESTS
+    from machine_learning_engineering.kafka.topic_check import require_topics
 
     # kafka-python would print each failed attempt; the report has the final outcome.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     if rate is not None and not rate > 0:
         raise ValueError(f"--rate must be above 0, not {rate}")
-    create_topics(settings, timeout=10)
+    for fault in require_topics(settings, writes=(REQUESTS, LABELS), timeout=10):
+        typer.secho(f"warning: {fault}", err=True, dim=True)
 
 
 def publish_and_report(

@@ -18,6 +18,7 @@ from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_responds, elasticsearch_responds
+from machine_learning_engineering.events.topics import LABELS, REQUESTS, TOPICS
 from machine_learning_engineering.settings import redact_url
 
 GIBIBYTE = 1024**3
@@ -31,6 +32,7 @@ PINNED = (
 )
 """Tested as one set; another version may lose requests silently."""
 EMBEDDED = "noida-db"
+TOPIC_SECONDS = 10.0
 
 
 class Check(NamedTuple):
@@ -154,6 +156,8 @@ def _nodes(settings: Settings) -> Iterator[Check]:
     for name, address, answered in answers:
         if answered:
             yield Check(name, "ok", f"responds at {redact_url(address)}")
+            if name == "broker":
+                yield from _topics(settings)
         elif state is not None and state.is_alive() and address not in state.endpoints:
             exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
             elsewhere = f"no response at {redact_url(address)}; the stack listens elsewhere"
@@ -172,9 +176,31 @@ def _nodes(settings: Settings) -> Iterator[Check]:
             )
 
 
+def _topics(settings: Settings) -> Iterator[Check]:
+    from confluent_kafka import KafkaException
+
+    from machine_learning_engineering.kafka.topic_check import check_topics
+
+    names = [topic.name for topic in TOPICS]
+    try:
+        # Requests and labels come from others.
+        faults = check_topics(
+            settings, names, [name for name in names if name not in (REQUESTS, LABELS)], TOPIC_SECONDS
+        )
+    except KafkaException as error:
+        yield Check(
+            "topics", "warn", f"not checked: {error.args[0].str()}", "check INFLIGHT_KAFKA_OPTIONS and the ACLs"
+        )
+        return
+    for fault in faults:
+        yield Check(f"topic {fault.topic}", "fail" if fault.fatal else "warn", fault.finding, fault.fix)
+    if not faults:
+        yield Check("topics", "ok", "those that exist have the settings that Inflight needs")
+
+
 def _metrics_ports(settings: Settings) -> Iterator[Check]:
     for name, port in settings.metrics_ports.items():
-        if port and is_listening(port):
+        if port and is_listening(port, settings.metrics_host):
             variable = f"INFLIGHT_{name.replace('-', '_').upper()}_METRICS_PORT"
             found = f"port {port} is in use, perhaps by a running {name}"
             yield Check(f"{name} metrics port", "warn", found, f"set {variable} to another port for a second process")

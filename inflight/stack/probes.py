@@ -39,7 +39,7 @@ def broker_responds(bootstrap_servers: str, options: Mapping[str, str] | None = 
     # librdkafka complains about a closed port on standard error and waits before it retries: check the port first.
     if not anything_listens(bootstrap_servers):
         return False
-    base = {"bootstrap.servers": bootstrap_servers, "broker.address.family": "v4", "log_level": 0}
+    base = {"bootstrap.servers": bootstrap_servers, "log_level": 0}
     try:
         cluster = AdminClient({**base, **(options or {})}).list_topics(timeout=PROBE_SECONDS)
     except KafkaException:

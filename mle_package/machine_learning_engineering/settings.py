@@ -38,8 +38,10 @@ class KernelSettings(BaseSettings):
     seed: int = 20_260_101
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    """Addresses ``host:port``, separated by commas; an IPv6 address is in brackets, as ``[::1]:9092``."""
     kafka_options: dict[str, str] = {}
-    """Further librdkafka options (JSON), such as ``{"security.protocol": "SASL_SSL"}``; passed to every client."""
+    """Further librdkafka options (JSON), such as ``{"security.protocol": "SASL_SSL"}``; passed to every client. Hosts
+    are tried over IPv6 and IPv4; ``{"broker.address.family": "v4"}`` saves the attempt where only IPv4 is routed."""
     kafka_idle_pause: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Pause of an idle consumer between fetches. Keep 0, except for a broker that answers an empty fetch at once
     instead of holding it, as the embedded broker does: there, every idle consumer would use half a core."""
@@ -131,6 +133,11 @@ class KernelSettings(BaseSettings):
         if key is None and any("hash" in rules.values() for rules in self.log_redact.values()):
             raise ValueError("INFLIGHT_LOG_REDACT hashes values: set INFLIGHT_LOG_REDACT_KEY to a secret of your own")
         return self
+
+
+def http_url(host: str, port: int) -> str:
+    """Return the URL of a server; an IPv6 address is put in brackets."""
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def redact_url(url: str) -> str:

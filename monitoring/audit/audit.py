@@ -13,7 +13,7 @@ from machine_learning_engineering.dead_letters.writer import STAGE
 
 
 class Request(NamedTuple):
-    """A record of the requests topic; `request_id` is None if neither value nor key has it.
+    """A record of the requests topic; `request_id` is None if the value has none that can be read.
 
     `body` is equal for two requests with equal content. `accepted_at` is the broker's timestamp in seconds.
     """

@@ -54,13 +54,13 @@ _COMPLETED = "prediction.completed.v1"
 
 
 def requests(settings: KernelSettings, prefix: str = "") -> Iterator[Request]:
-    """The request records. If the value has no id, it is taken from the key."""
+    """The request records. The id is in the value alone: the key belongs to the producer."""
     for record in read_to_end(settings, REQUESTS):
-        value, body = record.value() or b"", None
+        value, body, request_id = record.value() or b"", None, None
         try:
             view = _decode_request(value)
         except (ValueError, RecursionError):
-            request_id = (record.key() or b"").decode(errors="replace") or None
+            pass
         else:
             request_id, body = view.request_id, fingerprint(view.model, view.features)
         if (request_id or "").startswith(prefix):
@@ -115,7 +115,8 @@ def run_audit(
     """Audit the current state of a deployment. Requests in progress count as lost or not indexed: wait for them first.
 
     Args:
-        prefix: only request ids with this prefix, to separate one run from others on the same topics.
+        prefix: only request ids with this prefix, to separate one run from others on the same topics. Records whose
+            id can't be read are left out.
         index: whether to read the index too.
 
     Raises:

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, client_options, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, client_options, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch
@@ -30,10 +30,12 @@ from monitoring.runtime.consumer import group_options, records
 from monitoring.runtime.groups import DRIFT_MONITOR
 from monitoring.runtime.lag import set_lag
 from monitoring.runtime.process import run_process
-from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, Retry, run_until_ready
+from monitoring.runtime.retry import Retry, run_until_ready
+from monitoring.runtime.topics import prepare_topics
 from monitoring.settings import DriftMonitorSettings
 
 _NAME = "drift-monitor"
+_WRITES = (MEASUREMENTS, MODEL_EVENTS, DRIFT_STATE)
 BATCH = 4_000
 LINGER = 0.5
 """Seconds to wait for a full batch: counting many rows at once is cheap, and windows are not urgent."""
@@ -276,7 +278,7 @@ def run(settings: DriftMonitorSettings) -> None:
     metrics = DriftMonitorMetrics(registry)
 
     def work(stopping: threading.Event) -> None:
-        run_until_ready(_NAME, lambda: create_topics(settings, CREATE_TOPICS_TIMEOUT), stopping)
+        run_until_ready(_NAME, lambda: prepare_topics(_NAME, settings, reads=(LOGS,), writes=_WRITES), stopping)
         # Each batch creates thousands of objects: keep the collector from scanning all modules for them.
         gc.freeze()
         if not stopping.is_set():

@@ -7,18 +7,21 @@ expects; after a kill, up to `COMMIT_SECONDS` of events are counted twice. `infl
 import threading
 from time import monotonic
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
+from machine_learning_engineering.kafka.topic_check import check_topics
+from machine_learning_engineering.observability.logging import log_event
 from monitoring.exporter.lag import LagCollector, LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
 from monitoring.runtime.consumer import Position, commit, group_options, records
-from monitoring.runtime.groups import EXPORTER
+from monitoring.runtime.groups import EXPORTER, READS
 from monitoring.runtime.process import run_process
+from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, error_label
 from monitoring.settings import ExporterSettings
 
 COMMIT_SECONDS = 1.0
@@ -99,6 +102,7 @@ def run(settings: ExporterSettings) -> None:
     def work(stopping: threading.Event) -> None:
         lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS)
         lag.start()
+        _warn_of_topics(settings)
         try:
             Exporter(settings, Observer(metrics)).run(stopping)
         finally:
@@ -106,3 +110,12 @@ def run(settings: ExporterSettings) -> None:
             lag.join(5.0)
 
     run_process("exporter", settings, work, (registry, settings.exporter_metrics_port))
+
+
+def _warn_of_topics(settings: ExporterSettings) -> None:
+    # It loses nothing by such settings, and tells of a broker that is away: so it neither ends nor waits.
+    try:
+        for fault in check_topics(settings, READS[EXPORTER], timeout=CREATE_TOPICS_TIMEOUT):
+            log_event("exporter", "topic_setting", cause=str(fault))
+    except KafkaException as error:
+        log_event("exporter", "topics_unchecked", cause=error_label(error))

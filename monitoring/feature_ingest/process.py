@@ -18,14 +18,15 @@ from machine_learning_engineering.events.schemas import decode_label, decode_log
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, create_topics, topic_name
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.runtime.consumer import Position, commit, group_options, records
 from monitoring.runtime.groups import FEATURES
 from monitoring.runtime.process import run_process
-from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, run_until_ready
+from monitoring.runtime.retry import run_until_ready
+from monitoring.runtime.topics import prepare_topics
 
 _BATCH = 500
 _MAX_RECORDS = 10_000
@@ -154,7 +155,7 @@ def run(settings: KernelSettings, classes: Mapping[str, type[MLEModel]], *, ever
 
     def work(stopping: threading.Event) -> FollowReport:
         with FeatureStore(home) as store:
-            run_until_ready("features", lambda: create_topics(settings, CREATE_TOPICS_TIMEOUT), stopping)
+            run_until_ready("features", lambda: prepare_topics("features", settings, reads=(LOGS, LABELS)), stopping)
             follower = Follower(settings, store, classes, home / "examples", every=every)
             follower.run(stopping)
             return follower.report()

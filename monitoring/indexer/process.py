@@ -13,7 +13,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from elasticsearch import Elasticsearch
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, create_topics, topic_name
+from machine_learning_engineering.events.topics import DEAD_LETTERS
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import connect
@@ -25,11 +26,12 @@ from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.projections import PROJECTIONS
 from monitoring.indexer.retention import Retention
 from monitoring.runtime.consumer import Position, commit, group_options, records
-from monitoring.runtime.groups import INDEXER
+from monitoring.runtime.groups import INDEXER, READS
 from monitoring.runtime.lag import set_lag
 from monitoring.runtime.metrics import Children
 from monitoring.runtime.process import run_process
-from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, run_until_ready
+from monitoring.runtime.retry import run_until_ready
+from monitoring.runtime.topics import prepare_topics
 from monitoring.settings import IndexerSettings
 
 LINGER = 0.25
@@ -231,4 +233,4 @@ def _prepare(settings: IndexerSettings, client: Elasticsearch) -> None:
     """Put the templates, without which Elasticsearch would guess the mapping of the day's index, and create topics."""
     put_templates(client, settings)
     create_first_indices(client, datetime.now(UTC))
-    create_topics(settings, CREATE_TOPICS_TIMEOUT)
+    prepare_topics("indexer", settings, reads=READS[INDEXER], writes=(DEAD_LETTERS,))

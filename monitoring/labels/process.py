@@ -12,8 +12,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter
-from machine_learning_engineering.events.topics import LABELS
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, create_topics, topic_name
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, MEASUREMENTS
+from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import FAILURES, connect
@@ -28,10 +28,11 @@ from monitoring.quality.measurement import Publisher, QualityMonitor
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.quality.rows import LabelledPredictions
 from monitoring.runtime.consumer import Position, commit, group_options, records
-from monitoring.runtime.groups import LABEL_JOINER
+from monitoring.runtime.groups import LABEL_JOINER, READS
 from monitoring.runtime.lag import set_lag
 from monitoring.runtime.process import run_process
-from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, Backoff, run_until_ready
+from monitoring.runtime.retry import Backoff, run_until_ready
+from monitoring.runtime.topics import prepare_topics
 from monitoring.settings import LabelJoinerSettings
 
 LINGER = 0.25
@@ -239,4 +240,4 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator) -> None:
 
 def _prepare(settings: LabelJoinerSettings, store: LabelStore) -> None:
     store.prepare()
-    create_topics(settings, CREATE_TOPICS_TIMEOUT)
+    prepare_topics("label-joiner", settings, reads=READS[LABEL_JOINER], writes=(DEAD_LETTERS, MEASUREMENTS))

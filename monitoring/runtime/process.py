@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry, start_http_server
 
 from machine_learning_engineering.observability.logging import log_event
-from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.settings import KernelSettings, http_url
 
 _T = TypeVar("_T")
 
@@ -71,7 +71,7 @@ def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator
     """
     server, thread = start_http_server(port, host, registry)
     try:
-        yield f"http://{host}:{server.server_port}/metrics"
+        yield f"{http_url(host, server.server_port)}/metrics"
     finally:
         server.shutdown()
         thread.join()

@@ -10,6 +10,7 @@ from urllib.error import HTTPError, URLError
 
 import msgspec
 
+from machine_learning_engineering.settings import http_url
 from monitoring.top.samples import Scrape, parse
 
 TIMEOUT = 2.0
@@ -46,7 +47,7 @@ def endpoints(host: str, ports: Mapping[str, int], given: Mapping[str, Sequence[
         ValueError: An address is malformed.
     """
     host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-    return {name: [url_of(one) for one in given.get(name) or [f"http://{host}:{ports[name]}"]] for name in PROCESSES}
+    return {name: [url_of(one) for one in given.get(name) or [http_url(host, ports[name])]] for name in PROCESSES}
 
 
 def url_of(text: str) -> str:

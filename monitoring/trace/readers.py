@@ -1,10 +1,12 @@
 """Reads what is known of one request: its records on all topics, its documents, and committed offsets.
 
-Every topic is read from its start (or from a time) to its present end, in all partitions: another client may hash keys
-differently. A record without the bytes of the id is not decoded.
+Every topic is read from its start (or from a time) to its present end, in all partitions: the key, and with it the
+partition, is the producer's affair. A record without the bytes of the id is not decoded. An unreadable value counts as
+a request of that id if it names it all the same, or if its key equals it.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache, partial
@@ -63,6 +65,7 @@ class RequestReader:
         self._key = request_id.encode()
         # In JSON: our encoder writes UTF-8, others escape characters outside ASCII.
         self._needles = tuple({msgspec.json.encode(request_id)[1:-1], json.dumps(request_id)[1:-1].encode()})
+        self._named = re.compile(rb'"request_id"\s*:\s*"(?:%b)"' % b"|".join(map(re.escape, self._needles)))
         self._prefix = len(settings.topic_prefix)
         self._positions: set[Position] = set()
         self.omitted: dict[str, int] = {}
@@ -125,12 +128,11 @@ class RequestReader:
         try:
             view = _decode_request(value)
         except (ValueError, RecursionError):
-            return ({"unreadable": True} | details, None, value) if record.key() == self._key else None
-        if view.request_id != self._id and record.key() != self._key:
+            named = record.key() == self._key or self._named.search(value)
+            return ({"unreadable": True} | details, None, value) if named else None
+        if view.request_id != self._id and (view.request_id or record.key() != self._key):
             return None
         details = {"model": view.model} | details | self._value("features", view.features)
-        if view.request_id != self._id:
-            details["request_id"] = view.request_id
         return details, None, fingerprint(view.model, view.features)
 
     def _result(self, record: Message) -> _Found | None:
@@ -167,7 +169,8 @@ class RequestReader:
         except ValueError:
             return None
         position = Position(origin.topic[self._prefix :], origin.partition, origin.offset)
-        if position not in self._positions and self._id != origin.request_id and record.key() != self._key:
+        hinted = origin.request_id is None and record.key() == self._key
+        if position not in self._positions and self._id != origin.request_id and not hinted:
             return None
         address = str(Address(record.partition(), record.offset()))
         details: dict[str, Any] = {"address": address, "reason": origin.reason, "stage": origin.stage}

@@ -70,7 +70,8 @@ def create_app(
     app = BatchApp(
         topic_name(settings, GROUP),
         options=options,
-        broker="kafka://" + settings.kafka_bootstrap_servers.split(",")[0],
+        # Faust connects to nothing: the addresses are in the options of librdkafka, which alone can read them.
+        broker="kafka://",
         broker_commit_interval=settings.worker_commit_interval,
         broker_commit_every=None,
         broker_session_timeout=settings.kafka_session_timeout,

@@ -7,6 +7,8 @@ import msgspec
 from machine_learning_engineering.core.validation import find_non_json_value, parse_decoder_message, safe_field_path
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_request
 
+MAX_KEY_BYTES = 16 * 1024
+"""Result and log record repeat the key: with it, they have to fit into records of their topics."""
 # Larger invalid records are not searched for ids or for the cause.
 _BEST_EFFORT_BYTES = 64 * 1024
 
@@ -25,16 +27,19 @@ def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> Pred
     """Decode the request that a record holds. The features stay raw.
 
     Args:
+        key: the producer's own; only its size matters.
         max_bytes: maximum size of the value.
 
     Raises:
-        InvalidRequest: with a stable `reason` (`empty_value`, `too_large`, `not_utf8`, `not_json`, `invalid_request`,
-            `wrong_key`) and a message that names the field and the fix.
+        InvalidRequest: with a stable `reason` (`empty_value`, `too_large`, `not_utf8`, `not_json`, `invalid_request`)
+            and a message that names the field and the fix.
     """
     if not value:
         raise InvalidRequest("empty_value", "the record has no value; a request is a JSON object " + _expected())
     if len(value) > max_bytes:
         raise InvalidRequest("too_large", f"the value has {len(value):,} bytes; at most {max_bytes:,} are allowed")
+    if key is not None and len(key) > MAX_KEY_BYTES:
+        raise InvalidRequest("too_large", f"the key has {len(key):,} bytes; at most {MAX_KEY_BYTES:,} are allowed")
     try:
         request = decode_request(value)
     except msgspec.ValidationError as error:
@@ -47,11 +52,6 @@ def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> Pred
             value.decode()
         except UnicodeDecodeError as error:
             raise _decode_error(value, error) from None
-    if key is None or key != request.request_id.encode():
-        # Not quoted: the key may hold anything.
-        found = "null" if key is None else f"another one, of {len(key)} bytes"
-        message = f"the record's key has to equal request_id, {request.request_id!r}; it is {found}"
-        raise InvalidRequest("wrong_key", message, request.model, request.request_id)
     return request
 
 

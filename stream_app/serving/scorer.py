@@ -58,6 +58,8 @@ class ScoredBatch:
 
     batch: PartitionBatch
     outputs: dict[str, list[OutputRecord]]
+    offsets: list[int]
+    """Of the request of each result, and of each log record."""
     completed: int = 0
     failed: int = 0
     dead_letters: int = 0
@@ -107,23 +109,33 @@ class Scorer:
         exception of a model makes this raise; whatever it does raise is a bug of the worker, and ends it.
 
         Returns:
-            One `ScoredBatch` for each batch, in order; outputs are in the order of failure and completion.
+            One `ScoredBatch` for each batch, in order; the outputs of each topic are in the order of the requests.
         """
         started = self._clock()
         # Read once, so that all rows of a model in a scoring batch meet the same version.
         models = self._models
-        scored = [ScoredBatch(batch, {topic: [] for topic in self._topics}) for batch in batches]
+        scored = [ScoredBatch(batch, {topic: [] for topic in self._topics}, []) for batch in batches]
         pending: dict[str, list[PendingRequest]] = {}
         for scored_batch in scored:
             for record in scored_batch.batch.records:
                 self._read(models, record, scored_batch, pending, started)
         for name, rows in pending.items():
             self._predict(models[name], rows, started)
+        for scored_batch in scored:
+            if len(pending) > 1 or scored_batch.failed:
+                self._restore_order(scored_batch)
         return scored
 
     def serve(self, models: Mapping[str, Model]) -> None:
         """Use these models from the next scoring batch on. For any thread."""
         self._models = models
+
+    def _restore_order(self, scored: ScoredBatch) -> None:
+        # A model's requests were scored together, and what failed before came first.
+        order = sorted(range(len(scored.offsets)), key=scored.offsets.__getitem__)
+        for topic in (self._topics.results, self._topics.logs):
+            outputs = scored.outputs[topic]
+            scored.outputs[topic] = [outputs[index] for index in order]
 
     def _read(
         self,
@@ -217,6 +229,7 @@ class Scorer:
             outputs = row.scored.outputs
             outputs[results].append(output_record(key, result, headers))
             outputs[logs].append(output_record(key, log, headers))
+            row.scored.offsets.append(log.offset)
             row.scored.completed += 1
 
     def _fail(
@@ -257,6 +270,7 @@ class Scorer:
         outputs = row.scored.outputs
         outputs[self._topics.results].append(output_record(key, result, headers))
         outputs[self._topics.logs].append(output_record(key, log, headers))
+        row.scored.offsets.append(log.offset)
         row.scored.failed += 1
 
     def _loggable(self, row: PendingRequest, error: Error) -> tuple[Raw, Any]:

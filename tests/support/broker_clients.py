@@ -6,16 +6,32 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 from kafka import KafkaProducer
 
 from inflight.settings import Settings
 from machine_learning_engineering.events.topics import MEBIBYTE, REQUESTS
-from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
+from machine_learning_engineering.kafka.client import client_options, consumer_options, producer_options, topic_name
+from tests.support.waiting import until
 
 SESSION_TIMEOUT_MS = 6_000
 ALL = set(range(4))
 """The partitions of each topic."""
 Send = Callable[..., None]
+
+
+def set_topic(settings: Settings, topic: str, setting: str, value: str) -> None:
+    """Change a setting of a topic, as an operator does; returns when the broker tells it."""
+    admin, name = AdminClient(client_options(settings)), topic_name(settings, topic)
+    entry = ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+    admin.incremental_alter_configs([resource])[resource].result()
+
+    def is_known() -> bool:
+        (told,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, name)]).values()
+        return bool(told.result()[setting].value == value)
+
+    until(is_known, 60, f"the broker tells {setting}={value}")
 
 
 @contextmanager

@@ -262,15 +262,14 @@ class Deployment:
 
     def _recompute(self) -> set[str]:
         """Compare every prediction on the topic, repeats too, with one made here; the ids that have one."""
-        encoded = [(record.key(), record.value()) for record in read_to_end(self.settings, RESULTS)]
-        results = [events.decode_result(value) for _, value in encoded]
+        results = [events.decode_result(record.value() or b"") for record in read_to_end(self.settings, RESULTS)]
         completed = [result for result in results if isinstance(result, PredictionCompleted)]
         wanted = {result.request_id for result in completed}
         rows = {}
         for record in read_to_end(self.settings, REQUESTS):
             with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 request = events.decode_request(record.value() or b"")
-                if request.request_id in wanted and record.key() == request.request_id.encode():
+                if request.request_id in wanted:
                     rows[request.request_id] = self._model.decode(request.features)
         predictions = dict(zip(rows, map(events.encode, self._model.predict(list(rows.values()))), strict=True))
         for result in completed:

@@ -22,7 +22,7 @@ class Clock:
 
 
 def scorer(*models: Any, clock: Any = None, limit: int = 10_000) -> Scorer:
-    named = {"doubling": models[0]} if models else {}
+    named = dict(zip(("doubling", "other"), models, strict=False))
     return Scorer(named, TOPICS, max_request_bytes=limit, clock=clock or Clock(NOW))
 
 

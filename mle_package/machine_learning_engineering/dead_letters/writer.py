@@ -19,6 +19,9 @@ STAGE = "index"
 REJECTED = "index_rejected"
 CONFLICT = "conflicting_duplicate"
 _MAX_EXPLANATION = 1_000
+_METADATA_SECONDS = 5.0
+# librdkafka chooses the partition by the key.
+_ANY_PARTITION = -1
 _TRANSIENT = (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT, KafkaError._TRANSPORT)
 
 
@@ -35,13 +38,17 @@ class RejectedRecord(NamedTuple):
 
 
 class DeadLetterWriter:
-    """Writes dead letters and waits until all in-sync replicas have them."""
+    """Writes dead letters and waits until all in-sync replicas have them.
+
+    Each goes to the partition of its record, modulo the partitions of the dead-letter topic, as the worker's do.
+    """
 
     def __init__(self, settings: KernelSettings, stage: str = STAGE) -> None:
         self._stage = stage
         self._options = {**producer_options(settings), "linger.ms": 5}
         self._producer = Producer(self._options)
         self._topic = topic_name(settings, DEAD_LETTERS)
+        self._partitions = 0
 
     def write(self, rejected: list[RejectedRecord], cancelled: threading.Event) -> bool:
         """Write dead letters until each is acknowledged. One may be written twice.
@@ -75,6 +82,13 @@ class DeadLetterWriter:
         reports: list[tuple[RejectedRecord, KafkaError | None]] = []
         # Another thread may replace it meanwhile; these reports come from this one.
         producer = self._producer
+        try:
+            self._partitions = self._partitions or self._count_partitions(producer)
+        except KafkaException as failure:
+            if failure.args[0].code() not in _TRANSIENT:
+                raise
+            self._replace(producer)
+            return records
         for letter in records:
 
             def on_delivery(error: KafkaError | None, _message: Message, letter: RejectedRecord = letter) -> None:
@@ -92,10 +106,17 @@ class DeadLetterWriter:
         for _, error in failed:
             if error.code() not in _TRANSIENT:
                 raise KafkaException(error)
-        if failed and self._producer is producer:
-            # Perhaps the client has forgotten all brokers, see `kafka.broker_check`: a new one can connect.
-            self._producer = Producer(self._options)
+        if failed:
+            self._replace(producer)
         return [letter for letter, _ in failed]
+
+    def _replace(self, producer: Producer) -> None:
+        # Perhaps the client has forgotten all brokers, see `kafka.broker_check`: a new one can connect.
+        if self._producer is producer:
+            self._producer = Producer(self._options)
+
+    def _count_partitions(self, producer: Producer) -> int:
+        return len(producer.list_topics(self._topic, _METADATA_SECONDS).topics[self._topic].partitions)
 
     def _produce(self, producer: Producer, letter: RejectedRecord, on_delivery: Any) -> bool:
         """Enqueue a dead letter; return False while the client's queue is full."""
@@ -111,8 +132,9 @@ class DeadLetterWriter:
             request_id=letter.request_id,
         )
         key, value, headers = dead_letter(origin, record.key(), record.value(), headers_of(record))
+        partition = record.partition() % self._partitions if self._partitions else _ANY_PARTITION
         try:
-            producer.produce(self._topic, value, key, headers=headers, on_delivery=on_delivery)
+            producer.produce(self._topic, value, key, partition, headers=headers, on_delivery=on_delivery)
         except BufferError:
             return False
         return True

@@ -67,11 +67,15 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
     # topic: (description, action of Inflight, events)
     REQUESTS: ("Prediction requests, from any producer.", "receive", (PredictionRequested,)),
     RESULTS: (
-        "The outcome of each request, with its key.",
+        "The outcome of each request, with its key, in its partition.",
         "send",
         (PredictionCompleted, PredictionFailed),
     ),
-    LOGS: ("A flat record of each request and its outcome.", "send", (PredictionLogged,)),
+    LOGS: (
+        "A flat record of each request and its outcome, with its key, in its partition.",
+        "send",
+        (PredictionLogged,),
+    ),
     DEAD_LETTERS: ("Records that could not be processed; bytes, key and headers are unchanged.", "send", ()),
     MODEL_EVENTS: (
         "Events of models; compacted by type and model.",
@@ -83,11 +87,20 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
 }
 EVENTS = tuple(event for _, _, events in _CHANNELS.values() for event in events)
 
-_KEYS: dict[type[msgspec.Struct], str] = {
-    ModelPromoted: "Its type, a slash, and the model.",
-    DriftDetected: "Its type, a slash, and the model.",
-    DriftMeasured: "The model.",
-    QualityMeasured: "The model.",
+_OUTCOME_KEY = {"description": "That of the request, byte for byte; the partition is that of the request, too."}
+_KEYS: dict[type[msgspec.Struct], dict[str, str]] = {
+    PredictionRequested: {
+        "description": "The producer's own: any bytes, such as a customer or device, or none. It decides the partition "
+        "and thereby the order. The request id is in the value."
+    },
+    PredictionCompleted: _OUTCOME_KEY,
+    PredictionFailed: _OUTCOME_KEY,
+    PredictionLogged: _OUTCOME_KEY,
+    LabelReported: {"description": "Any bytes, or none; the request id is the natural choice."},
+    ModelPromoted: {**_TEXT, "description": "Its type, a slash, and the model."},
+    DriftDetected: {**_TEXT, "description": "Its type, a slash, and the model."},
+    DriftMeasured: {**_TEXT, "description": "The model."},
+    QualityMeasured: {**_TEXT, "description": "The model."},
 }
 
 
@@ -123,7 +136,7 @@ def asyncapi() -> dict[str, Any]:
             "contentType": "application/json",
             "headers": {"$ref": "#/components/schemas/EventHeaders"},
             "payload": {"$ref": f"#/components/schemas/{event.__name__}"},
-            "bindings": {"kafka": {"key": {"type": "string", "description": _KEYS.get(event, "The request id.")}}},
+            "bindings": {"kafka": {"key": _KEYS[event]}},
         }
         for event in EVENTS
     }
@@ -133,6 +146,7 @@ def asyncapi() -> dict[str, Any]:
         "contentType": "application/octet-stream",
         "headers": {"$ref": "#/components/schemas/DeadLetterHeaders"},
         "payload": {"description": "The original bytes, which may be anything."},
+        "bindings": {"kafka": {"key": {"description": "The original key: any bytes, or none."}}},
     }
     channels, operations = {}, {}
     for topic, (description, action, events) in _CHANNELS.items():

@@ -13,6 +13,10 @@ DRIFT_STATE = "drift-state"
 
 MEBIBYTE = 1024 * 1024
 
+# Senders outside write these. With any other value the broker would measure what they compressed: a few kilobytes may
+# unpack to gigabytes in every reader. So it unpacks each batch itself, and refuses what is then above the limit.
+_UNPACKED = {"compression.type": "uncompressed"}
+
 
 class Topic(NamedTuple):
     """A topic as it is created."""
@@ -31,16 +35,21 @@ TOPICS = (
     # visible dead letter instead of an error that only its producer sees.
     Topic(
         REQUESTS,
-        {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", "max.message.bytes": str(4 * MEBIBYTE)},
+        {
+            "cleanup.policy": "delete",
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(4 * MEBIBYTE),
+            **_UNPACKED,
+        },
     ),
     # Outcomes repeat the request, hence the larger limits.
     Topic(RESULTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(LOGS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     # Compaction keeps the last event of each type and model.
-    Topic(MODEL_EVENTS, {"cleanup.policy": "compact"}),
+    Topic(MODEL_EVENTS, {"cleanup.policy": "compact", **_UNPACKED}),
     # Labels arrive days after their requests and are small: 30 days, so that a new reader gets them too.
-    Topic(LABELS, {"cleanup.policy": "delete", "retention.ms": str(30 * 24 * 3_600_000)}),
+    Topic(LABELS, {"cleanup.policy": "delete", "retention.ms": str(30 * 24 * 3_600_000), **_UNPACKED}),
     Topic(MEASUREMENTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     # One record every few seconds for each partition of the log; only the last counts, so old ones are deleted soon.
     Topic(

@@ -30,7 +30,6 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
     """Return the librdkafka options of every client."""
     return {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
-        "broker.address.family": "v4",
         # librdkafka logs to standard error; errors reach the client's `error_cb` instead, see `consumer_options`.
         "log_level": 0,
         **settings.kafka_options,
@@ -40,6 +39,8 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
 def producer_options(settings: KernelSettings) -> dict[str, Any]:
     """Return the options of a durable producer: acks from all replicas, idempotent, bounded in time and memory."""
     return {
+        # Outputs repeat what senders write, which may be large and of one letter.
+        "compression.type": "lz4",
         **client_options(settings),
         "acks": "all",
         "enable.idempotence": True,
@@ -105,8 +106,10 @@ def create_topics(settings: KernelSettings, timeout: float = 30.0) -> list[str]:
     """
     admin = AdminClient(client_options(settings))
     existing = admin.list_topics(timeout=timeout).topics
+    # With a broker's usual minimum of 1, "acknowledged by all replicas" may mean by one.
+    in_sync = {"min.insync.replicas": "2"} if settings.topic_replication > 2 else {}
     wanted = [
-        NewTopic(name, settings.topic_partitions, settings.topic_replication, config=topic.config)
+        NewTopic(name, settings.topic_partitions, settings.topic_replication, config={**topic.config, **in_sync})
         for topic in TOPICS
         if (name := topic_name(settings, topic.name)) not in existing
     ]

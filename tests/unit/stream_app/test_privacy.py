@@ -219,6 +219,6 @@ def test_where_there_are_rules_no_features_are_logged_for_an_unknown_model(
 
 def test_a_dead_letter_keeps_its_bytes() -> None:
     """It is kept to be repaired and replayed; the broker's access rules protect it."""
-    value = json.dumps({"request_id": "r1", "model": "careless", "features": {"name": CANARY}}).encode()
+    value = json.dumps({"request_id": "r1", "model": "careless", "features": {"name": CANARY}, "typo": 1}).encode()
     (dead_letter,) = score(value, key=b"other", rules={"careless": {"name": "drop"}}).outputs["dead-letters"]
     assert dead_letter[1] == value

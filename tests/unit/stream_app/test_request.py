@@ -9,10 +9,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from machine_learning_engineering.events.schemas import PredictionRequested
-from stream_app.serving.request import InvalidRequest, read_request
+from stream_app.serving.request import MAX_KEY_BYTES, InvalidRequest, read_request
 
 LIMIT = 1_000_000
-REASONS = {"empty_value", "too_large", "not_utf8", "not_json", "invalid_request", "wrong_key"}
+REASONS = {"empty_value", "too_large", "not_utf8", "not_json", "invalid_request"}
 VALID: dict[str, Any] = {"request_id": "r1", "model": "diamonds", "features": {"carat": 0.3}}
 
 
@@ -129,16 +129,28 @@ def test_a_request_may_be_as_large_as_the_limit() -> None:
         read(content, limit=len(content) - 1)
 
 
-@pytest.mark.parametrize(
-    ("key", "shown"), [(None, "null"), (b"", "another one, of 0 bytes"), (b"r2", "another one, of 2 bytes")]
-)
-def test_the_key_has_to_be_the_request_id(key: bytes | None, shown: str) -> None:
-    """Whoever reads by key has to find the answer; what could be read is on the dead letter."""
-    with pytest.raises(InvalidRequest) as caught:
-        read(value(), key=key)
-    assert caught.value.reason == "wrong_key"
-    assert str(caught.value) == f"the record's key has to equal request_id, 'r1'; it is {shown}"
-    assert (caught.value.model, caught.value.request_id) == ("diamonds", "r1")
+KEYS = {
+    "the request id": b"r1",
+    "none": None,
+    "empty": b"",
+    "a customer": b"customer-7",
+    "binary": b"\x00\xff\xfe",
+    "1 kB": b"k" * 1_024,
+    "as large as the limit": b"k" * MAX_KEY_BYTES,
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_the_key_belongs_to_the_producer(key: bytes | None) -> None:
+    """The request id is in the value."""
+    assert read(value(), key=key).request_id == "r1"
+
+
+def test_a_key_may_be_as_large_as_its_limit() -> None:
+    """A larger one, written twice, might not fit into the topics of results and logs."""
+    with pytest.raises(InvalidRequest, match="the key has 16,385 bytes; at most 16,384 are allowed") as caught:
+        read(value(), key=b"k" * (MAX_KEY_BYTES + 1))
+    assert caught.value.reason == "too_large"
 
 
 def test_what_can_be_read_of_a_bad_request_is_kept() -> None:
@@ -169,7 +181,6 @@ def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
         assert found.reason in REASONS
         assert str(found).encode()
     else:
-        assert found.request_id.encode() == key
         # It goes into the log as it is, which has to stay readable.
         assert msgspec.json.decode(msgspec.json.encode(found))["model"] == found.model
 

@@ -146,11 +146,53 @@ def test_a_dead_letter_is_the_record_as_it_came(raw: bytes | None) -> None:
 
 def test_a_dead_letter_may_have_no_key() -> None:
     """It stays without one."""
-    scored = only(scorer(Doubling()).score([batch_of(record(request("r1"), None))]))
+    scored = only(scorer(Doubling()).score([batch_of(record(request("r1", unknown=1), None))]))
     (dead_letter,) = outputs_of(scored)
     assert dead_letter.key is None
     origin = read_origin(dead_letter.headers)
-    assert (origin.reason, origin.model, origin.request_id) == ("wrong_key", "doubling", "r1")
+    assert (origin.reason, origin.model, origin.request_id) == ("invalid_request", "doubling", "r1")
+
+
+def test_outputs_are_in_the_order_of_their_requests_whatever_becomes_of_them() -> None:
+    """Of two models, failed before and while they are scored: a customer's results come in the customer's order."""
+    models = {"doubling": Doubling(frozenset({7})), "other": Doubling()}
+    names = ["doubling", "other", "nobody", "doubling", "other", "doubling"]
+    numbers: list[Any] = [1, 2, 3, 7, "text", 5]
+    batches = [
+        batch_of(
+            *(
+                record(request(f"{partition}-{place}", number, name), b"c", offset=10 + place, partition=partition)
+                for place, (name, number) in enumerate(zip(names, numbers, strict=True))
+            )
+        )
+        for partition in (0, 1)
+    ]
+    for partition, scored in enumerate(scorer(*models.values()).score(batches)):
+        ids = [f"{partition}-{place}" for place in range(6)]
+        assert [result.request_id for result in results(scored)] == ids
+        assert [log.request_id for log in logs(scored)] == ids
+        assert [log.offset for log in logs(scored)] == list(range(10, 16))
+        assert (scored.completed, scored.failed) == (3, 3)
+
+
+@given(st.lists(st.sampled_from(["doubling", "other", "nobody"]), min_size=1, max_size=40))
+def test_any_mixture_of_models_keeps_its_order(names: list[str]) -> None:
+    """Results and log records."""
+    records = [record(request(str(place), 1, name), offset=place) for place, name in enumerate(names)]
+    scored = only(scorer(Doubling(), Doubling()).score([batch_of(*records)]))
+    ids = [str(place) for place in range(len(names))]
+    assert [result.request_id for result in results(scored)] == [log.request_id for log in logs(scored)] == ids
+
+
+@pytest.mark.parametrize("key", [None, b"", b"customer-7", b"\x00\xff", b"k" * 1_024])
+def test_outputs_carry_the_key_of_their_request(key: bytes | None) -> None:
+    """Whatever it is: completed, failed and unreadable requests."""
+    values = [request("good"), request("bad", "text"), b"no request"]
+    asked = batch_of(*(record(value, key, offset=offset) for offset, value in enumerate(values)))
+    scored = only(scorer(Doubling()).score([asked]))
+    assert (scored.completed, scored.failed, scored.dead_letters) == (1, 1, 1)
+    assert [output.key for output in outputs_of(scored)] == [key] * 5
+    assert {result.request_id for result in results(scored)} == {"good", "bad"}
 
 
 def test_times() -> None:

@@ -80,13 +80,13 @@ def test_the_label_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytes
     """As while a broker comes up: it is no reason to end."""
     stopping, attempts = threading.Event(), []
 
-    def create_topics(_settings: Settings, _seconds: float) -> None:
+    def prepare_topics(*_: object, **__: object) -> None:
         attempts.append(1)
         if len(attempts) == 2:
             return
         raise TimeoutError("prediction-labels got no leader")
 
-    monkeypatch.setattr(process, "create_topics", create_topics)
+    monkeypatch.setattr(process, "prepare_topics", prepare_topics)
     monkeypatch.setattr(stopping, "wait", lambda _seconds: False)
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     run_until_ready("label-joiner", lambda: process._prepare(settings, Prepared()), stopping)  # type: ignore[arg-type]

@@ -144,10 +144,12 @@ def test_duplicates_are_told_from_conflicts(topics: Topics) -> None:
     assert results[0].details["error_message"] == "no x"
 
 
-def test_unreadable_requests_are_known_by_their_key(topics: Topics) -> None:
+def test_unreadable_requests_are_known_by_their_key_or_their_text(topics: Topics) -> None:
     """And their dead letters by the position of the request."""
     topics.put(REQUESTS, b"no JSON", "r")
     topics.put(REQUESTS, None, "r")
+    topics.put(REQUESTS, b'{"request_id" : "r", "model": "diam', "customer-7")
+    topics.put(REQUESTS, b'{"request_id" : "r2", "model": "diam', "customer-7")
     origin = DeadLetterOrigin("not_json", "the value is no JSON", "decode", "p-" + REQUESTS, 1, 0)
     topics.put(DEAD_LETTERS, b"no JSON", None, dead_letter_headers(origin, None))
     other = origin._replace(offset=9)
@@ -155,10 +157,31 @@ def test_unreadable_requests_are_known_by_their_key(topics: Topics) -> None:
     topics.put(DEAD_LETTERS, b"{}", "another", dead_letter_headers(other._replace(request_id="r"), None))
     topics.put(DEAD_LETTERS, b"r", "r", [("of", b"another product")])
     found = steps()
-    assert [one.stage for one in found] == ["request", "request", "dead_letter", "dead_letter"]
-    assert found[0].details["unreadable"] is True
-    assert [one.details["address"] for one in found[2:]] == ["1:0", "1:2"]
-    assert (found[2].origin, found[2].details["reason"]) == ((REQUESTS, 1, 0), "not_json")
+    assert [one.stage for one in found] == ["request", "request", "request", "dead_letter", "dead_letter"]
+    assert {one.details.get("unreadable") for one in found[:3]} == {True}
+    assert [one.details["address"] for one in found[3:]] == ["1:0", "1:2"]
+    assert (found[3].origin, found[3].details["reason"]) == ((REQUESTS, 1, 0), "not_json")
+
+
+def test_a_key_that_equals_the_id_makes_no_record_the_request(topics: Topics) -> None:
+    """The key belongs to the producer: a customer may be called like another one's request."""
+    topics.put(REQUESTS, request("other"), "r")
+    topics.put(RESULTS, PredictionCompleted("other", "diamonds", "3", Raw(b'{"price":1}'), NOW, NOW), "r")
+    topics.put(LOGS, logged("other"), "r")
+    origin = DeadLetterOrigin("too_large", "no", "decode", "p-" + REQUESTS, 1, 9, request_id="other")
+    topics.put(DEAD_LETTERS, b"{}", "r", dead_letter_headers(origin, None))
+    topics.put(LABELS, LabelReported("other", "diamonds", Raw(b"1"), NOW), "r")
+    assert steps() == []
+    assert [one.stage for one in steps("other")] == ["request", "result", "log", "dead_letter", "label"]
+
+
+@pytest.mark.parametrize("key", [None, b"", b"customer-7", b"\xff\x00"])
+def test_the_path_is_found_under_any_key(topics: Topics, key: bytes | None) -> None:
+    """By the id in the values."""
+    topics.put(REQUESTS, request("r"), key)
+    topics.put(RESULTS, PredictionCompleted("r", "diamonds", "3", Raw(b'{"price":1}'), NOW, NOW), key)
+    topics.put(LOGS, logged("r"), key)
+    assert [one.stage for one in steps()] == ["request", "result", "log"]
 
 
 def test_an_id_is_found_however_its_json_is_escaped(topics: Topics) -> None:
