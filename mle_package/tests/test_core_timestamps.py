@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.core.timestamps import (
     from_microseconds,
-    from_milliseconds,
+    datetime_of_milliseconds,
     parse_time,
     to_microseconds,
 )
@@ -58,10 +58,10 @@ def test_a_naive_time_is_an_error() -> None:
 )
 def test_what_is_no_time_in_milliseconds(milliseconds: int) -> None:
     """None at all, and microseconds."""
-    assert from_milliseconds(milliseconds) is None
+    assert datetime_of_milliseconds(milliseconds) is None
 
 
 def test_milliseconds() -> None:
     """From the first to the last."""
-    assert from_milliseconds(0) == datetime(1970, 1, 1, tzinfo=UTC)
-    assert from_milliseconds(253_402_300_799_999) == datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)
+    assert datetime_of_milliseconds(0) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert datetime_of_milliseconds(253_402_300_799_999) == datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)

@@ -14,7 +14,7 @@ import msgspec
 from confluent_kafka import KafkaException, Message, TopicPartition
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering.core.timestamps import from_milliseconds
+from machine_learning_engineering.core.timestamps import datetime_of_milliseconds
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.dead_letters.reader import Address
 from machine_learning_engineering.events import schemas
@@ -108,7 +108,7 @@ class RequestReader:
                     continue
                 self._positions.add(position)
                 # A record without a usable time is a dead letter, or not ours.
-                at = from_milliseconds(record.timestamp()[1]) or _UNKNOWN_TIME
+                at = datetime_of_milliseconds(record.timestamp()[1]) or _UNKNOWN_TIME
                 if stage == "request":
                     self.indices.add(index_name(at))
                 repeat: Repeat | None = None

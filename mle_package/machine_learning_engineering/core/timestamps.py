@@ -36,7 +36,7 @@ def from_microseconds(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _MICROSECOND
 
 
-def from_milliseconds(milliseconds: int) -> datetime | None:
+def datetime_of_milliseconds(milliseconds: int) -> datetime | None:
     """Convert milliseconds since 1970-01-01T00:00Z, the timestamp of a Kafka record, to a datetime in UTC.
 
     Returns:
