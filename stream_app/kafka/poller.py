@@ -191,8 +191,7 @@ class KafkaPoller(threading.Thread):
         while count and room > 0:
             count = self._consume(fetched, min(room, MAX_CALL_RECORDS), 0)
             room -= count
-        for batch in fetched.batches:
-            self._hand_over(batch)
+        self._hand_over(fetched.batches)
         if fetched.events or self._positions.is_resetting:
             self._follow(fetched.events)
 
@@ -204,18 +203,20 @@ class KafkaPoller(threading.Thread):
             # The next owner of the partitions reads again what was collected before the revocation.
             fetched.batches.clear()
             fetched.events.clear()
-        if not self._is_assigned:
-            return 0
+            if not self._is_assigned:
+                return 0
         records = [message for message in messages if message.error() is None]
         if len(records) < len(messages):
             fetched.events.extend(message for message in messages if message.error() is not None)
         extend_batches(fetched.batches, records, MAX_BATCH_BYTES)
         return len(messages)
 
-    def _hand_over(self, batch: PartitionBatch) -> None:
-        self._positions.advance(batch)
-        self._buffer.append(batch)
-        self._listener.on_records()
+    def _hand_over(self, batches: list[PartitionBatch]) -> None:
+        for batch in batches:
+            self._positions.advance(batch)
+            self._buffer.append(batch)
+        if batches:
+            self._listener.on_records()
 
     def _follow(self, events: list[Message]) -> None:
         # This asks the broker, and the listener waits for batches in flight: both may take half a minute.
@@ -223,8 +224,7 @@ class KafkaPoller(threading.Thread):
         try:
             for record in self._positions.follow(events):
                 self._listener.on_unreadable(record)
-                for batch in split_into_batches([record], MAX_BATCH_BYTES):
-                    self._hand_over(batch)
+                self._hand_over(split_into_batches([record], MAX_BATCH_BYTES))
             for reset in self._positions.reset():
                 self._listener.on_reset(reset)
         finally:
