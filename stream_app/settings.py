@@ -1,5 +1,9 @@
 """Settings of the worker, read from ``INFLIGHT_WORKER_*``."""
 
+from typing import Annotated
+
+from pydantic import Field
+
 from machine_learning_engineering.settings import KernelSettings, Port, PositiveInt, PositiveSeconds
 
 
@@ -15,6 +19,11 @@ class WorkerSettings(KernelSettings):
     worker_commit_interval: PositiveSeconds = 0.5
     worker_stall_timeout: PositiveSeconds = 120.0
     """The worker exits if requests wait and nothing makes progress for this time while the broker responds."""
+    worker_max_failure_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """The worker exits if a larger share of its last requests fails or becomes dead letters; unset: it never does. What
+    would have been published is scored again after the restart."""
+    worker_failure_window: PositiveInt = 100
+    """Number of requests that `worker_max_failure_ratio` is a share of."""
     worker_model_poll_interval: PositiveSeconds = 10.0
     """Interval at which the registry is polled for new champions. A promotion event usually arrives first."""
     worker_metrics_port: Port = 9_101

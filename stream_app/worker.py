@@ -18,6 +18,7 @@ from model.catalog import available
 from stream_app.faust_adapter.app import check_faust, create_app, run_app
 from stream_app.faust_adapter.driver import BatchApp
 from stream_app.kafka.publisher import Publisher
+from stream_app.runtime.breaker import Breaker
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
 from stream_app.runtime.reload import ModelReloader
@@ -77,11 +78,13 @@ class Worker:
             self.metrics,
             max_in_flight=settings.worker_max_in_flight_batches,
             max_batch_records=settings.worker_max_batch_records,
+            breaker=Breaker(settings.worker_max_failure_ratio, settings.worker_failure_window),
         )
-        self.app = create_app(settings, self.scheduler, self.metrics.on_statistics)
+        self.app = create_app(settings, self.scheduler, self.metrics)
         self.app.task(self._run_watchdog)
         if loaded is not None:
-            self._reloader = ModelReloader(self.app, loaded, scorer.serve, self.metrics)
+            self._scorer = scorer
+            self._reloader = ModelReloader(self.app, loaded, self._serve, self.metrics)
             self.app.task(self._run_reloader)
 
     async def _run_watchdog(self, app: BatchApp) -> None:
@@ -96,6 +99,11 @@ class Worker:
             broker_timeout=settings.kafka_delivery_timeout + settings.worker_stall_timeout,
         )
         await watchdog.run()
+
+    def _serve(self, models: Mapping[str, Model]) -> None:
+        self._scorer.serve(models)
+        # A new version may have loaded a library that none of the others needs.
+        self.scheduler.cap_threads()
 
     async def _run_reloader(self, app: BatchApp) -> None:
         await self._reloader.run(self.settings)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from inflight.adapters.models import known_models
+from machine_learning_engineering.core.faults import is_machine_fault
 from machine_learning_engineering.events.schemas import LiveMetric
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
@@ -56,6 +57,8 @@ class RegistryEvaluator:
                 warnings.simplefilter("ignore")
                 estimates = bootstrap_estimate(model, decoded, labels, self._seed)
         except Exception as error:  # A model's own metrics may raise anything; the other models are measured.
+            if is_machine_fault(error):
+                raise
             raise EvaluationError(f"{type(error).__name__}: {error}") from error
         if bad := sorted(name for name, one in estimates.items() if not math.isfinite(one.low + one.high)):
             # JSON can't encode it.

@@ -38,6 +38,7 @@ class MLEModel(Model):
             spool_dir: The folder ``spool`` in the settings' home by default.
 
         Raises:
+            MachineFaultError: The model raised a fault of the machine, such as a locked database, for 30 s.
             PredictionsNotLogged: Neither the log nor the disk took the rows. The error holds the predictions.
         """
         folder = load_settings().home / "spool" if spool_dir is None else spool_dir

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.core.timestamps import from_microseconds, parse_time, to_microseconds
+from machine_learning_engineering.core.timestamps import (
+    datetime_of_milliseconds,
+    from_microseconds,
+    parse_time,
+    to_microseconds,
+)
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -46,3 +51,17 @@ def test_a_naive_time_is_an_error() -> None:
     """It is no point in time."""
     with pytest.raises(ValueError, match="has no offset"):
         to_microseconds(datetime(2026, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "milliseconds", [-1, -62_135_596_800_001, 253_402_300_800_000, 1_700_000_000_000_000, 2**63 - 1]
+)
+def test_what_is_no_time_in_milliseconds(milliseconds: int) -> None:
+    """None at all, and microseconds."""
+    assert datetime_of_milliseconds(milliseconds) is None
+
+
+def test_milliseconds() -> None:
+    """From the first to the last."""
+    assert datetime_of_milliseconds(0) == datetime(1970, 1, 1, tzinfo=UTC)
+    assert datetime_of_milliseconds(253_402_300_799_999) == datetime(9999, 12, 31, 23, 59, 59, 999_000, tzinfo=UTC)

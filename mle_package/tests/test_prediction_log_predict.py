@@ -3,12 +3,15 @@
 import json
 import math
 import re
+import sqlite3
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from machine_learning_engineering.core.faults import MachineFaultError
 from machine_learning_engineering.core.model import MethodNotImplemented
+from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.prediction_log import predict as predict_module
 from machine_learning_engineering.prediction_log.predict import (
     MAX_ATTEMPTS,
@@ -255,3 +258,38 @@ def test_the_readme_examples_run(tmp_path, monkeypatch):
         exec(compile(block, str(readme), "exec"), namespace)
     with namespace["log"] as log:
         assert [one.outcome for one in log.read("doubler")] == ["completed", "failed"]
+
+
+def faulty(monkeypatch, doubler, times):
+    left = [times]
+    answer = type(doubler).predict
+
+    def locked(self, rows):
+        if left[0] > 0:
+            left[0] -= 1
+            raise sqlite3.OperationalError("database is locked")
+        return answer(self, rows)
+
+    monkeypatch.setattr(type(doubler), "predict", locked)
+
+
+def test_a_fault_of_the_machine_that_passes_fails_no_request(doubler, log, spool, monkeypatch):
+    faulty(monkeypatch, doubler, 2)
+    result = doubler.predict_with_logging([{"number": 1}], log, spool_dir=spool)
+    assert doubles(result.outcomes) == [pytest.approx(2)]
+
+
+def test_a_fault_of_the_machine_that_stays_is_raised_and_nothing_is_logged(doubler, log, spool, monkeypatch):
+    faulty(monkeypatch, doubler, float("inf"))
+    with pytest.raises(MachineFaultError, match="OperationalError"):
+        predict_module.predict_with_logging(doubler, [{"number": 1}], log, spool_dir=spool, fault_timeout=0.1)
+    assert list(log.read("doubler")) == []
+
+
+def test_a_long_message_of_a_model_is_cut(doubler, log, spool, monkeypatch):
+    def verbose(self, raw):
+        raise InvalidFeatures("x" * 9_000_000)
+
+    monkeypatch.setattr(type(doubler), "decode", verbose)
+    (answer,) = doubler.predict_with_logging([{"number": 1}], log, spool_dir=spool).outcomes
+    assert len(answer.error.message) == 4_096

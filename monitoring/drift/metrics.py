@@ -10,6 +10,7 @@ from machine_learning_engineering.observability.logging import log_event
 from monitoring.drift.consecutive import ConsecutiveDrift
 from monitoring.drift.windows import OpenWindow
 from monitoring.model_version import ModelVersion
+from monitoring.runtime.consumer import ConsumerMetrics
 from monitoring.runtime.metrics import Declare, register_process
 
 MAX_FIELDS = 333
@@ -50,6 +51,7 @@ class DriftMonitorMetrics:
         self.lag = metric(Gauge, "inflight_drift_monitor_lag_records", text)
         text = "Log partitions assigned to this process."
         self.partitions = metric(Gauge, "inflight_drift_monitor_assigned_partitions", text)
+        self.consumer = ConsumerMetrics(registry)
         register_process(registry)
 
 

@@ -24,9 +24,9 @@ from monitoring.drift.batch import read_batch
 from monitoring.drift.measurement import drift_detected, measure
 from monitoring.drift.metrics import DriftMonitorMetrics, DriftSeries
 from monitoring.drift.state import TIMEOUT, StateReader, state_key
-from monitoring.drift.stream_time import EofConsumer, is_eof, stream_time
+from monitoring.drift.stream_time import stream_time
 from monitoring.drift.windows import ClosedWindow, Limits, State, Windows
-from monitoring.runtime.consumer import group_options, records
+from monitoring.runtime.consumer import GroupConsumer, group_options, records
 from monitoring.runtime.groups import DRIFT_MONITOR
 from monitoring.runtime.lag import set_lag
 from monitoring.runtime.process import run_process
@@ -73,9 +73,7 @@ class DriftMonitor:
         self._windows = Windows(references, limits(settings))
         self._measured: list[tuple[DriftMeasured, dict[str, int]]] = []
         self._logs = topic_name(settings, LOGS)
-        # Else a monitor started before the topics exist waits for the next full refresh.
-        refresh = {"topic.metadata.refresh.interval.ms": 5_000}
-        self._consumer = EofConsumer(group_options(settings, DRIFT_MONITOR) | refresh)
+        self._consumer = GroupConsumer(group_options(settings, DRIFT_MONITOR), _NAME, metrics.consumer)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._states = StateReader(settings)
         self._producer = Producer(
@@ -123,7 +121,9 @@ class DriftMonitor:
         batch = read_batch(self._read(self._fetch.consume(BATCH, LINGER)))
         closed = self._windows.add(batch)
         self._newest.update(batch.newest)
-        time_of_stream = stream_time(self._owned, self._windows.next_offsets, self._consumer.eof_offsets, self._newest)
+        self._follow_ends()
+        ends = {partition for _, partition in self._consumer.ends}
+        time_of_stream = stream_time(self._owned, ends, self._newest)
         if time_of_stream is not None:
             closed += self._windows.overdue(time_of_stream)
         self._measured += [self._measure(window) for window in closed]
@@ -140,10 +140,22 @@ class DriftMonitor:
         fetched a second time after one."""
         return [
             message
-            for message in records([one for one in messages if not is_eof(one)], _NAME)
+            for message in records(messages, _NAME)
             if (number := message.partition()) in self._owned
             and message.offset() >= self._windows.next_offsets.get(number, 0)
         ]
+
+    def _follow_ends(self) -> None:
+        """Take over the offsets that no record led to: the ends of partitions, and the starts of new logs."""
+        consumer, next_offsets = self._consumer, self._windows.next_offsets
+        for (_, number), end in consumer.ends.items():
+            if number in self._owned and end > next_offsets.get(number, 0):
+                next_offsets[number] = end
+                self._windows.changed.add(number)
+        for (_, number), start in consumer.restarted.items():
+            next_offsets[number] = start
+            self._windows.changed.add(number)
+        consumer.restarted.clear()
 
     def _measure(self, window: ClosedWindow) -> tuple[DriftMeasured, dict[str, int]]:
         """The measurement of a window, and in how many consecutive windows its fields have drifted."""
@@ -224,6 +236,7 @@ class DriftMonitor:
         if committed > end:
             cause = "the topic holds fewer records than were read"
             log_event(_NAME, "log_restarted", cause=cause, partition=partition)
+            self._metrics.consumer.restarted.labels(self._logs).inc()
             return
         state = self._states.read(partition, committed, until)
         if state is None:
@@ -238,13 +251,11 @@ class DriftMonitor:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Paused partitions would stay paused through the revocation, and never be fetched when assigned again.
-        consumer.resume(partitions)
+        self._consumer.forget(partitions)
         self._windows.clear()
         self._measured.clear()
         self._owned.clear()
         self._newest.clear()
-        self._consumer.eof_offsets.clear()
         self._metrics.partitions.set(0)
 
     # Metrics

@@ -3,10 +3,11 @@
 import time
 
 import msgspec
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from machine_learning_engineering.events.topics import DRIFT_STATE
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
+from machine_learning_engineering.kafka.positions import is_end, is_unreadable, skip_unreadable
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.drift.windows import State
 
@@ -26,7 +27,8 @@ class StateReader:
     def __init__(self, settings: KernelSettings) -> None:
         self._topic = topic_name(settings, DRIFT_STATE)
         # It never joins the group. Like all of librdkafka's consumers, it reads committed records only.
-        self._consumer = Consumer({**consumer_options(settings, "inflight-drift-state"), "enable.partition.eof": True})
+        self._options = consumer_options(settings, "inflight-drift-state")
+        self._consumer = Consumer(self._options)
         self._partitions = 0
 
     def close(self) -> None:
@@ -98,8 +100,11 @@ class StateReader:
                     error = message.error()
                     if error is None:
                         found.append(message)
-                    elif error.code() == KafkaError._PARTITION_EOF:
+                    elif is_end(message):
                         return found
+                    elif is_unreadable(message):
+                        # Written by nobody of ours.
+                        skip_unreadable(self._consumer, self._options, message)
                     elif error.fatal():
                         raise KafkaException(error)
         finally:

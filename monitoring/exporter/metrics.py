@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from monitoring.runtime.consumer import ConsumerMetrics
 from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
 
 
@@ -29,4 +30,5 @@ class ExporterMetrics:
         self.lag = metric(Gauge, "inflight_consumer_lag_records", text, "group", "topic")
         text = "Time since the lag was last read from the broker; it grows while the broker is unreachable."
         self.lag_checked = metric(Gauge, "inflight_consumer_lag_age_seconds", text)
+        self.consumer = ConsumerMetrics(registry)
         register_process(registry)

@@ -18,7 +18,15 @@ from machine_learning_engineering.observability.logging import log_event
 from monitoring.exporter.lag import LagCollector, LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
-from monitoring.runtime.consumer import Position, commit, group_options, records
+from monitoring.runtime.consumer import (
+    ConsumerMetrics,
+    GroupConsumer,
+    Position,
+    commit,
+    ends_to_commit,
+    group_options,
+    records,
+)
 from monitoring.runtime.groups import EXPORTER, READS
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, error_label
@@ -32,15 +40,14 @@ _BATCH = 1_000
 class Exporter:
     """Consumes logs and dead letters, and commits counted ones."""
 
-    def __init__(self, settings: ExporterSettings, observer: Observer) -> None:
+    def __init__(self, settings: ExporterSettings, observer: Observer, metrics: ConsumerMetrics | None = None) -> None:
         self._observer = observer
         self._logs = topic_name(settings, LOGS)
         self._dead_letters = topic_name(settings, DEAD_LETTERS)
-        # If it starts before the topics exist, it need not wait minutes for the next refresh.
-        refresh = {"topic.metadata.refresh.interval.ms": 5_000}
-        self._consumer = Consumer(group_options(settings, EXPORTER) | refresh)
+        self._consumer = GroupConsumer(group_options(settings, EXPORTER), "exporter", metrics)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._observed: dict[Position, int] = {}
+        self._committed: dict[Position, int] = {}
 
     def run(self, stopping: threading.Event) -> None:
         """Observe until `stopping` is set.
@@ -58,6 +65,7 @@ class Exporter:
                     self._observe(messages)
                     self._observe(self._fetch.consume(_BATCH, 0))
                 if monotonic() >= commit_due:
+                    self._observed |= ends_to_commit(self._consumer, self._committed)
                     self._commit()
                     commit_due = monotonic() + COMMIT_SECONDS
             self._commit()
@@ -76,6 +84,7 @@ class Exporter:
 
     def _commit(self) -> None:
         if self._observed and commit(self._consumer, self._observed, "exporter"):
+            self._committed |= self._observed
             self._observed.clear()
 
     # Rebalancing is eager: all partitions are revoked.
@@ -84,9 +93,9 @@ class Exporter:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # Partitions that were paused while idle would stay paused through the revocation, and never be fetched again.
-        consumer.resume(partitions)
+        self._consumer.forget(partitions)
         self._observed.clear()
+        self._committed.clear()
 
 
 def run(settings: ExporterSettings) -> None:
@@ -104,7 +113,7 @@ def run(settings: ExporterSettings) -> None:
         lag.start()
         _warn_of_topics(settings)
         try:
-            Exporter(settings, Observer(metrics)).run(stopping)
+            Exporter(settings, Observer(metrics), metrics.consumer).run(stopping)
         finally:
             stopping.set()
             lag.join(5.0)

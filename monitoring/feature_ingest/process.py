@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, Message
+from confluent_kafka import Consumer, Message, TopicPartition
 from msgspec import Struct
 
 from machine_learning_engineering.events.schemas import decode_label, decode_log, parse
@@ -22,7 +22,7 @@ from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.settings import KernelSettings
-from monitoring.runtime.consumer import Position, commit, group_options, records
+from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import FEATURES
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import run_until_ready
@@ -64,15 +64,16 @@ class Follower:
         self._builders = {name: ExampleBuilder(store, model_class) for name, model_class in classes.items()}
         self._built: dict[str, BuildReport] = {}
         self._offsets: dict[Position, int] = {}
+        self._committed: dict[Position, int] = {}
         self._records = 0
         self._labels = topic_name(settings, LABELS)
-        self._consumer = Consumer(group_options(settings, FEATURES))
+        self._consumer = GroupConsumer(group_options(settings, FEATURES), "features")
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         # Before partitions are revoked, what was read from them is flushed and committed.
         self._consumer.subscribe(
             [topic_name(settings, LOGS), self._labels],
-            on_revoke=lambda *_: self.flush(),
-            on_lost=lambda *_: self._offsets.clear(),
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
         )
 
     def run(self, stopping: threading.Event) -> None:
@@ -88,6 +89,7 @@ class Follower:
                 for message in records(self._fetch.consume(_BATCH, _POLL_SECONDS), "features"):
                     self._add(message)
                 if self._records >= _MAX_RECORDS or monotonic() >= due:
+                    self._offsets |= ends_to_commit(self._consumer, self._committed)
                     self.flush()
                     due = monotonic() + self._every
             self.flush()
@@ -104,9 +106,19 @@ class Follower:
         # Not earlier: committed records are not reread, and would be missing in the examples until new ones arrive.
         if self._offsets:
             # If that fails, the next owner of the partition rereads the records and finds them in the store.
-            commit(self._consumer, self._offsets, "features")
+            if commit(self._consumer, self._offsets, "features"):
+                self._committed |= self._offsets
             self._offsets.clear()
         self._records = 0
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.flush()
+        self._on_lost(consumer, partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._consumer.forget(partitions)
+        self._offsets.clear()
+        self._committed.clear()
 
     def report(self) -> FollowReport:
         """The result so far."""

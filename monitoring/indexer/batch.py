@@ -7,6 +7,7 @@ from confluent_kafka import Message
 
 from machine_learning_engineering.core.validation import redact_decoder_message
 from machine_learning_engineering.dead_letters.writer import RejectedRecord
+from machine_learning_engineering.events.unreadable import UnreadableRecord
 from monitoring.indexer.projections import PROJECTIONS, Entry, Projection
 from monitoring.runtime.consumer import Position
 
@@ -41,6 +42,9 @@ class Batch:
         projection = self._projections[topic]
         self.records += 1
         self.next_offsets[topic, record.partition()] = record.offset() + 1
+        if isinstance(record, UnreadableRecord):
+            self.dead_letters.append(RejectedRecord(record, record.reason, record.explanation))
+            return
         try:
             entries = projection.entries(record)
         except (ValueError, OverflowError, RecursionError) as error:

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from monitoring.runtime.consumer import ConsumerMetrics
 from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
 
 
@@ -22,4 +23,5 @@ class IndexerMetrics:
         self.lag = metric(Gauge, "inflight_indexer_lag_records", text)
         text = "Daily indices deleted after their retention, by family."
         self.deleted = metric(Counter, "inflight_indexer_deleted_indices", text, "family")
+        self.consumer = ConsumerMetrics(registry)
         register_process(registry)

@@ -25,7 +25,7 @@ from monitoring.indexer.in_flight import BulkTask
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.projections import PROJECTIONS
 from monitoring.indexer.retention import Retention
-from monitoring.runtime.consumer import Position, commit, group_options, records
+from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import INDEXER, READS
 from monitoring.runtime.lag import set_lag
 from monitoring.runtime.metrics import Children
@@ -53,7 +53,7 @@ class Indexer:
         self._delivery = delivery
         self._metrics = metrics
         self._documents = Children(metrics.documents)
-        self._consumer = Consumer(group_options(settings, INDEXER))
+        self._consumer = GroupConsumer(group_options(settings, INDEXER), "indexer", metrics.consumer)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._topics = {topic_name(settings, topic): topic for topic in PROJECTIONS}
         self._projections = {name: PROJECTIONS[topic] for name, topic in self._topics.items()}
@@ -141,8 +141,9 @@ class Indexer:
             task = self._tasks.popleft()
             tally = task.tally
             if tally is None:
-                # Failed or cancelled. A commit of later records would skip it.
+                # Failed or cancelled. A commit of later records, or of the ends behind them, would skip it.
                 self._tasks.clear()
+                self._consumer.ends.clear()
                 if task.error is not None:
                     raise task.error
                 break
@@ -150,6 +151,8 @@ class Indexer:
             for (topic, result), documents in tally.items():
                 self._documents(self._topics[topic], result).inc(documents)
             self._count_in_flight()
+        unfinished = set(self._batch.next_offsets).union(*(task.batch.next_offsets for task in self._tasks))
+        self._uncommitted |= ends_to_commit(self._consumer, self._committed, unfinished)
         if self._uncommitted:
             self._commit()
 
@@ -193,8 +196,7 @@ class Indexer:
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # librdkafka keeps a partition paused through a revocation: once reassigned, it would never be fetched.
-        consumer.resume(partitions)
+        self._consumer.forget(partitions)
         self._forget()
 
     def _records_in_flight(self) -> int:

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from monitoring.runtime.consumer import ConsumerMetrics
 from monitoring.runtime.metrics import Declare, register_process
 
 DELAY_BUCKETS = (1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
@@ -22,4 +23,5 @@ class LabelJoinerMetrics:
         self.lag = metric(Gauge, "inflight_label_joiner_lag_records", text)
         text = "Retries of requests to Elasticsearch, by cause: an HTTP status or an error."
         self.retries = metric(Counter, "inflight_label_joiner_retries", text, "cause")
+        self.consumer = ConsumerMetrics(registry)
         register_process(registry)

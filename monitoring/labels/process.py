@@ -27,7 +27,7 @@ from monitoring.quality.evaluation import Evaluator
 from monitoring.quality.measurement import Publisher, QualityMonitor
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.quality.rows import LabelledPredictions
-from monitoring.runtime.consumer import Position, commit, group_options, records
+from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import LABEL_JOINER, READS
 from monitoring.runtime.lag import set_lag
 from monitoring.runtime.process import run_process
@@ -50,7 +50,8 @@ class Reader:
         self._settings = settings
         self._stopping = stopping
         self._backoff = Backoff("label-joiner", metrics.retries)
-        self.consumer = Consumer(group_options(settings, LABEL_JOINER, prefetch_kbytes=16 * 1024))
+        options = group_options(settings, LABEL_JOINER, prefetch_kbytes=16 * 1024)
+        self.consumer = GroupConsumer(options, "label-joiner", metrics.consumer)
         self._fetch = IdlePausingConsumer(self.consumer, settings.kafka_idle_pause)
         self._read_ahead: list[Message] = []
         self._uncommitted: dict[Position, int] = {}
@@ -98,14 +99,19 @@ class Reader:
         return messages
 
     def commit(self, messages: list[Message]) -> None:
-        """Commit resolved labels.
+        """Commit resolved labels, which are all that were handed out.
 
         Raises:
             KafkaException: a permanent error; the next commit makes up for others.
         """
         for message in messages:
             position = message.topic(), message.partition()
-            self._uncommitted[position] = max(message.offset() + 1, self._uncommitted.get(position, 0))
+            self._uncommitted[position] = message.offset() + 1
+        if not self._read_ahead:
+            self._uncommitted |= ends_to_commit(self.consumer, self.committed)
+        self._commit()
+
+    def _commit(self) -> None:
         if self._uncommitted and commit(self.consumer, self._uncommitted, "label-joiner"):
             self.committed.update(self._uncommitted)
             self._uncommitted.clear()
@@ -126,12 +132,11 @@ class Reader:
 
     # Rebalancing is eager: all partitions are revoked, and some are assigned afterwards, from the committed offsets.
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self.commit([])
+        self._commit()
         self._on_lost(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        # librdkafka keeps a partition paused through a revocation: once reassigned, it would never be fetched.
-        consumer.resume(partitions)
+        self.consumer.forget(partitions)
         self._read_ahead.clear()
         self._uncommitted.clear()
         self.committed.clear()
@@ -174,7 +179,7 @@ class LabelJoiner:
         try:
             if messages:
                 self._resolver.process(messages)
-                reader.commit(messages)
+            reader.commit(messages)
             self._resolver.look_up(reader.partitions)
             if monotonic() >= self._gauges_due:
                 self._gauges_due = monotonic() + _GAUGE_SECONDS

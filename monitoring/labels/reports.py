@@ -8,7 +8,9 @@ import msgspec
 from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.validation import redact_decoder_message
 from machine_learning_engineering.dead_letters.writer import RejectedRecord
+from machine_learning_engineering.events.headers import RecordHeaders
 from machine_learning_engineering.events.schemas import decode_label
+from machine_learning_engineering.events.unreadable import UnreadableRecord
 
 STAGE = "label"
 UNDECODABLE = "undecodable_label"
@@ -26,7 +28,7 @@ class Record(Protocol):
     def offset(self) -> int: ...
     def key(self) -> bytes | None: ...
     def value(self) -> bytes | None: ...
-    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+    def headers(self) -> RecordHeaders | None: ...
 
 
 class Rank(NamedTuple):
@@ -64,6 +66,8 @@ class Report(NamedTuple):
 
 def read(record: Record) -> Report | RejectedRecord:
     """The label of a record, or the record as a dead letter."""
+    if isinstance(record, UnreadableRecord):
+        return RejectedRecord(record, record.reason, record.explanation)
     try:
         event = decode_label(record.value() or b"")
         observed_at = event.observed_at.astimezone(UTC)

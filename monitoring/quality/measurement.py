@@ -7,6 +7,8 @@ from time import monotonic
 
 from confluent_kafka import KafkaException, Producer
 
+from machine_learning_engineering.core.error_text import type_name
+from machine_learning_engineering.core.faults import MachineFaultError, is_machine_fault
 from machine_learning_engineering.events.schemas import QualityMeasured, encode
 from machine_learning_engineering.events.topics import MEASUREMENTS
 from machine_learning_engineering.kafka.client import producer_options, send, topic_name
@@ -99,8 +101,12 @@ class QualityMonitor(threading.Thread):
             for version in sorted(dirty):
                 if self._stopping.is_set():
                     return
-                with self._metrics.duration.time():
-                    event = self._try_measure(version)
+                try:
+                    with self._metrics.duration.time():
+                        event = self._try_measure(version)
+                except MachineFaultError:
+                    # It stays dirty.
+                    continue
                 if event is not None:
                     self._publish(event)
                 dirty.discard(version)
@@ -116,6 +122,12 @@ class QualityMonitor(threading.Thread):
         except FAILURES:
             raise
         except Exception as error:
+            if is_machine_fault(error):
+                cause = type_name(error)
+                log_event(
+                    "label-joiner", "not_measured", model=version.model, model_version=version.version, cause=cause
+                )
+                raise MachineFaultError(cause) from error
             # Whatever is wrong with the documents or the model of a version, the others are still measured.
             log_event("label-joiner", "unmeasurable", model=version.model, model_version=version.version, cause=error)
             return None

@@ -1,14 +1,23 @@
 """Consumers: options, records and commits that all processes share."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from prometheus_client import CollectorRegistry, Counter
 
 from machine_learning_engineering.kafka.broker_check import broker_check_options
 from machine_learning_engineering.kafka.client import consumer_options
+from machine_learning_engineering.kafka.positions import (
+    OffsetResets,
+    is_end,
+    is_out_of_range,
+    is_unreadable,
+    skip_unreadable,
+)
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
+from monitoring.runtime.metrics import Declare
 
 Position = tuple[str, int]
 """Topic and partition."""
@@ -25,11 +34,116 @@ def group_options(settings: KernelSettings, group: str, prefetch_kbytes: int = 3
         **consumer_options(settings, group),
         "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
         "queued.max.messages.kbytes": prefetch_kbytes,
+        # `GroupConsumer` starts at the first record then, and says what it missed.
+        "auto.offset.reset": "error",
     }
+
+
+class ConsumerMetrics:
+    """Counts what a consumer was not handed. Every process with a `GroupConsumer` has these, by topic."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        metric = Declare(registry)
+        text = "Records that were deleted, as by retention, before they were read."
+        self.missing = metric(Counter, "inflight_consumer_missing_records", text, "topic")
+        text = "Partitions that started again below their offset: the topic was deleted and created again."
+        self.restarted = metric(Counter, "inflight_consumer_restarted_partitions", text, "topic")
+        text = "Batches of records that the Kafka client could not unpack, and that were skipped."
+        self.unreadable = metric(Counter, "inflight_consumer_unreadable_batches", text, "topic")
+
+
+class GroupConsumer(Consumer):  # type: ignore[misc]
+    """A consumer of a group that no batch and no missing offset can stop. `options` are those of `group_options`.
+
+    `ends` has, by partition, the offset behind the last record, as long as nothing was handed out since. A high
+    watermark would not do: markers of transactions and deleted records lie before it, and are never handed out.
+
+    Args:
+        process: name in the service log.
+    """
+
+    def __init__(self, options: dict[str, Any], process: str, metrics: ConsumerMetrics | None = None) -> None:
+        super().__init__(options)
+        self._options = options
+        self._process = process
+        self._metrics = metrics
+        self._resets = OffsetResets(self)
+        self.ends: dict[Position, int] = {}
+        self.restarted: dict[Position, int] = {}
+        """The new offset of partitions that started again below theirs, until the process takes it over."""
+
+    def consume(self, *arguments: Any, **named: Any) -> list[Message]:
+        """Same as `Consumer.consume`, including the end-of-partition events.
+
+        An `UnreadableRecord` takes the place of a batch that the client can't unpack.
+        """
+        messages: list[Message] = super().consume(*arguments, **named)
+        if self.ends:
+            for position in {(message.topic(), message.partition()) for message in messages}:
+                self.ends.pop(position, None)
+        for index, message in enumerate(messages):
+            if message.error() is None:
+                continue
+            if is_end(message):
+                self.ends[message.topic(), message.partition()] = message.offset()
+            elif is_out_of_range(message):
+                self._resets.note(message)
+            elif is_unreadable(message):
+                messages[index] = self._skip(message)
+        self._reset()
+        return messages
+
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forget partitions that were revoked, and resume them.
+
+        librdkafka keeps a partition paused through a revocation: once assigned again, it would never be fetched.
+        """
+        self.resume(partitions)
+        self._resets.clear()
+        self.ends.clear()
+        self.restarted.clear()
+
+    def _skip(self, message: Message) -> Message:
+        skipped = skip_unreadable(self, self._options, message)
+        if skipped is None:
+            return message
+        topic, offset, cause = message.topic(), message.offset(), skipped.explanation
+        log_event(
+            self._process, "batch_unreadable", topic=topic, partition=message.partition(), offset=offset, cause=cause
+        )
+        if self._metrics is not None:
+            self._metrics.unreadable.labels(topic).inc()
+        return skipped
+
+    def _reset(self) -> None:
+        for topic, partition, position, start, missing, restarted in self._resets.apply():
+            where = {"topic": topic, "partition": partition, "offset": position, "start": start}
+            self.ends.pop((topic, partition), None)
+            if restarted:
+                self.restarted[topic, partition] = start
+                log_event(self._process, "log_restarted", cause="the topic holds fewer records than were read", **where)
+            elif missing:
+                cause = "deleted before they were read"
+                log_event(self._process, "records_missing", cause=cause, records=missing, **where)
+            if self._metrics is not None:
+                self._metrics.restarted.labels(topic).inc(restarted)
+                self._metrics.missing.labels(topic).inc(missing)
+
+
+def ends_to_commit(
+    consumer: GroupConsumer, committed: Mapping[Position, int], unfinished: Collection[Position] = ()
+) -> dict[Position, int]:
+    """The ends of partitions that are not committed yet, without those that have `unfinished` records.
+
+    Else what lies behind the last record, such as a transaction's marker, would count as lag for ever.
+    """
+    return {tp: end for tp, end in consumer.ends.items() if committed.get(tp) != end and tp not in unfinished}
 
 
 def records(messages: Iterable[Message], process: str) -> list[Message]:
     """The records among messages. Transient errors among them are written to the service log of `process`.
+
+    Events that `GroupConsumer` has dealt with are left out.
 
     Raises:
         KafkaException: a permanent error.
@@ -41,7 +155,7 @@ def records(messages: Iterable[Message], process: str) -> list[Message]:
             found.append(message)
         elif error.fatal():
             raise KafkaException(error)
-        else:
+        elif not is_end(message) and not is_out_of_range(message):
             log_event(process, "consumer_error", error=error.str())
     return found
 
@@ -56,10 +170,15 @@ def commit(consumer: Consumer, next_offsets: Mapping[Position, int], process: st
     """
     offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in next_offsets.items()]
     try:
-        consumer.commit(offsets=offsets, asynchronous=False)
+        answers: list[TopicPartition] = consumer.commit(offsets=offsets, asynchronous=False)
     except KafkaException as error:
         if error.args[0].fatal():
             raise
         log_event(process, "commit_failed", error=error.args[0].str())
         return False
-    return True
+    # It raises only if all were refused.
+    refused = [found for found in answers if found.error is not None]
+    for found in refused:
+        why = found.error.str()
+        log_event(process, "commit_failed", error=why, topic=found.topic, partition=found.partition)
+    return not refused

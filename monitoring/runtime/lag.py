@@ -2,14 +2,14 @@
 
 from collections.abc import MutableMapping
 
-from confluent_kafka import Consumer, KafkaException
+from confluent_kafka import KafkaException
 from prometheus_client import Gauge
 
 from machine_learning_engineering.observability.logging import log_event
-from monitoring.runtime.consumer import Position
+from monitoring.runtime.consumer import GroupConsumer, Position
 
 
-def set_lag(gauge: Gauge, consumer: Consumer, next_offsets: MutableMapping[Position, int], process: str) -> None:
+def set_lag(gauge: Gauge, consumer: GroupConsumer, next_offsets: MutableMapping[Position, int], process: str) -> None:
     """Set a gauge to the records of the assigned partitions from their next offsets on; keep it if that is unknown.
 
     Args:
@@ -25,8 +25,10 @@ def set_lag(gauge: Gauge, consumer: Consumer, next_offsets: MutableMapping[Posit
                     next_offsets[tp.topic, tp.partition] = tp.offset
         lag = 0
         for tp in assigned:
-            # The watermarks are those of the last fetch. Negative: not known yet, or nothing committed yet.
+            # The watermarks are those of the last fetch. Negative: not known yet, or nothing committed yet. What lies
+            # behind the end of a partition can't be read: an open transaction.
             low, high = consumer.get_watermark_offsets(tp, cached=True)
+            high = consumer.ends.get((tp.topic, tp.partition), high)
             lag += max(0, high - max(low, next_offsets.get((tp.topic, tp.partition), high), 0))
     except KafkaException as error:
         log_event(process, "lag_unknown", error=error.args[0].str())

@@ -16,6 +16,7 @@ import msgspec
 from confluent_kafka import KafkaException, Message, TopicPartition
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from machine_learning_engineering.core.timestamps import datetime_of_milliseconds
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.dead_letters.reader import Address
 from machine_learning_engineering.events import schemas
@@ -30,6 +31,7 @@ from monitoring.settings import ElasticsearchSettings
 from monitoring.trace.path import Document, Path, Position, Repeat, Stage, Step, build_path
 
 MAX_STEPS = 100
+_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Records of one topic that a path holds; further ones are counted."""
 BROKER_SECONDS = 10.0
 ELASTICSEARCH_SECONDS = 10.0
@@ -108,7 +110,8 @@ class RequestReader:
                     self.omitted[stage] = seen - MAX_STEPS
                     continue
                 self._positions.add(position)
-                at = datetime.fromtimestamp(record.timestamp()[1] / 1000, UTC)
+                # A record without a usable time is a dead letter, or not ours.
+                at = datetime_of_milliseconds(record.timestamp()[1]) or _UNKNOWN_TIME
                 if stage == "request":
                     self.indices.add(index_name(at))
                 repeat: Repeat | None = None

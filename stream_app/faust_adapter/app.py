@@ -1,7 +1,6 @@
 """The Faust topology, one agent over one topic, and how it runs. A reader who skips Faust skips this folder."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from faust import streams
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from stream_app.faust_adapter.driver import BatchApp, TransportOptions
+from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.scheduler import BatchScheduler
 from stream_app.serving.batch import PartitionBatch
 from stream_app.settings import WorkerSettings
@@ -42,9 +42,7 @@ def check_faust() -> None:
         )
 
 
-def create_app(
-    settings: WorkerSettings, scheduler: BatchScheduler, on_statistics: Callable[[dict[str, Any]], None]
-) -> BatchApp:
+def create_app(settings: WorkerSettings, scheduler: BatchScheduler, metrics: WorkerMetrics) -> BatchApp:
     """Build the app that submits every batch of requests to the scheduler."""
     options = TransportOptions(
         consumer={
@@ -65,7 +63,9 @@ def create_app(
         batch_limit=lambda: scheduler.batch_limit,
         on_failed=scheduler.on_bug,
         idle_pause=settings.kafka_idle_pause,
-        on_statistics=on_statistics,
+        on_statistics=metrics.on_statistics,
+        on_reset=metrics.on_reset,
+        on_unreadable=metrics.on_unreadable,
     )
     app = BatchApp(
         topic_name(settings, GROUP),

@@ -12,8 +12,12 @@ from faust import types
 from faust.transport import base
 from faust.types import ConsumerMessage, Message
 
+from machine_learning_engineering.events.unreadable import UnreadableRecord
+from machine_learning_engineering.kafka.positions import OffsetReset
+from stream_app.kafka.commits import commit
+from stream_app.kafka.lag import LagQuery
 from stream_app.kafka.offsets import OffsetTracker
-from stream_app.kafka.poller import KafkaPoller, partitions_of
+from stream_app.kafka.poller import KafkaPoller
 from stream_app.serving.batch import TP, PartitionBatch
 
 # A rebalance or a stop waits this long for in-flight batches; the next owner reads again what is unfinished then.
@@ -43,6 +47,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             idle_pause=options.idle_pause,
             on_statistics=options.on_statistics,
         )
+        self._lag = LagQuery(options.consumer)
         self._assigned: set[TP] = set()
         # Of the batches that were taken from the poller and are not finished.
         self._in_flight_bytes: dict[TP, int] = {}
@@ -87,6 +92,20 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         """Drop in-flight batches: the partitions have another owner."""
         self._on_loop(self._handle_revoked(tps, lost=True)).result(DRAIN_SECONDS + BROKER_SECONDS)
 
+    def on_reset(self, reset: OffsetReset) -> None:
+        """Count the requests that were deleted before they were read; start afresh if the topic did."""
+        tp = TP(reset.topic, reset.partition)
+        if reset.missing:
+            self.log.error("%s requests of %s were deleted before they were scored", reset.missing, tp)
+        if reset.restarted:
+            self.log.error("%s was recreated: it is read from %s on, not from %s", tp, reset.start, reset.position)
+            self._on_loop(self._handle_restarted(tp)).result(DRAIN_SECONDS + BROKER_SECONDS)
+        self._options.on_reset(reset)
+
+    def on_unreadable(self, record: UnreadableRecord) -> None:
+        """Count a batch that became a dead letter as a whole."""
+        self._options.on_unreadable(record.partition())
+
     def on_failed(self, error: BaseException) -> None:
         """End the process: without its consumer thread nothing can be committed."""
         self._options.on_failed(f"the consumer thread failed: {type(error).__name__}")
@@ -129,6 +148,18 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             # Faust has silently dropped these batches: nothing acknowledges them.
             self.poller.release(sum(self._in_flight_bytes.pop(tp, 0) for tp in tps))
             return finished
+
+    async def _handle_restarted(self, tp: TP) -> None:
+        """Track a partition from its new beginning, once the batches of the old log are finished."""
+        deadline = monotonic() + DRAIN_SECONDS
+        while self.tracker.has_unfinished(tp) and monotonic() < deadline:
+            await asyncio.sleep(CHECK_SECONDS)
+        if tp in self._assigned:
+            self.poller.discard({tp})
+            self.poller.release(self._in_flight_bytes.pop(tp, 0))
+            self.tracker.assign({tp})
+            # Faust drops lower offsets than the last one.
+            self._read_offset.pop(types.TP(*tp), None)
 
     # Messages
 
@@ -196,31 +227,31 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         if self.app.rebalancing or self._committing is not None:
             # During a revocation the poller commits: it is in librdkafka's callback and runs no other call.
             return False
+        for tp, (read, end) in self.poller.ends().items():
+            self.tracker.reach_end(tp, read, end)
         offsets = self.tracker.committable()
         if not offsets:
             return False
         rebalances = self.app.rebalancing_count
 
-        def commit(consumer: Any) -> bool:
+        def attempt(consumer: Any) -> dict[TP, int]:
             # After a rebalance began, this would overwrite the commit made with the revocation, or a new owner's.
-            if self.app.rebalancing_count != rebalances:
-                return False
             # Synchronous in the poller's thread: that takes a few milliseconds, twice a second.
-            consumer.commit(offsets=partitions_of(offsets), asynchronous=False)
-            return True
+            return commit(consumer, offsets) if self.app.rebalancing_count == rebalances else {}
 
-        self._committing = asyncio.wrap_future(self.poller.call(commit))
+        self._committing = asyncio.wrap_future(self.poller.call(attempt))
         try:
-            if not await self._committing:
-                return False
+            accepted = await self._committing
         except KafkaException as error:
             # Nothing is lost: the same offsets, or later ones, are committed at the next interval.
             self.log.warning("offsets were not committed: %s", error.args[0])
             return False
         finally:
             self._committing = None
-        self.tracker.committed(offsets)
-        self.app.monitor.on_tp_commit(offsets)
+        if not accepted:
+            return False
+        self.tracker.committed(accepted)
+        self.app.monitor.on_tp_commit(accepted)
         return True
 
     async def wait_empty(self) -> None:
@@ -247,23 +278,17 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         return offset
 
     async def behind(self) -> int:
-        """Ask the broker for the number of records at or above the committed offsets of the assigned partitions.
+        """Ask the broker for the number of readable records at or above the committed offsets of the own partitions.
 
         Raises:
             KafkaException: the broker does not respond. It is asked even if nothing is assigned.
         """
         wanted = [TopicPartition(tp.topic, tp.partition) for tp in self._assigned]
-
-        def count(consumer: Any) -> int:
-            records = 0
-            for found in consumer.committed(wanted, timeout=BROKER_SECONDS) if wanted else []:
-                low, high = consumer.get_watermark_offsets(found, timeout=BROKER_SECONDS)
-                records += max(0, high - max(low, found.offset))
-            for topic in self.poller.topics if not wanted else []:
-                consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=BROKER_SECONDS)
-            return records
-
-        return await asyncio.wrap_future(self.poller.call(count))
+        committed: dict[TP, int] = {}
+        if wanted:
+            asking = self.poller.call(lambda consumer: consumer.committed(wanted, timeout=BROKER_SECONDS))
+            committed = {TP(tp.topic, tp.partition): tp.offset for tp in await asyncio.wrap_future(asking)}
+        return await asyncio.to_thread(self._lag, committed, self.poller.topics, BROKER_SECONDS)
 
     def assignment(self) -> set[TP]:
         """The partitions that this worker owns."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import faust
 from faust.transport import base
 
+from machine_learning_engineering.kafka.positions import OffsetReset
 from stream_app.faust_adapter.consumer import Consumer
 from stream_app.faust_adapter.producer import Producer
 
@@ -25,6 +26,8 @@ class TransportOptions:
             process.
         idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
         on_statistics: called with librdkafka's statistics, in the consumer's own thread.
+        on_reset: called in that thread when a partition is read from another offset.
+        on_unreadable: called in that thread with the partition of a batch that was skipped.
     """
 
     consumer: dict[str, Any]
@@ -35,6 +38,8 @@ class TransportOptions:
     on_failed: Callable[[str], None]
     idle_pause: float
     on_statistics: Callable[[dict[str, Any]], None]
+    on_reset: Callable[[OffsetReset], None]
+    on_unreadable: Callable[[int], None]
 
 
 class Transport(base.Transport):  # type: ignore[misc]

@@ -86,6 +86,25 @@ class OffsetTracker(Generic[P]):
             state.open.popitem(last=False)
         return True
 
+    def reach_end(self, partition: P, read: int | None, end: int) -> None:
+        """Note that a partition has no record from `read`, the offset behind the last one read, up to `end`.
+
+        What lies there, such as a transaction's marker, is finished if everything before it is.
+
+        Args:
+            read: None if nothing was read since the partition was assigned.
+        """
+        state = self._partitions.get(partition)
+        if state is None or state.open or end < state.next_expected_offset:
+            return
+        if read is None or read == state.next_expected_offset:
+            state.committable_offset = state.next_expected_offset = end
+
+    def has_unfinished(self, partition: P) -> bool:
+        """Whether batches of a partition were begun and are not finished."""
+        state = self._partitions.get(partition)
+        return state is not None and bool(state.open)
+
     def committable(self) -> dict[P, int]:
         """The offset to commit (the next one to read) for each partition where it moved since `committed`."""
         return {

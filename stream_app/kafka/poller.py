@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.kafka.broker_check import STATISTICS_SECONDS, broker_check_options
 from machine_learning_engineering.kafka.client import IdlePausingConsumer
+from machine_learning_engineering.kafka.positions import OffsetReset
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.kafka.buffer import MAX_BATCH_BYTES, BatchBuffer
-from stream_app.serving.batch import TP, PartitionBatch, split_into_batches
+from stream_app.kafka.commits import commit
+from stream_app.kafka.positions import Positions
+from stream_app.serving.batch import TP, PartitionBatch, extend_batches, split_into_batches
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ POLL_SECONDS = 0.05
 # Records read long before they are scored leave the processor's caches, and every garbage collection walks them. This
 # is enough for a few scoring batches; beyond it librdkafka's own queue holds what it fetches.
 READ_AHEAD_BYTES = 4 * 1024 * 1024
+# The client makes the key, value and headers of all records of a call at once: a few heavy ones at a time.
+MAX_CALL_RECORDS = 128
 
 
 class Listener(Protocol):
@@ -47,6 +53,12 @@ class Listener(Protocol):
 
     def on_lost(self, tps: set[TP]) -> None:
         """Partitions already have another owner: no offset of theirs may be committed."""
+
+    def on_reset(self, reset: OffsetReset) -> None:
+        """A partition is read from another offset; nothing is read until this returns."""
+
+    def on_unreadable(self, record: UnreadableRecord) -> None:
+        """A batch was skipped because the client can't unpack it."""
 
     def on_failed(self, error: BaseException) -> None:
         """The poller's thread ended with an error."""
@@ -83,14 +95,17 @@ class KafkaPoller(threading.Thread):
         self._max_records = max_records
         self._max_bytes = max_bytes
         own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": self._error}
+        options = {**options, "auto.offset.reset": "error"}
         self.consumer = Consumer({**options, **own})
+        self._positions = Positions(self.consumer, options)
         self._fetch = IdlePausingConsumer(self.consumer, idle_pause)
         self.topics: list[str] = []
         self._subscription_changed = threading.Event()
         self._stopping = threading.Event()
         self._ended = False
         self._paused = False
-        self._revoked_during_poll = False
+        self._revocations = 0
+        self._is_assigned = True
         self._buffer = BatchBuffer()
         self._awake = threading.Event()
         self._calls: SimpleQueue[tuple[Callable[[Consumer], Any], Future[Any]]] = SimpleQueue()
@@ -101,6 +116,10 @@ class KafkaPoller(threading.Thread):
     def buffered_bytes(self) -> int:
         """Memory of the batches that were fetched and not released, in bytes."""
         return self._buffer.size
+
+    def ends(self) -> dict[TP, tuple[int | None, int]]:
+        """The partitions that were read to their ends; see `OffsetTracker.reach_end`."""
+        return self._positions.ends()
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Subscribe to topics at the next poll."""
@@ -169,21 +188,51 @@ class KafkaPoller(threading.Thread):
         self._run_pending_call()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
-        self._revoked_during_poll = False
-        messages = self._fetch.consume(1, POLL_SECONDS, may_pause=not self._paused)
+        fetched = _Fetched([], [])
+        count = self._consume(fetched, 1, POLL_SECONDS)
         self.last_poll = monotonic()
-        if messages and self._max_records > 1 and not backpressured:
-            messages += self._fetch.consume(self._max_records - 1, 0)
-        if self._revoked_during_poll:
+        room = 0 if backpressured else self._max_records - count
+        while count and room > 0:
+            count = self._consume(fetched, min(room, MAX_CALL_RECORDS), 0)
+            room -= count
+        self._hand_over(fetched.batches)
+        if fetched.events or self._positions.is_resetting:
+            self._follow(fetched.events)
+
+    def _consume(self, fetched: "_Fetched", count: int, timeout: float) -> int:
+        """Add what is there to `fetched`; returns the number of messages."""
+        revocations = self._revocations
+        messages = self._fetch.consume(count, timeout, may_pause=not self._paused)
+        if self._revocations != revocations:
             # The next owner of the partitions reads again what was collected before the revocation.
-            messages = []
+            fetched.batches.clear()
+            fetched.events.clear()
+            if not self._is_assigned:
+                return 0
         records = [message for message in messages if message.error() is None]
         if len(records) < len(messages):
-            self._check([message.error() for message in messages if message.error() is not None])
-        if records:
-            for batch in split_into_batches(records, MAX_BATCH_BYTES):
-                self._buffer.append(batch)
+            fetched.events.extend(message for message in messages if message.error() is not None)
+        extend_batches(fetched.batches, records, MAX_BATCH_BYTES)
+        return len(messages)
+
+    def _hand_over(self, batches: list[PartitionBatch]) -> None:
+        for batch in batches:
+            self._positions.advance(batch)
+            self._buffer.append(batch)
+        if batches:
             self._listener.on_records()
+
+    def _follow(self, events: list[Message]) -> None:
+        # This asks the broker, and the listener waits for batches in flight: both may take half a minute.
+        self.is_in_call = True
+        try:
+            for record in self._positions.follow(events):
+                self._listener.on_unreadable(record)
+                self._hand_over(split_into_batches([record], MAX_BATCH_BYTES))
+            for reset in self._positions.reset():
+                self._listener.on_reset(reset)
+        finally:
+            self.is_in_call = False
 
     def _is_backpressured(self) -> bool:
         """Whether enough records wait for scoring, even after a moment. A poll takes one record then."""
@@ -222,18 +271,13 @@ class KafkaPoller(threading.Thread):
             self._paused = False
             self.consumer.resume(self.consumer.assignment())
 
-    def _check(self, errors: list[KafkaError]) -> None:
-        for error in errors:
-            # librdkafka recovers from all but fatal errors: an unreachable broker, a topic that is not created yet.
-            if error.fatal():
-                raise KafkaException(error)
-            logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
-
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)
         # librdkafka keeps a partition paused through a revocation: reassigned, it would never be fetched.
         consumer.resume(partitions)
-        self._paused = self._revoked_during_poll = False
+        self._positions.forget()
+        self._paused = False
+        self._is_assigned = True
         self._listener.on_assigned(_tps(partitions))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -241,18 +285,22 @@ class KafkaPoller(threading.Thread):
             offsets = self._listener.on_revoked(_tps(partitions))
             if offsets:
                 self._commit_revoked(consumer, offsets)
+        self._positions.forget()
         consumer.unassign()
-        self._revoked_during_poll = True
+        self._revocations += 1
+        self._is_assigned = False
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._stopping.is_set():
             self._listener.on_lost(_tps(partitions))
+        self._positions.forget()
         consumer.unassign()
-        self._revoked_during_poll = True
+        self._revocations += 1
+        self._is_assigned = False
 
     def _commit_revoked(self, consumer: Consumer, offsets: dict[TP, int]) -> None:
         try:
-            consumer.commit(offsets=partitions_of(offsets), asynchronous=False)
+            commit(consumer, offsets)
         except KafkaException as error:
             # The next owner scores the uncommitted records again: repeated, not lost.
             logger.warning("offsets were not committed before the partitions were revoked: %s", error.args[0])
@@ -261,9 +309,11 @@ class KafkaPoller(threading.Thread):
         logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
 
 
-def partitions_of(offsets: dict[TP, int]) -> list[TopicPartition]:
-    """Convert offsets to the client's type."""
-    return [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
+class _Fetched(NamedTuple):
+    """What one poll has collected."""
+
+    batches: list[PartitionBatch]
+    events: list[Message]
 
 
 def _tps(partitions: list[TopicPartition]) -> set[TP]:

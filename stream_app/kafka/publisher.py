@@ -4,12 +4,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from time import monotonic
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
 from machine_learning_engineering.kafka.broker_check import broker_check_options
+from machine_learning_engineering.kafka.client import METADATA_REFRESH_SECONDS
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.outputs import OutputRecord
 
@@ -17,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 METADATA_SECONDS = 10.0
+REFRESH_SECONDS = 1.0
+"""Maximum wait for the partitions of a topic while batches wait to be published."""
 # librdkafka chooses the partition by the key.
 ANY_PARTITION = -1
 
@@ -47,6 +51,7 @@ class Publisher:
         own = {"delivery.report.only.error": True, "on_delivery": self._not_delivered, "error_cb": self._warn}
         self._producer = KafkaProducer({**broker_check_options(), **options, **own})
         self._partition_counts: dict[str, int] = {}
+        self._counts_due: dict[str, float] = {}
         # Guards the two lists.
         self._lock = threading.Lock()
         self._waiting: deque[_PendingBatch] = deque()
@@ -60,14 +65,14 @@ class Publisher:
         self._thread = threading.Thread(target=self._serve, name="inflight-publisher", daemon=True)
         self._thread.start()
 
-    def load_partition_counts(self, topics: Iterable[str]) -> None:
+    def load_partition_counts(self, topics: Iterable[str], timeout: float = METADATA_SECONDS) -> None:
         """Ask the broker for the number of partitions of `topics`; for other topics, the key chooses the partition.
 
         Raises:
             KafkaException: the broker is unreachable.
         """
         for topic in topics:
-            found = self._producer.list_topics(topic, METADATA_SECONDS).topics[topic].partitions
+            found = self._producer.list_topics(topic, timeout).topics[topic].partitions
             if found:
                 self._partition_counts[topic] = len(found)
 
@@ -137,12 +142,26 @@ class Publisher:
         for batch in self._in_flight:
             for topic, records in batch.outputs.items():
                 count = self._partition_counts.get(topic)
+                if count and batch.partition >= count:
+                    count = self._refreshed_count(topic, count)
                 partition = batch.partition % count if count and batch.partition >= 0 else ANY_PARTITION
                 for record in records:
                     self._produce(topic, partition, record)
                 # librdkafka has copies.
                 records.clear()
         self._enqueued = True
+
+    def _refreshed_count(self, topic: str, count: int) -> int:
+        """The partitions that a topic has now, asked at most every few seconds: more may have been added to it."""
+        now = monotonic()
+        if now < self._counts_due.get(topic, 0.0):
+            return count
+        self._counts_due[topic] = now + METADATA_REFRESH_SECONDS
+        try:
+            self.load_partition_counts([topic], REFRESH_SECONDS)
+        except KafkaException as error:
+            logger.warning("the partitions of %s are not known: %s", topic, error.args[0], extra=RATE_LIMITED)
+        return self._partition_counts[topic]
 
     def _produce(self, topic: str, partition: int, record: OutputRecord) -> None:
         key, value, headers = record

@@ -8,6 +8,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from machine_learning_engineering.kafka.positions import OffsetReset
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
@@ -44,10 +46,25 @@ class WorkerMetrics:
         text = "Requests on the topic at or above the committed offset."
         self.lag = gauge("inflight_worker_lag_records", text, ["topic", "partition"])
         self.assigned = gauge("inflight_worker_assigned_partitions", "Partitions that this worker owns.")
+        text = "Requests that were deleted, as by retention, before they were scored: they have no outcome."
+        self.missing = counter("inflight_worker_requests_missing", text, ["partition"])
+        text = "Times that a partition started again below its offset: the topic was deleted and created again."
+        self.restarted = counter("inflight_worker_partitions_restarted", text, ["partition"])
+        text = "Batches that the Kafka client could not unpack: each is one dead letter."
+        self.unreadable = counter("inflight_worker_unreadable_batches", text, ["partition"])
         text = "1 for each model that is served."
         self.model = gauge("inflight_worker_model_info", text, ["model", "model_version"])
         text = "Promoted versions that could not be opened; the previous version stays in service."
         self.models_refused = counter("inflight_worker_models_refused", text)
+
+    def on_reset(self, reset: OffsetReset) -> None:
+        """Count a partition that is read from another offset than the next one. In the poller's thread."""
+        self.missing.labels(reset.partition).inc(reset.missing)
+        self.restarted.labels(reset.partition).inc(reset.restarted)
+
+    def on_unreadable(self, partition: int) -> None:
+        """Count a batch that could not be unpacked. In the poller's thread."""
+        self.unreadable.labels(partition).inc()
 
     def on_statistics(self, statistics: dict[str, Any]) -> None:
         """Set the lag from librdkafka's statistics, in records (-1 means not known yet). In the poller's thread."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 
+from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
@@ -55,12 +56,14 @@ class LoadedModels:
                 continue
             try:
                 opened: Model = self._registry.open(name, version, model_class=self._classes[name])
-            except RegistryError as error:
+            # A class may raise anything when it is created, in all workers at once.
+            except Exception as error:
                 # Logged once for each version but tried again: its files may still be on their way.
                 if (name, version) not in self._refused:
                     refused.append(name)
                     effect = f"{current.version} stays in service" if current else "it is not served"
-                    logger.error("%s %s was promoted but can't be opened; %s: %s", name, version, effect, error)
+                    cause = error if isinstance(error, RegistryError) else describe_origin(error)
+                    logger.error("%s %s was promoted but can't be opened; %s: %s", name, version, effect, cause)
                 self._refused.add((name, version))
                 continue
             self.models = {**self.models, name: opened}

@@ -9,9 +9,11 @@ from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 
+from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.events.topics import MODEL_EVENTS
 from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError, broker_check_options
 from machine_learning_engineering.kafka.client import IdlePausingConsumer, consumer_options, topic_name
+from machine_learning_engineering.kafka.positions import is_unreadable, skip_unreadable
 from machine_learning_engineering.registry.manifest import RegistryError
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
@@ -42,7 +44,8 @@ class PromotionListener(threading.Thread):
         Raises:
             KafkaException: the broker is unreachable.
         """
-        consumer = Consumer({**broker_check_options(), **consumer_options(self._settings, "inflight-promotions")})
+        self._options = {**broker_check_options(), **consumer_options(self._settings, "inflight-promotions")}
+        consumer = Consumer(self._options)
         try:
             topic = topic_name(self._settings, MODEL_EVENTS)
             partitions = consumer.list_topics(topic, 10).topics[topic].partitions
@@ -70,6 +73,9 @@ class PromotionListener(threading.Thread):
         while not self._stopping.is_set():
             for message in fetch.consume(10, POLL_SECONDS):
                 if message.error() is None:
+                    self._on_event()
+                elif is_unreadable(message):
+                    skip_unreadable(self._consumer, self._options, message)
                     self._on_event()
 
     def _reconnect(self) -> None:
@@ -127,8 +133,9 @@ class ModelReloader:
         before = self._loaded.models
         try:
             changed, refused = await asyncio.to_thread(self._loaded.refresh)
-        except (RegistryError, OSError) as error:
-            logger.warning("the registry can't be read, the models stay as they are: %s", error)
+        except Exception as error:
+            cause = error if isinstance(error, (RegistryError, OSError)) else describe_origin(error)
+            logger.warning("the registry can't be read, the models stay as they are: %s", cause)
             return
         self._metrics.models_refused.inc(len(refused))
         if not changed:

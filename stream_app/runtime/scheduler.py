@@ -13,8 +13,10 @@ from typing import Any, Protocol
 
 from confluent_kafka import KafkaError
 
+from machine_learning_engineering.core.faults import MachineFaultError
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from stream_app.kafka.publisher import Publisher
+from stream_app.runtime.breaker import Breaker, BreakerOpenError
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.serving.scorer import ScoredBatch, Scorer
 
@@ -25,6 +27,8 @@ EXIT_BUG = 70
 EXIT_SECONDS = 10
 # Scoring batches of a slow model shrink to about this time: so all in-flight batches, eight by default, fit a drain.
 TARGET_BATCH_SECONDS = 2.0
+# Those of a model with large predictions, too, to about this size of all outputs: eight may be in flight.
+TARGET_BATCH_BYTES = 16 * 1024 * 1024
 
 
 class BatchEvent(Protocol):
@@ -58,8 +62,8 @@ class BatchScheduler:
     receives the outputs of earlier ones.
 
     A scoring batch holds at most `batch_limit` records. The limit starts at one and at most doubles with each full
-    batch, up to `max_batch_records` or the number that takes `TARGET_BATCH_SECONDS`; a slower batch lowers it. So slow
-    models make progress and commit, too.
+    batch, up to `max_batch_records` or the number that takes `TARGET_BATCH_SECONDS` or `TARGET_BATCH_BYTES`; a slower
+    or larger batch lowers it. So slow models make progress and commit, too, and memory is bounded.
 
     The scheduler belongs to the event loop; only `Scorer.score` and `Publisher.publish` run in its scoring thread.
 
@@ -67,6 +71,7 @@ class BatchScheduler:
         max_in_flight: partition batches that may be scored or published at a time.
         max_batch_records: upper bound of `batch_limit`.
         on_bug: called on the event loop with the reason, when scoring or publishing failed; has to end the process.
+        breaker: stops the scheduler before it publishes too many failures.
     """
 
     def __init__(
@@ -78,6 +83,7 @@ class BatchScheduler:
         max_in_flight: int,
         max_batch_records: int,
         on_bug: Callable[[str], None] = exit_process,
+        breaker: Breaker | None = None,
     ) -> None:
         self._scorer = scorer
         self._publisher = publisher
@@ -85,6 +91,7 @@ class BatchScheduler:
         self._max_batch_records = max_batch_records
         self.batch_limit = 1
         self.on_bug = on_bug
+        self._breaker = breaker or Breaker(None, 1)
         self._slots = asyncio.Semaphore(max_in_flight)
         self._waiting: list[BatchEvent] = []
         self._scoring: asyncio.Task[None] | None = None
@@ -106,9 +113,11 @@ class BatchScheduler:
         try:
             while self._waiting:
                 taken = self._next_batch()
-                seconds = await loop.run_in_executor(self._thread, self._score, taken, loop)
-                self._adjust_batch_limit(sum(len(event.value.records) for event in taken), seconds)
+                seconds, size = await loop.run_in_executor(self._thread, self._score, taken, loop)
+                self._adjust_batch_limit(sum(len(event.value.records) for event in taken), seconds, size)
                 self.last_progress = monotonic()
+        except (MachineFaultError, BreakerOpenError) as error:
+            self.on_bug(str(error))
         except Exception:
             logger.exception("scoring failed in a way that no request may cause")
             self.on_bug("bug in the worker")
@@ -124,25 +133,34 @@ class BatchScheduler:
         taken, self._waiting = self._waiting[:count], self._waiting[count:]
         return taken
 
-    def _adjust_batch_limit(self, records: int, seconds: float) -> None:
-        in_time = records * TARGET_BATCH_SECONDS / max(seconds, 1e-9)
-        if seconds > TARGET_BATCH_SECONDS:
-            self.batch_limit = max(1, int(in_time))
-        # The time of a half-empty batch says little about a full one.
+    def _adjust_batch_limit(self, records: int, seconds: float, size: int) -> None:
+        share = max(seconds / TARGET_BATCH_SECONDS, size / TARGET_BATCH_BYTES)
+        within = records / max(share, 1e-9)
+        if share > 1:
+            self.batch_limit = max(1, int(within))
+        # A half-empty batch says little about a full one.
         elif 2 * records > self.batch_limit:
-            more = min(2 * self.batch_limit, ceil(in_time), self._max_batch_records)
+            more = min(2 * self.batch_limit, ceil(within), self._max_batch_records)
             self.batch_limit = max(self.batch_limit, more)
 
-    def _score(self, taken: list[BatchEvent], loop: asyncio.AbstractEventLoop) -> float:
-        """Score and publish, in the scoring thread; returns the seconds that scoring took."""
+    def cap_threads(self) -> None:
+        """Limit the threads of numeric libraries that were loaded since the start, as by a new model."""
+        self._thread.submit(cap_numeric_threads)
+
+    def _score(self, taken: list[BatchEvent], loop: asyncio.AbstractEventLoop) -> tuple[float, int]:
+        """Score and publish, in the scoring thread; returns the seconds that scoring took, and the outputs' size."""
         started = monotonic()
         scored = self._scorer.score([event.value for event in taken])
+        failed = sum(batch.failed + batch.dead_letters for batch in scored)
+        self._breaker.check(failed + sum(batch.completed for batch in scored), failed)
         self._metrics.batch_records.observe(sum(len(event.value.records) for event in taken))
         seconds = monotonic() - started
         self._metrics.score_seconds.observe(seconds)
+        # A prediction is in the result and in the log record, which repeats the request.
+        size = sum(2 * batch.prediction_bytes + batch.batch.size for batch in scored)
         for event, scored_batch in zip(taken, scored, strict=True):
             self._publish(event, scored_batch, loop)
-        return seconds
+        return seconds, size
 
     def _publish(self, event: BatchEvent, scored: ScoredBatch, loop: asyncio.AbstractEventLoop) -> None:
         published = monotonic()

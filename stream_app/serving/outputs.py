@@ -7,6 +7,7 @@ import msgspec
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, carried
+from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS
 from stream_app.serving.request import InvalidRequest
 
 OutputRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | None]
@@ -27,7 +28,7 @@ def dead_letter_record(record: Any, headers: RecordHeaders, error: InvalidReques
     """The dead letter of a record that can't be read as a request."""
     origin = DeadLetterOrigin(
         reason=error.reason,
-        message=str(error),
+        message=str(error)[:MAX_ERROR_CHARACTERS],
         stage="decode",
         topic=record.topic(),
         partition=record.partition(),

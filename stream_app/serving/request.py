@@ -55,6 +55,15 @@ def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> Pred
     return request
 
 
+def without_time(request: PredictionRequested, milliseconds: int) -> InvalidRequest:
+    """The reason to refuse a request whose record has an unusable timestamp: nobody can say when it was accepted."""
+    message = (
+        f"the record's timestamp, {milliseconds}, is missing or not in milliseconds since 1970: set it in "
+        "milliseconds, or set message.timestamp.type=LogAppendTime for the topic"
+    )
+    return InvalidRequest("invalid_timestamp", message, request.model, request.request_id)
+
+
 def _decode_error(value: bytes, error: Exception) -> InvalidRequest:
     if isinstance(error, RecursionError):
         return InvalidRequest("invalid_request", "features: nested too deeply to be read")

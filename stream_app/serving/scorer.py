@@ -4,23 +4,33 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from time import time
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import UNSET, Raw
 
 from machine_learning_engineering.core.error_text import describe_origin
+from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry, MachineFaultError, is_machine_fault
 from machine_learning_engineering.core.predict import predict_or_bisect
+from machine_learning_engineering.core.timestamps import MAX_MILLISECONDS
 from machine_learning_engineering.core.validation import rejection_message
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, headers_of, traceparent_of
-from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed, PredictionLogged
+from machine_learning_engineering.events.schemas import (
+    MAX_ERROR_CHARACTERS,
+    Error,
+    PredictionCompleted,
+    PredictionFailed,
+    PredictionLogged,
+)
 from machine_learning_engineering.events.topics import MEBIBYTE
+from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
 from stream_app.serving.batch import PartitionBatch
 from stream_app.serving.outputs import OutputRecord, dead_letter_record, output_record
-from stream_app.serving.request import InvalidRequest, read_request
+from stream_app.serving.request import InvalidRequest, read_request, without_time
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +73,7 @@ class ScoredBatch:
     completed: int = 0
     failed: int = 0
     dead_letters: int = 0
+    prediction_bytes: int = 0  # Those of one call are all counted in the batch of its first row.
 
 
 @dataclass(slots=True)
@@ -74,6 +85,7 @@ class PendingRequest:
     record: Any
     headers: RecordHeaders
     scored: ScoredBatch
+    milliseconds: int  # Time of acceptance.
 
 
 class Scorer:
@@ -85,6 +97,7 @@ class Scorer:
         max_request_bytes: a larger value is a dead letter.
         clock: returns seconds since the epoch.
         redaction: rules for the features in log records; none by default.
+        fault_timeout: seconds for which a call of a model is repeated that raises faults of the machine.
     """
 
     def __init__(
@@ -95,22 +108,28 @@ class Scorer:
         max_request_bytes: int,
         clock: Callable[[], float] = time,
         redaction: Redaction | None = None,
+        fault_timeout: float = FAULT_SECONDS,
     ) -> None:
         self._models = models
         self._redaction = redaction or Redaction()
         self._topics = topics
         self._max_request_bytes = max_request_bytes
         self._clock = clock
+        self._fault_timeout = fault_timeout
 
     def score(self, batches: Sequence[PartitionBatch]) -> list[ScoredBatch]:
         """Score all records of `batches`, with one predict call for each model. Only the scoring thread calls this.
 
         Every record gets exactly one outcome: a completed or failed prediction, or a dead letter. No request and no
-        exception of a model makes this raise; whatever it does raise is a bug of the worker, and ends it.
+        exception of a model makes this raise; whatever else it does raise is a bug of the worker, and ends it.
 
         Returns:
             One `ScoredBatch` for each batch, in order; the outputs of each topic are in the order of the requests.
+
+        Raises:
+            MachineFaultError: a fault of the machine did not pass; no record may be acknowledged.
         """
+        retry = FaultRetry(self._fault_timeout)
         started = self._clock()
         # Read once, so that all rows of a model in a scoring batch meet the same version.
         models = self._models
@@ -118,9 +137,9 @@ class Scorer:
         pending: dict[str, list[PendingRequest]] = {}
         for scored_batch in scored:
             for record in scored_batch.batch.records:
-                self._read(models, record, scored_batch, pending, started)
+                self._read(models, record, scored_batch, pending, started, retry)
         for name, rows in pending.items():
-            self._predict(models[name], rows, started)
+            self._predict(models[name], rows, started, retry)
         for scored_batch in scored:
             if len(pending) > 1 or scored_batch.failed:
                 self._restore_order(scored_batch)
@@ -144,10 +163,16 @@ class Scorer:
         scored: ScoredBatch,
         pending: dict[str, list[PendingRequest]],
         started: float,
+        retry: FaultRetry,
     ) -> None:
         headers = headers_of(record)
+        milliseconds = record.timestamp()[1]
         try:
+            if isinstance(record, UnreadableRecord):
+                raise InvalidRequest(record.reason, record.explanation)
             request = read_request(record.key(), record.value(), self._max_request_bytes)
+            if not 0 <= milliseconds <= MAX_MILLISECONDS:
+                raise without_time(request, milliseconds)
         except InvalidRequest as error:
             self._dead_letter(record, headers, scored, error)
             return
@@ -157,22 +182,31 @@ class Scorer:
             failure = Error("unknown_model", f"model: no model is named {request.model!r}; this worker serves: {known}")
         else:
             try:
-                features = model.decode(request.features)
+                try:
+                    features = model.decode(request.features)
+                except Exception as error:
+                    if not is_machine_fault(error):
+                        raise
+                    features = retry(partial(model.decode, request.features))
+            except MachineFaultError:
+                raise
             except ValueError as error:
-                failure = Error("invalid_features", rejection_message(error))
+                failure = Error("invalid_features", rejection_message(error)[:MAX_ERROR_CHARACTERS])
             except Exception as error:
                 # A mistake in the model's code: it would end every worker that reads this record.
                 what = f"model {request.model}: decode raised {describe_origin(error)}"
                 logger.warning(what, exc_info=True, extra=_context(request, headers))
                 failure = Error("prediction_error", what)
             else:
-                pending.setdefault(request.model, []).append(PendingRequest(request, features, record, headers, scored))
+                row = PendingRequest(request, features, record, headers, scored, milliseconds)
+                pending.setdefault(request.model, []).append(row)
                 return
-        self._fail(PendingRequest(request, None, record, headers, scored), failure, model, started, 0.0)
+        self._fail(PendingRequest(request, None, record, headers, scored, milliseconds), failure, model, started, 0.0)
 
-    def _predict(self, model: Model, rows: list[PendingRequest], started: float) -> None:
+    def _predict(self, model: Model, rows: list[PendingRequest], started: float, retry: FaultRetry) -> None:
         features = [row.features for row in rows]
-        for call in predict_or_bisect(model, features, max_bytes=MAX_PREDICTION_BYTES, clock=self._clock):
+        calls = predict_or_bisect(model, features, max_bytes=MAX_PREDICTION_BYTES, clock=self._clock, retry=retry)
+        for call in calls:
             if call.error is None:
                 self._complete(model, rows[call.rows], call.encoded, started, call.seconds)
                 continue
@@ -193,9 +227,10 @@ class Scorer:
         redacted = UNSET if redact is None else redact.names
         # At high load many records share a millisecond, and making a datetime is a tenth of the whole path.
         times: dict[int, datetime] = {}
+        rows[0].scored.prediction_bytes += sum(map(len, encoded))
         for row, prediction in zip(rows, map(Raw, encoded), strict=True):
             request, record = row.request, row.record
-            milliseconds = record.timestamp()[1]
+            milliseconds = row.milliseconds
             accepted = milliseconds / 1000.0
             accepted_at = times.get(milliseconds)
             if accepted_at is None:
@@ -238,7 +273,7 @@ class Scorer:
         request, record = row.request, row.record
         completed = self._clock()
         completed_at = datetime.fromtimestamp(completed, UTC)
-        accepted = record.timestamp()[1] / 1000.0
+        accepted = row.milliseconds / 1000.0
         accepted_at = datetime.fromtimestamp(accepted, UTC)
         requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
         headers = row.headers

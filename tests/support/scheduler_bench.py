@@ -8,6 +8,7 @@ from typing import Any
 from inflight.settings import Settings
 from stream_app.faust_adapter.app import create_app
 from stream_app.faust_adapter.consumer import Consumer
+from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.serving.batch import TP, PartitionBatch
 from tests.support.request_records import REQUESTS
 
@@ -30,6 +31,7 @@ class Bench:
 
     def __init__(self, home: Path) -> None:
         self.scheduler = Scheduler()
+        self.metrics = WorkerMetrics()
         settings = Settings(
             _env_file=None,
             home=home,
@@ -38,7 +40,7 @@ class Bench:
             worker_buffer_bytes=10_000,
             worker_max_in_flight_batches=4,
         )
-        self.app = create_app(settings, self.scheduler, lambda _: None)  # type: ignore[arg-type]
+        self.app = create_app(settings, self.scheduler, self.metrics)  # type: ignore[arg-type]
         self.revoked: Callable[[], Coroutine[Any, Any, None]] | None = None
         self.consumer: Consumer = self.app.transport.create_consumer(
             callback=self._nothing, on_partitions_revoked=self._revoked, on_partitions_assigned=self._nothing
@@ -71,6 +73,9 @@ class Bench:
 
     async def taken(self, timeout: float = 0.01) -> list[Any]:
         return [message async for _, message in self.consumer.getmany(timeout)]
+
+    def value(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, labels) or 0.0
 
     @property
     def buffered(self) -> int:

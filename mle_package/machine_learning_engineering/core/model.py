@@ -104,7 +104,9 @@ class Model(ABC):
         """Predict decoded rows.
 
         If it raises, the batch is halved and retried, so that only the rows that make it raise fail
-        (`prediction_error`). It must return within `INFLIGHT_WORKER_STALL_TIMEOUT`, or the worker exits.
+        (`prediction_error`). A fault of the machine, such as a ConnectionError or a locked database, is no fault of a
+        row: the same call is repeated for up to 30 s; then the worker exits, and the rows are scored again. Where a row
+        is at fault, raise ValueError. It must return within `INFLIGHT_WORKER_STALL_TIMEOUT`, or the worker exits.
 
         Returns:
             One `Prediction` per row, in the same order.

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from machine_learning_engineering.core.faults import FaultRetry, MachineFaultError
 from machine_learning_engineering.core.json_values import finite_json
 
 
@@ -35,8 +37,11 @@ def predict_or_bisect(
     max_bytes: int | None = None,
     propagate: tuple[type[Exception], ...] = (),
     clock: Callable[[], float] = time.perf_counter,
+    retry: FaultRetry | None = None,
 ) -> Iterator[PredictCall]:
     """Predict `rows` in one call; if it raises, halve the batch and retry, so that every failing row stands alone.
+
+    A call that raises a fault of the machine is repeated as it is: no row is to blame for it.
 
     A call also fails if it returns a wrong number of predictions, or predictions that are not finite JSON.
 
@@ -46,23 +51,30 @@ def predict_or_bisect(
         max_bytes: Maximum size of a prediction as JSON.
         propagate: Exceptions that no row is to blame for; they are raised.
         clock: Clock in seconds.
+        retry: How long calls are repeated.
 
     Yields:
         Outcomes in the order of the rows. Together they cover each row once.
+
+    Raises:
+        MachineFaultError: A fault of the machine did not pass.
     """
+    retry = FaultRetry() if retry is None else retry
     pending = [slice(0, len(rows))] if rows else []
     while pending:
         part = pending.pop()
         chosen = rows[part]
         started = clock()
         try:
-            predictions = model.predict(chosen)
+            predictions = retry(partial(model.predict, chosen))
             if len(predictions) != len(chosen):
                 raise ValueError(f"predict returned {len(predictions)} predictions for {len(chosen)} rows")
             # Encoded here, because a prediction that cannot be encoded is a failure of its row, too.
             encoded = finite_json(predictions)
             if max_bytes is not None and (size := max(map(len, encoded))) > max_bytes:
                 raise ValueError(f"a prediction has {size:,} bytes; the maximum is {max_bytes:,}")
+        except MachineFaultError:
+            raise
         except propagate:
             raise
         except Exception as error:

@@ -3,6 +3,8 @@
 import re
 from datetime import UTC, datetime, timedelta
 
+MAX_MILLISECONDS = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _AGE = re.compile(r"(?:now-)?(\d+(?:\.\d+)?)([smhdw])")
@@ -32,6 +34,15 @@ def to_microseconds(moment: datetime) -> int:
 def from_microseconds(microseconds: int) -> datetime:
     """Convert microseconds since 1970-01-01T00:00Z to a datetime in UTC."""
     return _EPOCH + microseconds * _MICROSECOND
+
+
+def datetime_of_milliseconds(milliseconds: int) -> datetime | None:
+    """Convert milliseconds since 1970-01-01T00:00Z, the timestamp of a Kafka record, to a datetime in UTC.
+
+    Returns:
+        None if that is no time: negative, which stands for none, or after the year 9999, as microseconds are.
+    """
+    return from_microseconds(1000 * milliseconds) if 0 <= milliseconds <= MAX_MILLISECONDS else None
 
 
 def parse_time(text: str, now: datetime | None = None) -> datetime:

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from machine_learning_engineering.core.timestamps import datetime_of_milliseconds
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, read_origin, without_origin
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS
 from machine_learning_engineering.kafka.client import read_to_end
 from machine_learning_engineering.settings import KernelSettings
 
+# A producer that is not ours may write anything.
+_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _ADDRESS = re.compile(r"(\d+):(\d+)")
 
 
@@ -91,7 +94,7 @@ def select(settings: KernelSettings, selection: Selection | None = None) -> Iter
         _, timestamp_ms = message.timestamp()
         letter = DeadLetter(
             Address(message.partition(), message.offset()),
-            datetime.fromtimestamp(timestamp_ms / 1000, UTC),
+            datetime_of_milliseconds(timestamp_ms) or _UNKNOWN_TIME,
             message.key(),
             message.value(),
             without_origin(headers),

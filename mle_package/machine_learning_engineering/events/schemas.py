@@ -18,6 +18,10 @@ Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offs
 Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
 
 
+MAX_ERROR_CHARACTERS = 4_096
+"""Maximum length of an error's message: the broker would reject an outcome that is too large for ever."""
+
+
 class Error(Struct, frozen=True):
     """Reason of a failed prediction. `type` is stable, for programs; `message` is for humans and names the fix."""
 

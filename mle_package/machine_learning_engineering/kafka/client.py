@@ -13,12 +13,16 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
+from machine_learning_engineering.kafka.positions import is_unreadable, skip_unreadable
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
 # In a command without a service log, the final error is enough; Python would print a line per attempt.
 logger.addHandler(logging.NullHandler())
+
+METADATA_REFRESH_SECONDS = 5.0
+"""A new topic, or a new partition of one, is noticed after this time."""
 
 
 def topic_name(settings: KernelSettings, name: str) -> str:
@@ -32,6 +36,8 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         # librdkafka logs to standard error; errors reach the client's `error_cb` instead, see `consumer_options`.
         "log_level": 0,
+        # With librdkafka's five minutes, so long nobody would read the partitions that a topic gets.
+        "topic.metadata.refresh.interval.ms": int(METADATA_REFRESH_SECONDS * 1000),
         **settings.kafka_options,
     }
 
@@ -63,7 +69,8 @@ def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
-        "enable.partition.eof": settings.kafka_idle_pause > 0,
+        # See `kafka.positions.is_end`.
+        "enable.partition.eof": True,
     }
 
 
@@ -151,7 +158,7 @@ class IdlePausingConsumer:
         self._at_end: set[tuple[str, int]] = set()
 
     def consume(self, count: int, timeout: float, *, may_pause: bool = True) -> list[Message]:
-        """Consume records and errors, as `Consumer.consume` does, and pause if there are none.
+        """Consume records, errors and end-of-partition events, as `Consumer.consume` does; pause if nothing is new.
 
         Args:
             count: Maximum number of messages.
@@ -161,27 +168,28 @@ class IdlePausingConsumer:
         messages: list[Message] = self._consumer.consume(count, timeout)
         if not self._idle_pause:
             return messages
-        messages = self._note_ends(messages)
-        if not messages and may_pause and timeout and self._at_end:
+        if not self._note_ends(messages) and may_pause and timeout and self._at_end:
             assignment = self._consumer.assignment()
             if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
                 self._consumer.pause(assignment)
                 # Rebalances are handled here too; partitions assigned in the meantime are not paused.
-                messages = self._consumer.consume(count, self._idle_pause)
+                more = self._consumer.consume(count, self._idle_pause)
                 self._consumer.resume(self._consumer.assignment())
                 self._at_end.clear()
-                messages = self._note_ends(messages)
+                self._note_ends(more)
+                messages += more
         return messages
 
-    def _note_ends(self, messages: list[Message]) -> list[Message]:
-        others = []
+    def _note_ends(self, messages: list[Message]) -> int:
+        """Note which partitions are at their end; return the number of messages that are no end-of-partition event."""
+        others = 0
         for message in messages:
             error = message.error()
             if error is not None and error.code() == KafkaError._PARTITION_EOF:
                 self._at_end.add((message.topic(), message.partition()))
             else:
                 self._at_end.discard((message.topic(), message.partition()))
-                others.append(message)
+                others += 1
         return others
 
 
@@ -203,6 +211,8 @@ def read_to_end(
     since: datetime | None = None,
 ) -> Iterator[Message]:
     """Iterate over the records of a topic up to its current end, without joining a group.
+
+    A batch that the client can't unpack is left out, with a warning.
 
     Args:
         settings: Connection and topic prefix.
@@ -235,6 +245,13 @@ def read_to_end(
             for message in messages:
                 partition = message.partition()
                 error = message.error()
+                if error is not None and is_unreadable(message):
+                    skipped = skip_unreadable(consumer, options, message)
+                    if skipped is not None:
+                        logger.warning("%s was not read: %s", name, skipped.explanation)
+                        if skipped.offset() + 1 >= ends.get(partition, 0):
+                            ends.pop(partition, None)
+                    continue
                 if error is not None:
                     # The end may be past the last record, at a transaction marker: only this event shows that.
                     if error.code() != KafkaError._PARTITION_EOF:

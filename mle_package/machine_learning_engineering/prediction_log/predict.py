@@ -12,6 +12,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,10 +21,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.error_text import describe_origin
+from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry
 from machine_learning_engineering.core.model import MethodNotImplemented, Model
 from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.validation import InvalidFeatures, find_non_json_value
-from machine_learning_engineering.events.schemas import Error
+from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS, Error
 from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 logger = logging.getLogger(__name__)
@@ -71,17 +73,22 @@ def predict_with_logging(
     spool_dir: Path,
     request_ids: Sequence[str] | None = None,
     pause: float = 0.1,
+    fault_timeout: float = FAULT_SECONDS,
 ) -> PredictionResults:
     """Predict requests and log each row with its outcome; see `MLEModel.predict_with_logging`.
 
     Args:
         pause: Seconds before the first retry of the log; doubled with each further one.
+        fault_timeout: Seconds for which a call of the model is repeated that raises faults of the machine.
+
+    Raises:
+        MachineFaultError: The fault did not pass. Nothing is logged, since no request has an outcome.
     """
     ids = [uuid.uuid4().hex for _ in requests] if request_ids is None else list(request_ids)
     if len(ids) != len(requests) or not all(isinstance(one, str) and 1 <= len(one) <= 256 for one in ids):
         raise ValueError(f"{len(requests)} requests need as many request_ids, each a string of 1 to 256 characters")
     created_at = datetime.now(UTC)
-    scored = list(zip(ids, _score(model, requests), strict=True))
+    scored = list(zip(ids, _score(model, requests, fault_timeout), strict=True))
     outcomes = [PredictionOutcome(request_id, row.prediction, row.error or None) for request_id, row in scored]
     records = [
         PredictionRecord(
@@ -162,17 +169,19 @@ class _ScoredRow(NamedTuple):
     batch_size: int = 0
 
 
-def _score(model: Model, requests: Sequence[Request]) -> list[_ScoredRow]:
+def _score(model: Model, requests: Sequence[Request], fault_timeout: float) -> list[_ScoredRow]:
     """Validate and predict requests, in order. A row that fails does so on its own."""
     scored: dict[int, _ScoredRow] = {}
     valid: list[tuple[int, Raw, Any]] = []
+    retry = FaultRetry(fault_timeout)
     for index, request in enumerate(requests):
         try:
             raw = _encoded(request)
-            valid.append((index, Raw(raw), model.decode(raw)))
+            valid.append((index, Raw(raw), retry(partial(model.decode, raw))))
         except InvalidFeatures as error:
-            scored[index] = _ScoredRow(_loggable(request), error=Error("invalid_features", str(error)))
-    for call in predict_or_bisect(model, [row for *_, row in valid], propagate=(MethodNotImplemented,)):
+            message = str(error)[:MAX_ERROR_CHARACTERS]
+            scored[index] = _ScoredRow(_loggable(request), error=Error("invalid_features", message))
+    for call in predict_or_bisect(model, [row for *_, row in valid], propagate=(MethodNotImplemented,), retry=retry):
         rows = valid[call.rows]
         if call.error is not None:
             logger.warning("model %s: predict raised for one row", model.name, exc_info=call.error)

@@ -1,13 +1,17 @@
 """Splitting fetched records into batches."""
 
 from collections import defaultdict
+from typing import Any
 
+import pytest
 from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from machine_learning_engineering.events.unreadable import UnreadableRecord
 from stream_app.faust_adapter.app import BatchSchema
-from stream_app.serving.batch import RECORD_OVERHEAD_BYTES, TP, split_into_batches
+from stream_app.serving.batch import RECORD_OVERHEAD_BYTES, TP, PartitionBatch, extend_batches, split_into_batches
+from tests.support.request_records import record as request_record
 
 TPS = st.builds(TP, st.sampled_from(["requests", "others"]), st.integers(0, 2))
 
@@ -81,3 +85,61 @@ def test_faust_hands_a_batch_on_as_it_is() -> None:
     schema = BatchSchema()
     assert schema.loads_value(None, Received) is batch
     assert schema.loads_key(None, Received) is None
+
+
+def test_keys_and_headers_count_as_memory() -> None:
+    """They are kept as long as their record."""
+    plain, keyed = request_record(b"v"), request_record(b"v", b"k" * 1_000, offset=1)
+    (small,), (large,) = split_into_batches([plain], 10_000), split_into_batches([keyed], 10_000)
+    assert large.size - small.size >= 1_000
+    (with_headers,) = split_into_batches([request_record(b"v", headers=[("name", b"x" * 500)] * 3)], 100_000)
+    assert with_headers.size - small.size >= 3 * 504
+
+
+@pytest.mark.parametrize(
+    ("what", "large"),
+    [
+        ("the key has 1,025 bytes; at most 1,024", {"key": b"k" * 1_025}),
+        ("the record has 101 headers; at most 100", {"headers": [("", b"")] * 101}),
+        ("the headers have 65,537 bytes; at most 65,536", {"headers": [("n", b"x" * 65_536)]}),
+    ],
+)
+def test_what_is_too_large_is_not_kept(what: str, large: dict[str, Any]) -> None:
+    """The record becomes a dead letter in its place; its neighbours stay what they are."""
+    found = [
+        request_record(b"before"),
+        request_record(b"v" * 100, offset=1, **large),
+        request_record(b"after", offset=2),
+    ]
+    (batch,) = split_into_batches(found, 1_000_000)
+    assert (batch.first, batch.next_offset) == (0, 3)
+    before, short, after = batch.records
+    assert (before, after) == (found[0], found[2])
+    assert isinstance(short, UnreadableRecord)
+    assert short.reason == "too_large"
+    assert short.explanation.startswith(what)
+    assert (short.offset(), short.value(), short.timestamp()) == (1, b"v" * 100, found[1].timestamp())
+    assert len(short.key() or b"") <= 1_024
+    assert sum(len(name) + len(value or b"") for name, value in short.headers()) <= 16 * 1024
+
+
+def test_what_is_as_large_as_allowed_is_kept() -> None:
+    """Neither the key nor the headers are touched."""
+    found = request_record(b"v", b"k" * 1_024, headers=[("n", b"x" * 655)] * 99 + [("n", b"")])
+    (batch,) = split_into_batches([found], 1_000_000)
+    assert batch.records == [found]
+
+
+def test_batches_grow_as_if_all_records_had_come_at_once() -> None:
+    """The poller reads a few at a time."""
+    found = [
+        request_record(b"v" * size, offset=offset, partition=offset % 3) for offset, size in enumerate(range(200, 260))
+    ]
+    batches: list[PartitionBatch] = []
+    for start in range(0, len(found), 7):
+        extend_batches(batches, found[start : start + 7], 3_000)
+    for partition in range(3):
+        mine = [batch for batch in batches if batch.tp.partition == partition]
+        assert [one.offset() for batch in mine for one in batch.records] == list(range(partition, 60, 3))
+    assert all(batch.size <= 3_000 for batch in batches)
+    assert len(batches) <= 2 * len(split_into_batches(found, 3_000))

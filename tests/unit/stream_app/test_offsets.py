@@ -311,3 +311,42 @@ def test_what_begins_after_a_pause_is_young(clock: list[float]) -> None:
     tracker.begin("a", 0, 1)
     clock[0] += 2
     assert tracker.oldest() == ("a", 0, 2.0)
+
+
+def test_the_end_of_a_partition_is_committed_when_everything_before_it_is_finished() -> None:
+    """A transaction's marker lies behind the last record: that is no work."""
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign("a")
+    tracker.begin("a", 0, 10)
+    tracker.reach_end("a", 10, 11)
+    assert tracker.committable() == {}
+    tracker.finish("a", 0, 10)
+    tracker.reach_end("a", 10, 11)
+    assert tracker.committable() == {"a": 11}
+    # Behind it, the next batch begins.
+    tracker.begin("a", 11, 12)
+    assert tracker.committable() == {"a": 11}
+
+
+def test_the_end_of_a_partition_that_is_read_further_than_handed_out_is_not_committed() -> None:
+    """A batch before it still waits in the poller."""
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign("a")
+    tracker.begin("a", 0, 10)
+    tracker.finish("a", 0, 10)
+    tracker.reach_end("a", 15, 16)
+    assert tracker.committable() == {"a": 10}
+
+
+def test_the_end_of_a_partition_without_new_records_is_committed() -> None:
+    """A worker that starts behind a marker; one that lost the partition meanwhile notes nothing."""
+    tracker: OffsetTracker[str] = OffsetTracker()
+    tracker.assign("a")
+    tracker.reach_end("a", None, 11)
+    tracker.reach_end("b", None, 5)
+    assert tracker.committable() == {"a": 11}
+    # An end from before the records that were handed out meanwhile.
+    tracker.begin("a", 11, 20)
+    tracker.finish("a", 11, 20)
+    tracker.reach_end("a", None, 11)
+    assert tracker.committable() == {"a": 20}

@@ -1,6 +1,7 @@
 """The consumer thread, without a broker."""
 
 from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from confluent_kafka import KafkaException
 
 from stream_app.kafka.poller import KafkaPoller
 from stream_app.serving.batch import TP
+from tests.support.request_records import REQUESTS, record
 
 
 class UnusedListener:
@@ -115,3 +117,53 @@ def test_what_the_statistics_raise_comes_out_of_the_poll(listener: UnusedListene
     poller.start()
     poller.join(60)
     assert str(listener.failed) == "refused"
+
+
+class Rebalancing:
+    """A client whose records come in several calls, with a rebalance between them."""
+
+    def __init__(self, poller: KafkaPoller, *calls: list[Any]) -> None:
+        self.poller, self.calls = poller, list(calls)
+
+    def consume(self, count: int, timeout: float, **_: Any) -> list[Any]:
+        found = self.calls.pop(0) if self.calls else []
+        if found == ["rebalance"]:
+            client: Any = SimpleNamespace(assign=print, resume=print, unassign=print)
+            self.poller._revoked(client, [])
+            self.poller._assigned(client, [])
+            return []
+        return found
+
+
+def test_what_was_collected_before_a_rebalance_is_dropped(poller: KafkaPoller, listener: UnusedListener) -> None:
+    """Even if partitions are assigned again in the same poll: they are read again from the committed offset."""
+    listener.on_revoked = lambda _: {}  # type: ignore[method-assign]
+    listener.on_assigned = listener.on_records = lambda *_: None  # type: ignore[method-assign]
+    before, after = record(b"before", offset=7), record(b"after", offset=5)
+    poller._fetch = Rebalancing(poller, [before], ["rebalance"])  # type: ignore[assignment]
+    poller._poll()
+    poller._fetch = Rebalancing(poller, [after])  # type: ignore[assignment]
+    poller._poll()
+    (batch,) = poller.take({TP(REQUESTS, 0)})
+    assert batch.records == [after]
+
+
+def test_few_records_are_made_at_a_time(poller: KafkaPoller, listener: UnusedListener) -> None:
+    """Heavy headers of thousands of records would fill the memory before one of them can be refused."""
+    listener.on_records = lambda: None  # type: ignore[method-assign]
+    asked: list[int] = []
+
+    class Heavy:
+        def consume(self, count: int, timeout: float, **_: Any) -> list[Any]:
+            asked.append(count)
+            first = sum(asked) - count
+            return [record(b"v", offset=first + n, headers=[("h", b"")] * 200) for n in range(count)]
+
+    poller._max_records = 1_000
+    poller._fetch = Heavy()  # type: ignore[assignment]
+    poller._poll()
+    assert max(asked) <= 128
+    assert sum(asked) == 1_000
+    batches = poller.take({TP(REQUESTS, 0)})
+    assert sum(len(batch.records) for batch in batches) == 1_000
+    assert all(len(one.headers() or ()) <= 100 for batch in batches for one in batch.records)

@@ -104,3 +104,23 @@ def test_a_version_whose_class_is_not_in_the_code_here_is_refused(
     assert (worker.promoted, worker.loaded.models["line"].version, worker.refused()) == ([], "v1", 1.0)
     expected = "line v3 was promoted but can't be opened; v1 stays in service: model.skops of model `line` v3"
     assert expected in caplog.text
+
+
+def test_a_class_that_can_not_be_created_leaves_the_version_before_in_service(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises: it would end all workers at once, and each of them again after its restart."""
+    worker = Worker(registry)
+    registry.promote("line", "v2")
+
+    def fail(_: Any) -> None:
+        raise KeyError("a secret")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Line, "__init__", fail)
+        worker.reload()
+    assert (worker.promoted, worker.loaded.models["line"].version, worker.refused()) == ([], "v1", 1.0)
+    assert "v1 stays in service: KeyError at test_reload.py" in caplog.text
+    assert "a secret" not in caplog.text
+    worker.reload()
+    assert worker.promoted == ["v2"]

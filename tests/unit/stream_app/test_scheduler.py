@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaError
 
+from machine_learning_engineering.core.faults import MachineFaultError
 from stream_app.runtime import scheduler
+from stream_app.runtime.breaker import Breaker
 from stream_app.runtime.metrics import WorkerMetrics
-from stream_app.runtime.scheduler import BatchScheduler
+from stream_app.runtime.scheduler import TARGET_BATCH_BYTES, BatchScheduler
 from stream_app.serving.batch import PartitionBatch
 from stream_app.serving.outputs import OutputRecord
 from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
@@ -306,5 +308,60 @@ def test_a_batch_that_comes_when_the_scheduler_was_idle_is_scored() -> None:
             await until(lambda number=number: len(bench.publisher.published) > number)
             bench.publisher.acknowledge(number)
             await until(lambda event=event: event.acked)
+
+    run(scenario)
+
+
+def test_a_model_with_large_predictions_gets_smaller_batches() -> None:
+    """The outputs of all batches in flight are held in memory: they are bounded in bytes, not only in requests."""
+
+    for first, sizes in ((64, [64, 31]), (1, [1, 2, 4, 8, 16, 32, 31])):
+
+        async def scenario(bench: Bench, first: int = first, sizes: list[int] = sizes) -> None:
+            bench.scorer.serve({"doubling": Wide(TARGET_BATCH_BYTES // 64)})
+            bench.scheduler.batch_limit = first
+            await bench.all_in_one_go(sum(sizes))
+            assert bench.sizes == sizes
+
+        run(scenario, max_batch_records=64, max_in_flight=1_000)
+
+
+class Wide(Doubling):
+    """Answers each request with that many bytes."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def predict(self, rows: Sequence[Any]) -> list[Any]:
+        return ["x" * self.size for _ in rows]
+
+
+def test_a_fault_of_the_machine_ends_the_process_and_answers_nothing() -> None:
+    """Nothing is acknowledged: the next worker scores the requests again."""
+
+    async def scenario(bench: Bench) -> None:
+        event = FakeEvent(requests(1))
+        bench.scorer.raising = MachineFaultError("raised OSError for 30 s")
+        await bench.submit(event)
+        await until(lambda: bench.bugs)
+        assert (event.acked, bench.publisher.published, bench.bugs) == (0, [], ["raised OSError for 30 s"])
+
+    run(scenario)
+
+
+def test_the_breaker_opens_before_the_failures_are_published() -> None:
+    """A deployment after which most requests fail must not answer them all with failures."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.scheduler._breaker = Breaker(0.5, 4)
+        good, bad = FakeEvent(requests(1, 2, 3)), FakeEvent(requests(*"abcde", first=3))
+        await bench.submit(good)
+        await until(lambda: bench.publisher.published)
+        await bench.submit(bad)
+        await until(lambda: bench.bugs)
+        assert len(bench.publisher.published) == 1
+        assert bad.acked == 0
+        assert bench.bugs[0].startswith("5 of the last 5 requests failed or became dead letters")
 
     run(scenario)

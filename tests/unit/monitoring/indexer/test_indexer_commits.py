@@ -1,6 +1,7 @@
 """What the indexer commits when batches fail or are cancelled: never what was read after one of them."""
 
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any, cast
 
 import pytest
@@ -22,12 +23,15 @@ class Broker:
 
     def __init__(self) -> None:
         self.committed: list[int] = []
+        self.ends: dict[tuple[str, int], int] = {}
 
-    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
         self.committed += [offset.offset for offset in offsets]
+        return offsets
 
-    def resume(self, partitions: list[TopicPartition]) -> None:
-        """Nothing is paused."""
+    def forget(self, partitions: list[TopicPartition]) -> None:
+        """They were revoked."""
+        self.ends.clear()
 
 
 class FinishedTask:
@@ -83,4 +87,28 @@ def test_nothing_behind_a_failed_batch_is_committed(indexer: Indexer, broker: Br
     with pytest.raises(PermissionError):
         indexer._settle()
     indexer._on_revoke(cast(Any, broker), [])
+    assert broker.committed == []
+
+
+def test_the_end_of_a_partition_is_committed_when_all_before_it_is_done(indexer: Indexer, broker: Broker) -> None:
+    """A transaction's marker lies behind the last record; else it would count as lag for ever."""
+    broker.ends[TOPIC, 0] = 11
+    in_flight(indexer, FinishedTask(10, Counter()))
+    indexer._batch.next_offsets[TOPIC, 0] = 10
+    indexer._settle()
+    assert broker.committed == [10]
+    indexer._batch.next_offsets.clear()
+    indexer._settle()
+    indexer._settle()
+    assert broker.committed == [10, 11]
+
+
+def test_an_end_behind_a_batch_that_is_not_done_is_not_committed(indexer: Indexer, broker: Broker) -> None:
+    """Neither after a cancellation nor after an error, on whose way out the consumer says goodbye."""
+    for error in (None, PermissionError("no")):
+        broker.ends[TOPIC, 0] = 31
+        in_flight(indexer, FinishedTask(30, None, error))
+        with nullcontext() if error is None else pytest.raises(PermissionError):
+            indexer._settle()
+        indexer._on_revoke(cast(Any, broker), [])
     assert broker.committed == []

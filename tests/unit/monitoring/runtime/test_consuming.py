@@ -24,13 +24,23 @@ class Group:
 
     def __init__(self, error: KafkaError | None = None) -> None:
         self.error = error
+        self.refused: set[str] = set()
         self.committed: list[TopicPartition] = []
 
-    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> None:
+    def commit(self, *, offsets: list[TopicPartition], asynchronous: bool) -> list[Any]:
         assert not asynchronous
         if self.error is not None:
             raise KafkaException(self.error)
         self.committed = offsets
+        return [Answer(found, found.topic in self.refused) for found in offsets]
+
+
+class Answer:
+    """What the broker says of one partition; the client raises only if all were refused."""
+
+    def __init__(self, asked: TopicPartition, refused: bool) -> None:
+        self.topic, self.partition = asked.topic, asked.partition
+        self.error = PASSING if refused else None
 
 
 def test_errors_that_mend_themselves_are_told_and_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -55,6 +65,8 @@ def test_a_commit_says_whether_it_succeeded(caplog: pytest.LogCaptureFixture) ->
     consumer: Any = Group()
     assert commit(consumer, {("t", 0): 7, ("u", 2): 3}, "indexer")
     assert consumer.committed == [TopicPartition("t", 0, 7), TopicPartition("u", 2, 3)]
+    consumer.refused.add("u")
+    assert not commit(consumer, {("t", 0): 8, ("u", 2): 4}, "indexer")
     consumer.error = PASSING
     assert not commit(consumer, {("t", 0): 8}, "indexer")
     assert "commit failed" in caplog.text
