@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_learning_engineering.core.timestamps import (
-    from_microseconds,
     datetime_of_milliseconds,
+    from_microseconds,
     parse_time,
     to_microseconds,
 )
