@@ -85,7 +85,7 @@ def test_an_idle_worker_behind_transactions_stays(settings: Settings) -> None:
 def test_an_unreadable_batch_stops_neither_its_partition_nor_the_worker(settings: Settings) -> None:
     """One small compressed batch; the requests before and behind it are answered."""
     options = {"compression.type": "zstd", "message.max.bytes": 1_000_000_000}
-    with running("streaming_worker", settings, worker_stall_timeout=STALL_SECONDS) as program:
+    with running("streaming_worker", settings, "healthy", worker_stall_timeout=STALL_SECONDS) as program:
         send(settings, "before")
         send(settings, "bomb", options=options, value=bytes(150_000_000))
         send(settings, "behind")
