@@ -1,5 +1,9 @@
 """The check of topics that others have made, on every kind of broker."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +112,34 @@ def test_a_worker_answers_requests_of_a_foreign_topic_and_warns(settings: Settin
         f"topic {topic_name(mixed, RESULTS)}: number of partitions is 4, wanted 2, as {requests} has",
     ):
         assert line in program.log
+
+
+@pytest.mark.parametrize(
+    ("command", "topic"),
+    [
+        (["drift-monitor"], LOGS),
+        (["features", "follow"], LABELS),
+        (["replay", "requests.jsonl", "--model", "doubling"], REQUESTS),
+    ],
+)
+def test_other_processes_refuse_them_too(settings: Settings, tmp_path: Path, command: list[str], topic: str) -> None:
+    """One line for each fault, and the exit code of what is wrong outside of the program."""
+    set_topic(settings, topic, "cleanup.policy", "compact")
+    (tmp_path / "requests.jsonl").write_text('{"n": 1}\n')
+    environment = {
+        **os.environ,
+        "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
+        "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
+        "INFLIGHT_HOME": str(settings.home),
+        "INFLIGHT_DRIFT_MONITOR_METRICS_PORT": "0",
+    }
+    program = [sys.executable, "-m", "inflight.cli", *command]
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2, done.stderr
+    wanted = f"error: topic {topic_name(settings, topic)}: cleanup.policy is compact, wanted delete: "
+    assert [line for line in done.stderr.splitlines() if line.startswith(wanted)], done.stderr
+    assert "Traceback" not in done.stderr
+    assert end_offsets(settings, REQUESTS) == dict.fromkeys(range(4), (0, 0))
 
 
 @pytest.mark.parametrize("policy", ["compact", "compact,delete", "delete,compact"])
