@@ -5,6 +5,7 @@ expects; after a kill, up to `COMMIT_SECONDS` of events are counted twice. `infl
 """
 
 import threading
+from functools import partial
 from time import monotonic
 
 from confluent_kafka import Consumer, Message, TopicPartition
@@ -13,7 +14,8 @@ from prometheus_client import CollectorRegistry
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
-from monitoring.exporter.lag import LagCollector, LagReader
+from monitoring.exporter.collector import LagCollector, read_retention
+from monitoring.exporter.lag import LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
 from monitoring.runtime.consumer import Position, commit, group_options, records
@@ -97,7 +99,8 @@ def run(settings: ExporterSettings) -> None:
     metrics = ExporterMetrics(registry)
 
     def work(stopping: threading.Event) -> None:
-        lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS)
+        retention = partial(read_retention, settings)
+        lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS, retention)
         lag.start()
         try:
             Exporter(settings, Observer(metrics)).run(stopping)

@@ -26,7 +26,6 @@ from monitoring.indexer.projections import PROJECTIONS
 from monitoring.indexer.retention import Retention
 from monitoring.runtime.consumer import Position, commit, group_options, records
 from monitoring.runtime.groups import INDEXER
-from monitoring.runtime.lag import set_lag
 from monitoring.runtime.metrics import Children
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT, run_until_ready
@@ -40,7 +39,6 @@ DRAIN_SECONDS = 20.0
 REVOKE_SECONDS = 5.0
 PAUSE_AFTER_SECONDS = 1.0
 """Time to wait for Elasticsearch before partitions are paused: a pause discards what was fetched ahead."""
-_LAG_SECONDS = 2.0
 
 
 class Indexer:
@@ -59,11 +57,9 @@ class Indexer:
         self._due = 0.0
         self._tasks: deque[BulkTask] = deque()
         self._cancelled = threading.Event()
-        self._committed: dict[Position, int] = {}
         self._uncommitted: dict[Position, int] = {}
         self._paused = False
         self._blocked_since: float | None = None
-        self._lag_due = 0.0
 
     def run(self, stopping: threading.Event) -> None:
         """Index until `stopping` is set, then drain.
@@ -83,9 +79,6 @@ class Indexer:
     def _step(self) -> None:
         self._settle()
         now = monotonic()
-        if now >= self._lag_due:
-            self._lag_due = now + _LAG_SECONDS
-            set_lag(self._metrics.lag, self._consumer, self._committed, "indexer")
         room = self._settings.elasticsearch_batch_records - self._batch.records
         full = room <= 0 or self._batch.bytes >= self._settings.elasticsearch_batch_bytes
         if full or (self._batch.records and now >= self._due):
@@ -153,7 +146,6 @@ class Indexer:
 
     def _commit(self) -> None:
         if commit(self._consumer, self._uncommitted, "indexer"):
-            self._committed.update(self._uncommitted)
             self._uncommitted.clear()
 
     def _finish(self, seconds: float) -> None:
@@ -180,7 +172,6 @@ class Indexer:
         self._tasks.clear()
         self._batch = Batch(self._projections)
         self._uncommitted.clear()
-        self._committed.clear()
         self._blocked_since = None
         self._paused = False
         self._count_in_flight()

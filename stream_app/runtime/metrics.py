@@ -6,7 +6,7 @@ Metrics of the predictions, by model, come from `inflight exporter`, which deriv
 from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
@@ -48,6 +48,11 @@ class WorkerMetrics:
         self.model = gauge("inflight_worker_model_info", text, ["model", "model_version"])
         text = "Promoted versions that could not be opened; the previous version stays in service."
         self.models_refused = counter("inflight_worker_models_refused", text)
+        text = "1 while the promoted version of a model cannot be opened; the previous version stays in service."
+        self.model_refused = gauge("inflight_worker_model_refused", text, ["model"])
+        # Memory, CPU time, and the time of the start, which shows restarts.
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
 
     def on_statistics(self, statistics: dict[str, Any]) -> None:
         """Set the lag from librdkafka's statistics, in records (-1 means not known yet). In the poller's thread."""

@@ -59,6 +59,7 @@ def environment(settings: Settings, tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path / "home"),
         "KAFKA_IDLE_PAUSE": str(settings.kafka_idle_pause),
         "KAFKA_SESSION_TIMEOUT": "6",
+        "FEATURES_METRICS_PORT": "0",
     }
     return os.environ | {f"INFLIGHT_{name}": value for name, value in given.items()}
 
