@@ -69,8 +69,8 @@ def test_the_end_of_a_transaction_is_no_lag(settings: Settings, reader: LagReade
     # No record waits, although the topic goes on behind the committed offsets.
     for _ in range(2):
         assert reader.read()[group, topic] == 0
-    # Another producer: behind an aborted transaction, the embedded broker hides all later records of the one that aborted
-    # it from a reader that begins there.
+    # Another producer: the embedded broker hides all later records of one that aborted from a reader that begins behind
+    # the aborted transaction.
     another = transactional(settings)
     another.begin_transaction()
     another.produce(topic_name(settings, topic), b"x", key=b"1")
