@@ -19,6 +19,7 @@ class Settings(WorkerSettings, MonitoringSettings, ProducerSettings):
             "indexer": self.indexer_metrics_port,
             "drift-monitor": self.drift_monitor_metrics_port,
             "label-joiner": self.label_joiner_metrics_port,
+            "features": self.features_metrics_port,
         }
 
 

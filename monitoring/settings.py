@@ -87,5 +87,13 @@ class LabelJoinerSettings(ElasticsearchSettings):
     label_joiner_metrics_port: Port = 9_105
 
 
-class MonitoringSettings(KibanaSettings, IndexerSettings, ExporterSettings, DriftMonitorSettings, LabelJoinerSettings):
+class FeatureIngestSettings(KernelSettings):
+    """Settings of `inflight features follow`."""
+
+    features_metrics_port: Port = 9_106
+
+
+class MonitoringSettings(
+    KibanaSettings, IndexerSettings, ExporterSettings, DriftMonitorSettings, LabelJoinerSettings, FeatureIngestSettings
+):
     """Settings of all monitoring processes."""

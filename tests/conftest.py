@@ -198,6 +198,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         exporter_metrics_port=0,
         drift_monitor_metrics_port=0,
         label_joiner_metrics_port=0,
+        features_metrics_port=0,
         **search_url,
     )
     create_topics(settings)

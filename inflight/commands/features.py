@@ -94,7 +94,7 @@ def follow(
 
     classes = known_models(names or ())
     chosen = {name: classes[name] for name in names or sorted(classes)}
-    with exits(*_expected()):
+    with exits(*_expected(), port="INFLIGHT_FEATURES_METRICS_PORT"):
         followed = run(load_settings(), chosen, every=every)
     if json:
         print_json(followed)

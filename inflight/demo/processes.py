@@ -10,7 +10,7 @@ from inflight.stack.process import Launch, Node, free_port
 
 
 class Process(Node):
-    """One process: `inflight COMMAND`, its metrics on a free port.
+    """One process: `inflight COMMAND` (one or more words), its metrics on a free port.
 
     Args:
         ready_when: regular expression; the process is ready once its metrics match it.
@@ -26,7 +26,7 @@ class Process(Node):
         self._command = command
         self._ready_when = re.compile(ready_when)
         self.metrics_port = free_port()
-        variable = f"INFLIGHT_{command.upper().replace('-', '_')}_METRICS_PORT"
+        variable = f"INFLIGHT_{command.split()[0].upper().replace('-', '_')}_METRICS_PORT"
         self._environment = {**environment, variable: str(self.metrics_port)}
 
     @property
@@ -46,7 +46,7 @@ class Process(Node):
 
     def prepare(self) -> Launch:
         """Run the command with this Python and the environment of the deployment."""
-        return Launch([sys.executable, "-m", "inflight.cli", self._command], self._environment)
+        return Launch([sys.executable, "-m", "inflight.cli", *self._command.split()], self._environment)
 
 
 def product(directory: Path, environment: Mapping[str, str], workers: int) -> list[Process]:

@@ -18,6 +18,7 @@ MAX_FIELDS = 333
 the reference profile, so no producer can flood Prometheus with names."""
 _FIELD = 2
 """The index of the field among a series' labels."""
+ROW_RESULTS = ("counted", "sampled_out", "failed", "unreadable", "no_profile", "discarded")
 
 
 class DriftMonitorMetrics:
@@ -45,10 +46,10 @@ class DriftMonitorMetrics:
             "or discarded: counted, but the window was abandoned."
         )
         self.rows = metric(Counter, "inflight_drift_rows", text, "result")
+        for result in ROW_RESULTS:
+            self.rows.labels(result)
         text = "Model versions whose requests cannot be compared because they have no reference profile."
         self.unprofiled = metric(Gauge, "inflight_drift_unprofiled_versions", text)
-        text = "Log records not yet read, in this process's partitions."
-        self.lag = metric(Gauge, "inflight_drift_monitor_lag_records", text)
         text = "Log partitions assigned to this process."
         self.partitions = metric(Gauge, "inflight_drift_monitor_assigned_partitions", text)
         self.consumer = ConsumerMetrics(registry)
@@ -76,7 +77,9 @@ class DriftSeries:
         """
         version = ModelVersion(window.model, window.model_version)
         result = "drifted" if any(field.drifted for field in window.fields) else "clean"
-        self._metrics.windows.labels(*version, result).inc()
+        # Both, before the first window: `increase` does not see the first value of a series.
+        windows = {each: self._metrics.windows.labels(*version, each) for each in ("clean", "drifted")}
+        windows[result].inc()
         self._last_seen[version] = now
         selected = self._select_fields(version, {one.field: one.drifted for one in window.fields})
         for one in window.fields:

@@ -28,7 +28,6 @@ from monitoring.drift.stream_time import stream_time
 from monitoring.drift.windows import ClosedWindow, Limits, State, Windows
 from monitoring.runtime.consumer import GroupConsumer, group_options, records
 from monitoring.runtime.groups import DRIFT_MONITOR
-from monitoring.runtime.lag import set_lag
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import Retry, run_until_ready
 from monitoring.runtime.topics import prepare_topics
@@ -274,8 +273,6 @@ class DriftMonitor:
             cause = "the registry in INFLIGHT_HOME has no reference profile for it: inflight train saves one"
             log_event(_NAME, "no_profile", cause=cause, model=model, version=version)
         self._series.show_open(self._windows.open(), time())
-        next_offsets = {(self._logs, number): self._windows.next_offsets.get(number, 0) for number in self._owned}
-        set_lag(self._metrics.lag, self._consumer, next_offsets, _NAME)
 
 
 def run(settings: DriftMonitorSettings) -> None:

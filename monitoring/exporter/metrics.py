@@ -2,8 +2,43 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH
 from monitoring.runtime.consumer import ConsumerMetrics
-from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
+from monitoring.runtime.groups import READS
+from monitoring.runtime.metrics import LATENCY_BUCKETS, UNKNOWN, Declare, register_process
+
+OUTCOMES = ("completed", "failed")
+MODEL_ERRORS = ("invalid_features", "prediction_error")
+"""Types of error of a request for a model that exists."""
+DEAD_LETTER_REASONS = {
+    "decode": (
+        "empty_value",
+        "too_large",
+        "not_utf8",
+        "not_json",
+        "invalid_request",
+        "invalid_timestamp",
+        UNREADABLE_BATCH,
+    ),
+    "index": (
+        "index_rejected",
+        "conflicting_duplicate",
+        "undecodable_log",
+        "undecodable_measurement",
+        "undecodable_model_event",
+        UNREADABLE_BATCH,
+    ),
+    "label": (
+        "undecodable_label",
+        "invalid_label",
+        "wrong_model_label",
+        "unmatched_label",
+        "rejected_label",
+        UNREADABLE_BATCH,
+    ),
+    UNKNOWN: (UNKNOWN,),
+}
+"""Reasons by stage. Each has a series with the value 0 from the start, so that `increase` sees the first burst."""
 
 
 class ExporterMetrics:
@@ -28,7 +63,40 @@ class ExporterMetrics:
         self.log_age = metric(Gauge, "inflight_log_age_seconds", text)
         text = "Records of a topic that a consumer group has not committed yet."
         self.lag = metric(Gauge, "inflight_consumer_lag_records", text, "group", "topic")
+        text = "Age of the oldest record that a consumer group has not committed; 0 if there is none."
+        self.lag_age = metric(Gauge, "inflight_consumer_lag_seconds", text, "group", "topic")
+        text = "Time for which records of a partition have waited while the group committed none of them."
+        self.stalled = metric(Gauge, "inflight_consumer_stalled_seconds", text, "group", "topic")
+        text = "Partitions of a topic of which a consumer group has committed an offset; 0 if it has never run."
+        self.committed = metric(Gauge, "inflight_consumer_committed_partitions", text, "group", "topic")
+        text = "Records that the retention of their topic deleted before the consumer group had read them."
+        self.expired = metric(Counter, "inflight_consumer_expired_records", text, "group", "topic")
+        text = "Time for which an open transaction has hidden records of a partition from all readers."
+        self.open_transaction = metric(Gauge, "inflight_topic_open_transaction_seconds", text, "topic")
+        text = "Partitions without a leader, or with replicas that are not in sync."
+        self.under_replicated = metric(Gauge, "inflight_topic_under_replicated_partitions", text, "topic")
+        text = "Age at which the broker deletes records of a topic; absent if it keeps them for ever."
+        self.retention = metric(Gauge, "inflight_topic_retention_seconds", text, "topic")
         text = "Time since the lag was last read from the broker; it grows while the broker is unreachable."
         self.lag_checked = metric(Gauge, "inflight_consumer_lag_age_seconds", text)
         self.consumer = ConsumerMetrics(registry)
+        for stage, reasons in DEAD_LETTER_REASONS.items():
+            for reason in reasons:
+                self.dead_letters.labels(reason, stage)
+        self.errors.labels(UNKNOWN, "unknown_model")
+        for group, topics in READS.items():
+            for topic in topics:
+                self.expired.labels(group, topic)
         register_process(registry)
+
+    def forget_lag(self) -> None:
+        """Remove everything that is read from the broker and is not known any more."""
+        for gauge in (
+            self.lag,
+            self.lag_age,
+            self.stalled,
+            self.committed,
+            self.open_transaction,
+            self.under_replicated,
+        ):
+            gauge.clear()

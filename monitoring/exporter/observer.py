@@ -9,8 +9,8 @@ from msgspec.json import Decoder
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.events.schemas import PredictionLogged, Timestamp
 from machine_learning_engineering.observability.trace import trace_ids
-from monitoring.exporter.metrics import ExporterMetrics
-from monitoring.runtime.metrics import UNKNOWN, Children
+from monitoring.exporter.metrics import MODEL_ERRORS, OUTCOMES, ExporterMetrics
+from monitoring.runtime.metrics import MAX_CHILDREN, UNKNOWN, Children
 
 
 class ErrorType(Struct, frozen=True):
@@ -43,6 +43,7 @@ class Observer:
         self._latency = Children(metrics.latency)
         self._dead_letters = Children(metrics.dead_letters)
         self._unreadable = metrics.unreadable
+        self._introduced: set[tuple[str, str]] = set()
         self._newest = 0.0
         metrics.log_age.set_function(lambda: time() - self._newest if self._newest else float("nan"))
 
@@ -52,6 +53,8 @@ class Observer:
         # Requests for unknown models must not create a series for each name.
         model = UNKNOWN if error is not UNSET and error.type == "unknown_model" else event.model
         version = UNKNOWN if event.model_version is UNSET else event.model_version
+        if (model, version) not in self._introduced and len(self._introduced) < MAX_CHILDREN:
+            self._introduce(model, version)
         self._predictions(model, version, event.outcome).inc()
         if error is not UNSET:
             self._errors(model, error.type).inc()
@@ -61,6 +64,15 @@ class Observer:
         self._latency(model, "score").observe(event.score_seconds, exemplar)
         self._latency(model, "total").observe(event.total_seconds, exemplar)
         self._newest = max(self._newest, event.completed_at.timestamp())
+
+    def _introduce(self, model: str, version: str) -> None:
+        """Create the series of a version with the value 0: `increase` does not see the first value of a series."""
+        self._introduced.add((model, version))
+        for outcome in OUTCOMES:
+            self._predictions(model, version, outcome)
+        if model != UNKNOWN:
+            for error in MODEL_ERRORS:
+                self._errors(model, error)
 
     def observe_dead_letter(self, reason: str, stage: str) -> None:
         """Count one dead letter."""

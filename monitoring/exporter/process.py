@@ -5,6 +5,7 @@ expects; after a kill, up to `COMMIT_SECONDS` of events are counted twice. `infl
 """
 
 import threading
+from functools import partial
 from time import monotonic
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -15,7 +16,8 @@ from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
 from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
 from machine_learning_engineering.kafka.topic_check import check_topics
 from machine_learning_engineering.observability.logging import log_event
-from monitoring.exporter.lag import LagCollector, LagReader
+from monitoring.exporter.collector import LagCollector, read_retention
+from monitoring.exporter.lag import LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.exporter.observer import Observer
 from monitoring.runtime.consumer import (
@@ -109,7 +111,8 @@ def run(settings: ExporterSettings) -> None:
     metrics = ExporterMetrics(registry)
 
     def work(stopping: threading.Event) -> None:
-        lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS)
+        retention = partial(read_retention, settings)
+        lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS, retention)
         lag.start()
         _warn_of_topics(settings)
         try:

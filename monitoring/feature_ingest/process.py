@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from confluent_kafka import Consumer, Message, TopicPartition
 from msgspec import Struct
+from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import decode_label, decode_log, parse
 from machine_learning_engineering.events.topics import LABELS, LOGS
@@ -21,12 +22,13 @@ from machine_learning_engineering.feature_store.store import FeatureStore
 from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
-from machine_learning_engineering.settings import KernelSettings
+from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import FEATURES
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import run_until_ready
 from monitoring.runtime.topics import prepare_topics
+from monitoring.settings import FeatureIngestSettings
 
 _BATCH = 500
 _MAX_RECORDS = 10_000
@@ -51,13 +53,15 @@ class Follower:
 
     def __init__(
         self,
-        settings: KernelSettings,
+        settings: FeatureIngestSettings,
         store: FeatureStore,
         classes: Mapping[str, type[MLEModel]],
         folder: Path,
         *,
         every: float = 60.0,
+        metrics: FeatureMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or FeatureMetrics(CollectorRegistry())
         self.unreadable = self.others = 0
         self._every = every
         self._folder = folder
@@ -67,7 +71,7 @@ class Follower:
         self._committed: dict[Position, int] = {}
         self._records = 0
         self._labels = topic_name(settings, LABELS)
-        self._consumer = GroupConsumer(group_options(settings, FEATURES), "features")
+        self._consumer = GroupConsumer(group_options(settings, FEATURES), "features", self._metrics.consumer)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         # Before partitions are revoked, what was read from them is flushed and committed.
         self._consumer.subscribe(
@@ -98,6 +102,10 @@ class Follower:
 
     def flush(self) -> None:
         """Write what was read to the store, write the examples of models that may lack it, and commit."""
+        with self._metrics.flush.time():
+            self._flush()
+
+    def _flush(self) -> None:
         for name, builder in self._builders.items():
             builder.flush()
             if builder.is_dirty:
@@ -132,20 +140,23 @@ class Follower:
         try:
             if message.topic() == self._labels:
                 reported = decode_label(value)
-                if builder := self._builder(reported.model):
+                self._count("label", reported.model)
+                if builder := self._builders.get(reported.model):
                     builder.add_label(reported.request_id, reported.observed_at, _value(reported.label))
             else:
                 logged = decode_log(value)
-                if builder := self._builder(logged.model):
+                self._count("request", logged.model)
+                if builder := self._builders.get(logged.model):
                     redacted = bool(logged.redacted)
                     builder.add_request(logged.request_id, logged.accepted_at, logged.features, redacted=redacted)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.unreadable += 1
+            self._metrics.records.labels("unreadable").inc()
 
-    def _builder(self, model: str) -> ExampleBuilder | None:
-        found = self._builders.get(model)
-        self.others += found is None
-        return found
+    def _count(self, what: str, model: str) -> None:
+        known = model in self._builders
+        self.others += not known
+        self._metrics.records.labels(what if known else "other_model").inc()
 
 
 def _value(raw: msgspec.Raw) -> Any:
@@ -156,20 +167,24 @@ def _value(raw: msgspec.Raw) -> Any:
         return msgspec.UNSET
 
 
-def run(settings: KernelSettings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> FollowReport:
+def run(settings: FeatureIngestSettings, classes: Mapping[str, type[MLEModel]], *, every: float = 60.0) -> FollowReport:
     """Follow the stream until SIGTERM or SIGINT.
 
     Raises:
         FeatureStoreError: the store can't be read or written.
         KafkaException: a permanent error of Kafka.
+        OSError: the metrics port is taken.
     """
     home = settings.home / "features"
+    registry = CollectorRegistry()
+    metrics = FeatureMetrics(registry)
 
     def work(stopping: threading.Event) -> FollowReport:
         with FeatureStore(home) as store:
             run_until_ready("features", lambda: prepare_topics("features", settings, reads=(LOGS, LABELS)), stopping)
-            follower = Follower(settings, store, classes, home / "examples", every=every)
+            follower = Follower(settings, store, classes, home / "examples", every=every, metrics=metrics)
             follower.run(stopping)
             return follower.report()
 
-    return run_process("features", settings, work, models=sorted(classes), store=str(home))
+    served = registry, settings.features_metrics_port
+    return run_process("features", settings, work, served, models=sorted(classes), store=str(home))

@@ -11,13 +11,11 @@ from monitoring.elastic import scan
 from monitoring.elastic.bulk import bulk, describe_error
 from monitoring.elastic.client import FAILURES, UnexpectedResponse
 from monitoring.indexer.batch import Batch
-from monitoring.indexer.metrics import IndexerMetrics
+from monitoring.indexer.metrics import CREATED, REPLAYED, IndexerMetrics
 from monitoring.indexer.projections import Entry
 from monitoring.runtime.retry import Backoff, error_label
 from monitoring.settings import IndexerSettings
 
-CREATED = "created"
-REPLAYED = "replayed"
 _CONFLICT = "this request id was used before with another model or other features; the first one is indexed"
 # These errors have status 400, but concern the index or the cluster and not the document: they are temporary.
 _CLUSTER_ERRORS = {

@@ -2,8 +2,20 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED
+from machine_learning_engineering.events.topics import LOGS
+from monitoring.documents.common import FAMILIES
+from monitoring.indexer.projections import PROJECTIONS
 from monitoring.runtime.consumer import ConsumerMetrics
 from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
+
+CREATED = "created"
+REPLAYED = "replayed"
+RESULTS = {
+    topic: (CREATED, REPLAYED, REJECTED, projection.undecodable, *((CONFLICT,) if topic == LOGS else ()))
+    for topic, projection in PROJECTIONS.items()
+}
+"""Results of documents by topic. Each has a series with the value 0 from the start."""
 
 
 class IndexerMetrics:
@@ -19,9 +31,12 @@ class IndexerMetrics:
         self.bulk = metric(Histogram, "inflight_indexer_bulk_seconds", text, buckets=LATENCY_BUCKETS)
         text = "Records that are read and not committed yet."
         self.in_flight = metric(Gauge, "inflight_indexer_in_flight_documents", text)
-        text = "Uncommitted records of this process's partitions, of all topics."
-        self.lag = metric(Gauge, "inflight_indexer_lag_records", text)
         text = "Daily indices deleted after their retention, by family."
         self.deleted = metric(Counter, "inflight_indexer_deleted_indices", text, "family")
         self.consumer = ConsumerMetrics(registry)
+        for topic, results in RESULTS.items():
+            for result in results:
+                self.documents.labels(topic, result)
+        for family in FAMILIES:
+            self.deleted.labels(family)
         register_process(registry)

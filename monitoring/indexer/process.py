@@ -27,7 +27,6 @@ from monitoring.indexer.projections import PROJECTIONS
 from monitoring.indexer.retention import Retention
 from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import INDEXER, READS
-from monitoring.runtime.lag import set_lag
 from monitoring.runtime.metrics import Children
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import run_until_ready
@@ -42,7 +41,6 @@ DRAIN_SECONDS = 20.0
 REVOKE_SECONDS = 5.0
 PAUSE_AFTER_SECONDS = 1.0
 """Time to wait for Elasticsearch before partitions are paused: a pause discards what was fetched ahead."""
-_LAG_SECONDS = 2.0
 
 
 class Indexer:
@@ -65,7 +63,6 @@ class Indexer:
         self._uncommitted: dict[Position, int] = {}
         self._paused = False
         self._blocked_since: float | None = None
-        self._lag_due = 0.0
 
     def run(self, stopping: threading.Event) -> None:
         """Index until `stopping` is set, then drain.
@@ -85,9 +82,6 @@ class Indexer:
     def _step(self) -> None:
         self._settle()
         now = monotonic()
-        if now >= self._lag_due:
-            self._lag_due = now + _LAG_SECONDS
-            set_lag(self._metrics.lag, self._consumer, self._committed, "indexer")
         room = self._settings.elasticsearch_batch_records - self._batch.records
         full = room <= 0 or self._batch.bytes >= self._settings.elasticsearch_batch_bytes
         if full or (self._batch.records and now >= self._due):

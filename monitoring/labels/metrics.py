@@ -2,10 +2,16 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from monitoring.labels.reports import INVALID, REJECTED, UNDECODABLE, UNMATCHED, WRONG_MODEL
 from monitoring.runtime.consumer import ConsumerMetrics
-from monitoring.runtime.metrics import Declare, register_process
+from monitoring.runtime.metrics import UNKNOWN, Declare, register_process
 
 DELAY_BUCKETS = (1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
+
+RESULTS = ("joined", "replaced", "repeated", "superseded", REJECTED, WRONG_MODEL)
+"""Results of labels whose request, and so its model, is known."""
+REASONS = (UNDECODABLE, INVALID, WRONG_MODEL, UNMATCHED, REJECTED)
+"""Reasons of dead letters."""
 
 
 class LabelJoinerMetrics:
@@ -19,9 +25,9 @@ class LabelJoinerMetrics:
         self.pending = metric(Gauge, "inflight_pending_labels", text)
         text = "Time from the acceptance of a request until its label was observed."
         self.delay = metric(Histogram, "inflight_label_delay_seconds", text, "model", buckets=DELAY_BUCKETS)
-        text = "Uncommitted labels of this process's partitions."
-        self.lag = metric(Gauge, "inflight_label_joiner_lag_records", text)
         text = "Retries of requests to Elasticsearch, by cause: an HTTP status or an error."
         self.retries = metric(Counter, "inflight_label_joiner_retries", text, "cause")
         self.consumer = ConsumerMetrics(registry)
+        for reason in REASONS:
+            self.labels.labels(UNKNOWN, reason)
         register_process(registry)

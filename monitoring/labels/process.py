@@ -29,7 +29,6 @@ from monitoring.quality.metrics import QualityMetrics
 from monitoring.quality.rows import LabelledPredictions
 from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import LABEL_JOINER, READS
-from monitoring.runtime.lag import set_lag
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import Backoff, run_until_ready
 from monitoring.runtime.topics import prepare_topics
@@ -55,7 +54,7 @@ class Reader:
         self._fetch = IdlePausingConsumer(self.consumer, settings.kafka_idle_pause)
         self._read_ahead: list[Message] = []
         self._uncommitted: dict[Position, int] = {}
-        self.committed: dict[Position, int] = {}
+        self._committed: dict[Position, int] = {}
         self.generation = 0
         """Number of rebalances: another generation has other partitions."""
         self._generation_of_batch = 0
@@ -108,12 +107,12 @@ class Reader:
             position = message.topic(), message.partition()
             self._uncommitted[position] = message.offset() + 1
         if not self._read_ahead:
-            self._uncommitted |= ends_to_commit(self.consumer, self.committed)
+            self._uncommitted |= ends_to_commit(self.consumer, self._committed)
         self._commit()
 
     def _commit(self) -> None:
         if self._uncommitted and commit(self.consumer, self._uncommitted, "label-joiner"):
-            self.committed.update(self._uncommitted)
+            self._committed.update(self._uncommitted)
             self._uncommitted.clear()
 
     def wait(self, attempt: int, cause: str, labels: int) -> None:
@@ -139,7 +138,7 @@ class Reader:
         self.consumer.forget(partitions)
         self._read_ahead.clear()
         self._uncommitted.clear()
-        self.committed.clear()
+        self._committed.clear()
         self.generation += 1
 
 
@@ -188,9 +187,7 @@ class LabelJoiner:
             log_event("label-joiner", "interrupted", labels=len(messages))
 
     def _set_gauges(self) -> None:
-        reader = self._reader
-        set_lag(self._metrics.lag, reader.consumer, reader.committed, "label-joiner")
-        partitions = reader.partitions
+        partitions = self._reader.partitions
         # Other requests to Elasticsearch report a failure.
         with suppress(*FAILURES):
             self._metrics.pending.set(self._pending.count(partitions) if partitions else 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter, RejectedRecord
 from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
-from monitoring.labels.metrics import LabelJoinerMetrics
+from monitoring.labels.metrics import RESULTS, LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
 from monitoring.model_version import ModelVersion
@@ -65,6 +65,7 @@ class LabelResolver:
         self._dead_letters = dead_letters
         self._wait = wait
         self._labels = Children(metrics.labels)
+        self._introduced: set[str] = set()
         self._delay = Children(metrics.delay)
         self._rejection_reason = rejection_reason
         self._mark_dirty = mark_dirty
@@ -165,7 +166,13 @@ class LabelResolver:
         dirty: set[ModelVersion] = set()
         for one in results:
             document = one.document
-            self._labels(UNKNOWN if document is None else document.model, one.result).inc()
+            model = UNKNOWN if document is None else document.model
+            if model not in self._introduced:
+                self._introduced.add(model)
+                # With the value 0: `increase` does not see the first value of a series.
+                for result in RESULTS:
+                    self._labels(model, result)
+            self._labels(model, one.result).inc()
             if document is not None and one.result in CHANGES:
                 delay = (one.report.observed_at - document.accepted_at).total_seconds()
                 self._delay(document.model).observe(max(0.0, delay))

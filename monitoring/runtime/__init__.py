@@ -1,1 +1,1 @@
-"""Building blocks of every monitoring process: start-up, consuming, retries, lag and metrics."""
+"""Building blocks of every monitoring process: start-up, consuming, retries and metrics."""

@@ -16,5 +16,6 @@ READS = {
     EXPORTER: (LOGS, DEAD_LETTERS),
     LABEL_JOINER: (LABELS,),
     DRIFT_MONITOR: (LOGS,),
+    FEATURES: (LOGS, LABELS),
 }
-"""Topics of each group whose lag is exported. `FEATURES` is missing: not every deployment runs it."""
+"""Topics of each group: their lag is exported."""

@@ -32,10 +32,18 @@ class Model(msgspec.Struct, frozen=True):
     queue: Latency
     score: Latency
     total: Latency
+    requests: float = 0.0
+    """Requests with a result, within the window; the next two are among them."""
+    prediction_errors: float = 0.0
+    slow: float = 0.0
+    """Took more than a second."""
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """All workers together; rates are per second."""
+    """All workers together; rates are per second.
+
+    `models_refused` are models whose promoted version cannot be opened; `dead_letters` counts those within the window.
+    """
 
     completed_per_second: float
     failed_per_second: float
@@ -45,16 +53,24 @@ class Worker(msgspec.Struct, frozen=True):
     unacknowledged_records: float
     oldest_batch_seconds: float
     partitions: float
-    models_refused: float
+    models_refused: list[str]
+    dead_letters: float = 0.0
 
 
 class Lag(msgspec.Struct, frozen=True):
-    """Records that a group has not committed, and their change per second within the window."""
+    """Records that a group has not committed, and their change per second within the window.
+
+    `age_seconds` is that of the oldest of them; `stalled_seconds` is how long a partition with such records has stood
+    still; `in_use` is false for a group that has never committed an offset and whose process does not respond.
+    """
 
     group: str
     topic: str
     records: float
     change_per_second: float | None
+    age_seconds: float = 0.0
+    stalled_seconds: float = 0.0
+    in_use: bool = True
 
 
 class DeadLetters(msgspec.Struct, frozen=True):
@@ -67,26 +83,30 @@ class DeadLetters(msgspec.Struct, frozen=True):
 
 
 class Indexer(msgspec.Struct, frozen=True):
-    """All indexers together; rates are per second."""
+    """All indexers together; rates are per second. The lag is read by the exporter: None without one."""
 
     documents_per_second: float
     retries_per_second: float
-    lag_records: float
+    lag_records: float | None
     in_flight: float
 
 
 class Drift(msgspec.Struct, frozen=True):
-    """A version's last window: the field that differs most, and the drifted fields."""
+    """A version's last window: the field that differs most, and the drifted fields.
+
+    `consecutive` are those that drifted in two or more consecutive windows.
+    """
 
     model: str
     version: str
     field: str
     psi: float
     drifted: list[str]
+    consecutive: list[str] = []
 
 
 class Quality(msgspec.Struct, frozen=True):
-    """A metric of live predictions, its confidence interval, and its value in training."""
+    """A metric of live predictions, its confidence interval, and its value in training. Greater is better."""
 
     model: str
     version: str
@@ -95,6 +115,7 @@ class Quality(msgspec.Struct, frozen=True):
     lower: float | None
     upper: float | None
     reference: float | None
+    served: bool = True
 
 
 class Overview(msgspec.Struct, frozen=True):

@@ -82,6 +82,17 @@ class Window:
         """The smallest current sample of this name, or None if there is none."""
         return min((value for _, value in self.values(name)), default=None)
 
+    def counts(self, name: str, *by: str, **where: str) -> dict[tuple[str, ...], float]:
+        """Increases within the window by these labels, summed over the others, of the samples that have `where`."""
+        found: dict[tuple[str, ...], float] = {}
+        for scrapes in self._scrapes.values():
+            for (_, labels), increase in _increases(scrapes, name).items():
+                known = dict(labels)
+                if where.items() <= known.items():
+                    key = tuple(known.get(label, "") for label in by)
+                    found[key] = found.get(key, 0.0) + increase
+        return found
+
     def rates(self, name: str, *by: str) -> dict[tuple[str, ...], float]:
         """Increases per second by these labels, summed over the others, of endpoints with at least two scrapes."""
         found: dict[tuple[str, ...], float] = {}

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monitoring.top.overview import Latency, Overview
-from monitoring.top.warnings import BEHIND_RECORDS, FAILED_RATIO, SLOW_SECONDS, STALLED_SECONDS
+from monitoring.top.warnings import BATCH_SECONDS, BEHIND_RECORDS, FAILED_RATIO, SLOW_SECONDS
 
 _BARS = "▁▂▃▄▅▆▇█"
 GOOD, WARN, BAD, DIM = "green", "yellow", "bold red", "bright_black"
@@ -56,6 +56,9 @@ def _processes(found: Overview, width: int) -> Text:
 
 def _warnings(found: Overview, most: int) -> list[Text]:
     if not found.warnings:
+        down = [kind for kind in dict.fromkeys(one.kind for one in found.processes) if not _up(found, kind)]
+        if down:
+            return [_fit(Text(f"no warnings; not running: {', '.join(down)}", style=WARN))]
         return [Text("no warnings", style=GOOD)]
     shown = found.warnings if len(found.warnings) <= most else found.warnings[: most - 1]
     lines = [_fit(Text(f"! {warning}", style=BAD)) for warning in shown]
@@ -96,7 +99,7 @@ def _below(found: Overview, most: int, width: int) -> RenderableType:
     left = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     left.add_column("lag", no_wrap=True, overflow="ellipsis", max_width=24)
     left.add_column("records", justify="right", no_wrap=True)
-    lags = sorted(found.lags, key=lambda lag: -lag.records)[:most]
+    lags = sorted((lag for lag in found.lags if lag.in_use), key=lambda lag: -lag.records)[:most]
     for lag in lags:
         growing = (lag.change_per_second or 0.0) > 0
         style = BAD if growing and lag.records > BEHIND_RECORDS else WARN if lag.records > BEHIND_RECORDS else ""
@@ -123,11 +126,13 @@ def _facts(found: Overview) -> list[tuple[str, Text]]:
         batch = "-" if worker.batch_records is None else _number(worker.batch_records)
         waits = Text(f"{worker.partitions:.0f} partitions, {batch}/batch, oldest ")
         waits.append(
-            _seconds(worker.oldest_batch_seconds), style=BAD if worker.oldest_batch_seconds > STALLED_SECONDS else ""
+            _seconds(worker.oldest_batch_seconds), style=BAD if worker.oldest_batch_seconds > BATCH_SECONDS else ""
         )
         facts.append(("worker", waits))
     if (indexer := found.indexer) is not None:
-        text = Text(f"{_number(indexer.documents_per_second)}/s, {_number(indexer.lag_records)} behind")
+        text = Text(f"{_number(indexer.documents_per_second)}/s")
+        if indexer.lag_records is not None:
+            text.append(f", {_number(indexer.lag_records)} behind")
         if indexer.retries_per_second:
             text.append(f", {_number(indexer.retries_per_second)} retries/s", style=WARN)
         facts.append(("indexer", text))

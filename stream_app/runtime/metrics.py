@@ -6,7 +6,7 @@ Metrics of the predictions, by model, come from `inflight exporter`, which deriv
 from functools import partial
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 from machine_learning_engineering.kafka.positions import OffsetReset
 
@@ -56,6 +56,11 @@ class WorkerMetrics:
         self.model = gauge("inflight_worker_model_info", text, ["model", "model_version"])
         text = "Promoted versions that could not be opened; the previous version stays in service."
         self.models_refused = counter("inflight_worker_models_refused", text)
+        text = "1 while the promoted version of a model cannot be opened; the previous version stays in service."
+        self.model_refused = gauge("inflight_worker_model_refused", text, ["model"])
+        # Memory, CPU time, and the time of the start, which shows restarts.
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
 
     def on_reset(self, reset: OffsetReset) -> None:
         """Count a partition that is read from another offset than the next one. In the poller's thread."""

@@ -19,6 +19,8 @@ class LoadedModels:
         self._registry = registry
         self._classes = classes
         self._refused: set[tuple[str, str]] = set()
+        self.refused: frozenset[str] = frozenset()
+        """Models whose promoted version can't be opened."""
         self.models: dict[str, Model] = {}
 
     def open_all(self) -> dict[str, Model]:
@@ -49,7 +51,7 @@ class LoadedModels:
             RegistryError: the aliases can't be read.
             OSError: the same.
         """
-        changed, refused = [], []
+        changed, refused, closed = [], [], set()
         for name, version in self._registry.champions().items():
             current = self.models.get(name)
             if name not in self._classes or (current is not None and current.version == version):
@@ -65,7 +67,9 @@ class LoadedModels:
                     cause = error if isinstance(error, RegistryError) else describe_origin(error)
                     logger.error("%s %s was promoted but can't be opened; %s: %s", name, version, effect, cause)
                 self._refused.add((name, version))
+                closed.add(name)
                 continue
             self.models = {**self.models, name: opened}
             changed.append(name)
+        self.refused = frozenset(closed)
         return changed, refused

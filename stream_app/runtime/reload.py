@@ -138,6 +138,8 @@ class ModelReloader:
             logger.warning("the registry can't be read, the models stay as they are: %s", cause)
             return
         self._metrics.models_refused.inc(len(refused))
+        for name in self._loaded.models.keys() | self._loaded.refused:
+            self._metrics.model_refused.labels(name).set(name in self._loaded.refused)
         if not changed:
             return
         self._serve(self._loaded.models)

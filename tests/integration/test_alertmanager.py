@@ -113,7 +113,50 @@ def test_nobody_is_told_twice(alertmanager: Alertmanager) -> None:
         ("InflightPredictionErrorsSlowBurn", "diamonds"),
         ("InflightSlowPredictionsSlowBurn", "titanic"),
     }
-    told = alertmanager.told_of({"alertname": "InflightWorkerAbsent", "severity": "critical"})
+    told = alertmanager.told_of({"alertname": "InflightWorkerAbsent", "severity": "critical", "job": "inflight-worker"})
     inhibited = {name for (name, _), (_, is_inhibited) in told.items() if is_inhibited}
     assert {"InflightStalled", "InflightSlowPredictions"} <= inhibited
     assert inhibited.isdisjoint({"InflightDriftDetected", "InflightPredictionErrors", "InflightWorkerAbsent"})
+
+
+LATE = {"severity": "warning", "group": "inflight-indexer", "topic": "prediction-logs"}
+REQUESTS = {"severity": "warning", "group": "inflight-worker", "topic": "prediction-requests"}
+
+
+def inhibited(told: dict[tuple[str, str], tuple[list[str], bool]]) -> set[str]:
+    return {name for (name, _), (_, is_inhibited) in told.items() if is_inhibited}
+
+
+def test_where_the_broker_is_away_its_lag_is_no_news(alertmanager: Alertmanager) -> None:
+    """Nor is anything else that was read from it before."""
+    names = ("Stalled", "ConsumerStalled", "Behind", "LagGrowing", "RetentionNear", "OpenTransaction")
+    late = [{"alertname": f"Inflight{name}", **LATE} for name in names]
+    others = [{"alertname": f"Inflight{name}", "severity": "warning"} for name in ("DriftDetected", "RecordsExpired")]
+    told = alertmanager.told_of(*late, *others, {"alertname": "InflightLagUnknown", "severity": "critical"})
+    assert inhibited(told) == {f"Inflight{name}" for name in names}
+
+
+def test_an_absent_kind_of_process_says_it_for_each_of_them(alertmanager: Alertmanager) -> None:
+    """And for no other kind; a missing worker excuses only the lag of the workers."""
+    told = alertmanager.told_of(
+        {"alertname": "InflightIndexerAbsent", "severity": "warning", "job": "inflight-indexer"},
+        {"alertname": "InflightProcessDown", "severity": "warning", "job": "inflight-indexer"},
+        {"alertname": "InflightFewerProcesses", "severity": "warning", "job": "inflight-label-joiner"},
+    )
+    assert inhibited(told) == {"InflightProcessDown"}
+    told = alertmanager.told_of(
+        {"alertname": "InflightWorkerAbsent", "severity": "critical", "job": "inflight-worker"},
+        {"alertname": "InflightBehind", **LATE},
+        {"alertname": "InflightLagGrowing", **REQUESTS},
+    )
+    assert inhibited(told) == {"InflightProcessDown", "InflightLagGrowing"}
+
+
+def test_a_group_that_stands_still_is_behind_as_well(alertmanager: Alertmanager) -> None:
+    """On the same topic."""
+    told = alertmanager.told_of(
+        {"alertname": "InflightConsumerStalled", **LATE},
+        {"alertname": "InflightBehind", **LATE},
+        {"alertname": "InflightLagGrowing", **LATE, "topic": "model-measurements"},
+    )
+    assert inhibited(told) == {"InflightBehind"}

@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from msgspec import Raw
+from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LabelReported, PredictionLogged, encode
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store import examples as feature_store_log
 from machine_learning_engineering.feature_store.store import FeatureStore
-from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
 from model.catalog import available
+from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.feature_ingest.process import Follower
+from monitoring.runtime.groups import FEATURES
 from tests.support.waiting import until
 
 ACCEPTED = datetime(2026, 1, 5, 12, tzinfo=UTC)
@@ -59,6 +62,7 @@ def environment(settings: Settings, tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path / "home"),
         "KAFKA_IDLE_PAUSE": str(settings.kafka_idle_pause),
         "KAFKA_SESSION_TIMEOUT": "6",
+        "FEATURES_METRICS_PORT": "0",
     }
     return os.environ | {f"INFLIGHT_{name}": value for name, value in given.items()}
 
@@ -144,6 +148,41 @@ def test_a_backlog_that_is_kept_in_pages_becomes_training_data(
                 publish(settings, LOGS, [encode(logged(number)) for number in range(known - 10, known)])
                 publish(settings, LABELS, [encode(label(number, 1.0)) for number in range(known - 10, known)])
                 until(lambda known=known: len(read()) == known, 120, f"{known} labelled requests are examples")  # type: ignore[misc]
+        finally:
+            stopping.set()
+            running.join()
+
+
+def test_partitions_that_were_paused_when_they_were_revoked_are_read_again(settings: Settings, tmp_path: Path) -> None:
+    """Another process comes and goes while this one pauses at the end of the topics; and what is read is counted."""
+    registry, stopping = CollectorRegistry(), threading.Event()
+    with FeatureStore(tmp_path / "home/features") as store:
+        follower = Follower(
+            settings.model_copy(update={"kafka_idle_pause": 0.0}),
+            store,
+            {"diamonds": available()["diamonds"]},
+            store.path / "examples",
+            every=0.2,
+            metrics=FeatureMetrics(registry),
+        )
+        consumer = follower._consumer
+        running = threading.Thread(target=follower.run, args=[stopping])
+        running.start()
+        partitions = 2 * settings.topic_partitions
+        try:
+            until(lambda: len(consumer.assignment()) == partitions, 120, "it has all partitions")
+            consumer.pause(consumer.assignment())
+            other = Consumer(consumer_options(settings, FEATURES))
+            other.subscribe([topic_name(settings, topic) for topic in (LOGS, LABELS)])
+            until(lambda: not other.consume(1, 0.1) and other.assignment(), 120, "another one has some")
+            other.close()
+            until(lambda: len(consumer.assignment()) == partitions, 120, "it has all partitions again")
+            publish(settings, LOGS, [encode(logged(number)) for number in range(40)])
+
+            def read() -> float | None:
+                return registry.get_sample_value("inflight_features_records_total", {"result": "request"})
+
+            until(lambda: read() == 40, 60, "everything is read")
         finally:
             stopping.set()
             running.join()

@@ -33,9 +33,8 @@ METRICS_PAGE = FOLDER.parents[2] / "docs" / "metrics.md"
 ONLY_OF_FAULTS = {
     "inflight_indexer_retries_total",
     "inflight_label_joiner_retries_total",
-    "inflight_indexer_deleted_indices_total",
 }
-"""Without a fault or retention they have no series: see test_faults_search, test_labels_faults, test_retention."""
+"""Without a fault they have no series: see test_faults_search and test_labels_faults."""
 
 
 class Prometheus:
@@ -112,6 +111,7 @@ def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment
         "inflight-exporter": deployment.exporter(),
         "inflight-drift-monitor": deployment.drift_monitor(),
         "inflight-label-joiner": deployment.label_joiner(quality_interval=1),
+        "inflight-features": deployment.features(),
     }
     deployment.serving(1)
     for process in jobs.values():

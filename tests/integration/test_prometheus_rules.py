@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
@@ -69,12 +70,16 @@ def test_each_alert_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in {"critical", "warning"}
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["description"].count(".") >= 1
+        page, _, heading = rule["annotations"]["runbook_url"].partition("#")
+        assert heading == rule["alert"].lower()
+        assert f"\n## {rule['alert']}\n" in (ROOT / page).read_text()
 
 
 def test_every_metric_in_an_expression_exists() -> None:
     """A rule or a panel over a metric that nobody exposes would stay empty, and nobody would notice."""
     registries = [WorkerMetrics().registry]
-    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, QualityMetrics):
+    monitoring = (IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, QualityMetrics, FeatureMetrics)
+    for metrics in (ExporterMetrics, *monitoring):
         registries.append(CollectorRegistry())
         metrics(registries[-1])
     known = {"up"} | {rule["record"] for rule in rules(RULES)}

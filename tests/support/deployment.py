@@ -105,9 +105,13 @@ class Deployment:
         """A new label joiner, launched; it opens the registry."""
         return self._launch("label-joiner", environment)
 
+    def features(self, **environment: object) -> Supervised:
+        """A new process that fills the feature store, launched."""
+        return self._launch("features follow", environment)
+
     def _launch(self, command: str, changes: dict[str, object]) -> Supervised:
         variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
-        name, kind = f"{command}-{len(self._processes) + 1}", command.replace("-", "_")
+        name, kind = f"{command.split()[0]}-{len(self._processes) + 1}", command.replace("-", "_")
         # A worker that owns no partition has nothing to lose.
         owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "drift_monitor") else ""
         process = Supervised(name, command, self._directory, variables, owns)

@@ -196,6 +196,6 @@ class Joining:
         found: Counter[str] = Counter()
         for family in self.registry.collect():
             for sample in family.samples:
-                if sample.name == "inflight_labels_total":
+                if sample.name == "inflight_labels_total" and sample.value:
                     found[sample.labels["result"]] += int(sample.value)
         return found

@@ -9,19 +9,31 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
+from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, STAGE
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
 from monitoring.drift.metrics import DriftMonitorMetrics
-from monitoring.exporter.metrics import ExporterMetrics
+from monitoring.exporter.metrics import DEAD_LETTER_REASONS, MODEL_ERRORS, OUTCOMES, ExporterMetrics
 from monitoring.exporter.observer import Observer
+from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.indexer.metrics import IndexerMetrics
+from monitoring.indexer.projections import PROJECTIONS
+from monitoring.labels import reports
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.runtime.groups import READS, WORKER
-from monitoring.runtime.metrics import MAX_CHILDREN
+from monitoring.runtime.metrics import MAX_CHILDREN, UNKNOWN
 from stream_app.runtime.metrics import WorkerMetrics
 
 METRICS_PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 Logged = Callable[..., PredictionLogged]
+MONITORING = (
+    ExporterMetrics,
+    IndexerMetrics,
+    DriftMonitorMetrics,
+    LabelJoinerMetrics,
+    QualityMetrics,
+    FeatureMetrics,
+)
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -99,7 +111,15 @@ def test_labels_are_bounded_whatever_the_topic_holds(
         observer.observe(logged(model=f"m{number}"))
         observer.observe_dead_letter(f"r{number}", "decode")
     other = {"model": "other", "model_version": "other", "outcome": "other"}
-    assert registry.get_sample_value("inflight_predictions_total", other) == 50
+    # Each version has a series for each outcome, from its first request on.
+    assert registry.get_sample_value("inflight_predictions_total", other) == MAX_CHILDREN // 2 + 50
+    versions = {
+        (sample.labels["model"], sample.labels["outcome"])
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "inflight_predictions_total"
+    }
+    assert len(versions) == MAX_CHILDREN + 1
     assert registry.get_sample_value("inflight_dead_letters_total", {"reason": "other", "stage": "other"}) == 50
 
 
@@ -153,7 +173,7 @@ def test_every_metric_has_a_unit_and_is_described() -> None:
     """docs/metrics.md has a line for each, with its unit, and none for what does not exist."""
     described = dict(re.findall(r"^\| `(inflight_\w+)` \|[^|]*\| (\w+) \|", METRICS_PAGE.read_text(), re.MULTILINE))
     found = {}
-    for metrics in (ExporterMetrics, IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, QualityMetrics):
+    for metrics in MONITORING:
         registry = CollectorRegistry()
         metrics(registry)
         for name, kind, unit, help_text in declared(registry):
@@ -175,3 +195,60 @@ def test_the_worker_calls_its_group_as_we_do() -> None:
 
     assert GROUP == WORKER
     assert set(READS) >= {WORKER}
+
+
+def test_the_first_error_of_a_model_raises_a_counter_that_was_zero(
+    registry: CollectorRegistry, observer: Observer, logged: Logged
+) -> None:
+    """Prometheus does not see the first value of a series: so each has one before something goes wrong."""
+    observer.observe(logged())
+    for outcome in OUTCOMES:
+        labels = {"model": "diamonds", "model_version": "3", "outcome": outcome}
+        assert registry.get_sample_value("inflight_predictions_total", labels) == (outcome == "completed")
+    for error in MODEL_ERRORS:
+        labels = {"model": "diamonds", "type": error}
+        assert registry.get_sample_value("inflight_prediction_errors_total", labels) == 0
+    labels = {"model": "unknown", "type": "unknown_model"}
+    assert registry.get_sample_value("inflight_prediction_errors_total", labels) == 0
+
+
+def test_every_reason_of_a_dead_letter_has_a_series_from_the_start(registry: CollectorRegistry) -> None:
+    """Of every stage that rejects records, as it names its reasons."""
+    decode = re.findall(
+        r'InvalidRequest\(\s*"(\w+)"', (METRICS_PAGE.parents[1] / "stream_app/serving/request.py").read_text()
+    )
+    index = {CONFLICT, REJECTED, *(one.undecodable for one in PROJECTIONS.values())} - {"undecodable_dead_letter"}
+    label = {reports.UNDECODABLE, reports.INVALID, reports.WRONG_MODEL, reports.UNMATCHED, reports.REJECTED}
+    known = {stage: set(reasons) for stage, reasons in DEAD_LETTER_REASONS.items() if stage != UNKNOWN}
+    assert known == {"decode": set(decode), STAGE: index, reports.STAGE: label}
+    ExporterMetrics(registry)
+    for stage, reasons in DEAD_LETTER_REASONS.items():
+        for reason in reasons:
+            labels = {"reason": reason, "stage": stage}
+            assert registry.get_sample_value("inflight_dead_letters_total", labels) == 0
+
+
+def test_counters_of_the_other_processes_begin_at_zero(registry: CollectorRegistry) -> None:
+    """For every value that a label can have, as far as it is known."""
+    for metrics in (IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, FeatureMetrics):
+        registry = CollectorRegistry()
+        metrics(registry)
+        empty = {
+            family.name
+            for family in registry.collect()
+            if family.type == "counter" and family.name.startswith("inflight_") and not family.samples
+        }
+        # The causes of retries are HTTP statuses and names of errors; versions are not known yet.
+        assert empty <= {"inflight_indexer_retries", "inflight_label_joiner_retries", "inflight_drift_windows"}
+
+
+@pytest.mark.parametrize("metrics", MONITORING)
+def test_every_process_tells_its_memory_and_when_it_started(metrics: Callable[[CollectorRegistry], object]) -> None:
+    """Else neither a leak nor a crash loop is seen. Live quality is part of the label joiner."""
+    registry = CollectorRegistry()
+    metrics(registry)
+    if metrics is QualityMetrics:
+        LabelJoinerMetrics(registry)
+    for found in (registry, WorkerMetrics().registry):
+        for name in ("process_start_time_seconds", "process_resident_memory_bytes"):
+            assert found.get_sample_value(name)

@@ -52,6 +52,10 @@ class Worker:
     def _serve(self, models: Mapping[str, Any]) -> None:
         self.promoted += [model.version for model in models.values()]
 
+    def refuses(self) -> float:
+        """Whether it can't open what is promoted now."""
+        return float(self.metrics.registry.get_sample_value("inflight_worker_model_refused", {"model": "line"}) or 0)
+
     def refused(self) -> float:
         return float(self.metrics.registry.get_sample_value("inflight_worker_models_refused_total") or 0)
 
@@ -124,3 +128,19 @@ def test_a_class_that_can_not_be_created_leaves_the_version_before_in_service(
     assert "a secret" not in caplog.text
     worker.reload()
     assert worker.promoted == ["v2"]
+
+
+def test_what_is_promoted_counts_as_refused_until_it_is_rolled_back(registry: Registry) -> None:
+    """The count of refusals stays; whether there is one now does not."""
+    worker = Worker(registry)
+    file = next((registry.path / "line" / "v2").glob("*.skops"))
+    registry.promote("line", "v2")
+    content = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(content[:-1] + b"x")
+    worker.reload()
+    worker.reload()
+    assert (worker.refuses(), worker.refused()) == (1, 1)
+    registry.promote("line", "v1")
+    worker.reload()
+    assert (worker.refuses(), worker.refused()) == (0, 1)

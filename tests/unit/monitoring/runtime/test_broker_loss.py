@@ -15,7 +15,8 @@ from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter, RejectedRecord
 from machine_learning_engineering.events.schemas import QualityMeasured
 from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError
-from monitoring.exporter.lag import LagCollector, LagReader
+from monitoring.exporter.collector import LagCollector
+from monitoring.exporter.lag import LagReader
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.quality import measurement
 from monitoring.runtime.consumer import group_options

@@ -21,7 +21,7 @@ inflight_worker_batch_records_count %(batches)s
 inflight_worker_oldest_batch_seconds %(oldest)s
 inflight_worker_assigned_partitions 4
 inflight_worker_model_info{model="diamonds",model_version="3"} 1
-inflight_worker_models_refused_total %(refused)s
+inflight_worker_model_refused{model="diamonds"} %(refused)s
 """
 DRIFT_MONITOR = """
 inflight_drift_psi{model="diamonds",model_version="3",field="features.carat"} 0.4
@@ -136,7 +136,7 @@ def test_what_is_wrong_with_a_model_is_said() -> None:
         found = seen.poll({**pages, **away_ones}, [])
         exporter.observe(90)
         exporter.observe(10, seconds=3.0, error=True)
-    assert found.warnings == ["10% of the requests for diamonds fail", "diamonds is slow: the p99 is 4.8 s"]
+    assert found.warnings == ["diamonds raises for 10% of the requests", "diamonds is slow: the p99 is 4.8 s"]
 
 
 def test_drift_live_quality_and_alerts() -> None:
@@ -159,6 +159,7 @@ def test_drift_live_quality_and_alerts() -> None:
     assert (quality.metric, quality.value, quality.lower, quality.reference) == ("r2", 0.9, 0.88, 0.98)
     assert found.warnings == [
         "InflightStalled is firing: Nothing is answered",
+        "no exporter is running: predictions, dead letters and lag are unknown",
         "exporter at http://x/metrics: no response within 2 s",
         "diamonds 3 has drifted in features.carat",
         "r2 of diamonds 3 is 0.9; in training it was 0.98",
@@ -178,7 +179,11 @@ def test_of_two_drift_monitors_the_larger_psi_counts() -> None:
 def test_nothing_runs() -> None:
     """The worst first; and an alert server that is away is no reason to show nothing."""
     found = OverviewReader(60).poll({name: away() for name in ("worker", "exporter")}, "not running")
-    assert found.warnings == ["no worker is running: requests are not processed", "alerts cannot be read: not running"]
+    assert found.warnings == [
+        "no worker is running at http://x/metrics: if one runs elsewhere, give --worker ADDRESS",
+        "no exporter is running: predictions, dead letters and lag are unknown",
+        "alerts cannot be read: not running",
+    ]
     assert found.per_second is None
 
 
@@ -236,3 +241,116 @@ def test_a_page_without_labels_is_no_crash() -> None:
     for number in range(2):
         found = seen.poll({name: answer(SERIES, number * 10.0) for name in PROCESSES}, [])
     assert [model.name for model in found.models] == [""]
+
+
+def test_a_version_that_was_refused_is_a_warning_until_it_is_not() -> None:
+    """After a rollback it is over, whatever was counted before."""
+    seen = OverviewReader(60)
+    for number, (refused, count) in enumerate(((1, 1), (0, 0))):
+        pages = {"worker": answer(WORKER % {**CALM, "refused": refused}, number * 10.0), "exporter": _idle(number)}
+        assert len(seen.poll(pages, []).warnings) == count
+
+
+def _idle(at: float) -> list[ScrapeResult]:
+    return answer(Exporter().page(), at)
+
+
+def test_few_requests_at_fault_are_no_warning() -> None:
+    """One among eight, failed, slow and dead-lettered; and those that senders got wrong are theirs."""
+    seen, exporter = OverviewReader(60), Exporter()
+    for at, dead in ((0.0, 0), (10.0, 1)):
+        found = seen.poll(
+            {"worker": answer(WORKER % {**CALM, "dead": dead}, at), "exporter": answer(exporter.page(), at)}, []
+        )
+        exporter.observe(6)
+        exporter.observe(1, seconds=3.0)
+        exporter.observe(1, error=True)
+    (model,) = found.models
+    assert (model.requests, model.prediction_errors, model.slow) == (8, 1, 1)
+    assert found.warnings == []
+
+
+def test_one_drifted_window_is_no_warning() -> None:
+    """Two consecutive ones are, as for the alert."""
+    page = DRIFT_MONITOR.replace("} 2", "} 1")
+    found = OverviewReader(60).poll(
+        {"worker": answer(WORKER % CALM, 0.0), "exporter": _idle(0), "drift-monitor": answer(page, 0.0)}, []
+    )
+    assert (found.drift[0].drifted, found.drift[0].consecutive, found.warnings) == (["features.carat"], [], [])
+
+
+@pytest.mark.parametrize(("version", "reference", "count"), [("3", 0.5, 0), ("3", 0.98, 1), ("2", 0.98, 0)])
+def test_only_a_served_version_that_is_worse_than_in_training_is_a_warning(
+    version: str, reference: float, count: int
+) -> None:
+    """Better is good news."""
+    page = LABEL_JOINER.replace('"3"', f'"{version}"').replace("0.98", str(reference))
+    found = OverviewReader(60).poll(
+        {"worker": answer(WORKER % CALM, 0.0), "exporter": _idle(0), "label-joiner": answer(page, 0.0)}, []
+    )
+    assert len(found.warnings) == count
+
+
+def lagging(group: str, topic: str, **values: float) -> list[ScrapeResult]:
+    """An exporter that has this of a group's lag."""
+    exporter = Exporter()
+    metrics = exporter.metrics
+    gauges = {
+        "records": metrics.lag,
+        "age": metrics.lag_age,
+        "stalled": metrics.stalled,
+        "committed": metrics.committed,
+    }
+    for name, gauge in gauges.items():
+        gauge.labels(group, topic).set(values.get(name, 0))
+    return answer(exporter.page(), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "words"),
+    [
+        ("inflight-worker", {"records": 3, "stalled": 130}, "has processed nothing on prediction-logs for 130 s"),
+        ("inflight-worker", {"records": 3, "stalled": 110}, ""),
+        ("inflight-label-joiner", {"records": 3, "stalled": 610, "committed": 4}, "has processed nothing"),
+        ("inflight-label-joiner", {"records": 3, "age": 1_200, "committed": 4}, "20 minutes behind"),
+        ("inflight-label-joiner", {"records": 3, "age": 800, "committed": 4}, ""),
+    ],
+)
+def test_a_group_that_stands_still_or_is_late_is_a_warning(group: str, values: dict[str, float], words: str) -> None:
+    """However few records wait."""
+    found = OverviewReader(60).poll(
+        {
+            "worker": answer(WORKER % CALM, 0.0),
+            "label-joiner": answer("x 1", 0.0),
+            "exporter": lagging(group, "prediction-logs", **values),
+        },
+        [],
+    )
+    assert [words in warning for warning in found.warnings] == ([True] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("values", "warnings"),
+    [
+        ({"records": 900, "committed": 4}, ["indexer is not running, and 900 records wait for it"]),
+        ({"records": 0, "committed": 4}, ["indexer is not running"]),
+        # It has never run, and nobody wants it.
+        ({"records": 900, "stalled": 9_000, "age": 9_000}, []),
+    ],
+)
+def test_a_process_that_is_down_is_a_warning_if_it_is_in_use(values: dict[str, float], warnings: list[str]) -> None:
+    """Its group has committed offsets before."""
+    answers = {
+        "worker": answer(WORKER % CALM, 0.0),
+        "indexer": away(),
+        "exporter": lagging("inflight-indexer", "prediction-logs", **values),
+    }
+    found = OverviewReader(60).poll(answers, [])
+    assert found.warnings == warnings
+
+
+def test_one_of_two_workers_that_is_down_is_a_warning() -> None:
+    """The other one does its work."""
+    workers = [*answer(WORKER % CALM, 0.0), *away()]
+    found = OverviewReader(60).poll({"worker": workers, "exporter": _idle(0)}, [])
+    assert found.warnings == ["worker at http://x/metrics: not running"]

@@ -32,7 +32,7 @@ def busy(models: int = 3, wrong: bool = False) -> Overview:
             Model(name, ["12"], 999_999.0, 50_000.0 * wrong, FAST, FAST, SLOW if wrong else FAST)
             for name in names[:models]
         ],
-        Worker(54_000, 1, 0, 812.3, 3, 1_200, 0.03, 4, 0),
+        Worker(54_000, 1, 0, 812.3, 3, 1_200, 0.03, 4, []),
         [Lag(f"inflight-{kind}", "prediction-logs", 1_234_567.0 * wrong, 10.0) for kind in PROCESSES],
         [DeadLetters("decode", "not_json", 1.5 * wrong, 28)],
         Indexer(12_000, 0.0, 12, 4_000),
@@ -89,6 +89,11 @@ def test_what_does_not_run_is_said_with_what_starts_it() -> None:
     assert "→ inflight NAME" in text
     assert "models need the exporter" in text
     assert "○ label-joiner → inflight NAME" in drawn(busy(wrong=True))
+    well = busy()
+    some = [
+        msgspec.structs.replace(one, problem="not running" if one.kind == "indexer" else "") for one in well.processes
+    ]
+    assert "no warnings; not running: indexer" in drawn(msgspec.structs.replace(well, processes=some))
 
 
 @settings(max_examples=40)
