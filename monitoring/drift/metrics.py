@@ -11,6 +11,7 @@ from monitoring.drift.consecutive import ConsecutiveDrift
 from monitoring.drift.windows import OpenWindow
 from monitoring.model_version import ModelVersion
 from monitoring.runtime.consumer import ConsumerMetrics
+from monitoring.runtime.groups import DRIFT_MONITOR, READS
 from monitoring.runtime.metrics import Declare, register_process
 
 MAX_FIELDS = 333
@@ -52,7 +53,7 @@ class DriftMonitorMetrics:
         self.unprofiled = metric(Gauge, "inflight_drift_unprofiled_versions", text)
         text = "Log partitions assigned to this process."
         self.partitions = metric(Gauge, "inflight_drift_monitor_assigned_partitions", text)
-        self.consumer = ConsumerMetrics(registry)
+        self.consumer = ConsumerMetrics(registry, READS[DRIFT_MONITOR])
         register_process(registry)
 
 

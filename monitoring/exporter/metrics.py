@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH
 from monitoring.runtime.consumer import ConsumerMetrics
-from monitoring.runtime.groups import READS
+from monitoring.runtime.groups import EXPORTER, READS
 from monitoring.runtime.metrics import LATENCY_BUCKETS, UNKNOWN, Declare, register_process
 
 OUTCOMES = ("completed", "failed")
@@ -79,7 +79,7 @@ class ExporterMetrics:
         self.retention = metric(Gauge, "inflight_topic_retention_seconds", text, "topic")
         text = "Time since the lag was last read from the broker; it grows while the broker is unreachable."
         self.lag_checked = metric(Gauge, "inflight_consumer_lag_age_seconds", text)
-        self.consumer = ConsumerMetrics(registry)
+        self.consumer = ConsumerMetrics(registry, READS[EXPORTER])
         for stage, reasons in DEAD_LETTER_REASONS.items():
             for reason in reasons:
                 self.dead_letters.labels(reason, stage)

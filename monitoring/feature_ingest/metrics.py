@@ -3,6 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from monitoring.runtime.consumer import ConsumerMetrics
+from monitoring.runtime.groups import FEATURES, READS
 from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
 
 RESULTS = ("request", "label", "unreadable", "other_model")
@@ -19,5 +20,5 @@ class FeatureMetrics:
             self.records.labels(result)
         text = "Duration of one write to the store, with the examples."
         self.flush = metric(Histogram, "inflight_features_flush_seconds", text, buckets=LATENCY_BUCKETS)
-        self.consumer = ConsumerMetrics(registry)
+        self.consumer = ConsumerMetrics(registry, READS[FEATURES])
         register_process(registry)

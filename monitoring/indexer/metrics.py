@@ -7,6 +7,7 @@ from machine_learning_engineering.events.topics import LOGS
 from monitoring.documents.common import FAMILIES
 from monitoring.indexer.projections import PROJECTIONS
 from monitoring.runtime.consumer import ConsumerMetrics
+from monitoring.runtime.groups import INDEXER, READS
 from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_process
 
 CREATED = "created"
@@ -33,7 +34,7 @@ class IndexerMetrics:
         self.in_flight = metric(Gauge, "inflight_indexer_in_flight_documents", text)
         text = "Daily indices deleted after their retention, by family."
         self.deleted = metric(Counter, "inflight_indexer_deleted_indices", text, "family")
-        self.consumer = ConsumerMetrics(registry)
+        self.consumer = ConsumerMetrics(registry, READS[INDEXER])
         for topic, results in RESULTS.items():
             for result in results:
                 self.documents.labels(topic, result)

@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from monitoring.labels.reports import INVALID, REJECTED, UNDECODABLE, UNMATCHED, WRONG_MODEL
 from monitoring.runtime.consumer import ConsumerMetrics
+from monitoring.runtime.groups import LABEL_JOINER, READS
 from monitoring.runtime.metrics import UNKNOWN, Declare, register_process
 
 DELAY_BUCKETS = (1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0, 2_592_000.0)
@@ -27,7 +28,7 @@ class LabelJoinerMetrics:
         self.delay = metric(Histogram, "inflight_label_delay_seconds", text, "model", buckets=DELAY_BUCKETS)
         text = "Retries of requests to Elasticsearch, by cause: an HTTP status or an error."
         self.retries = metric(Counter, "inflight_label_joiner_retries", text, "cause")
-        self.consumer = ConsumerMetrics(registry)
+        self.consumer = ConsumerMetrics(registry, READS[LABEL_JOINER])
         for reason in REASONS:
             self.labels.labels(UNKNOWN, reason)
         register_process(registry)

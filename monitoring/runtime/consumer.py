@@ -40,9 +40,14 @@ def group_options(settings: KernelSettings, group: str, prefetch_kbytes: int = 3
 
 
 class ConsumerMetrics:
-    """Counts what a consumer was not handed. Every process with a `GroupConsumer` has these, by topic."""
+    """Counts what a consumer was not handed. Every process with a `GroupConsumer` has these, by topic.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Args:
+        topics: those that are consumed, without the deployment's prefix; each has a series from the start.
+    """
+
+    def __init__(self, registry: CollectorRegistry, topics: Collection[str] = ()) -> None:
+        self._topics = topics
         metric = Declare(registry)
         text = "Records that were deleted, as by retention, before they were read."
         self.missing = metric(Counter, "inflight_consumer_missing_records", text, "topic")
@@ -50,6 +55,15 @@ class ConsumerMetrics:
         self.restarted = metric(Counter, "inflight_consumer_restarted_partitions", text, "topic")
         text = "Batches of records that the Kafka client could not unpack, and that were skipped."
         self.unreadable = metric(Counter, "inflight_consumer_unreadable_batches", text, "topic")
+        for topic in topics:
+            self.count(topic)
+
+    def count(self, topic: str, *, missing: int = 0, restarted: int = 0, unreadable: int = 0) -> None:
+        """Count for a topic, with or without the deployment's prefix."""
+        topic = next((known for known in self._topics if topic.endswith(known)), topic)
+        self.missing.labels(topic).inc(missing)
+        self.restarted.labels(topic).inc(restarted)
+        self.unreadable.labels(topic).inc(unreadable)
 
 
 class GroupConsumer(Consumer):  # type: ignore[misc]
@@ -112,7 +126,7 @@ class GroupConsumer(Consumer):  # type: ignore[misc]
             self._process, "batch_unreadable", topic=topic, partition=message.partition(), offset=offset, cause=cause
         )
         if self._metrics is not None:
-            self._metrics.unreadable.labels(topic).inc()
+            self._metrics.count(topic, unreadable=1)
         return skipped
 
     def _reset(self) -> None:
@@ -126,8 +140,7 @@ class GroupConsumer(Consumer):  # type: ignore[misc]
                 cause = "deleted before they were read"
                 log_event(self._process, "records_missing", cause=cause, records=missing, **where)
             if self._metrics is not None:
-                self._metrics.restarted.labels(topic).inc(restarted)
-                self._metrics.missing.labels(topic).inc(missing)
+                self._metrics.count(topic, missing=missing, restarted=restarted)
 
 
 def ends_to_commit(

@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, STAGE
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
+from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH
 from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import DEAD_LETTER_REASONS, MODEL_ERRORS, OUTCOMES, ExporterMetrics
 from monitoring.exporter.observer import Observer
@@ -217,8 +218,18 @@ def test_every_reason_of_a_dead_letter_has_a_series_from_the_start(registry: Col
     decode = re.findall(
         r'InvalidRequest\(\s*"(\w+)"', (METRICS_PAGE.parents[1] / "stream_app/serving/request.py").read_text()
     )
-    index = {CONFLICT, REJECTED, *(one.undecodable for one in PROJECTIONS.values())} - {"undecodable_dead_letter"}
-    label = {reports.UNDECODABLE, reports.INVALID, reports.WRONG_MODEL, reports.UNMATCHED, reports.REJECTED}
+    decode = [*decode, UNREADABLE_BATCH]
+    index = {UNREADABLE_BATCH, CONFLICT, REJECTED, *(one.undecodable for one in PROJECTIONS.values())} - {
+        "undecodable_dead_letter"
+    }
+    label = {
+        UNREADABLE_BATCH,
+        reports.UNDECODABLE,
+        reports.INVALID,
+        reports.WRONG_MODEL,
+        reports.UNMATCHED,
+        reports.REJECTED,
+    }
     known = {stage: set(reasons) for stage, reasons in DEAD_LETTER_REASONS.items() if stage != UNKNOWN}
     assert known == {"decode": set(decode), STAGE: index, reports.STAGE: label}
     ExporterMetrics(registry)
