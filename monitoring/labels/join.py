@@ -8,9 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from monitoring.elastic.bulk import describe_error
+from machine_learning_engineering.events.labels import MAX_BEFORE_REQUEST
+from monitoring.elastic.bulk import describe_error, describe_refusal
 from monitoring.elastic.client import FAILURES
-from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare
+from monitoring.labels.reports import INVALID, REJECTED, WRONG_MODEL, Report, compare
 from monitoring.labels.store import LabelStore, LoggedRequest
 from monitoring.runtime.retry import error_label
 
@@ -20,6 +21,9 @@ CHANGES = ("joined", "replaced")
 _ORDER = ("joined", "replaced", REJECTED, "repeated", "superseded", EARLY)
 # Other errors with status 400 concern the index or the cluster, and are temporary.
 _DOCUMENT_ERRORS = ("document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception")
+# The state of one index, for example of an archive: its labels wait like early ones, and no other label waits for them.
+_BLOCKED = ("cluster_block_exception", "index_closed_exception")
+_TOO_EARLY = "observed_at is more than an hour before the request was accepted: set the clock of the label's source"
 _T = TypeVar("_T")
 
 
@@ -76,18 +80,21 @@ class Join:
         wanted: list[tuple[LoggedRequest, Report]] = []
         beaten: dict[int, list[Report]] = {}
         for request_id, ones in by_request.items():
-            for same_model in _by_model(ones).values():
-                winner = max(same_model, key=lambda report: report.rank)
-                found = [one for one in documents[request_id] if one.model == winner.model]
-                others = [one for one in same_model if one is not winner]
+            for name, same_model in _by_model(ones).items():
+                found = [one for one in documents[request_id] if one.model == name]
                 if not found and documents[request_id]:
                     model = documents[request_id][0].model
                     results += [Result(one, WRONG_MODEL, None, f"the request was for {model}") for one in same_model]
                 elif not found:
                     results += [Result(one, EARLY) for one in same_model]
                 else:
-                    wanted += [(document, winner) for document in found]
-                    beaten[id(winner)] = others
+                    first = min(document.accepted_at for document in found)
+                    too_early = [one for one in same_model if first - one.observed_at > MAX_BEFORE_REQUEST]
+                    results += [Result(one, INVALID, None, _TOO_EARLY) for one in too_early]
+                    if plausible := [one for one in same_model if one not in too_early]:
+                        winner = max(plausible, key=lambda report: report.rank)
+                        wanted += [(document, winner) for document in found]
+                        beaten[id(winner)] = [one for one in plausible if one is not winner]
         again: list[Report] = []
         for result in self._write(wanted):
             results.append(result)
@@ -133,6 +140,9 @@ class Join:
                     done[id(report)].append(Result(report, result, document))
                 elif item.status in (404, 409):
                     stale.append((document, report))
+                elif item.status == 403 or item.error_type in _BLOCKED:
+                    why = f"index {document.index_name} takes no label: {describe_refusal(item.error)}"
+                    done[id(report)].append(Result(report, EARLY, None, why))
                 elif item.status == 400 and item.error_type in _DOCUMENT_ERRORS:
                     done[id(report)].append(Result(report, REJECTED, document, describe_error(item.error)))
                 else:

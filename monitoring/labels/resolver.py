@@ -15,7 +15,7 @@ from monitoring.model_version import ModelVersion
 from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
 
-_REJECTED = (WRONG_MODEL, REJECTED)
+_REJECTED = (WRONG_MODEL, REJECTED, INVALID)
 # Age of pending labels (from, to), and how often they are looked up, in seconds.
 TIERS = ((-3_600.0, 60.0, 2.0), (60.0, 3_600.0, 30.0), (3_600.0, 1e9, 600.0))
 
@@ -132,8 +132,8 @@ class LabelResolver:
                 age = (now - pending[id(result.report)].since).total_seconds()
                 if age <= self._settings.label_match_timeout:
                     continue
-                why = f"no request {result.report.request_id!r} appeared in the log within {age:,.0f} s"
-                result = result._replace(result=UNMATCHED, explanation=why)
+                why = result.explanation or f"no request {result.report.request_id!r} appeared in the log"
+                result = result._replace(result=UNMATCHED, explanation=f"{why}, within {age:,.0f} s")
             done.append(result)
         self._write_dead_letters([_dead_letter(one) for one in done if one.result in (*_REJECTED, UNMATCHED)])
         resolved = [pending[id(one.report)] for one in done]

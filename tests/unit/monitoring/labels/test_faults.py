@@ -10,7 +10,7 @@ from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank
 from monitoring.model_version import ModelVersion
 from monitoring.runtime.retry import run_until_ready
-from tests.support.label_joining import ACCEPTED, Joining, Node, reported
+from tests.support.label_joining import ACCEPTED, WRITTEN, Joining, Node, reported
 
 
 class Prepared:
@@ -63,14 +63,14 @@ def test_a_label_that_is_refused_leaves_the_one_before_it(node: Node, joining: J
     node.add("r1")
     node.statuses = [400, 400]
     joining.resolver.process([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
-    assert node.held("r1") == Rank(ACCEPTED, "1.5")
+    assert node.held("r1") == Rank(ACCEPTED, WRITTEN, "1.5")
     assert joining.results() == {"joined": 1, "rejected_label": 2}
     assert sorted(one.record.offset() for one in node.dead_letters) == [1, 2]
 
 
 def test_a_version_is_measured_though_the_answer_was_lost(node: Node, joining: Joining) -> None:
     """The label was written, nobody knew, and the second time it is a repetition."""
-    node.add("r1", held=Rank(ACCEPTED, "1.5"))
+    node.add("r1", held=Rank(ACCEPTED, WRITTEN, "1.5"))
     joining.resolver.process([reported("r1", 1.5)])
     assert joining.results() == {"repeated": 1}
     assert joining.dirty == {ModelVersion("diamonds", "v1"): 1}

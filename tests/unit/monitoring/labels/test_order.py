@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.labels.reports import NEVER, Rank, Report, read
-from tests.support.label_joining import ACCEPTED, Joining, Node, reported
+from tests.support.label_joining import ACCEPTED, WRITTEN, Joining, Node, reported
 
 REPORTS = st.lists(
     st.tuples(
@@ -86,13 +86,13 @@ def test_a_request_id_of_two_days_is_labelled_twice_and_counted_once(node: Node,
     node.add("r1", day=1)
     node.add("r1", day=2)
     joining.resolver.process([reported("r1", 2.5)])
-    assert [one.held for one in node.documents.values()] == [Rank(ACCEPTED, "2.5")] * 2
+    assert [one.held for one in node.documents.values()] == [Rank(ACCEPTED, WRITTEN, "2.5")] * 2
     assert joining.results() == {"joined": 1}
 
 
 def test_a_label_without_a_time_gives_way(node: Node, joining: Joining) -> None:
     """One that was there before labels had times."""
-    node.add("r1", held=Rank(NEVER, "9.5"))
+    node.add("r1", held=Rank(NEVER, NEVER, "9.5"))
     joining.resolver.process([reported("r1", 2.5)])
     assert joining.results() == {"replaced": 1}
-    assert node.held("r1") == Rank(ACCEPTED, "2.5")
+    assert node.held("r1") == Rank(ACCEPTED, WRITTEN, "2.5")
