@@ -10,7 +10,7 @@ class IndexerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         metric = Declare(registry)
-        text = "Documents by topic and result: created, replayed (existed already), or the reason of their dead letter."
+        text = "Documents by topic and result: created, replayed, replaced, or the reason of their dead letter."
         self.documents = metric(Counter, "inflight_indexer_documents", text, "topic", "result")
         text = "Retries of bulk requests, or parts of one, by cause: an HTTP status or an error."
         self.retries = metric(Counter, "inflight_indexer_retries", text, "cause")
@@ -20,6 +20,6 @@ class IndexerMetrics:
         self.in_flight = metric(Gauge, "inflight_indexer_in_flight_documents", text)
         text = "Uncommitted records of this process's partitions, of all topics."
         self.lag = metric(Gauge, "inflight_indexer_lag_records", text)
-        text = "Daily indices deleted after their retention, by family."
+        text = "Indices deleted after their retention, by family."
         self.deleted = metric(Counter, "inflight_indexer_deleted_indices", text, "family")
         register_process(registry)
