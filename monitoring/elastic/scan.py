@@ -69,7 +69,8 @@ def documents(client: Elasticsearch, wanted: Sequence[tuple[str, str]], fields: 
 class StoredRequest(NamedTuple):
     """What decides between a document of `inference-logs-*` and another one of the same id.
 
-    `label` are the fields of its label. A document without a fingerprint was not written by Inflight; its fingerprint is the empty string.
+    `label` are the fields of its label. A document without a fingerprint was not written by Inflight; its fingerprint
+    is the empty string.
     """
 
     fingerprint: str

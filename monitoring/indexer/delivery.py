@@ -16,7 +16,7 @@ from monitoring.elastic.client import FAILURES, UnexpectedResponse, elasticsearc
 from monitoring.indexer.batch import Batch
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.projections import Entry
-from monitoring.runtime.retry import Backoff, error_label
+from monitoring.runtime.retry import Backoff, error_label, error_reason
 from monitoring.settings import IndexerSettings
 
 CREATED = "created"
@@ -90,7 +90,7 @@ class Delivery:
             try:
                 again = self._send(chunk, result)
             except ApiError as error:
-                again, cause, why = chunk, str(error.meta.status), describe_refusal(elasticsearch_error(error))
+                again, cause, why = chunk, str(error.meta.status), error_reason(error)
                 if _may_be_a_record(error):
                     if len(chunk) > 1:
                         # The request is too large, or one entry spoils it: send its halves.

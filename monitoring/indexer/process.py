@@ -1,8 +1,8 @@
 """`inflight indexer`: topics into Elasticsearch indices, each record with the effect of exactly once.
 
-Batches hold records of one topic, and no topic waits for another. An offset is committed only after every record before
-it is in Elasticsearch or a dead letter. After a kill at any moment, the next process rereads some records and finds their
-documents.
+Batches hold records of one topic, and no topic waits for another. An offset is committed only after every record
+before it is in Elasticsearch or a dead letter. After a kill at any moment, the next process rereads some records and
+finds their documents.
 """
 
 import threading

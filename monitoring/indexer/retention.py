@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from elasticsearch import Elasticsearch, NotFoundError
 
 from machine_learning_engineering.observability.logging import log_event
-from monitoring.documents.common import FAMILIES
+from monitoring.documents.common import DAILY, FAMILIES
 from monitoring.elastic.client import FAILURES, index_names, quote_path, request
 from monitoring.elastic.templates import ForeignTemplate, create_first_indices, put_templates
 from monitoring.indexer.metrics import IndexerMetrics
@@ -28,6 +28,8 @@ def expired(names: Iterable[str], today: date, days: int) -> list[tuple[str, str
         if match is None or not days:
             continue
         family, year, month, day = match.groups()
+        if day is None and family in DAILY:
+            continue
         try:
             last = date(int(year), int(month), int(day or monthrange(int(year), int(month))[1]))
         except (ValueError, IllegalMonthError):  # not a date, so not an index of Inflight

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from machine_learning_engineering.events.labels import MAX_BEFORE_REQUEST
+from machine_learning_engineering.observability.logging import log_event
 from monitoring.elastic.bulk import describe_error, describe_refusal
 from monitoring.elastic.client import FAILURES
 from monitoring.labels.reports import INVALID, REJECTED, WRONG_MODEL, Report, compare
 from monitoring.labels.store import LabelStore, LoggedRequest
-from monitoring.runtime.retry import error_label
+from monitoring.runtime.retry import error_label, error_reason
 
 EARLY = "early"
 CHANGES = ("joined", "replaced")
@@ -117,6 +118,8 @@ class Join:
             try:
                 return call()
             except FAILURES as error:
+                if attempt == 0 and (reason := error_reason(error)):
+                    log_event("label-joiner", "refused", cause=error_label(error), reason=reason)
                 self._wait(attempt, error_label(error), labels)
                 attempt += 1
 
@@ -134,7 +137,7 @@ class Join:
             pairs = [(document, report) for document, report, _ in changes]
             items = self.retry(lambda pairs=pairs: self._store.write(pairs), len(pairs))  # type: ignore[misc]
             stale: list[tuple[LoggedRequest, Report]] = []
-            wanted, cause = [], ""
+            wanted, cause, reason = [], "", ""
             for (document, report, result), item in zip(changes, items, strict=True):
                 if item.status < 300:
                     done[id(report)].append(Result(report, result, document))
@@ -147,7 +150,9 @@ class Join:
                     done[id(report)].append(Result(report, REJECTED, document, describe_error(item.error)))
                 else:
                     wanted.append((document, report))
-                    cause = str(item.status)
+                    cause, reason = str(item.status), describe_refusal(item.error)
+            if attempt == 0 and reason:
+                log_event("label-joiner", "refused", cause=cause, reason=reason)
             if wanted or (stale and attempt):
                 self._wait(attempt, cause or "conflict", len(wanted) + len(stale))
             attempt += 1

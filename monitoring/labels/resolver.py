@@ -7,6 +7,8 @@ from time import monotonic
 from typing import Any
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter, RejectedRecord
+from machine_learning_engineering.observability.logging import log_event
+from monitoring.elastic.bulk import describe_refusal
 from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
@@ -154,6 +156,9 @@ class LabelResolver:
             ]
             reports = [report for report, _ in failed]
             if failed:
+                if attempt == 0:
+                    reason = describe_refusal(failed[0][1].error)
+                    log_event("label-joiner", "refused", cause=str(failed[0][1].status), reason=reason)
                 self._wait(attempt, str(failed[0][1].status), len(failed))
                 attempt += 1
 

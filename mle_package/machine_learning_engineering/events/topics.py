@@ -27,10 +27,10 @@ class Topic(NamedTuple):
 
 _BY_BROKER = {"message.timestamp.type": "LogAppendTime"}
 TOPICS = (
-    # LogAppendTime: the broker's clock is the same at every re-read and independent of the producers' clocks. It is when
-    # a request was accepted; a label or an event can't be later; and no sender names an index. The size limit is above
-    # `max_request_bytes`, so that a request that is too large becomes a visible dead letter instead of an error that
-    # only its producer sees.
+    # LogAppendTime: the broker's clock is the same at every re-read and independent of the producers' clocks. It is
+    # when a request was accepted; a label or an event can't be later; and no sender names an index. The size limit is
+    # above `max_request_bytes`, so that a request that is too large becomes a visible dead letter instead of an error
+    # that only its producer sees.
     Topic(
         REQUESTS,
         {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(4 * MEBIBYTE)},

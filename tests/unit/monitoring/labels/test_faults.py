@@ -1,6 +1,7 @@
 """No label is lost or counted twice when Elasticsearch is unreachable, rejects, or changes between look and write."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -91,3 +92,32 @@ def test_the_label_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytes
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     run_until_ready("label-joiner", lambda: process._prepare(settings, Prepared()), stopping)  # type: ignore[arg-type]
     assert len(attempts) == 2
+
+
+def test_a_blocked_index_stops_only_its_own_labels(node: Node, joining: Joining) -> None:
+    """An archive takes no label: its label waits like an early one, and is set aside with the reason in the end."""
+    node.add("old", day=1)
+    node.add("new", day=2)
+    node.blocked = {"inference-logs-2026.03.01"}
+    joining.resolver.process([reported("old", 1.5), reported("new", 2.5, offset=1)])
+    assert node.held("new") is not None
+    assert list(node.pending) == [0]
+    assert joining.backoff.causes == []
+    joining.look_up()
+    assert list(node.pending) == [0]
+    node.pending[0] = node.pending[0]._replace(since=datetime.now(UTC) - timedelta(hours=2))
+    joining.look_up()
+    (letter,) = node.dead_letters
+    assert letter.reason == "unmatched_label"
+    assert "inference-logs-2026.03.01 takes no label: cluster_block_exception" in letter.explanation
+    assert node.pending == {}
+
+
+def test_a_label_is_joined_once_its_index_is_open_again(node: Node, joining: Joining) -> None:
+    """The block was for a while."""
+    node.add("old")
+    node.blocked = {"inference-logs-2026.03.01"}
+    joining.resolver.process([reported("old", 1.5)])
+    node.blocked = set()
+    joining.look_up()
+    assert (joining.results(), node.pending) == ({"joined": 1}, {})

@@ -1,8 +1,10 @@
 """Which label of a request counts: the same one in whatever order, and however often, they come."""
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,3 +98,45 @@ def test_a_label_without_a_time_gives_way(node: Node, joining: Joining) -> None:
     joining.resolver.process([reported("r1", 2.5)])
     assert joining.results() == {"replaced": 1}
     assert node.held("r1") == Rank(ACCEPTED, WRITTEN, "2.5")
+
+
+def test_a_wrong_label_can_be_corrected(node: Node, joining: Joining) -> None:
+    """With the same time of observation: the record that was written later counts, in any order."""
+    node.add("r1")
+    node.add("r2")
+    later = WRITTEN + timedelta(seconds=1)
+    joining.resolver.process([reported("r1", True, 5), reported("r1", False, 5, at=later)])
+    joining.resolver.process([reported("r2", False, 5, at=later), reported("r2", True, 5)])
+    assert node.held("r1") == node.held("r2") == Rank(ACCEPTED + timedelta(minutes=5), later, "false")
+
+
+@pytest.mark.parametrize("year", [9999, 2027])
+def test_no_label_of_the_future_wins(node: Node, joining: Joining, year: int) -> None:
+    """Whoever dated one so could keep every other label of a request out for ever."""
+    node.add("r1")
+    minutes = (datetime(year, 12, 31, tzinfo=UTC) - ACCEPTED).total_seconds() / 60
+    joining.resolver.process([reported("r1", True, minutes), reported("r1", False, 5)])
+    assert [letter.reason for letter in node.dead_letters] == ["invalid_label"]
+    assert node.held("r1") == Rank(ACCEPTED + timedelta(minutes=5), WRITTEN, "false")
+
+
+@pytest.mark.parametrize(("minutes", "joins"), [(-59, True), (-61, False), (-10**6, False)])
+def test_no_label_was_observed_before_its_request(node: Node, joining: Joining, minutes: int, joins: bool) -> None:
+    """By more than a clock may be wrong. Those that are plausible count all the same."""
+    node.add("r1")
+    joining.resolver.process([reported("r1", 1.5, minutes), reported("r1", 2.5, -70, offset=1)])
+    assert joining.results()["joined"] == joins
+    assert len(node.dead_letters) == 2 - joins
+
+
+@pytest.mark.parametrize("where", ["value", "key", "headers"])
+def test_a_label_has_a_size(node: Node, joining: Joining, where: str) -> None:
+    """Of its whole record: what is pending is kept for days."""
+    record = reported("r1", "x" * 70_000 if where == "value" else 1)
+    if where == "key":
+        record.key = lambda: b"k" * 70_000  # type: ignore[method-assign]
+    if where == "headers":
+        record.headers = lambda: [("h", b"v" * 70_000)]  # type: ignore[method-assign]
+    joining.resolver.process([record, reported("r1", 2, offset=1)])
+    assert [letter.reason for letter in node.dead_letters] == ["undecodable_label"]
+    assert list(node.pending) == [1]
