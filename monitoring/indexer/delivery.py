@@ -56,7 +56,7 @@ class Delivery:
         self._writer = DeadLetterWriter(settings)
         self._bulk_seconds = metrics.bulk
         self._backoff = Backoff("indexer", metrics.retries)
-        self._refusals = 0
+        self._refusals = self._successes = 0
         self._blocked_since: dict[str, float] = {}
 
     def deliver(self, batch: Batch, cancelled: threading.Event) -> Tally | None:
@@ -98,7 +98,7 @@ class Delivery:
                         middle = len(chunk) // 2
                         waiting += (chunk[middle:], chunk[:middle])
                         continue
-                    if self._is_believed():
+                    if self._is_believed(chunk[0], result):
                         explanation = describe_error(elasticsearch_error(error))
                         result.reject(chunk[0], REJECTED, f"status {cause}: {explanation}")
                         continue
@@ -107,6 +107,7 @@ class Delivery:
                 again, cause, why = chunk, error_label(error), ""
             else:
                 self._refusals = 0
+                self._successes += 1
                 cause, why = result.cause, result.why
             if len(again) < len(chunk):
                 attempt = 0
@@ -118,10 +119,14 @@ class Delivery:
                 attempt += 1
         return True
 
-    def _is_believed(self) -> bool:
-        """Whether one more refusal of a single record is about that record."""
+    def _is_believed(self, entry: Entry, result: "_BatchResult") -> bool:
+        """Whether a refusal of a single record is about that record: not after many in a row.
+
+        Once the server has taken something else since the last refusal of the same record, it is.
+        """
         self._refusals += 1
-        return self._refusals <= MAX_REFUSALS
+        before = result.refused.setdefault(entry.action, self._successes)
+        return self._refusals <= MAX_REFUSALS or before < self._successes
 
     def _index_deferred(self, deferred: list[Entry], result: "_BatchResult", cancelled: threading.Event) -> bool:
         """Settle entries whose documents another entry was to create; False if cancelled."""
@@ -240,6 +245,8 @@ class _BatchResult:
         self.tally: Tally = Counter()
         self.dead_letters: list[RejectedRecord] = []
         self.cause = self.why = ""
+        self.refused: dict[bytes, int] = {}
+        """Entries that were refused on their own, and how many requests had succeeded before."""
         self.raced: set[bytes] = set()
         """Actions of the entries that were rejected because of a mapping that another request made."""
 

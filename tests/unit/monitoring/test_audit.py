@@ -379,7 +379,9 @@ def test_days_without_an_index_are_not_unindexed() -> None:
     assert audited.unindexed == 2
 
 
-@pytest.mark.parametrize(("count", "p50", "p99"), [(1, 1, 1), (2, 1, 2), (100, 50, 99), (101, 51, 100), (1_000, 500, 990)])
+@pytest.mark.parametrize(
+    ("count", "p50", "p99"), [(1, 1, 1), (2, 1, 2), (100, 50, 99), (101, 51, 100), (1_000, 500, 990)]
+)
 def test_a_quantile_is_the_nearest_rank(count: int, p50: int, p99: int) -> None:
     """The smallest value that so many of all do not exceed."""
     run = Run(count)

@@ -120,7 +120,7 @@ def test_no_label_of_the_future_wins(node: Node, joining: Joining, year: int) ->
     assert node.held("r1") == Rank(ACCEPTED + timedelta(minutes=5), WRITTEN, "false")
 
 
-@pytest.mark.parametrize(("minutes", "joins"), [(-59, True), (-61, False), (-10**6, False)])
+@pytest.mark.parametrize(("minutes", "joins"), [(-59, True), (-61, False), (-(10**6), False)])
 def test_no_label_was_observed_before_its_request(node: Node, joining: Joining, minutes: int, joins: bool) -> None:
     """By more than a clock may be wrong. Those that are plausible count all the same."""
     node.add("r1")
