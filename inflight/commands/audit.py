@@ -54,8 +54,7 @@ def _print(result: "Audit") -> None:
 
     for name, value in msgspec.structs.asdict(result).items():
         typer.echo(f"{name:<19}{'-' if value is None else f'{value:,}':>14}")
-    broken = (
-        f"BROKEN: {result.lost:,} lost, {result.expired:,} deleted before they were scored, "
-        f"{result.duplicates:,} with two outcomes"
-    )
+    broken = f"BROKEN: {result.lost:,} lost, {result.duplicates:,} with two outcomes"
+    if result.expired:
+        broken += f", {result.expired:,} deleted before they were scored"
     typer.echo(f"{'promise':<19}{'kept: one outcome each' if result.passed else broken}")

@@ -85,14 +85,14 @@ class Retention(threading.Thread):
     def run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._delete()
+                self._delete_expired()
                 put_templates(self._client, self._settings)
                 create_first_indices(self._client, datetime.now(UTC))
             except (*FAILURES, ForeignTemplate) as error:
                 log_event("indexer", "retention_failed", cause=error_label(error), reason=str(error)[:300])
             self._stopping.wait(EVERY_SECONDS)
 
-    def _delete(self) -> None:
+    def _delete_expired(self) -> None:
         for name, family in delete_expired(self._client, datetime.now(UTC).date(), self._days, self._tell):
             log_event("indexer", "index_deleted", index=name, retention_days=self._days)
             self._metrics.deleted.labels(family).inc()
