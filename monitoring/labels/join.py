@@ -8,11 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from machine_learning_engineering.events.labels import MAX_BEFORE_REQUEST
 from machine_learning_engineering.observability.logging import log_event
 from monitoring.elastic.bulk import describe_error, describe_refusal
 from monitoring.elastic.client import FAILURES
-from monitoring.labels.reports import INVALID, REJECTED, WRONG_MODEL, Report, compare
+from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, counts_more
 from monitoring.labels.store import LabelStore, LoggedRequest
 from monitoring.runtime.retry import error_label, error_reason
 
@@ -24,7 +23,6 @@ _ORDER = ("joined", "replaced", REJECTED, "repeated", "superseded", EARLY)
 _DOCUMENT_ERRORS = ("document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception")
 # The state of one index, for example of an archive: its labels wait like early ones, and no other label waits for them.
 _BLOCKED = ("cluster_block_exception", "index_closed_exception")
-_TOO_EARLY = "observed_at is more than an hour before the request was accepted: set the clock of the label's source"
 _T = TypeVar("_T")
 
 
@@ -89,13 +87,9 @@ class Join:
                 elif not found:
                     results += [Result(one, EARLY) for one in same_model]
                 else:
-                    first = min(document.accepted_at for document in found)
-                    too_early = [one for one in same_model if first - one.observed_at > MAX_BEFORE_REQUEST]
-                    results += [Result(one, INVALID, None, _TOO_EARLY) for one in too_early]
-                    if plausible := [one for one in same_model if one not in too_early]:
-                        winner = max(plausible, key=lambda report: report.rank)
-                        wanted += [(document, winner) for document in found]
-                        beaten[id(winner)] = [one for one in plausible if one is not winner]
+                    winner = max(same_model, key=lambda report: report.rank)
+                    wanted += [(document, winner) for document in found]
+                    beaten[id(winner)] = [one for one in same_model if one is not winner]
         again: list[Report] = []
         for result in self._write(wanted):
             results.append(result)
@@ -129,9 +123,9 @@ class Join:
         while wanted:
             decided = [(document, report, compare(document.held, report)) for document, report in wanted]
             for document, report, result in decided:
-                if result in ("repeated", "superseded"):
+                if not counts_more(document.held, report):
                     done[id(report)].append(Result(report, result, document))
-            changes = [(document, report, result) for document, report, result in decided if result in CHANGES]
+            changes = [one for one in decided if counts_more(one[0].held, one[1])]
             if not changes:
                 break
             pairs = [(document, report) for document, report, _ in changes]

@@ -83,14 +83,20 @@ def read(record: Record) -> Report | RejectedRecord:
     return Report(record, event.request_id, event.model, text.decode(), event.observed_at, reported_at)
 
 
+def counts_more(held: Rank | None, report: Report) -> bool:
+    """Whether a document that holds a label, or none, has to be written."""
+    return held is None or held < report.rank
+
+
 def compare(held: Rank | None, report: Report) -> str:
     """The result of a report for a document that holds a label, or none.
 
     Returns:
-        "joined" or "replaced" if the document has to be written; "repeated" or "superseded" if not.
+        "joined" or "replaced" if the document gets another label; "repeated" or "superseded" if not.
     """
     if held is None:
         return "joined"
-    if held == report.rank:
+    if (held.observed_at, held.label) == (report.observed_at, report.label):
+        # Written all the same if it was reported later: it beats whatever was reported in between.
         return "repeated"
     return "replaced" if held < report.rank else "superseded"

@@ -17,7 +17,7 @@ from monitoring.model_version import ModelVersion
 from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
 
-_REJECTED = (WRONG_MODEL, REJECTED, INVALID)
+_REJECTED = (WRONG_MODEL, REJECTED)
 # Age of pending labels (from, to), and how often they are looked up, in seconds.
 TIERS = ((-3_600.0, 60.0, 2.0), (60.0, 3_600.0, 30.0), (3_600.0, 1e9, 600.0))
 

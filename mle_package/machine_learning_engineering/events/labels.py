@@ -16,8 +16,6 @@ MAX_LABEL_BYTES = 64 * 1024
 """Maximum size of a label's record: key, value and headers."""
 MAX_AHEAD = timedelta(minutes=5)
 """How far the clock that observed a label may be ahead of the broker's."""
-MAX_BEFORE_REQUEST = timedelta(hours=1)
-"""How far it may be behind: no label is observed before its request."""
 
 
 class LabelTooLarge(ValueError):
