@@ -61,7 +61,7 @@ def _message(error: BaseException, expected: tuple[type[BaseException], ...], po
         return _broker(error)
     if package in ("elasticsearch", "elastic_transport"):
         return _elasticsearch(error)
-    if isinstance(error, expected) or kind == "UnusableTopics":
+    if isinstance(error, expected) or kind in ("UnusableTopics", "ForeignTemplate"):
         return str(error)
     if isinstance(error, OSError):
         if port and error.errno == errno.EADDRINUSE:
@@ -90,6 +90,9 @@ def _elasticsearch(error: BaseException) -> str:
     from machine_learning_engineering.settings import redact_url
 
     url = redact_url(load_settings().elasticsearch_url)
-    if isinstance(error, ApiError) and error.meta.status in (401, 403):
+    if isinstance(error, ApiError) and error.meta.status in (401, 403) and "cluster_block" not in str(error):
         return f"Elasticsearch at {url} denies access: check the permissions of INFLIGHT_ELASTICSEARCH_API_KEY"
+    if isinstance(error, ApiError):
+        # It runs, then.
+        return f"Elasticsearch at {url} (INFLIGHT_ELASTICSEARCH_URL) rejects the request: {error}"
     return f"{error}; is Elasticsearch running at {url} (INFLIGHT_ELASTICSEARCH_URL)? Check `inflight status`"

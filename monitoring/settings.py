@@ -31,8 +31,9 @@ class KibanaSettings(KernelSettings):
 class IndexerSettings(ElasticsearchSettings):
     """Settings of `inflight indexer`."""
 
-    elasticsearch_retention_days: Annotated[int, Field(ge=0)] = 0
-    """The indexer deletes daily indices that are older than this; 0 keeps them for ever."""
+    elasticsearch_retention_days: Annotated[int, Field(ge=0)] = 365
+    """The indexer deletes indices whose last day is longer ago than this; 0 keeps them for ever. Each is a shard, of
+    which a node takes 1,000 by default."""
     indexer_metrics_port: Port = 9_102
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 
+from confluent_kafka import KafkaException, Producer
 from msgspec import Struct
 
 from machine_learning_engineering.dead_letters.reader import DeadLetter
 from machine_learning_engineering.events.topics import DEAD_LETTERS, TOPICS
-from machine_learning_engineering.kafka.client import end_offsets, topic_name
+from machine_learning_engineering.kafka.client import end_offsets, producer_options, send, topic_name
 from producers.client import connect, disconnect
 from producers.journal import Position, open_journal
 from producers.publisher import Errors, Outcome, Publisher
@@ -23,7 +24,7 @@ class DeadLetterReport(Struct, frozen=True, kw_only=True):
     """The outcomes of the selected dead letters.
 
     `already_replayed` were replayed before and skipped. `unknown_topic` name a source topic that this deployment does
-    not have.
+    not have. `truncated` hold only a part of their record, which is not published as if it were the whole.
     """
 
     accepted: int = 0
@@ -31,6 +32,7 @@ class DeadLetterReport(Struct, frozen=True, kw_only=True):
     indeterminate: int = 0
     already_replayed: int = 0
     unknown_topic: int = 0
+    truncated: int = 0
     interrupted: bool = False
     errors: dict[str, Errors] = {}
 
@@ -54,8 +56,8 @@ def replay(
     Args:
         dry_run: publish nothing; `accepted` counts the letters that would be published.
         limit: replay at most this many; skipped letters do not count.
-        on_result: called with each letter and its result: an outcome, "already_replayed", "unknown_topic" or
-            "would replay".
+        on_result: called with each letter and its result: an outcome, "already_replayed", "unknown_topic", "truncated"
+            or "would replay".
 
     Raises:
         JournalInUse: another replay is running on this machine.
@@ -66,6 +68,7 @@ def replay(
     topics = {topic_name(settings, topic.name): topic.name for topic in TOPICS if topic.name != DEAD_LETTERS}
     partitions: dict[str, int] = {}
     skipped: Counter[str] = Counter()
+    alone: Counter[str] = Counter()
     done: list[Position] = []
     dead_letter_topic = topic_name(settings, DEAD_LETTERS)
 
@@ -86,6 +89,8 @@ def replay(
                     return
                 if letter.origin.topic not in topics:
                     skip(letter, "unknown_topic")
+                elif letter.origin.truncated is not None:
+                    skip(letter, "truncated")
                 elif not again and _position(dead_letter_topic, letter) in journal:
                     skip(letter, "already_replayed")
                 else:
@@ -102,6 +107,7 @@ def replay(
                 interrupted=stop_signal.requested,
                 already_replayed=skipped["already_replayed"],
                 unknown_topic=skipped["unknown_topic"],
+                truncated=skipped["truncated"],
             )
 
         publisher = Publisher(
@@ -116,14 +122,21 @@ def replay(
                     source = letter.origin.topic
                     if source not in partitions:
                         partitions[source] = len(end_offsets(settings, topics[source]))
-                    publisher.publish(
-                        source,
-                        key=letter.key,
-                        value=letter.value,
-                        headers=letter.headers or None,
-                        partition=letter.origin.partition if letter.origin.partition < partitions[source] else None,
-                        label=letter,
-                    )
+                    partition = letter.origin.partition if letter.origin.partition < partitions[source] else None
+                    headers = [(name, value) for name, value in letter.headers if value is not None]
+                    if len(headers) < len(letter.headers):
+                        outcome = _publish_with_null_headers(settings, letter, partition)
+                        alone[outcome] += 1
+                        on_delivery(letter, outcome, None)
+                    else:
+                        publisher.publish(
+                            source,
+                            key=letter.key,
+                            value=letter.value,
+                            headers=headers or None,
+                            partition=partition,
+                            label=letter,
+                        )
                     if len(done) >= _CHUNK:
                         journal.add(done)
                         done.clear()
@@ -136,14 +149,28 @@ def replay(
             finally:
                 journal.add(done)
         return DeadLetterReport(
-            accepted=publisher.accepted,
-            failed=publisher.failed,
-            indeterminate=publisher.indeterminate,
+            accepted=publisher.accepted + alone["accepted"],
+            failed=publisher.failed + alone["failed"],
+            indeterminate=publisher.indeterminate + alone["indeterminate"],
             interrupted=stop_signal.requested,
             errors=publisher.errors,
             already_replayed=skipped["already_replayed"],
             unknown_topic=skipped["unknown_topic"],
+            truncated=skipped["truncated"],
         )
+
+
+def _publish_with_null_headers(settings: ProducerSettings, letter: DeadLetter, partition: int | None) -> Outcome:
+    """Publish one letter and wait for its outcome. Not with kafka-python, which takes no header without a value."""
+    producer = Producer(producer_options(settings))
+    options = {"headers": letter.headers} | ({} if partition is None else {"partition": partition})
+    try:
+        send(producer, letter.origin.topic, letter.value, letter.key, settings.producer_delivery_timeout, **options)
+    except TimeoutError:
+        return "indeterminate"
+    except KafkaException:
+        return "failed"
+    return "accepted"
 
 
 def _position(topic: str, letter: DeadLetter) -> Position:

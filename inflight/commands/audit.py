@@ -17,7 +17,8 @@ app = typer.Typer()
 @app.command(
     epilog="Examples: [bold]inflight audit[/bold]; [bold]inflight audit --json --prefix nightly-[/bold], for "
     "what [bold]inflight replay --id-prefix nightly[/bold] published. "
-    "Exit code 1 if a request was lost or has two different outcomes, or if there is no request at all. "
+    "Exit code 1 if a request was lost, deleted before it was scored, or has two different outcomes, or if there is no "
+    "request at all. "
     "Requests in progress count as lost: wait for them."
 )
 def audit(
@@ -42,7 +43,7 @@ def audit(
         print_json(result)
     else:
         _print(result)
-    if not result.accepted:
+    if not result.accepted and not result.expired:
         which = f" whose id starts with {prefix}" if prefix else ""
         raise exit_with(f"there is no request{which}: the audit shows nothing", FAILED)
     raise typer.Exit(0 if result.passed else FAILED)
@@ -54,4 +55,6 @@ def _print(result: "Audit") -> None:
     for name, value in msgspec.structs.asdict(result).items():
         typer.echo(f"{name:<19}{'-' if value is None else f'{value:,}':>14}")
     broken = f"BROKEN: {result.lost:,} lost, {result.duplicates:,} with two outcomes"
+    if result.expired:
+        broken += f", {result.expired:,} deleted before they were scored"
     typer.echo(f"{'promise':<19}{'kept: one outcome each' if result.passed else broken}")

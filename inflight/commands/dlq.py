@@ -77,7 +77,7 @@ def show(
         sys.stdout.buffer.flush()
         return
     if as_json:
-        headers = [[name, value.decode(errors="replace")] for name, value in letter.headers]
+        headers = [[name, None if value is None else value.decode(errors="replace")] for name, value in letter.headers]
         value = None if letter.value is None else base64.b64encode(letter.value).decode()
         print_json({**_summary(letter), "headers": headers, "value_base64": value})
         return
@@ -85,7 +85,8 @@ def show(
         typer.echo(f"{name:<13}{'-' if field is None else render_line(str(field), 2_000)}")
     typer.echo(f"{'headers':<13}{'' if letter.headers else '-'}")
     for name, content in letter.headers:
-        typer.echo(f"  {render_line(name)}: {render_line(content.decode(errors='backslashreplace'))}")
+        shown = "null" if content is None else render_line(content.decode(errors="backslashreplace"))
+        typer.echo(f"  {render_line(name)}: {shown}")
     typer.echo(f"\n{render(letter.value)}")
 
 
@@ -156,10 +157,16 @@ def replay(
             f"{report.indeterminate:,} indeterminate, {report.already_replayed:,} replayed before, "
             f"{report.unknown_topic:,} from a topic that is not ours"
         )
+        if report.truncated:
+            typer.echo(
+                f"error: {report.truncated:,} hold only a part of their record: publish the original again, which is "
+                "at the topic, partition and offset that `inflight dlq show` prints",
+                err=True,
+            )
         print_causes(report.errors)
     if report.interrupted:
         raise typer.Exit(130)
-    if report.failed or report.indeterminate or report.unknown_topic:
+    if report.failed or report.indeterminate or report.unknown_topic or report.truncated:
         raise typer.Exit(1)
 
 

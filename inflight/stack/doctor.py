@@ -55,6 +55,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _embedded()
     yield _faust()
     yield from _nodes(settings)
+    yield from _indices(settings)
     yield from _metrics_ports(settings)
 
 
@@ -196,6 +197,28 @@ def _topics(settings: Settings) -> Iterator[Check]:
         yield Check(f"topic {fault.topic}", "fail" if fault.fatal else "warn", fault.finding, fault.fix)
     if not faults:
         yield Check("topics", "ok", "those that exist have the settings that Inflight needs")
+
+
+def _indices(settings: Settings) -> Iterator[Check]:
+    from monitoring.elastic import client as elastic
+    from monitoring.elastic.templates import ForeignTemplate, check_foreign_templates
+
+    if not elasticsearch_responds(settings):
+        return
+    try:
+        with elastic.connect(settings, timeout=probes.PROBE_SECONDS) as client:
+            shards, limit = elastic.count_shards(client)
+            check_foreign_templates(client)
+    except ForeignTemplate as error:
+        yield Check("index templates", "fail", str(error), "change that template")
+        return
+    except elastic.FAILURES as error:
+        yield Check("shards", "warn", f"can't be counted: {error}", "check INFLIGHT_ELASTICSEARCH_API_KEY")
+        return
+    fix = "set INFLIGHT_ELASTICSEARCH_RETENTION_DAYS lower, or add nodes: beyond that, nothing is indexed"
+    yield Check(
+        "shards", "warn" if shards > 0.8 * limit else "ok", f"{shards:,} of {limit:,}", fix * (shards > 0.8 * limit)
+    )
 
 
 def _metrics_ports(settings: Settings) -> Iterator[Check]:

@@ -3,6 +3,7 @@
 This module counts; `monitoring.audit.readers` reads. `Audit` defines the counts.
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable
 from typing import NamedTuple
@@ -10,12 +11,14 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from machine_learning_engineering.dead_letters.writer import STAGE
+from monitoring.audit.heads import Heads
 
 
 class Request(NamedTuple):
     """A record of the requests topic; `request_id` is None if the value has none that can be read.
 
-    `body` is equal for two requests with equal content. `accepted_at` is the broker's timestamp in seconds.
+    `body` is equal for two requests with equal content. `accepted_at` is the broker's timestamp in seconds. `readable`
+    tells whether a worker can read it: if not, it becomes a dead letter.
     """
 
     topic: str
@@ -24,12 +27,13 @@ class Request(NamedTuple):
     request_id: str | None
     body: Hashable
     accepted_at: float
+    readable: bool = True
 
 
 class Result(NamedTuple):
     """A record of the results topic; `content` is the outcome without times, `completed_at` is in seconds.
 
-    `version` is the model's version, empty if the request reached no model.
+    `version` is the model's version, empty if the request reached no model. `partition` is that of the result.
     """
 
     request_id: str
@@ -37,6 +41,7 @@ class Result(NamedTuple):
     content: Hashable
     completed_at: float
     version: str = ""
+    partition: int = 0
 
 
 class Letter(NamedTuple):
@@ -50,17 +55,19 @@ class Letter(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A record of the logs topic."""
+    """A record of the logs topic, with the position of its request."""
 
     request_id: str
     total_seconds: float
+    partition: int = -1
+    offset: int = -1
 
 
 class Audit(Struct, frozen=True, kw_only=True):
-    """The counts. If nothing is wrong, `accepted` = `completed` + `failed` + `dead_letters` + `lost`.
+    """The counts: `accepted` = `completed` + `failed` + `dead_letters` + `lost` + `left_out`.
 
     At-least-once processing may write a result a second time after a crash. Such a *repeat* is harmless, since its
-    content is the same. *Lost* requests and *duplicates* break the promise.
+    content is the same. *Lost* and *expired* requests and *duplicates* break the promise.
     """
 
     accepted: int
@@ -81,9 +88,14 @@ class Audit(Struct, frozen=True, kw_only=True):
     """Distinct request ids in the index; None if the index was not read."""
     lost: int
     """Accepted requests without result and dead letter."""
+    expired: int
+    """Requests that retention deleted before a worker scored them: also lost, and no longer among the `accepted`."""
+    left_out: int
+    """Requests without an outcome, accepted so long ago that retention may have deleted it."""
     duplicates: int
     """Further visible outcomes of a request: different results of one version, a result for a dead-lettered request, or
-    more documents in the index than there were requests."""
+    more documents in the index than there were requests. Requests that were sent again with the same id, for example
+    after a failure, may have as many outcomes as there were requests."""
     repeats: int
     """Results with the same content as another one for the same request."""
     other_versions: int
@@ -93,9 +105,10 @@ class Audit(Struct, frozen=True, kw_only=True):
     """Request ids reused for a request with other content; the index keeps the first. For such an id only the number of
     results is audited: which result belongs to which request is unknown."""
     orphans: int
-    """Results without a request."""
+    """Results without a request. Not counted once requests were deleted: theirs may be among them."""
     unindexed: int
-    """Request ids with a result, but without a document and a dead letter of the indexer."""
+    """Request ids with a result, but without a document and a dead letter of the indexer. Requests of days before the
+    oldest index are not counted."""
     p50_ms: float | None
     """Median time from acceptance to completion, from the logs; None without logs."""
     p99_ms: float | None
@@ -105,28 +118,32 @@ class Audit(Struct, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether nothing is lost and nothing has two outcomes."""
-        return self.lost == 0 and self.duplicates == 0
+        return self.lost == self.expired == self.duplicates == 0
 
 
 class _Outcomes:
     """The requests and results of one id, in few bytes: most ids have one of each."""
 
-    __slots__ = ("bodies", "completed", "contents", "requests", "results")
+    __slots__ = ("accepted_at", "bodies", "completed", "contents", "partition", "readable", "requests", "results")
 
     def __init__(self) -> None:
         self.requests = 0
+        self.accepted_at = math.inf
+        self.partition = 0
+        self.readable = True
         self.bodies: set[Hashable] = set()
         self.results = 0
         self.completed = 0
         self.contents: set[tuple[str, Hashable]] = set()
 
     def differing(self) -> tuple[int, int]:
-        """Contents beyond one per request body and version, and contents of further versions."""
-        if len(self.contents) <= len(self.bodies):
+        """Contents beyond one per request and version, and contents of further versions."""
+        allowed = max(self.requests, len(self.bodies))
+        if len(self.contents) <= allowed:
             return 0, 0
         versions = Counter(version for version, _ in self.contents)
-        doubled = sum(max(0, count - len(self.bodies)) for count in versions.values())
-        return doubled, max(0, len(self.contents) - doubled - len(self.bodies))
+        doubled = sum(max(0, count - allowed) for count in versions.values())
+        return doubled, max(0, len(self.contents) - doubled - allowed)
 
 
 def audit(
@@ -135,12 +152,18 @@ def audit(
     dead_letters: Iterable[Letter],
     logs: Iterable[Log],
     index_ids: Iterable[str] | None,
+    *,
+    heads: Heads | None = None,
+    indexed_since: float = 0.0,
 ) -> Audit:
     """Count. Each argument is read once: dead letters first, then in the order of the arguments.
 
     Args:
         index_ids: the request id of each document, repeated if several documents have it; None skips the index.
+        heads: what retention has taken; None if it has taken nothing, or if a part of the requests is audited.
+        indexed_since: start of the oldest day that the index holds, in seconds since 1970.
     """
+    heads = heads or Heads()
     dead_lettered: set[tuple[str, int, int]] = set()
     not_indexed: set[str] = set()
     index_dead_letters: set[tuple[str, int, int]] = set()
@@ -157,7 +180,7 @@ def audit(
     outcomes: defaultdict[str, _Outcomes] = defaultdict(_Outcomes)
     # Ids of dead-lettered requests, counted, since each may have a document in the index.
     rejected_ids: Counter[str] = Counter()
-    accepted = dead = lost = 0
+    accepted = dead = lost = left_out = 0
     first_accepted = float("inf")
     for request in requests:
         accepted += 1
@@ -167,18 +190,30 @@ def audit(
             if request.request_id is not None:
                 rejected_ids[request.request_id] += 1
         elif request.request_id is None:
-            lost += 1
+            if request.accepted_at < heads.judged_since(request.partition, readable=False):
+                left_out += 1
+            else:
+                lost += 1
         else:
             found = outcomes[request.request_id]
             found.requests += 1
             found.bodies.add(request.body)
+            found.accepted_at = min(found.accepted_at, request.accepted_at)
+            found.partition = request.partition
+            found.readable = request.readable
 
-    results_seen = orphans = 0
+    results_seen = 0
+    orphans: Counter[int] = Counter()
+    orphan_ids: set[str] = set()
     last_completed = 0.0
     for result in results:
         results_seen += 1
         if result.request_id not in outcomes and result.request_id not in rejected_ids:
-            orphans += 1
+            # Repeats too, unless they may be those of requests that were deleted: these count once.
+            if not heads.requests_deleted or result.request_id not in orphan_ids:
+                orphans[result.partition] += 1
+            if heads.requests_deleted:
+                orphan_ids.add(result.request_id)
             continue
         found = outcomes[result.request_id]
         found.results += 1
@@ -188,7 +223,11 @@ def audit(
 
     completed = failed = duplicates = repeats = other_versions = conflicts = 0
     for found in outcomes.values():
-        lost += max(0, found.requests - found.results)
+        missing = max(0, found.requests - found.results)
+        if missing and found.accepted_at < heads.judged_since(found.partition, readable=found.readable):
+            left_out += missing
+        else:
+            lost += missing
         conflicts += max(0, len(found.bodies) - 1)
         visible = min(found.results, found.requests)
         completed += min(found.completed, visible)
@@ -204,14 +243,18 @@ def audit(
         documents = Counter(index_ids)
         indexed_distinct = len(documents)
         for request_id, found in outcomes.items():
-            if found.results and request_id not in documents and request_id not in not_indexed:
+            if not found.results or found.accepted_at < indexed_since:
+                continue
+            if request_id not in documents and request_id not in not_indexed:
                 unindexed += 1
         for request_id, count in documents.items():
-            if count > 1:
+            # Of a request that was deleted, nobody knows how often it was sent.
+            if count > 1 and not heads.requests_deleted:
                 requested = (outcomes[request_id].requests if request_id in outcomes else 0) + rejected_ids[request_id]
                 duplicates += count - max(1, requested)
 
-    durations, logs_seen = _durations(logs)
+    durations, logs_seen, logged = _durations(logs, heads)
+    expired = heads.expired(orphans, {origin[1:] for origin in dead_lettered}, logged)
     elapsed = last_completed - first_accepted
     return Audit(
         accepted=accepted,
@@ -223,11 +266,13 @@ def audit(
         logs_seen=logs_seen,
         indexed_distinct=indexed_distinct,
         lost=lost,
+        expired=expired,
+        left_out=left_out,
         duplicates=duplicates,
         repeats=repeats,
         other_versions=other_versions,
         conflicts=conflicts,
-        orphans=orphans,
+        orphans=0 if heads.requests_deleted else orphans.total(),
         unindexed=unindexed,
         p50_ms=_quantile(durations, 0.50),
         p99_ms=_quantile(durations, 0.99),
@@ -235,16 +280,20 @@ def audit(
     )
 
 
-def _durations(logs: Iterable[Log]) -> tuple[list[float], int]:
-    """Sorted durations in seconds, the first one of each id, and the number of logs."""
+def _durations(logs: Iterable[Log], heads: Heads) -> tuple[list[float], int, dict[int, set[int]]]:
+    """Sorted durations in seconds, one of each id; the number of logs; and the offsets of deleted requests."""
     first: dict[str, float] = {}
+    logged: defaultdict[int, set[int]] = defaultdict(set)
     seen = 0
     for log in logs:
         seen += 1
         first.setdefault(log.request_id, log.total_seconds)
-    return sorted(first.values()), seen
+        marks = heads.requests.marks.get(log.partition)
+        if marks is not None and log.offset < marks.low:
+            logged[log.partition].add(log.offset)
+    return sorted(first.values()), seen, logged
 
 
 def _quantile(ordered: list[float], q: float) -> float | None:
-    """The element at index `q` * n of the sorted values, in milliseconds."""
-    return round(ordered[min(len(ordered) - 1, int(q * len(ordered)))] * 1000, 3) if ordered else None
+    """The quantile by the nearest rank, in milliseconds: the smallest value that `q` of all do not exceed."""
+    return round(ordered[max(0, math.ceil(q * len(ordered)) - 1)] * 1000, 3) if ordered else None

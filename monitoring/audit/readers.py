@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import TypeVar
 
+from confluent_kafka import Message, TopicPartition
 from msgspec import UNSET, Raw, Struct, UnsetType
 from msgspec.json import Decoder
 
@@ -12,12 +13,16 @@ from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.dead_letters.writer import STAGE
 from machine_learning_engineering.events.fingerprint import fingerprint
 from machine_learning_engineering.events.headers import headers_of
+from machine_learning_engineering.events.schemas import decode_request
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
-from machine_learning_engineering.kafka.client import read_to_end, topic_name
+from machine_learning_engineering.kafka.client import end_offsets, read_to_end, topic_name, unpolled_consumer
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
+from monitoring.audit.heads import Heads, TopicHead
+from monitoring.documents.log import INDEX_PATTERN
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
+from monitoring.runtime.groups import WORKER
 from monitoring.settings import ElasticsearchSettings
 
 
@@ -40,6 +45,8 @@ class _ResultView(Struct, frozen=True):
 class _LogView(Struct, frozen=True):
     request_id: str
     total_seconds: float
+    partition: int = -1
+    offset: int = -1
 
 
 _T = TypeVar("_T")
@@ -53,9 +60,20 @@ _decode_log = Decoder(_LogView).decode
 _COMPLETED = "prediction.completed.v1"
 
 
-def requests(settings: KernelSettings, prefix: str = "") -> Iterator[Request]:
+_MAX_READABLE_BYTES = 1_000_000
+"""Default of `INFLIGHT_MAX_REQUEST_BYTES`."""
+
+
+def _records(settings: KernelSettings, topic: str, head: TopicHead | None) -> Iterator[Message]:
+    for record in read_to_end(settings, topic):
+        if head is not None:
+            head.note(record.partition(), record.timestamp()[1] / 1000)
+        yield record
+
+
+def requests(settings: KernelSettings, prefix: str = "", head: TopicHead | None = None) -> Iterator[Request]:
     """The request records. The id is in the value alone: the key belongs to the producer."""
-    for record in read_to_end(settings, REQUESTS):
+    for record in _records(settings, REQUESTS, head):
         value, body, request_id = record.value() or b"", None, None
         try:
             view = _decode_request(value)
@@ -65,29 +83,41 @@ def requests(settings: KernelSettings, prefix: str = "") -> Iterator[Request]:
             request_id, body = view.request_id, fingerprint(view.model, view.features)
         if (request_id or "").startswith(prefix):
             accepted_at = record.timestamp()[1] / 1000
-            yield Request(record.topic(), record.partition(), record.offset(), request_id, body, accepted_at)
+            position = record.topic(), record.partition(), record.offset()
+            yield Request(*position, request_id, body, accepted_at, _is_readable(value))
 
 
-def results(settings: KernelSettings, prefix: str = "") -> Iterator[Result]:
+def _is_readable(value: bytes) -> bool:
+    if len(value) > _MAX_READABLE_BYTES:
+        return False
+    try:
+        decode_request(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def results(settings: KernelSettings, prefix: str = "", head: TopicHead | None = None) -> Iterator[Result]:
     """The result records. An undecodable one has no id, so it counts as an orphan."""
-    for record in read_to_end(settings, RESULTS):
+    for record in _records(settings, RESULTS, head):
         try:
             view = _decode_result(record.value() or b"")
         except (ValueError, RecursionError):
             if not prefix:
-                yield Result("", False, None, 0.0)
+                yield Result("", False, None, 0.0, "", record.partition())
             continue
         if view.request_id.startswith(prefix):
             content = hash((view.type, view.model, bytes(view.prediction), bytes(view.error)))
             # Few versions, many results: store each name once.
             version = sys.intern(view.model_version or "")
-            yield Result(view.request_id, view.type == _COMPLETED, content, view.completed_at.timestamp(), version)
+            completed, at = view.type == _COMPLETED, view.completed_at.timestamp()
+            yield Result(view.request_id, completed, content, at, version, record.partition())
 
 
-def dead_letters(settings: KernelSettings) -> Iterator[Letter]:
+def dead_letters(settings: KernelSettings, head: TopicHead | None = None) -> Iterator[Letter]:
     """The dead letters of requests and logs. Records without an origin in their headers are not ours."""
     logs = topic_name(settings, LOGS)
-    for record in read_to_end(settings, DEAD_LETTERS):
+    for record in _records(settings, DEAD_LETTERS, head):
         try:
             origin = read_origin(headers_of(record))
         except ValueError:
@@ -106,7 +136,7 @@ def logs(settings: KernelSettings, prefix: str = "") -> Iterator[Log]:
         except (ValueError, RecursionError):
             continue
         if view.request_id.startswith(prefix):
-            yield Log(view.request_id, view.total_seconds)
+            yield Log(view.request_id, view.total_seconds, view.partition, view.offset)
 
 
 def run_audit(
@@ -129,15 +159,44 @@ def run_audit(
         progress(reading)
         yield from records
 
-    ids: list[str] | None = None
+    ids, indexed_since = None, 0.0
     if index:
         progress("the index")
         with elastic.connect(settings) as client:
             ids = list(scan.indexed_ids(client, prefix))
+            indexed_since = _oldest_day(elastic.index_names(client, INDEX_PATTERN))
+    # Before they are read: records that are deleted meanwhile count as deleted before.
+    heads = _heads(settings, whole=not prefix)
     return audit(
-        with_progress(topic_name(settings, REQUESTS), requests(settings, prefix)),
-        with_progress(topic_name(settings, RESULTS), results(settings, prefix)),
-        with_progress(topic_name(settings, DEAD_LETTERS), dead_letters(settings)),
+        with_progress(topic_name(settings, REQUESTS), requests(settings, prefix, heads.requests)),
+        with_progress(topic_name(settings, RESULTS), results(settings, prefix, heads.results)),
+        with_progress(topic_name(settings, DEAD_LETTERS), dead_letters(settings, heads.dead_letters)),
         with_progress(topic_name(settings, LOGS), logs(settings, prefix)),
         ids,
+        heads=heads,
+        indexed_since=indexed_since,
     )
+
+
+def _heads(settings: KernelSettings, *, whole: bool) -> Heads:
+    topics = [TopicHead(end_offsets(settings, topic)) for topic in (REQUESTS, RESULTS, DEAD_LETTERS, LOGS)]
+    asked = [TopicPartition(topic_name(settings, REQUESTS), partition) for partition in topics[0].marks]
+    consumer = unpolled_consumer(settings, WORKER)
+    try:
+        found = consumer.committed(asked, timeout=30.0) if asked else []
+    finally:
+        consumer.close()
+    # Negative: the group has committed nothing.
+    committed = {tp.partition: tp.offset for tp in found if tp.error is None and tp.offset >= 0}
+    return Heads(*topics, committed=committed, whole=whole)
+
+
+def _oldest_day(indices: list[str]) -> float:
+    """Start of the oldest day that has an index, in seconds since 1970; 0 without any."""
+    days = []
+    for name in indices:
+        try:
+            days.append(datetime.strptime(name.rpartition("-")[2] + "Z", "%Y.%m.%d%z").timestamp())
+        except ValueError:  # not an index of Inflight
+            continue
+    return min(days, default=0.0)

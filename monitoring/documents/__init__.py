@@ -1,4 +1,4 @@
-"""Documents in Elasticsearch: one module for each family of daily indices, `inference-<family>-YYYY.MM.DD`.
+"""Documents in Elasticsearch: one module for each family of indices, `inference-<family>-*`.
 
 The Structs declare every field of a document, `monitoring/elastic/templates/*.json` maps it, and a test compares both.
 As with events, fields are only added, never renamed or removed.

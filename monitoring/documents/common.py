@@ -1,13 +1,17 @@
 """Fields, index names and ids that the documents of all families share."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from machine_learning_engineering.core.timestamps import to_utc
+
 FAMILIES = ("logs", "drift", "quality", "dead-letters", "model-events")
+DAILY = ("logs",)
+"""Families with an index a day; the others have one a month. Each is a shard, of which a node takes a thousand."""
 ECS = Raw(b'{"version":"8.11.0"}')
 SERVICE = Raw(b'{"name":"inflight"}')
 MODULE = "inflight"
@@ -65,15 +69,15 @@ class Period(Struct, frozen=True):
     end: datetime
 
 
-def daily_index(family: str, moment: datetime) -> str:
-    """The index of a family for the UTC day of a moment."""
-    day = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return _index(family, day.year, day.month, day.day)
+def index_for(family: str, moment: datetime) -> str:
+    """The index of a family for a moment: that of its UTC day or month."""
+    utc = to_utc(moment)
+    return _index(family, utc.year, utc.month, utc.day if family in DAILY else 0)
 
 
 @lru_cache(maxsize=64)
 def _index(family: str, year: int, month: int, day: int) -> str:
-    return f"inference-{family}-{year:04}.{month:02}.{day:02}"
+    return f"inference-{family}-{year:04}.{month:02}" + (f".{day:02}" if day else "")
 
 
 def digest(*parts: object) -> str:

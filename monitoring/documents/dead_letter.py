@@ -3,13 +3,12 @@
 The payload may hold personal data and may be anything: `inflight dlq show` prints it.
 """
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from machine_learning_engineering.dead_letters.letter import read_origin
-from machine_learning_engineering.events.headers import traceparent_of
+from machine_learning_engineering.events.headers import RecordHeaders, traceparent_of
 from machine_learning_engineering.observability.trace import trace_ids
 from monitoring.documents.common import (
     ECS,
@@ -18,8 +17,8 @@ from monitoring.documents.common import (
     ErrorFields,
     Id,
     Position,
-    daily_index,
     digest,
+    index_for,
 )
 
 FAMILY = "dead-letters"
@@ -36,7 +35,7 @@ class FailureEvent(Struct, frozen=True):
 
 
 class DeadLetterFields(Struct, frozen=True):
-    """Topic, partition and offset of the original record; `size` in bytes.
+    """Topic, partition and offset of the original record; `size` of its value in bytes, or of all of it if it was cut.
 
     `kafka` is the position of the dead letter in its own topic: the argument of `inflight dlq show`.
     """
@@ -81,14 +80,14 @@ def dead_letter_document(
     offset: int,
     milliseconds: int,
     size: int,
-    headers: Sequence[tuple[str, bytes | None]] | None,
+    headers: RecordHeaders | None,
 ) -> tuple[str, str, DeadLetterDocument]:
     """Index, id and document of a dead letter.
 
     Args:
         topic: the dead-letter topic of this deployment; `partition`, `offset` and `milliseconds` (since 1970) of the
             record there.
-        size: of the original record, in bytes.
+        size: of the value of the dead letter, in bytes.
 
     Raises:
         ValueError: the headers hold no origin, or the time is out of range.
@@ -109,7 +108,7 @@ def dead_letter_document(
                 topic=origin.topic,
                 partition=origin.partition,
                 offset=origin.offset,
-                size=size,
+                size=size if origin.truncated is None else origin.truncated,
                 kafka=Position(partition, offset),
             ),
             request_id=UNSET if origin.request_id is None else origin.request_id,
@@ -119,4 +118,4 @@ def dead_letter_document(
         span=UNSET if trace is None else Id(trace[1]),
     )
     # The time is part of the id: a topic that is deleted and recreated counts its offsets from zero again.
-    return daily_index(FAMILY, moment), digest(topic, partition, offset, milliseconds), document
+    return index_for(FAMILY, moment), digest(topic, partition, offset, milliseconds), document

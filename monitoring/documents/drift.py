@@ -6,8 +6,9 @@ from datetime import datetime
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from machine_learning_engineering.core.timestamps import to_utc
 from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
-from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, daily_index, digest
+from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, digest, index_for
 
 FAMILY = "drift"
 
@@ -44,9 +45,10 @@ _EVENT = PlainEvent("metric", "drift_measured", "inflight.drift")
 
 def drift_documents(event: DriftMeasured) -> Iterator[tuple[str, str, DriftDocument]]:
     """Index, id and document per field. The same window measured again has the same ids."""
-    index = daily_index(FAMILY, event.window_end)
+    index = index_for(FAMILY, event.window_end)
     model = ModelFields(event.model, event.model_version)
-    window = WindowFields(event.window_id, event.window_start, event.window_end, event.closed_by)
+    end = to_utc(event.window_end)
+    window = WindowFields(event.window_id, to_utc(event.window_start), end, event.closed_by)
     for measured in event.fields:
         fields = DriftFields(
             window=window,
@@ -56,4 +58,4 @@ def drift_documents(event: DriftMeasured) -> Iterator[tuple[str, str, DriftDocum
             **asdict(measured),
         )
         identity = digest(event.model, event.model_version, event.window_id, measured.field)
-        yield index, identity, DriftDocument(event.window_end, _EVENT, InflightFields(model, fields))
+        yield index, identity, DriftDocument(end, _EVENT, InflightFields(model, fields))

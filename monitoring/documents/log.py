@@ -1,27 +1,25 @@
 """`inference-logs-*`: one log event as one document; fields that ECS does not define are below `inflight`."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from machine_learning_engineering.core.json_values import canonical_json, is_deeper
+from machine_learning_engineering.core.json_values import canonical_json
+from machine_learning_engineering.core.timestamps import to_utc
 from machine_learning_engineering.events.fingerprint import fingerprint_of_canonical
 from machine_learning_engineering.events.schemas import PredictionLogged
 from machine_learning_engineering.observability.trace import trace_ids
-from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, Position, daily_index
+from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, Position, index_for
+from monitoring.documents.searchable import fits_flattened, searchable_part
 
 FAMILY = "logs"
 INDEX_PATTERN = f"inference-{FAMILY}-*"
 
 MAX_ID_BYTES = 512
 """Elasticsearch rejects a longer `_id`."""
-# Elasticsearch rejects a `flattened` field that is deeper than its mapping's depth limit (20), or one of whose terms
-# (the path of keys and the value together) has more than 32,766 bytes.
-_MAX_NESTING = 20
-_MAX_FLATTENED_BYTES = 32_000
 
 
 class EventFields(Struct, frozen=True):
@@ -40,9 +38,10 @@ class EventFields(Struct, frozen=True):
 class InflightFields(Struct, frozen=True):
     """`inflight.*`. Durations are in seconds; `fingerprint` tells a replay from another request.
 
-    `kafka` is the position of the request; unset if it did not come from a topic. `label` is the label as JSON text,
-    once it is known; `label_observed_at` is when it was observed, and `labelled` is true then. `redacted` names the
-    features that are not stored as sent.
+    `prediction` holds what Elasticsearch can index of the prediction; if that is not all of it, `prediction_text` is
+    the whole. `kafka` is the position of the request; unset if it did not come from a topic. `label` is the label as
+    JSON text, once it is known; `label_observed_at` is when it was observed, `label_reported_at` when it was reported,
+    and `labelled` is true then. `redacted` names the features that are not stored as sent.
     """
 
     request_id: str
@@ -59,8 +58,10 @@ class InflightFields(Struct, frozen=True):
     features: Raw | UnsetType = UNSET
     features_text: str | UnsetType = UNSET
     prediction: Raw | UnsetType = UNSET
+    prediction_text: str | UnsetType = UNSET
     label: str | UnsetType = UNSET
     label_observed_at: datetime | UnsetType = UNSET
+    label_reported_at: datetime | UnsetType = UNSET
     labelled: bool | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
@@ -83,7 +84,7 @@ _ENCODER = msgspec.json.Encoder()
 
 def index_name(accepted_at: datetime) -> str:
     """The index of the UTC day on which the request was accepted: a replay goes to the same index."""
-    return daily_index(FAMILY, accepted_at)
+    return index_for(FAMILY, accepted_at)
 
 
 def document_id(request_id: str) -> str:
@@ -92,27 +93,24 @@ def document_id(request_id: str) -> str:
     return request_id if len(encoded) <= MAX_ID_BYTES else "blake2b-" + blake2b(encoded, digest_size=32).hexdigest()
 
 
-def _fits_flattened(plain: bytes) -> bool:
-    """Whether Elasticsearch accepts this JSON as a `flattened` field, whose keys can't contain NUL."""
-    if not plain.startswith(b"{") or len(plain) > _MAX_FLATTENED_BYTES or b"\\u0000" in plain:
-        return False
-    return not is_deeper(plain, _MAX_NESTING)
-
-
 def to_fields(event: PredictionLogged) -> Document:
     """The document of an event.
 
     Features that a model could read are searchable. Others may be anything (an array, a megabyte, a thousand levels
     deep) and must not make Elasticsearch reject the document: they are stored as text that is not indexed. So are
-    readable features that exceed the limits of a `flattened` field.
+    readable features that exceed the limits of a `flattened` field, and predictions that can't be fields of their own.
+    Times are in UTC: Elasticsearch rejects an offset of more than 18 hours.
     """
     error = event.error
     plain = canonical_json(event.features)
     readable = error is UNSET or error.type == "prediction_error"
-    searchable = plain is not None and readable and _fits_flattened(plain)
+    searchable = plain is not None and readable and fits_flattened(plain)
+    prediction = b"" if event.prediction is UNSET else bytes(event.prediction)
+    part, complete = searchable_part(prediction) if prediction else (None, True)
     trace = trace_ids(event.traceparent)
     return Document(
-        timestamp=event.accepted_at,
+        # The broker's time, and it names the index: one that is out of range is an error.
+        timestamp=event.accepted_at.astimezone(UTC),
         event=EventFields(
             outcome="success" if event.outcome == "completed" else "failure",
             duration=round(event.total_seconds * 1e9),
@@ -124,8 +122,8 @@ def to_fields(event: PredictionLogged) -> Document:
             request_id=event.request_id,
             model=ModelFields(event.model, event.model_version),
             outcome=event.outcome,
-            requested_at=event.requested_at,
-            completed_at=event.completed_at,
+            requested_at=to_utc(event.requested_at),
+            completed_at=to_utc(event.completed_at),
             queue_seconds=event.queue_seconds,
             score_seconds=event.score_seconds,
             total_seconds=event.total_seconds,
@@ -134,17 +132,16 @@ def to_fields(event: PredictionLogged) -> Document:
             fingerprint=fingerprint_of_canonical(event.model, plain or bytes(event.features)),
             features=Raw(plain) if plain is not None and searchable else UNSET,
             features_text=UNSET if searchable else bytes(event.features).decode(errors="replace"),
-            prediction=event.prediction,
+            prediction=UNSET if part is None else Raw(part),
+            prediction_text=UNSET if complete else prediction.decode(errors="replace"),
             redacted=event.redacted,
         ),
     )
 
 
 def encode(document: Document) -> bytes:
-    """The document as one line of JSON, as the bulk format needs it."""
-    line = _ENCODER.encode(document)
-    # Only a raw prediction can contain a line break, as white space between its tokens.
-    return msgspec.json.format(line, indent=-1) if b"\n" in line else line
+    """The document as one line of JSON, as the bulk format needs it: its raw parts are canonical."""
+    return _ENCODER.encode(document)
 
 
 def to_document(event: PredictionLogged) -> bytes:
@@ -152,6 +149,6 @@ def to_document(event: PredictionLogged) -> bytes:
     return encode(to_fields(event))
 
 
-def label_fields(label: str, observed_at: datetime) -> dict[str, Any]:
+def label_fields(label: str, observed_at: datetime, reported_at: datetime) -> dict[str, Any]:
     """The fields of `inflight.*` that a label (JSON text) adds to a document."""
-    return {"label": label, "label_observed_at": observed_at, "labelled": True}
+    return {"label": label, "label_observed_at": observed_at, "label_reported_at": reported_at, "labelled": True}

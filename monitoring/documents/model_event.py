@@ -2,8 +2,9 @@
 
 from msgspec import UNSET, Struct, UnsetType
 
+from machine_learning_engineering.core.timestamps import to_utc
 from machine_learning_engineering.events.schemas import DriftDetected, ModelEvent, ModelPromoted
-from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, daily_index, digest
+from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, digest, index_for
 
 FAMILY = "model-events"
 
@@ -34,15 +35,15 @@ def model_event_document(event: ModelEvent) -> tuple[str, str, ModelEventDocumen
     model = ModelFields(event.model, event.model_version)
     match event:
         case ModelPromoted():
-            action, moment = "model_promoted", event.promoted_at
+            action, moment = "model_promoted", to_utc(event.promoted_at)
             fields = ModelEventFields(previous_version=event.previous_version, reason=event.reason)
             identity = digest(action, event.model, event.model_version, moment.timestamp())
         case DriftDetected():
-            action, moment = "drift_detected", event.detected_at
+            action, moment = "drift_detected", to_utc(event.detected_at)
             names = tuple(field.field for field in event.fields)
             fields = ModelEventFields(rows=event.rows, fields=names, window_id=event.window_id)
             identity = digest(action, event.model, event.model_version, event.window_id)
     document = ModelEventDocument(
         moment, PlainEvent("event", action, "inflight.model_events"), InflightFields(model, fields)
     )
-    return daily_index(FAMILY, moment), identity, document
+    return index_for(FAMILY, moment), identity, document

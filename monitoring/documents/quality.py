@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from msgspec import UNSET, Struct, UnsetType
 
+from machine_learning_engineering.core.timestamps import to_utc
 from machine_learning_engineering.events.schemas import QualityMeasured
-from monitoring.documents.common import ModelFields, Period, PlainDocument, PlainEvent, daily_index, digest
+from monitoring.documents.common import ModelFields, Period, PlainDocument, PlainEvent, digest, index_for
 
 FAMILY = "quality"
 
@@ -37,9 +38,10 @@ _EVENT = PlainEvent("metric", "quality_measured", "inflight.quality")
 
 def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, QualityDocument]]:
     """Index, id and document per metric. A later measurement of the same window has other ids."""
-    index = daily_index(FAMILY, event.measured_at)
+    index = index_for(FAMILY, event.measured_at)
     model = ModelFields(event.model, event.model_version)
-    window = Period(event.window_start, event.window_end)
+    measured_at = to_utc(event.measured_at)
+    window = Period(to_utc(event.window_start), to_utc(event.window_end))
     for metric in event.metrics:
         fields = QualityFields(
             metric=metric.name,
@@ -51,6 +53,6 @@ def quality_documents(event: QualityMeasured) -> Iterator[tuple[str, str, Qualit
             window=window,
             reference=metric.reference,
         )
-        moments = (event.window_start, event.window_end, event.measured_at)
+        moments = (window.start, window.end, measured_at)
         identity = digest(event.model, event.model_version, *(moment.timestamp() for moment in moments), metric.name)
-        yield index, identity, QualityDocument(event.measured_at, _EVENT, InflightFields(model, fields))
+        yield index, identity, QualityDocument(measured_at, _EVENT, InflightFields(model, fields))

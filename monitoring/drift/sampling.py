@@ -1,7 +1,7 @@
-"""A bound on the cost: at most a certain rate of rows per version, sampled by a hash of the request ids."""
+"""A bound on the cost: at most a certain rate of rows per version, sampled by a hash of their offsets."""
 
 from datetime import datetime
-from zlib import crc32
+from hashlib import blake2b
 
 from msgspec import Struct
 
@@ -41,5 +41,7 @@ def sample(budget: SampleBudget | None, run: list[Row], rows_per_second: float) 
     count = max(1, int(allowed))
     if len(run) <= count:
         return run, SampleBudget(max(0.0, allowed - len(run)), at)
-    order = sorted(range(len(run)), key=lambda index: crc32(run[index].request_id.encode()))
+    # Not of their request ids: senders choose these, and could fill the sample with their own rows. The broker chooses
+    # offsets.
+    order = sorted(range(len(run)), key=lambda index: blake2b(b"%d" % run[index].offset, digest_size=8).digest())
     return [run[index] for index in sorted(order[:count])], SampleBudget(max(0.0, allowed - count), at)

@@ -15,6 +15,21 @@ _T = TypeVar("_T")
 # a limit are taken from them.
 _FIELD = re.compile(r"\b(?:field|mapping for|field=)\s*[\[\"]([^\]\"]*)[\]\"]")
 _LIMIT = re.compile(r"Limit of [a-z ]+\[\d+\] has been exceeded")
+_MAX_REASON = 2_000
+# These concern an index, the cluster or the client, so their reasons quote no document.
+_STATES = frozenset(
+    {
+        "circuit_breaking_exception",
+        "cluster_block_exception",
+        "index_closed_exception",
+        "index_not_found_exception",
+        "master_not_discovered_exception",
+        "no_shard_available_action_exception",
+        "process_cluster_event_timeout_exception",
+        "security_exception",
+        "validation_exception",
+    }
+)
 
 
 class BulkItem(NamedTuple):
@@ -93,7 +108,8 @@ def describe_error(error: Any) -> str:
     """Why Elasticsearch rejected a document, from the `error` of a response, without quoting the document."""
     if not isinstance(error, dict):
         return "Elasticsearch rejected the document"
-    reason, cause = str(error.get("reason")), error.get("caused_by")
+    # Cut first: the reason may quote a megabyte.
+    reason, cause = str(error.get("reason"))[:_MAX_REASON], error.get("caused_by")
     parts = [safe_field_path(str(error.get("type")))]
     if field := _FIELD.search(reason):
         parts.append(f"field {safe_field_path(field[1])}")
@@ -102,3 +118,11 @@ def describe_error(error: Any) -> str:
     if isinstance(cause, dict) and "type" in cause:
         parts.append(safe_field_path(str(cause["type"])))
     return f"Elasticsearch rejected the document: {'; '.join(parts)}"
+
+
+def describe_refusal(error: Any) -> str:
+    """Why Elasticsearch refuses a request or an item for now, from the `error` of a response; empty if unknown."""
+    if not isinstance(error, dict):
+        return ""
+    kind = safe_field_path(str(error.get("type"))[:_MAX_REASON])
+    return f"{kind}: {str(error.get('reason'))[:300]}" if kind in _STATES else kind

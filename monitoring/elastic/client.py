@@ -108,9 +108,38 @@ def quote_path(part: str) -> str:
     return quote(part, safe="")
 
 
-def index_names(client: Elasticsearch, pattern: str) -> list[str]:
-    """Names of the indices that match a pattern, sorted. Raises as `request` does."""
-    return sorted(request(client, "GET", f"/{pattern}/_settings", filter_path="*.settings.index.uuid"))
+def index_names(client: Elasticsearch, pattern: str, states: str = "open") -> list[str]:
+    """Names of the indices that match a pattern, sorted. Raises as `request` does.
+
+    Args:
+        states: "open", or "all": closed and hidden ones too.
+    """
+    # Not their settings: one index whose metadata is blocked would hide all others.
+    found = request(client, "GET", f"/_resolve/index/{pattern}", expand_wildcards=states)
+    try:
+        return sorted(index["name"] for index in found["indices"])
+    except (KeyError, TypeError) as error:
+        raise UnexpectedResponse(f"a response without indices: {found!r:.200}") from error
+
+
+def elasticsearch_error(error: ApiError) -> dict[str, Any] | None:
+    """The error object of a response; None if it has none: then a proxy answers, or another service."""
+    found = error.body.get("error") if isinstance(error.body, dict) else None
+    return found if isinstance(found, dict) and isinstance(found.get("type"), str) else None
+
+
+def count_shards(client: Elasticsearch) -> tuple[int, int]:
+    """Open shards of the cluster, and how many it takes. Beyond, it makes no index. Raises as `request` does."""
+    health = request(client, "GET", "/_cluster/health")
+    settings = request(client, "GET", "/_cluster/settings", include_defaults="true")
+    try:
+        shards = health["active_shards"] + health["initializing_shards"] + health["unassigned_shards"]
+        # The first that says it; a cluster without any of these has the default.
+        known = [settings.get(kind, {}).get("cluster", {}) for kind in ("transient", "persistent", "defaults")]
+        a_node = next((int(one["max_shards_per_node"]) for one in known if "max_shards_per_node" in one), 1_000)
+        return shards, a_node * health["number_of_data_nodes"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnexpectedResponse(f"a response without shards: {health!r:.200}") from error
 
 
 def retry_while_unavailable(read: Callable[[], Any]) -> Any:

@@ -31,7 +31,7 @@ from monitoring.documents.log import (
 from monitoring.elastic import scan
 from monitoring.elastic.bulk import action, bulk, chunks, delete
 from monitoring.elastic.client import FAILURES, connect, quote_path, request
-from monitoring.elastic.templates import put_templates
+from monitoring.elastic.templates import ForeignTemplate, put_templates
 from monitoring.settings import ElasticsearchSettings
 
 _PAGE = 1_000
@@ -55,6 +55,7 @@ class _Inflight(Struct):
     features: Any = UNSET
     features_text: str | UnsetType = UNSET
     prediction: Any = UNSET
+    prediction_text: str | UnsetType = UNSET
     label: str | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
@@ -150,7 +151,8 @@ class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPrediction
         for hit in found:
             path = f"/{quote_path(hit['_index'])}/_update/{quote_path(hit['_id'])}"
             try:
-                body = {"doc": {"inflight": label_fields(text, datetime.now(UTC))}}
+                now = datetime.now(UTC)
+                body = {"doc": {"inflight": label_fields(text, now, now)}}
                 request(self._client, "POST", path, body, retry_on_conflict="5")
                 labelled += 1
             except NotFoundError:  # deleted meanwhile
@@ -212,7 +214,7 @@ class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPrediction
     def _ask(self, send: Callable[[], T], verb: str) -> T:
         try:
             return send()
-        except FAILURES as error:
+        except (*FAILURES, ForeignTemplate) as error:
             raise self._failure(verb, error) from error
 
     def _failure(self, verb: str, cause: object) -> PredictionLogError:
@@ -264,11 +266,17 @@ def _logged(source: _Source) -> PredictionRecord:
         created_at=source.timestamp,
         score_seconds=fields.score_seconds,
         batch_size=fields.batch_size,
-        prediction=UNSET if fields.prediction is UNSET else Raw(_encode_json(fields.prediction)),
+        prediction=_prediction(fields),
         error=source.error,
         label=UNSET if isinstance(fields.label, UnsetType) else Raw(fields.label.encode()),
         redacted=fields.redacted,
     )
+
+
+def _prediction(fields: _Inflight) -> Raw | UnsetType:
+    if isinstance(fields.prediction_text, str):
+        return Raw(fields.prediction_text.encode())
+    return UNSET if fields.prediction is UNSET else Raw(_encode_json(fields.prediction))
 
 
 def _sent(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """Searches, and reading many documents."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from elasticsearch import Elasticsearch
 
@@ -66,16 +66,44 @@ def documents(client: Elasticsearch, wanted: Sequence[tuple[str, str]], fields: 
         raise UnexpectedResponse(f"a response without all docs: {response!r:.200}") from error
 
 
-def fingerprints(client: Elasticsearch, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
-    """The fingerprint of each document of `inference-logs-*`; None if there is no such document (any more).
+class StoredRequest(NamedTuple):
+    """What decides between a document of `inference-logs-*` and another one of the same id.
 
-    A document without a fingerprint was not written by Inflight; its fingerprint is the empty string.
+    `label` are the fields of its label. A document without a fingerprint was not written by Inflight; its fingerprint
+    is the empty string.
     """
-    found = documents(client, wanted, ["inflight.fingerprint"])
+
+    fingerprint: str
+    outcome: str
+    label: dict[str, Any]
+    seq_no: int
+    primary_term: int
+
+
+def stored_requests(client: Elasticsearch, wanted: Sequence[tuple[str, str]]) -> list[StoredRequest | None]:
+    """The documents by index and id; None for each that does not exist (any more). Raises as `bulk` does."""
+    found = documents(client, wanted, ["inflight.fingerprint", "inflight.outcome", "inflight.label*"])
     try:
-        return [None if doc is None else doc["_source"].get("inflight", {}).get("fingerprint", "") for doc in found]
-    except (KeyError, AttributeError) as error:
+        return [None if doc is None else _stored(doc) for doc in found]
+    except (KeyError, AttributeError, TypeError) as error:
         raise UnexpectedResponse("a response with docs that have no fields") from error
+
+
+def _stored(doc: Hit) -> StoredRequest:
+    fields = doc["_source"].get("inflight", {})
+    label = {name: value for name, value in fields.items() if name.startswith("label")}
+    return StoredRequest(
+        fields.get("fingerprint", ""),
+        fields.get("outcome", ""),
+        label,
+        doc.get("_seq_no", -1),
+        doc.get("_primary_term", -1),
+    )
+
+
+def fingerprints(client: Elasticsearch, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
+    """The fingerprint of each document; None for each that does not exist (any more). Raises as `bulk` does."""
+    return [None if one is None else one.fingerprint for one in stored_requests(client, wanted)]
 
 
 def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:

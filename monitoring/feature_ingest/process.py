@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, Message, TopicPartition
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
-from machine_learning_engineering.events.schemas import decode_label, decode_log, parse
+from machine_learning_engineering.events.labels import InvalidLabel, LabelTooLarge, read_label
+from machine_learning_engineering.events.schemas import decode_log, parse
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
@@ -135,21 +136,20 @@ class Follower:
     def _add(self, message: Message) -> None:
         self._records += 1
         self._offsets[message.topic(), message.partition()] = message.offset() + 1
-        value = message.value() or b""
         # The indexer or the label joiner turns unreadable records into dead letters.
         try:
             if message.topic() == self._labels:
-                reported = decode_label(value)
+                reported = read_label(message)
                 self._count("label", reported.model)
                 if builder := self._builders.get(reported.model):
                     builder.add_label(reported.request_id, reported.observed_at, _value(reported.label))
             else:
-                logged = decode_log(value)
+                logged = decode_log(message.value() or b"")
                 self._count("request", logged.model)
                 if builder := self._builders.get(logged.model):
                     redacted = bool(logged.redacted)
                     builder.add_request(logged.request_id, logged.accepted_at, logged.features, redacted=redacted)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (msgspec.MsgspecError, InvalidLabel, LabelTooLarge, UnicodeDecodeError, RecursionError, OverflowError):
             self.unreadable += 1
             self._metrics.records.labels("unreadable").inc()
 

@@ -12,8 +12,9 @@ from monitoring.runtime.metrics import LATENCY_BUCKETS, Declare, register_proces
 
 CREATED = "created"
 REPLAYED = "replayed"
+REPLACED = "replaced"
 RESULTS = {
-    topic: (CREATED, REPLAYED, REJECTED, projection.undecodable, *((CONFLICT,) if topic == LOGS else ()))
+    topic: (CREATED, REPLAYED, REJECTED, projection.undecodable, *((CONFLICT, REPLACED) if topic == LOGS else ()))
     for topic, projection in PROJECTIONS.items()
 }
 """Results of documents by topic. Each has a series with the value 0 from the start."""
@@ -24,7 +25,7 @@ class IndexerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         metric = Declare(registry)
-        text = "Documents by topic and result: created, replayed (existed already), or the reason of their dead letter."
+        text = "Documents by topic and result: created, replayed, replaced, or the reason of their dead letter."
         self.documents = metric(Counter, "inflight_indexer_documents", text, "topic", "result")
         text = "Retries of bulk requests, or parts of one, by cause: an HTTP status or an error."
         self.retries = metric(Counter, "inflight_indexer_retries", text, "cause")
@@ -32,7 +33,7 @@ class IndexerMetrics:
         self.bulk = metric(Histogram, "inflight_indexer_bulk_seconds", text, buckets=LATENCY_BUCKETS)
         text = "Records that are read and not committed yet."
         self.in_flight = metric(Gauge, "inflight_indexer_in_flight_documents", text)
-        text = "Daily indices deleted after their retention, by family."
+        text = "Indices deleted after their retention, by family."
         self.deleted = metric(Counter, "inflight_indexer_deleted_indices", text, "family")
         self.consumer = ConsumerMetrics(registry, READS[INDEXER])
         for topic, results in RESULTS.items():

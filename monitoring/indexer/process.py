@@ -1,11 +1,11 @@
-"""`inflight indexer`: topics into daily Elasticsearch indices, each record with the effect of exactly once.
+"""`inflight indexer`: topics into Elasticsearch indices, each record with the effect of exactly once.
 
-An offset is committed only after every record before it is in Elasticsearch or a dead letter. After a kill at any
-moment, the next process rereads some records and finds their documents.
+Batches hold records of one topic, and no topic waits for another. An offset is committed only after every record
+before it is in Elasticsearch or a dead letter. After a kill at any moment, the next process rereads some records and
+finds their documents.
 """
 
 import threading
-from collections import deque
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -19,9 +19,8 @@ from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import connect
 from monitoring.elastic.templates import create_first_indices, put_templates
-from monitoring.indexer.batch import Batch
 from monitoring.indexer.delivery import Delivery
-from monitoring.indexer.in_flight import BulkTask
+from monitoring.indexer.in_flight import BulkTask, Lane
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.indexer.projections import PROJECTIONS
 from monitoring.indexer.retention import Retention
@@ -36,6 +35,7 @@ from monitoring.settings import IndexerSettings
 LINGER = 0.25
 """Seconds that the first record of a batch waits for others."""
 MAX_IN_FLIGHT = 2
+"""Batches of one topic."""
 DRAIN_SECONDS = 20.0
 """Maximum time after SIGTERM for the batches in flight; the next process rereads unfinished ones."""
 REVOKE_SECONDS = 5.0
@@ -44,7 +44,7 @@ PAUSE_AFTER_SECONDS = 1.0
 
 
 class Indexer:
-    """Consumes, batches and commits in order, in one thread; each batch in flight has its own."""
+    """Consumes, batches and commits each topic in order, in one thread; each batch in flight has its own."""
 
     def __init__(self, settings: IndexerSettings, delivery: Delivery, metrics: IndexerMetrics) -> None:
         self._settings = settings
@@ -55,14 +55,11 @@ class Indexer:
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
         self._topics = {topic_name(settings, topic): topic for topic in PROJECTIONS}
         self._projections = {name: PROJECTIONS[topic] for name, topic in self._topics.items()}
-        self._batch = Batch(self._projections)
-        self._due = 0.0
-        self._tasks: deque[BulkTask] = deque()
+        self._lanes = {name: Lane(name, self._projections) for name in self._topics}
+        self._tasks: list[BulkTask] = []
         self._cancelled = threading.Event()
         self._committed: dict[Position, int] = {}
         self._uncommitted: dict[Position, int] = {}
-        self._paused = False
-        self._blocked_since: float | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Index until `stopping` is set, then drain.
@@ -82,57 +79,83 @@ class Indexer:
     def _step(self) -> None:
         self._settle()
         now = monotonic()
-        room = self._settings.elasticsearch_batch_records - self._batch.records
-        full = room <= 0 or self._batch.bytes >= self._settings.elasticsearch_batch_bytes
-        if full or (self._batch.records and now >= self._due):
-            if len(self._tasks) < MAX_IN_FLIGHT:
-                self._send()
-                return
-            if full:
-                self._block(now)
-                return
-        wait = max(0.0, min(self._due - now, LINGER)) if self._batch.records else LINGER
+        full = []
+        for lane in self._lanes.values():
+            if lane.is_full(self._settings) or (lane.batch.records and now >= lane.due):
+                if len(self._tasks_of(lane)) < MAX_IN_FLIGHT:
+                    self._send(lane)
+                elif lane.is_full(self._settings):
+                    full.append(lane)
+        if self._wait_for_one_of(full, now):
+            return
+        # What is due already waits for a batch in flight.
+        due = [lane.due for lane in self._lanes.values() if lane.batch.records and lane.due > now]
+        wait = max(0.0, min([*due, now + LINGER]) - now)
         # consume(n, t) waits for n records or t seconds: so wait for one, and take the others without waiting.
-        messages = self._fetch.consume(1, min(wait, 0.05) if self._tasks else wait)
+        messages = self._fetch.consume(1, min(wait, 0.05) if self._tasks else wait, may_pause=not full)
         if messages:
             self._add(messages)
-            self._add(self._fetch.consume(min(500, max(1, room - 1)), 0))
+            room = min(self._room(lane) for lane in self._lanes.values() if lane not in full)
+            self._add(self._fetch.consume(min(500, max(1, room)), 0))
+
+    def _room(self, lane: Lane) -> int:
+        return self._settings.elasticsearch_batch_records - lane.batch.records
+
+    def _tasks_of(self, lane: Lane) -> list[BulkTask]:
+        return [task for task in self._tasks if task.topic == lane.topic]
 
     def _add(self, messages: list[Message]) -> None:
-        in_flight = [task.batch for task in self._tasks]
         for message in records(messages, "indexer"):
-            if not self._batch.records:
-                self._due = monotonic() + LINGER
-            self._batch.add(message, in_flight)
+            lane = self._lanes[message.topic()]
+            if not lane.batch.records:
+                lane.due = monotonic() + LINGER
+            lane.batch.add(message, [task.batch for task in self._tasks_of(lane)])
         self._count_in_flight()
 
-    def _send(self) -> None:
-        task = BulkTask(self._delivery, self._batch, self._cancelled)
+    def _send(self, lane: Lane) -> None:
+        task = BulkTask(self._delivery, lane.batch, self._cancelled, lane.topic)
         self._tasks.append(task)
-        self._batch = Batch(self._projections)
-        self._blocked_since = None
         task.start()
-        if self._paused:
-            self._paused = False
-            self._consumer.resume(self._consumer.assignment())
+        if lane.start_next():
+            self._consumer.resume(self._partitions_of(lane))
 
-    def _block(self, now: float) -> None:
-        """The maximum is in flight and the next batch is full: wait, and stay in the consumer group meanwhile."""
-        if self._blocked_since is None:
-            self._blocked_since = now
-        if now - self._blocked_since < PAUSE_AFTER_SECONDS:
-            self._tasks[0].join(0.05)
-            return
-        # At each step: a rebalance may have assigned partitions that are not paused yet.
-        self._consumer.pause(self._consumer.assignment())
-        self._paused = True
+    def _partitions_of(self, lane: Lane) -> list[TopicPartition]:
+        return [tp for tp in self._consumer.assignment() if tp.topic == lane.topic]
+
+    def _wait_for_one_of(self, full: list[Lane], now: float) -> bool:
+        """The next batches of some topics are full, and the maximum of each is in flight.
+
+        Wait for Elasticsearch, and stay in the consumer group meanwhile. After a while, pause the partitions of these
+        topics: no other topic waits for them.
+
+        Returns:
+            Whether there is nothing else to do in this step.
+        """
+        for lane in full:
+            if lane.blocked_since is None:
+                lane.blocked_since = now
+            if now - lane.blocked_since < PAUSE_AFTER_SECONDS:
+                self._tasks_of(lane)[0].join(0.05)
+                return True
+        for lane in full:
+            # At each step: a rebalance may have assigned partitions that are not paused yet.
+            self._consumer.pause(self._partitions_of(lane))
+            lane.paused = True
+        if len(full) < len(self._lanes):
+            return False
         self._add(self._consumer.consume(1, 0.05))
-        self._tasks[0].join(0.05)
+        self._tasks_of(full[0])[0].join(0.05)
+        return True
 
     def _settle(self) -> None:
-        """Commit the finished batches in the order in which they were read, and count their results."""
-        while self._tasks and not self._tasks[0].is_alive():
-            task = self._tasks.popleft()
+        """Commit the finished batches of each topic in the order in which they were read, and count their results."""
+        waiting: set[str] = set()
+        for task in tuple(self._tasks):
+            topics = {topic for topic, _ in task.batch.next_offsets}
+            if task.is_alive() or topics & waiting:
+                waiting |= topics
+                continue
+            self._tasks.remove(task)
             tally = task.tally
             if tally is None:
                 # Failed or cancelled. A commit of later records, or of the ends behind them, would skip it.
@@ -145,7 +168,8 @@ class Indexer:
             for (topic, result), documents in tally.items():
                 self._documents(self._topics[topic], result).inc(documents)
             self._count_in_flight()
-        unfinished = set(self._batch.next_offsets).union(*(task.batch.next_offsets for task in self._tasks))
+        open_batches = [lane.batch for lane in self._lanes.values()] + [task.batch for task in self._tasks]
+        unfinished = {position for batch in open_batches for position in batch.next_offsets}
         self._uncommitted |= ends_to_commit(self._consumer, self._committed, unfinished)
         if self._uncommitted:
             self._commit()
@@ -165,11 +189,15 @@ class Indexer:
     def _drain(self) -> None:
         deadline = monotonic() + DRAIN_SECONDS
         log_event("indexer", "draining", records=self._records_in_flight())
-        while len(self._tasks) >= MAX_IN_FLIGHT and monotonic() < deadline:
-            self._tasks[0].join(0.1)
-            self._settle()
-        if self._batch.records and len(self._tasks) < MAX_IN_FLIGHT:
-            self._send()
+        left = [lane for lane in self._lanes.values() if lane.batch.records]
+        while left and monotonic() < deadline:
+            for lane in tuple(left):
+                if len(self._tasks_of(lane)) < MAX_IN_FLIGHT:
+                    self._send(lane)
+                    left.remove(lane)
+            if left:
+                self._tasks_of(left[0])[0].join(0.1)
+                self._settle()
         self._finish(deadline - monotonic())
 
     def _forget(self) -> None:
@@ -177,11 +205,10 @@ class Indexer:
         self._cancelled.set()
         self._cancelled = threading.Event()
         self._tasks.clear()
-        self._batch = Batch(self._projections)
+        for lane in self._lanes.values():
+            lane.start_next()
         self._uncommitted.clear()
         self._committed.clear()
-        self._blocked_since = None
-        self._paused = False
         self._count_in_flight()
 
     # Rebalancing is eager: all partitions are revoked, and some are assigned afterwards, not paused.
@@ -194,7 +221,8 @@ class Indexer:
         self._forget()
 
     def _records_in_flight(self) -> int:
-        return self._batch.records + sum(task.batch.records for task in self._tasks)
+        waiting = sum(lane.batch.records for lane in self._lanes.values())
+        return waiting + sum(task.batch.records for task in self._tasks)
 
     def _count_in_flight(self) -> None:
         self._metrics.in_flight.set(self._records_in_flight())

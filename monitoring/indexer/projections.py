@@ -1,12 +1,14 @@
 """The documents of a record, by topic. No I/O."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import msgspec
 from confluent_kafka import Message
 
 from machine_learning_engineering.events.headers import headers_of
+from machine_learning_engineering.events.record_time import written_at
 from machine_learning_engineering.events.schemas import (
     DriftMeasured,
     decode_log,
@@ -14,7 +16,8 @@ from machine_learning_engineering.events.schemas import (
     decode_model_event,
 )
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
-from monitoring.documents.dead_letter import dead_letter_document
+from monitoring.documents.common import PlainDocument
+from monitoring.documents.dead_letter import DeadLetterDocument, dead_letter_document
 from monitoring.documents.drift import drift_documents
 from monitoring.documents.log import document_id, encode, index_name, to_fields
 from monitoring.documents.model_event import model_event_document
@@ -22,6 +25,11 @@ from monitoring.documents.quality import quality_documents
 from monitoring.elastic.bulk import action
 
 _encode_json = msgspec.json.encode
+MAX_AHEAD = timedelta(hours=1)
+"""How far the time of an event may be after that of its record."""
+# The time of an event names its index, and a node takes a thousand shards: nobody may name as many indices as he likes.
+# These are 730 daily indices, and 60 monthly ones for each of the other families.
+MAX_AGE, MAX_AGE_OF_LOGS = timedelta(days=5 * 365), timedelta(days=730)
 
 
 class Entry(NamedTuple):
@@ -29,7 +37,8 @@ class Entry(NamedTuple):
 
     `action` holds index and id, so two entries concern the same document if and only if their actions are equal.
     `action` and `document` are lines of the bulk format without line breaks. If there is a `fingerprint`, an existing
-    document with another one is a conflict; if there is none, an existing document is always the same.
+    document with another one is a conflict; if there is none, an existing document is always the same. A completed
+    `outcome` replaces the failed one of the same request.
     """
 
     record: Message
@@ -40,6 +49,7 @@ class Entry(NamedTuple):
     fingerprint: str | None = None
     model: str | None = None
     request_id: str | None = None
+    outcome: str | None = None
 
     @property
     def lines(self) -> bytes:
@@ -64,9 +74,10 @@ class Projection(NamedTuple):
 
 
 def log_entries(record: Message) -> tuple[Entry]:
-    """The document of a request and its outcome; the first use of a request id wins."""
+    """The document of a request and its outcome."""
     event = decode_log(record.value() or b"")
     fields = to_fields(event)
+    _check_time(fields.timestamp, record, MAX_AGE_OF_LOGS)
     index, identity = index_name(event.accepted_at), document_id(event.request_id)
     return (
         Entry(
@@ -78,6 +89,7 @@ def log_entries(record: Message) -> tuple[Entry]:
             fields.inflight.fingerprint,
             event.model,
             event.request_id,
+            event.outcome,
         ),
     )
 
@@ -112,12 +124,27 @@ def dead_letter_entries(record: Message) -> list[Entry]:
 
 
 def _entries(
-    record: Message, documents: Iterable[tuple[str, str, msgspec.Struct]], model: str | None = None
+    record: Message,
+    documents: Iterable[tuple[str, str, PlainDocument[Any] | DeadLetterDocument]],
+    model: str | None = None,
 ) -> list[Entry]:
-    return [
-        Entry(record, index, identity, action("create", index, identity), _encode_json(document), model=model)
-        for index, identity, document in documents
-    ]
+    found = []
+    for index, identity, document in documents:
+        _check_time(document.timestamp, record, MAX_AGE)
+        line = action("create", index, identity)
+        found.append(Entry(record, index, identity, line, _encode_json(document), model=model))
+    return found
+
+
+def _check_time(moment: datetime, record: Message, max_age: timedelta) -> None:
+    # Almost always; and where the time is bounded by our own clock, nobody can name many indices.
+    if -MAX_AHEAD <= datetime.now(UTC) - moment <= max_age:
+        return
+    age = written_at(record) - moment
+    if age < -MAX_AHEAD:
+        raise ValueError("its time is more than an hour after its record was written")
+    if age > max_age:
+        raise ValueError(f"its time is more than {max_age.days} days before its record was written")
 
 
 PROJECTIONS = {

@@ -8,11 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
-from monitoring.elastic.bulk import describe_error
+from machine_learning_engineering.observability.logging import log_event
+from monitoring.elastic.bulk import describe_error, describe_refusal
 from monitoring.elastic.client import FAILURES
-from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare
+from monitoring.labels.reports import REJECTED, WRONG_MODEL, Report, compare, counts_more
 from monitoring.labels.store import LabelStore, LoggedRequest
-from monitoring.runtime.retry import error_label
+from monitoring.runtime.retry import error_label, error_reason
 
 EARLY = "early"
 CHANGES = ("joined", "replaced")
@@ -20,6 +21,8 @@ CHANGES = ("joined", "replaced")
 _ORDER = ("joined", "replaced", REJECTED, "repeated", "superseded", EARLY)
 # Other errors with status 400 concern the index or the cluster, and are temporary.
 _DOCUMENT_ERRORS = ("document_parsing_exception", "mapper_parsing_exception", "illegal_argument_exception")
+# The state of one index, for example of an archive: its labels wait like early ones, and no other label waits for them.
+_BLOCKED = ("cluster_block_exception", "index_closed_exception")
 _T = TypeVar("_T")
 
 
@@ -76,18 +79,17 @@ class Join:
         wanted: list[tuple[LoggedRequest, Report]] = []
         beaten: dict[int, list[Report]] = {}
         for request_id, ones in by_request.items():
-            for same_model in _by_model(ones).values():
-                winner = max(same_model, key=lambda report: report.rank)
-                found = [one for one in documents[request_id] if one.model == winner.model]
-                others = [one for one in same_model if one is not winner]
+            for name, same_model in _by_model(ones).items():
+                found = [one for one in documents[request_id] if one.model == name]
                 if not found and documents[request_id]:
                     model = documents[request_id][0].model
                     results += [Result(one, WRONG_MODEL, None, f"the request was for {model}") for one in same_model]
                 elif not found:
                     results += [Result(one, EARLY) for one in same_model]
                 else:
+                    winner = max(same_model, key=lambda report: report.rank)
                     wanted += [(document, winner) for document in found]
-                    beaten[id(winner)] = others
+                    beaten[id(winner)] = [one for one in same_model if one is not winner]
         again: list[Report] = []
         for result in self._write(wanted):
             results.append(result)
@@ -110,6 +112,8 @@ class Join:
             try:
                 return call()
             except FAILURES as error:
+                if attempt == 0 and (reason := error_reason(error)):
+                    log_event("label-joiner", "refused", cause=error_label(error), reason=reason)
                 self._wait(attempt, error_label(error), labels)
                 attempt += 1
 
@@ -119,25 +123,30 @@ class Join:
         while wanted:
             decided = [(document, report, compare(document.held, report)) for document, report in wanted]
             for document, report, result in decided:
-                if result in ("repeated", "superseded"):
+                if not counts_more(document.held, report):
                     done[id(report)].append(Result(report, result, document))
-            changes = [(document, report, result) for document, report, result in decided if result in CHANGES]
+            changes = [one for one in decided if counts_more(one[0].held, one[1])]
             if not changes:
                 break
             pairs = [(document, report) for document, report, _ in changes]
             items = self.retry(lambda pairs=pairs: self._store.write(pairs), len(pairs))  # type: ignore[misc]
             stale: list[tuple[LoggedRequest, Report]] = []
-            wanted, cause = [], ""
+            wanted, cause, reason = [], "", ""
             for (document, report, result), item in zip(changes, items, strict=True):
                 if item.status < 300:
                     done[id(report)].append(Result(report, result, document))
                 elif item.status in (404, 409):
                     stale.append((document, report))
+                elif item.status == 403 or item.error_type in _BLOCKED:
+                    why = f"index {document.index_name} takes no label: {describe_refusal(item.error)}"
+                    done[id(report)].append(Result(report, EARLY, None, why))
                 elif item.status == 400 and item.error_type in _DOCUMENT_ERRORS:
                     done[id(report)].append(Result(report, REJECTED, document, describe_error(item.error)))
                 else:
                     wanted.append((document, report))
-                    cause = str(item.status)
+                    cause, reason = str(item.status), describe_refusal(item.error)
+            if attempt == 0 and reason:
+                log_event("label-joiner", "refused", cause=cause, reason=reason)
             if wanted or (stale and attempt):
                 self._wait(attempt, cause or "conflict", len(wanted) + len(stale))
             attempt += 1

@@ -50,6 +50,10 @@ class StoredRecord:
     def headers(self) -> list[tuple[str, bytes | None]] | None:
         return [(name, _bytes(value)) for name, value in self._fields.get("headers") or ()] or None
 
+    def timestamp(self) -> tuple[int, int]:
+        kind, milliseconds = self._fields.get("timestamp") or (0, -1)
+        return int(kind), int(milliseconds)
+
 
 class PendingLabel(NamedTuple):
     """A pending label: id of its document, since when it waits, and its sort values among the others."""
@@ -164,6 +168,7 @@ def _document(report: Report, now: datetime) -> dict[str, Any]:
                 "key": _text(record.key()),
                 "value": _text(record.value()),
                 "headers": headers,
+                "timestamp": record.timestamp(),
             },
         },
     }

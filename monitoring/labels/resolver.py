@@ -7,6 +7,8 @@ from time import monotonic
 from typing import Any
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter, RejectedRecord
+from machine_learning_engineering.observability.logging import log_event
+from monitoring.elastic.bulk import describe_refusal
 from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
 from monitoring.labels.metrics import RESULTS, LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
@@ -133,8 +135,8 @@ class LabelResolver:
                 age = (now - pending[id(result.report)].since).total_seconds()
                 if age <= self._settings.label_match_timeout:
                     continue
-                why = f"no request {result.report.request_id!r} appeared in the log within {age:,.0f} s"
-                result = result._replace(result=UNMATCHED, explanation=why)
+                why = result.explanation or f"no request {result.report.request_id!r} appeared in the log"
+                result = result._replace(result=UNMATCHED, explanation=f"{why}, within {age:,.0f} s")
             done.append(result)
         self._write_dead_letters([_dead_letter(one) for one in done if one.result in (*_REJECTED, UNMATCHED)])
         resolved = [pending[id(one.report)] for one in done]
@@ -155,6 +157,9 @@ class LabelResolver:
             ]
             reports = [report for report, _ in failed]
             if failed:
+                if attempt == 0:
+                    reason = describe_refusal(failed[0][1].error)
+                    log_event("label-joiner", "refused", cause=str(failed[0][1].status), reason=reason)
                 self._wait(attempt, str(failed[0][1].status), len(failed))
                 attempt += 1
 

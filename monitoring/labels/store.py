@@ -5,17 +5,15 @@ never undo each other's labels. No script runs in Elasticsearch.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
-from elasticsearch import Elasticsearch, NotFoundError
+from elasticsearch import Elasticsearch
 
 from monitoring.documents.log import INDEX_PATTERN, label_fields
 from monitoring.elastic import scan
 from monitoring.elastic.bulk import BulkItem, action, bulk
-from monitoring.elastic.client import request
 from monitoring.elastic.templates import put_templates
 from monitoring.labels.reports import NEVER, Rank, Report
 from monitoring.settings import ElasticsearchSettings
@@ -28,9 +26,8 @@ _FIELDS = [
     "inflight.model",
     "inflight.label",
     "inflight.label_observed_at",
+    "inflight.label_reported_at",
 ]
-# For indices that are older than these fields; templates only apply to new ones.
-_NEW_FIELDS = {"inflight": {"properties": {"label_observed_at": {"type": "date"}, "labelled": {"type": "boolean"}}}}
 
 
 class LoggedRequest(NamedTuple):
@@ -55,10 +52,8 @@ class LabelStore:
         self._settings = settings
 
     def prepare(self) -> None:
-        """Put the templates, and add the fields of labels to existing indices."""
+        """Put the templates."""
         put_templates(self._client, self._settings)
-        with suppress(NotFoundError):  # there is no index yet
-            request(self._client, "PUT", f"/{INDEX_PATTERN}/_mapping", {"properties": _NEW_FIELDS})
 
     def find(self, request_ids: Sequence[str]) -> list[LoggedRequest]:
         """The documents of requests that are searchable already: usually a second after indexing.
@@ -99,7 +94,9 @@ class LabelStore:
                 if_primary_term=document.primary_term,
             )
             + b"\n"
-            + msgspec.json.encode({"doc": {"inflight": label_fields(report.label, report.observed_at)}})
+            + msgspec.json.encode(
+                {"doc": {"inflight": label_fields(report.label, report.observed_at, report.reported_at)}}
+            )
             for document, report in labels
         ]
         return bulk(self._client, actions, self._settings.elasticsearch_batch_bytes)
@@ -110,8 +107,9 @@ def _logged(hit: scan.Hit) -> LoggedRequest | None:
     try:
         source = hit["_source"]
         inflight = source["inflight"]
-        label, observed_at = inflight.get("label"), inflight.get("label_observed_at")
-        held = None if label is None else Rank(_utc(observed_at) if observed_at else NEVER, label)
+        label = inflight.get("label")
+        observed_at, reported_at = inflight.get("label_observed_at"), inflight.get("label_reported_at")
+        held = None if label is None else Rank(_utc(observed_at), _utc(reported_at), label)
         return LoggedRequest(
             index_name=hit["_index"],
             id=hit["_id"],
@@ -127,5 +125,5 @@ def _logged(hit: scan.Hit) -> LoggedRequest | None:
         return None
 
 
-def _utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).astimezone(UTC)
+def _utc(text: str | None) -> datetime:
+    return NEVER if text is None else datetime.fromisoformat(text).astimezone(UTC)

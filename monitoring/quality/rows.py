@@ -47,7 +47,7 @@ class LabelledPredictions:
         body = {
             "size": max_rows,
             "track_total_hits": False,
-            "_source": ["@timestamp", "inflight.prediction", "inflight.label"],
+            "_source": ["@timestamp", "inflight.prediction", "inflight.prediction_text", "inflight.label"],
             "sort": [{"@timestamp": "desc"}, {"inflight.request_id": "desc"}],
             "query": {
                 "bool": {
@@ -64,12 +64,18 @@ class LabelledPredictions:
         return [
             (
                 datetime.fromisoformat(source["@timestamp"]).astimezone(UTC),
-                msgspec.json.encode(source["inflight"]["prediction"]),
+                _prediction(source["inflight"]),
                 source["inflight"]["label"].encode(),
             )
             for source in sources
-            if "prediction" in source["inflight"] and "label" in source["inflight"]
+            if {"prediction", "prediction_text"} & source["inflight"].keys() and "label" in source["inflight"]
         ]
+
+
+def _prediction(fields: dict[str, Any]) -> bytes:
+    """As JSON; the whole, of which `prediction` may be a part."""
+    text = fields.get("prediction_text")
+    return msgspec.json.encode(fields["prediction"]) if text is None else str(text).encode()
 
 
 def _labelled_since(since: datetime) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from elasticsearch import ApiError
 from prometheus_client import Counter
 
 from machine_learning_engineering.observability.logging import log_event
-from monitoring.elastic.client import FAILURES
+from monitoring.elastic.bulk import describe_refusal
+from monitoring.elastic.client import FAILURES, elasticsearch_error
 from monitoring.runtime.metrics import Children
 
 FIRST_WAIT = 0.2
@@ -29,6 +30,11 @@ def error_label(error: Exception) -> str:
     if isinstance(error, KafkaException):
         return str(error.args[0].str())
     return str(error.meta.status) if isinstance(error, ApiError) else type(error).__name__
+
+
+def error_reason(error: Exception) -> str:
+    """Why Elasticsearch refuses a request, without quoting a document; empty if unknown."""
+    return describe_refusal(elasticsearch_error(error)) if isinstance(error, ApiError) else ""
 
 
 def backoff_seconds(attempt: int) -> float:
@@ -81,8 +87,9 @@ def run_until_ready(process: str, setup: Callable[[], object], stopping: threadi
             if isinstance(error, ApiError) and error.meta.status < 500 and error.meta.status != 429:
                 raise
             cause = str(error) if isinstance(error, TimeoutError) else error_label(error)
+            reason = error_reason(error)
         if attempt % 10 == 0:
-            log_event(process, "waiting", cause=cause)
+            log_event(process, "waiting", cause=cause, **({"reason": reason} if reason else {}))
         stopping.wait(backoff_seconds(attempt))
         attempt += 1
 

@@ -251,7 +251,7 @@ def _document_details(source: dict[str, Any], values: bool) -> dict[str, Any]:
     }
     details = {"model": fields["model"]["name"], "model_version": fields["model"].get("version")} | details
     if values:
-        names = ("features", "features_text", "prediction", "label")
+        names = ("features", "features_text", "prediction", "prediction_text", "label")
         details |= {name: fields[name] for name in names if name in fields}
     return {name: value for name, value in details.items() if value is not None}
 

@@ -10,7 +10,7 @@ from machine_learning_engineering.events.headers import RecordHeaders, carried
 from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS
 from stream_app.serving.request import InvalidRequest
 
-OutputRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | None]
+OutputRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | list[tuple[str, bytes | None]] | None]
 """Key, value and headers of a record to publish. A plain tuple, since two are made for each request."""
 
 

@@ -32,14 +32,15 @@ def _clear(client: Elasticsearch) -> None:
 
 def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: Elasticsearch) -> None:
     """And a second call changes nothing."""
-    action = bulk.action("create", "inference-quality-2026.02.27", "1")
+    action = bulk.action("create", "inference-quality-2026.02", "1")
     assert bulk.bulk(client, [action + b'\n{"event":{"kind":"metric"}}'])[0].status == 201
     templates.create_first_indices(client, NOW)
     templates.create_first_indices(client, NOW)
-    expected = {f"inference-{family}-2026.03.01" for family in FAMILIES} - {"inference-quality-2026.03.01"}
-    assert set(elastic.index_names(client, "inference-*")) == expected | {"inference-quality-2026.02.27"}
-    mapping = elastic.request(client, "GET", "/inference-drift-2026.03.01/_mapping")
-    properties = mapping["inference-drift-2026.03.01"]["mappings"]["properties"]
+    months = {f"inference-{family}-2026.03" for family in FAMILIES if family not in ("logs", "quality")}
+    expected = months | {"inference-logs-2026.03.01", "inference-quality-2026.02"}
+    assert set(elastic.index_names(client, "inference-*")) == expected
+    mapping = elastic.request(client, "GET", "/inference-drift-2026.03/_mapping")
+    properties = mapping["inference-drift-2026.03"]["mappings"]["properties"]
     assert properties["inflight"]["properties"]["drift"]["properties"]["psi"]["type"] == "double"
 
 
@@ -52,3 +53,40 @@ def test_an_esql_query_finds_nothing_where_it_was_refused_before(client: Elastic
         elastic.request(client, "POST", "/_query", query)
     templates.create_first_indices(client, NOW)
     assert elastic.request(client, "POST", "/_query", query)["values"] == [[None]]
+
+
+@pytest.mark.parametrize(("pattern", "priority"), [("*", 500), ("inference-logs-*", 201), ("inference-drift*", 200)])
+def test_a_template_that_would_win_is_named(
+    client: Elasticsearch, settings: Settings, pattern: str, priority: int
+) -> None:
+    """With its priority: it would make our indices, and Elasticsearch guess their mappings."""
+    for name in ("inference-logs", "inference-drift"):
+        elastic.request(client, "DELETE", f"/_index_template/{name}")
+    body = {"index_patterns": [pattern], "priority": priority, "template": {}}
+    elastic.request(client, "PUT", "/_index_template/foreign", body)
+    try:
+        with pytest.raises(templates.ForeignTemplate, match=rf"'foreign' with priority {priority} "):
+            templates.put_templates(client, settings)
+    finally:
+        elastic.request(client, "DELETE", "/_index_template/foreign")
+        templates.put_templates(client, settings)
+
+
+def test_a_template_that_loses_is_no_matter(client: Elasticsearch, settings: Settings) -> None:
+    """Nor is one of other indices, whatever its priority."""
+    for name, pattern, priority in (("low", "*", 100), ("other", "logs-*", 500)):
+        body = {"index_patterns": [pattern], "priority": priority, "template": {}}
+        elastic.request(client, "PUT", f"/_index_template/{name}", body)
+    try:
+        templates.put_templates(client, settings)
+    finally:
+        for name in ("low", "other"):
+            elastic.request(client, "DELETE", f"/_index_template/{name}")
+
+
+def test_shards_are_counted(client: Elasticsearch) -> None:
+    """Of the whole cluster, and what it takes of them."""
+    before, limit = elastic.count_shards(client)
+    templates.create_first_indices(client, NOW)
+    assert elastic.count_shards(client) == (before + len(FAMILIES), limit)
+    assert limit >= 1_000

@@ -25,6 +25,7 @@ from monitoring.model_version import ModelVersion
 from monitoring.quality.rows import LabelledPredictions
 
 SEEN = datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=UTC)
+WRITTEN = SEEN.replace(hour=4, microsecond=678_000)
 
 
 @pytest.fixture
@@ -81,7 +82,14 @@ def report(
     request_id: str, model: str, label: Any = 2.5, offset: int = 0, topic: str = "t", at: datetime = SEEN
 ) -> Report:
     event = LabelReported(request_id, model, Raw(msgspec.json.encode(label)), at)
-    fields = {"topic": topic, "partition": 3, "offset": offset, "key": "a2V5", "headers": [["h", "AAE="], ["n", None]]}
+    fields: dict[str, Any] = {
+        "topic": topic,
+        "partition": 3,
+        "offset": offset,
+        "key": "a2V5",
+        "headers": [["h", "AAE="], ["n", None]],
+    }
+    fields["timestamp"] = [2, int(WRITTEN.timestamp() * 1000)]
     record = StoredRecord(fields)
     record.value = lambda: encode(event)  # type: ignore[method-assign]
     found = read(record)
@@ -107,11 +115,11 @@ def test_a_label_is_written_if_the_document_is_the_one_that_was_seen(store: Labe
     ]
     [again] = store.reread([documents[4]])
     assert again is not None
-    assert again.held == Rank(SEEN, "2.5")
+    assert again.held == Rank(SEEN, WRITTEN, "2.5")
     assert [one.status for one in store.write([(again, late)])] == [200]
     [last] = store.reread([documents[4]])
     assert last is not None
-    assert last.held == Rank(SEEN, "3.5")
+    assert last.held == Rank(SEEN, WRITTEN, "3.5")
 
 
 def test_a_document_that_is_gone_is_no_error(client: Elasticsearch, store: LabelStore, model: str) -> None:
@@ -137,7 +145,7 @@ def test_a_label_by_hand_is_seen_too(
     assert held is not None
     assert held.label == "2757.0"
     assert before <= held.observed_at <= datetime.now(UTC)
-    assert documents[10].held == Rank(NEVER, "1.5")
+    assert documents[10].held == Rank(NEVER, NEVER, "1.5")
     assert {answer[2] for answer in predictions.rows(ModelVersion(model, "v1"), START, 100)} == {b"2757.0", b"1.5"}
 
 
@@ -181,6 +189,7 @@ def test_waiting_labels_are_kept_as_they_were(client: Elasticsearch, waiting: Pe
     assert (first.record.topic(), first.record.partition(), first.record.offset()) == (topic, 3, 0)
     assert (first.record.key(), first.record.headers()) == (b"key", [("h", b"\x00\x01"), ("n", None)])
     assert first.record.value() == reports[0].record.value()
+    assert first.record.timestamp() == (2, int(WRITTEN.timestamp() * 1000))
     assert abs(found[0].since - now) < timedelta(milliseconds=1)
     assert waiting.page([3], (60, 3_600), now, None, 3) == []
     assert len(waiting.page([3], (60, 3_600), now + timedelta(minutes=5), None, 100)) == 8

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from msgspec import Raw
 
 from inflight.settings import Settings
@@ -22,7 +23,7 @@ from machine_learning_engineering.events.schemas import (
     encode,
 )
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
-from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.client import end_offsets, producer_options, read_to_end, topic_name
 from monitoring.audit.readers import run_audit
 from monitoring.documents.log import document_id, index_name, to_document
 from monitoring.elastic import bulk, scan, templates
@@ -199,3 +200,50 @@ def test_the_command_fails_where_the_promise_was_broken(deployment: Deployment, 
     away = _audit_command(nowhere)
     assert away.returncode == 2
     assert "INFLIGHT_ELASTICSEARCH_URL" in away.stderr
+
+
+def _delete(settings: Settings, topic: str, share: float) -> int:
+    """Delete the first records of each partition, as retention does; how many."""
+    admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers})
+    name = topic_name(settings, topic)
+    ends = {partition: round(high * share) for partition, (_, high) in end_offsets(settings, topic).items()}
+    futures = admin.delete_records([TopicPartition(name, partition, end) for partition, end in ends.items()])
+    for future in futures.values():
+        future.result(30)
+    return sum(ends.values())
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_outcomes_that_retention_took_are_not_lost(deployment: Deployment, share: float) -> None:
+    """A part of the results, or all of them."""
+    for number in range(40):
+        deployment.ask(number)
+        deployment.complete(number)
+    deleted = _delete(deployment.settings, RESULTS, share)
+    found = run_audit(deployment.settings, index=False)
+    assert (found.lost, found.left_out, found.completed) == (0, deleted, 40 - deleted)
+    assert found.passed
+
+
+def test_requests_that_retention_took_leave_no_orphans(deployment: Deployment) -> None:
+    """They had been answered."""
+    for number in range(40):
+        deployment.ask(number)
+        deployment.complete(number)
+    deleted = _delete(deployment.settings, REQUESTS, 0.5)
+    found = run_audit(deployment.settings, index=False)
+    assert (found.orphans, found.expired, found.accepted) == (0, 0, 40 - deleted)
+    assert found.passed
+
+
+def test_requests_that_retention_took_before_they_were_scored_are_told(deployment: Deployment) -> None:
+    """They have no outcome, and the topic no longer shows them."""
+    for number in range(40):
+        deployment.ask(number)
+    deleted = _delete(deployment.settings, REQUESTS, 0.5)
+    left = [json.loads(record.value() or b"") for record in read_to_end(deployment.settings, REQUESTS)]
+    for request in left:
+        deployment.complete(request["request_id"].removeprefix(deployment.settings.topic_prefix))
+    found = run_audit(deployment.settings, index=False)
+    assert (found.accepted, found.completed, found.lost, found.expired) == (40 - deleted, 40 - deleted, 0, deleted)
+    assert not found.passed

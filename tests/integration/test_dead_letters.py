@@ -251,3 +251,27 @@ def test_a_key_goes_where_librdkafka_sends_it(settings: Settings) -> None:
     assert len(messages) == 64
     for message in messages:
         assert message.partition() == partition_of(message.key(), settings.topic_partitions)
+
+
+def test_headers_without_a_value_and_like_ours_are_replayed_as_they_came(settings: Settings) -> None:
+    """The record that a consumer gets is the one that its producer sent."""
+    headers = [("a", None), ("dlq_attempts", b"3"), ("dlq_reason", b"mine"), ("dlq_topic", b"another")]
+    producer = Producer(producer_options(settings))
+    letter_headers = dead_letter_headers(_origin(settings, partition=2), headers)
+    producer.produce(topic_name(settings, DEAD_LETTERS), b"v", b"k", headers=letter_headers)
+    assert producer.flush(30) == 0
+    assert replay(settings, select(settings)).accepted == 1
+    (message,) = _on_topic(settings)
+    assert (message.key(), message.value(), message.headers(), message.partition()) == (b"k", b"v", headers, 2)
+    assert replay(settings, select(settings)).already_replayed == 1
+
+
+def test_a_part_of_a_record_is_not_replayed_as_the_whole(settings: Settings) -> None:
+    """The original is still on its topic; the command says so and ends with 1."""
+    _put(settings, (b"k", b"part", _origin(settings, truncated=9_000_000)))
+    report = replay(settings, select(settings))
+    assert (report.accepted, report.truncated) == (0, 1)
+    assert _on_topic(settings) == []
+    ended = _dlq(settings, "replay", "--all")
+    assert ended.returncode == 1
+    assert b"1 hold only a part of their record" in ended.stderr

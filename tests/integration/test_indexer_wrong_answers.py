@@ -5,14 +5,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 import monitoring.indexer.process
 from inflight.settings import Settings
-from machine_learning_engineering.events.schemas import encode
-from machine_learning_engineering.events.topics import DEAD_LETTERS
+from machine_learning_engineering.events.schemas import ModelPromoted, encode
+from machine_learning_engineering.events.topics import DEAD_LETTERS, MODEL_EVENTS
 from monitoring.documents.log import to_document
 from monitoring.runtime import retry as outages
 from tests.support.indexing import eventually, indexer, lag, letters, log, publish
@@ -188,3 +189,30 @@ def test_a_server_that_never_answers_does_not_keep_the_indexer_from_ending(
     wrong.fault = lambda _attempt, _ids, _size: None
     with indexer(_at(settings, wrong), templates=False) as running:
         eventually(lambda: running.results() == {"created": 10})
+
+
+@pytest.mark.parametrize("body", [b"<html>The plain HTTP request was sent to HTTPS port</html>", {"message": "no"}])
+def test_a_proxy_that_answers_400_makes_no_dead_letters(settings: Settings, wrong: WrongServer, body: Any) -> None:
+    """It knows nothing of our records: they are sent again until Elasticsearch answers."""
+    wrong.fault = lambda attempt, _ids, _size: (400, body) if attempt < 8 else None
+    publish(settings, *[log(settings, number) for number in range(20)])
+    with indexer(_at(settings, wrong), templates=False) as running:
+        eventually(lambda: running.results() == {"created": 20})
+    assert letters(settings) == []
+
+
+def test_a_topic_that_can_not_be_indexed_stops_no_other(settings: Settings, wrong: WrongServer) -> None:
+    """More of it than is held in memory; and it is made up for once it can be."""
+    refusal = {"status": 400, "error": {"type": "validation_exception", "reason": "too many shards"}}
+    wrong.item = lambda _attempt, identity: None if identity.startswith(settings.topic_prefix) else refusal
+    small = _at(settings, wrong).model_copy(update={"elasticsearch_batch_records": 5})
+    events = [ModelPromoted("m", f"v{number}", datetime.now(UTC), "because") for number in range(60)]
+    publish(settings, *events, topic=MODEL_EVENTS)
+    with indexer(small, templates=False) as running:
+        eventually(lambda: running.value("inflight_indexer_in_flight_documents") >= 15)
+        publish(settings, *[log(settings, number) for number in range(40)])
+        eventually(lambda: running.results() == {"created": 40})
+        assert running.results(MODEL_EVENTS) == {}
+        wrong.item = lambda _attempt, _identity: None
+        eventually(lambda: running.results(MODEL_EVENTS) == {"created": 60})
+    assert lag(settings) == lag(settings, MODEL_EVENTS) == 0

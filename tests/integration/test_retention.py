@@ -17,7 +17,13 @@ from monitoring.indexer.retention import Retention, delete_expired
 from tests.support.indexing import eventually
 
 LONG_AGO = date(1999, 12, 30)
-KEPT = ("inference-logs-1999.12.20-copy", "inference-logs-1999.12.32", "inference-others-1999.12.20")
+KEPT = (
+    "inference-logs-1999.12.20-copy",
+    "inference-logs-1999.12.32",
+    "inference-logs-1999.10",
+    "inference-drift-1999.13",
+    "inference-others-1999.12.20",
+)
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def client(settings: Settings, each_search: Any) -> Iterator[Elasticsearch]:
     with elastic.connect(settings) as connected:
         templates.put_templates(connected, settings)
         yield connected
-        for name in [name for name in elastic.index_names(connected, "inference-*") if "-1999." in name]:
+        for name in _of_1999(connected):
             elastic.request(connected, "DELETE", f"/{name}")
 
 
@@ -35,13 +41,14 @@ def _make(client: Elasticsearch, *names: str) -> None:
 
 
 def _of_1999(client: Elasticsearch) -> set[str]:
-    return {name for name in elastic.index_names(client, "inference-*") if "-1999." in name}
+    return {name for name in elastic.index_names(client, "inference-*", "all") if "-1999." in name}
 
 
 def test_only_what_is_over_and_ours_is_deleted(client: Elasticsearch) -> None:
     """By its day, whatever else is in the cluster; and a second call finds nothing to do."""
-    old = {f"inference-{family}-1999.12.2{day}" for family in ("logs", "drift", "dead-letters") for day in (1, 2)}
-    young = {"inference-logs-1999.12.23", "inference-quality-1999.12.30"}
+    old = {f"inference-logs-1999.12.2{day}" for day in (1, 2)}
+    old |= {f"inference-{family}-1999.11" for family in ("drift", "dead-letters")}
+    young = {"inference-logs-1999.12.23", "inference-quality-1999.12"}
     _make(client, *old, *young, *KEPT)
     assert {name for name, _ in delete_expired(client, LONG_AGO, 7)} == old
     assert _of_1999(client) == young | set(KEPT)
@@ -49,10 +56,45 @@ def test_only_what_is_over_and_ours_is_deleted(client: Elasticsearch) -> None:
 
 
 def test_nothing_is_deleted_unless_it_is_asked_for(client: Elasticsearch) -> None:
-    """The default keeps documents for ever."""
+    """With 0 days, documents are kept for ever."""
     _make(client, "inference-logs-1999.12.01")
-    assert delete_expired(client, LONG_AGO, Settings.model_fields["elasticsearch_retention_days"].default) == []
+    assert delete_expired(client, LONG_AGO, 0) == []
     assert _of_1999(client) == {"inference-logs-1999.12.01"}
+
+
+def test_closed_and_hidden_indices_are_deleted_too(client: Elasticsearch) -> None:
+    """Old data has to go, whatever somebody did to its index."""
+    _make(client, "inference-logs-1999.12.01", "inference-logs-1999.12.02")
+    elastic.request(client, "POST", "/inference-logs-1999.12.01/_close")
+    elastic.request(client, "PUT", "/inference-logs-1999.12.03", {"settings": {"index.hidden": True}})
+    assert len(delete_expired(client, LONG_AGO, 7)) == 3
+    assert _of_1999(client) == set()
+
+
+def test_an_index_that_can_not_be_deleted_keeps_no_other(client: Elasticsearch) -> None:
+    """It is told, and tried again an hour later."""
+    _make(client, "inference-logs-1999.12.01", "inference-logs-1999.12.02")
+    elastic.request(client, "PUT", "/inference-logs-1999.12.01/_settings", {"index.blocks.read_only": True})
+    told: list[str] = []
+    deleted = delete_expired(client, LONG_AGO, 7, lambda name, _error: told.append(name))
+    elastic.request(client, "PUT", "/inference-logs-1999.12.01/_settings", {"index.blocks.read_only": None})
+    assert deleted == [("inference-logs-1999.12.02", "logs")]
+    assert told == ["inference-logs-1999.12.01"]
+
+
+def test_a_family_without_an_index_gets_one(client: Elasticsearch, settings: Settings) -> None:
+    """After its last one was deleted: ES|QL rejects a query on none."""
+    for name in elastic.index_names(client, "inference-drift-*"):
+        elastic.request(client, "DELETE", f"/{name}")
+    _make(client, "inference-drift-1999.10")
+    stopping = threading.Event()
+    thread = Retention(settings, client, IndexerMetrics(CollectorRegistry()), stopping)
+    thread.start()
+    current = f"inference-drift-{datetime.now(UTC):%Y.%m}"
+    eventually(lambda: elastic.index_names(client, "inference-drift-*") == [current])
+    stopping.set()
+    thread.join(120)
+    assert not thread.is_alive()
 
 
 def test_the_indexer_deletes_counts_and_ends(client: Elasticsearch, settings: Settings) -> None:

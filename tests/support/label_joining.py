@@ -24,13 +24,21 @@ from monitoring.labels.store import LoggedRequest
 from monitoring.model_version import ModelVersion
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+WRITTEN = ACCEPTED + timedelta(days=3)
+"""When labels come, by the broker's clock."""
 
 
 class Record:
     """A Kafka record of a label."""
 
-    def __init__(self, value: bytes | None, offset: int = 0) -> None:
-        self._value, self._offset = value, offset
+    def __init__(
+        self,
+        value: bytes | None,
+        offset: int = 0,
+        at: datetime = WRITTEN,
+        headers: Sequence[tuple[str, bytes | None]] = (),
+    ) -> None:
+        self._value, self._offset, self._at, self._headers = value, offset, at, headers
 
     def topic(self) -> str:
         return "prediction-labels"
@@ -48,12 +56,18 @@ class Record:
         return self._value
 
     def headers(self) -> list[tuple[str, bytes | None]] | None:
-        return None
+        return list(self._headers) or None
+
+    def timestamp(self) -> tuple[int, int]:
+        return 2, int(self._at.timestamp() * 1000)
 
 
-def reported(request_id: str, label: Any, minutes: float = 0, model: str = "diamonds", offset: int = 0) -> Record:
-    at = ACCEPTED + timedelta(minutes=minutes)
-    return Record(encode(LabelReported(request_id, model, Raw(msgspec.json.encode(label)), at)), offset)
+def reported(
+    request_id: str, label: Any, minutes: float = 0, model: str = "diamonds", offset: int = 0, at: datetime = WRITTEN
+) -> Record:
+    """A label that was observed some minutes after its request, and written at a time by the broker's clock."""
+    observed_at = ACCEPTED + timedelta(minutes=minutes)
+    return Record(encode(LabelReported(request_id, model, Raw(msgspec.json.encode(label)), observed_at)), offset, at)
 
 
 class Node:
@@ -66,6 +80,8 @@ class Node:
         self.writes = 0
         self.statuses: list[int] = []
         self.calls_to_fail = 0
+        self.blocked: set[str] = set()
+        """Indices that are blocked for writes."""
         self.dead_letters: list[RejectedRecord] = []
         self._sequence = 0
 
@@ -98,7 +114,10 @@ class Node:
         for seen, report in labels:
             status = self.statuses.pop(0) if self.statuses else 200
             now = self.documents.get(seen.id)
-            if status != 200:
+            if seen.index_name in self.blocked:
+                reason = f"index [{seen.index_name}] blocked by: [FORBIDDEN/8/index write (api)];"
+                items.append(BulkItem(403, {"type": "cluster_block_exception", "reason": reason}))
+            elif status != 200:
                 error = {"type": "document_parsing_exception", "reason": "no"} if status == 400 else None
                 items.append(BulkItem(status, error))
             elif now is None or now.seq_no != seen.seq_no:

@@ -35,7 +35,7 @@ class DeadLetter(NamedTuple):
     at: datetime
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     origin: DeadLetterOrigin
 
 

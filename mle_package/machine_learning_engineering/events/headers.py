@@ -6,7 +6,7 @@ Sources: CloudEvents 1.0 Kafka protocol binding, section 3.2; W3C Trace Context.
 import logging
 from collections.abc import Iterable, Sequence
 from operator import methodcaller
-from typing import Any
+from typing import Any, TypeVar
 
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.observability.trace import TRACEPARENT
@@ -27,6 +27,7 @@ MAX_CARRIED_BYTES = 16 * 1024
 MAX_TRACEPARENT_BYTES = 256
 """The W3C format has 55 bytes; later versions may extend it."""
 _HEADER_OVERHEAD = 16
+_Value = TypeVar("_Value", bytes, bytes | None)
 
 # Not `record.headers()`: if that leaves an exception set, compiled calls notice it only some lines later.
 _headers_of = methodcaller("headers")
@@ -87,13 +88,13 @@ def traceparent_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     return None
 
 
-def header_size(header: tuple[str, bytes]) -> int:
+def header_size(header: tuple[str, bytes | None]) -> int:
     """Return an upper bound of a header's size on the wire, in bytes."""
     # A character has up to four bytes.
-    return 4 * len(header[0]) + len(header[1]) + _HEADER_OVERHEAD
+    return 4 * len(header[0]) + len(header[1] or b"") + _HEADER_OVERHEAD
 
 
-def fit_headers(headers: Iterable[tuple[str, bytes]], max_bytes: int) -> Iterable[tuple[str, bytes]]:
+def fit_headers(headers: Iterable[tuple[str, _Value]], max_bytes: int) -> Iterable[tuple[str, _Value]]:
     """Yield headers in order, skipping each that would exceed `max_bytes` in total."""
     for header in headers:
         size = header_size(header)

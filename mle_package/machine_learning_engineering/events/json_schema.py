@@ -62,6 +62,7 @@ _ORIGIN_HEADERS = {
     "dlq_offset": {**_NUMBER, "description": "Offset of the record."},
     "dlq_model": {**_TEXT, "description": "The model, if it could be read."},
     "dlq_request_id": {**_TEXT, "description": "The request id, if it could be read."},
+    "dlq_truncated": {**_NUMBER, "description": "Size of the record in bytes, if this is only a part of it."},
 }
 _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
     # topic: (description, action of Inflight, events)
@@ -127,7 +128,7 @@ def asyncapi() -> dict[str, Any]:
     schemas["EventHeaders"] = _headers({**_TRACE_HEADERS, **_CLOUDEVENTS_HEADERS})
     schemas["DeadLetterHeaders"] = _headers(
         {**_TRACE_HEADERS, **_CLOUDEVENTS_HEADERS, **_ORIGIN_HEADERS},
-        required=[name for name in _ORIGIN_HEADERS if name not in ("dlq_model", "dlq_request_id")],
+        required=[name for name in _ORIGIN_HEADERS if name not in ("dlq_model", "dlq_request_id", "dlq_truncated")],
     )
     messages: dict[str, Any] = {
         event.__name__: {

@@ -29,28 +29,25 @@ class Topic(NamedTuple):
     """The records are private to a process; their format may change with any release."""
 
 
+_BY_BROKER = {"message.timestamp.type": "LogAppendTime"}
 TOPICS = (
-    # LogAppendTime: "accepted at" is the broker's clock, which is the same at every re-read and independent of the
-    # producers' clocks. The size limit is above `max_request_bytes`, so that a request that is too large becomes a
-    # visible dead letter instead of an error that only its producer sees.
+    # LogAppendTime: the broker's clock is the same at every re-read and independent of the producers' clocks. It is
+    # when a request was accepted; a label or an event can't be later; and no sender names an index. The size limit is
+    # above `max_request_bytes`, so that a request that is too large becomes a visible dead letter instead of an error
+    # that only its producer sees.
     Topic(
         REQUESTS,
-        {
-            "cleanup.policy": "delete",
-            "message.timestamp.type": "LogAppendTime",
-            "max.message.bytes": str(4 * MEBIBYTE),
-            **_UNPACKED,
-        },
+        {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(4 * MEBIBYTE), **_UNPACKED},
     ),
     # Outcomes repeat the request, hence the larger limits.
     Topic(RESULTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
-    Topic(LOGS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
+    Topic(LOGS, {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     # Compaction keeps the last event of each type and model.
-    Topic(MODEL_EVENTS, {"cleanup.policy": "compact", **_UNPACKED}),
+    Topic(MODEL_EVENTS, {"cleanup.policy": "compact", **_BY_BROKER, **_UNPACKED}),
     # Labels arrive days after their requests and are small: 30 days, so that a new reader gets them too.
-    Topic(LABELS, {"cleanup.policy": "delete", "retention.ms": str(30 * 24 * 3_600_000), **_UNPACKED}),
-    Topic(MEASUREMENTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
+    Topic(LABELS, {"cleanup.policy": "delete", **_BY_BROKER, "retention.ms": str(30 * 24 * 3_600_000), **_UNPACKED}),
+    Topic(MEASUREMENTS, {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(8 * MEBIBYTE)}),
     # One record every few seconds for each partition of the log; only the last counts, so old ones are deleted soon.
     Topic(
         DRIFT_STATE,

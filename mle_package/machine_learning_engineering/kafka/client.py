@@ -85,15 +85,25 @@ def _log_error(error: KafkaError) -> None:
     logger.warning("Kafka: %s", error.str(), extra=RATE_LIMITED)
 
 
-def send(producer: Producer, topic: str, value: bytes, key: bytes, timeout: float) -> None:
+def send(
+    producer: Producer, topic: str, value: bytes | None, key: bytes | None, timeout: float, **options: Any
+) -> None:
     """Produce one record and wait until all in-sync replicas have it.
+
+    Args:
+        producer: Has the options of `producer_options`.
+        topic: With the prefix.
+        value: May be null, as the key may.
+        key: Selects the partition.
+        timeout: In seconds.
+        options: Further ones of `Producer.produce`, such as headers.
 
     Raises:
         KafkaException: The broker rejects it.
         TimeoutError: It is not acknowledged within `timeout` seconds; it may still arrive.
     """
     outcome: list[KafkaError | None] = []
-    producer.produce(topic, value, key, on_delivery=lambda error, _message: outcome.append(error))
+    producer.produce(topic, value, key, on_delivery=lambda error, _message: outcome.append(error), **options)
     producer.flush(timeout)
     if not outcome:
         raise TimeoutError(f"no acknowledgement within {timeout:g} s")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.dead_letters.writer import STAGE
 from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
+from monitoring.audit.heads import Heads, TopicHead
 
 TOPIC = "prediction-requests"
 
@@ -49,8 +50,11 @@ class Run:
     def set_aside(self, request: Request, stage: str = "decode") -> None:
         self.letters.append(Letter(*request[:3], stage, request.request_id))
 
+    def inputs(self, index: bool = True) -> tuple[Any, ...]:
+        return self.requests, self.results, self.letters, self.logs, self.index if index else None
+
     def audit(self, index: bool = True) -> Audit:
-        return audit(self.requests, self.results, self.letters, self.logs, self.index if index else None)
+        return audit(*self.inputs(index))
 
 
 def numbers(found: Audit, *names: str) -> dict[str, Any]:
@@ -221,7 +225,7 @@ def test_quantiles_and_rate() -> None:
     run = Run(100)
     run.logs = [Log(f"r{number}", (number + 1) / 1000) for number in reversed(range(100))] + [Log("r0", 99.0)]
     found = run.audit()
-    assert (found.p50_ms, found.p99_ms) == (51.0, 100.0)
+    assert (found.p50_ms, found.p99_ms) == (50.0, 99.0)
     assert found.rate_per_s == 0.1
 
 
@@ -263,3 +267,124 @@ def test_every_fault_is_counted_whatever_the_others(injected: Iterable[tuple[str
     found = run.audit()
     assert numbers(found) == {name: count for name, count in expected.items() if count}
     assert found.accepted == found.completed + found.failed + found.dead_letters + found.lost
+
+
+def heads(
+    requests: tuple[int, int] = (0, 0), results: int = 0, dead_letters: int = 0, logs: int = 0, **fields: Any
+) -> Heads:
+    """One partition of each topic: its low and high mark, and that it was read."""
+    marks = {0: requests}
+    found = Heads(
+        TopicHead(marks),
+        TopicHead({0: (results, 100)}),
+        TopicHead({0: (dead_letters, 100)}),
+        TopicHead({0: (logs, 100)}),
+        **fields,
+    )
+    found.requests.read[0] = requests[1] - requests[0]
+    return found
+
+
+def test_results_that_retention_took_are_not_lost_requests() -> None:
+    """A request without one is judged if it was accepted after the oldest result that is left."""
+    run = Run()
+    for number in range(20):
+        run.accept(f"r{number}")
+    for number in range(10, 19):
+        run.answer(f"r{number}")
+    found = heads((0, 20), results=10)
+    found.results.note(0, 1_010.0)
+    audited = audit(*run.inputs(), heads=found)
+    assert (audited.left_out, audited.lost, audited.completed) == (10, 1, 9)
+    assert audited.accepted == audited.completed + audited.lost + audited.left_out
+    assert not audited.passed
+
+
+def test_without_any_result_nothing_can_be_said() -> None:
+    """Nor is anything lost, then."""
+    run = Run()
+    run.accept("r0")
+    audited = audit(*run.inputs(), heads=heads((0, 1), results=100))
+    assert (audited.left_out, audited.lost, audited.passed) == (1, 0, True)
+
+
+def test_dead_letters_that_retention_took_excuse_no_readable_request() -> None:
+    """A worker answers those; the others became dead letters."""
+    run = Run()
+    run.requests.append(Request(TOPIC, 0, 0, None, None, 1_000.0, False))
+    run.requests.append(Request(TOPIC, 0, 1, "r1", "body", 1_000.0))
+    audited = audit(*run.inputs(), heads=heads((0, 2), dead_letters=100))
+    assert (audited.left_out, audited.lost) == (1, 1)
+
+
+def test_results_of_requests_that_retention_took_are_no_orphans() -> None:
+    """They were answered: nothing expired."""
+    run = Run()
+    for number in range(5):
+        run.answer(f"r{number}")
+    run.answer("r0")
+    run.logs = []
+    audited = audit(*run.inputs(), heads=heads((5, 5)))
+    assert (audited.orphans, audited.expired, audited.passed) == (0, 0, True)
+
+
+@pytest.mark.parametrize(("logs", "expired"), [([], 8), ([3], 7), (list(range(8)), 0)])
+def test_requests_that_were_deleted_before_they_were_scored_break_the_promise(logs: list[int], expired: int) -> None:
+    """They left neither a log nor a result nor a dead letter."""
+    run = Run()
+    run.logs = [Log(f"r{offset}", 0.1, 0, offset) for offset in logs]
+    audited = audit(*run.inputs(), heads=heads((8, 8)))
+    assert (audited.expired, audited.passed) == (expired, not expired)
+
+
+def test_what_the_worker_has_yet_to_read_and_can_not_is_expired() -> None:
+    """Its committed offset is before the first request that is left, whatever else retention took."""
+    found = heads((8, 12), results=5, logs=5, committed={0: 5})
+    assert audit([], [], [], [], None, heads=found).expired == 3
+    assert audit([], [], [], [], None, heads=heads((8, 12), results=5, logs=5, committed={0: 8})).expired == 0
+    assert audit([], [], [], [], None, heads=heads((8, 12), committed={0: 5}, whole=False)).expired == 0
+
+
+def test_markers_of_transactions_are_no_requests() -> None:
+    """Where there are some among what is left, deleted offsets can't be counted."""
+    found = heads((8, 12))
+    found.requests.read[0] = 2
+    assert audit([], [], [], [], None, heads=found).expired == 0
+
+
+def test_a_hole_in_the_logs_is_expired() -> None:
+    """Also where retention has taken the first logs; a single offset may be a marker."""
+    run = Run()
+    run.logs = [Log(f"r{offset}", 0.1, 0, offset) for offset in (3, 4, 6, 11)]
+    assert audit(*run.inputs(), heads=heads((20, 20), results=5, logs=5)).expired == 4
+
+
+def test_a_request_that_failed_and_is_sent_again_has_two_outcomes() -> None:
+    """Which is no more than there were requests."""
+    run = Run()
+    run.ask("r1", answer="error", completed=False)
+    run.ask("r1", answer="answer")
+    audited = run.audit()
+    assert numbers(audited) == {}
+    assert (audited.failed, audited.completed, audited.passed) == (1, 1, True)
+    run.answer("r1", "another")
+    assert run.audit().duplicates == 1
+
+
+def test_days_without_an_index_are_not_unindexed() -> None:
+    """Retention took their indices; a request of a day that has one must be in it."""
+    run = Run(5)
+    run.index = []
+    audited = audit(*run.inputs(), indexed_since=1_003.0)
+    assert audited.unindexed == 2
+
+
+@pytest.mark.parametrize(
+    ("count", "p50", "p99"), [(1, 1, 1), (2, 1, 2), (100, 50, 99), (101, 51, 100), (1_000, 500, 990)]
+)
+def test_a_quantile_is_the_nearest_rank(count: int, p50: int, p99: int) -> None:
+    """The smallest value that so many of all do not exceed."""
+    run = Run(count)
+    run.logs = [Log(f"r{number}", (number + 1) / 1000) for number in range(count)]
+    audited = run.audit()
+    assert (audited.p50_ms, audited.p99_ms) == (p50, p99)

@@ -94,10 +94,10 @@ def test_the_end_of_a_partition_is_committed_when_all_before_it_is_done(indexer:
     """A transaction's marker lies behind the last record; else it would count as lag for ever."""
     broker.ends[TOPIC, 0] = 11
     in_flight(indexer, FinishedTask(10, Counter()))
-    indexer._batch.next_offsets[TOPIC, 0] = 10
+    indexer._lanes[TOPIC].batch.next_offsets[TOPIC, 0] = 10
     indexer._settle()
     assert broker.committed == [10]
-    indexer._batch.next_offsets.clear()
+    indexer._lanes[TOPIC].batch.next_offsets.clear()
     indexer._settle()
     indexer._settle()
     assert broker.committed == [10, 11]

@@ -60,7 +60,7 @@ def test_the_indexer_reads_what_it_has_a_projection_for() -> None:
 def test_a_measured_window_is_a_document_for_each_field(make: Any) -> None:
     """Every field of the event, at the end of its window."""
     first, second = entries(make, MEASUREMENTS, DRIFT)
-    assert {first.index_name, second.index_name} == {"inference-drift-2026.03.02"}
+    assert {first.index_name, second.index_name} == {"inference-drift-2026.03"}
     carat, cut = documents([first, second])
     assert carat == COMMON | {
         "@timestamp": "2026-03-02T01:00:00Z",
@@ -98,7 +98,7 @@ def test_measured_quality_is_a_document_for_each_metric(make: Any) -> None:
     """With the reference where there is one."""
     found = entries(make, MEASUREMENTS, QUALITY)
     rmse, r2 = documents(found)
-    assert {entry.index_name for entry in found} == {"inference-quality-2026.03.02"}
+    assert {entry.index_name for entry in found} == {"inference-quality-2026.03"}
     assert rmse == COMMON | {
         "@timestamp": "2026-03-02T01:00:00Z",
         "event": {"kind": "metric", "action": "quality_measured", "module": "inflight", "dataset": "inflight.quality"},
@@ -138,7 +138,7 @@ def test_a_promotion_is_a_document(make: Any) -> None:
             },
         }
     ]
-    assert found[0].index_name == "inference-model-events-2026.03.02"
+    assert found[0].index_name == "inference-model-events-2026.03"
 
 
 def test_a_drift_is_a_document(make: Any) -> None:
@@ -165,7 +165,7 @@ def test_a_dead_letter_is_a_document_without_its_payload(make: Any) -> None:
     """Why, and where the record was and is."""
     (entry,) = PROJECTIONS[DEAD_LETTERS].entries(letter(make, model="diamonds", request_id="r1"))
     assert b"secret" not in entry.document
-    assert entry.index_name == "inference-dead-letters-2026.03.01"
+    assert entry.index_name == "inference-dead-letters-2026.03"
     assert json.loads(entry.document) == COMMON | {
         "@timestamp": "2026-03-01T12:00:00Z",
         "event": {
@@ -293,3 +293,39 @@ def test_a_window_that_is_measured_twice_is_sent_once(make: Any) -> None:
     for offset in range(2):
         batch.add(make(encode(DRIFT), offset, topic=MEASUREMENTS))
     assert (len(batch.entries), len(batch.deferred), batch.records) == (2, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "happened", "is_indexed"),
+    [
+        (2, "2026-03-01T12:00:00Z", "2026-03-01T12:59:00Z", True),
+        (2, "2026-03-01T12:00:00Z", "3000-01-01T00:00:00Z", False),
+        # A topic that is read years later.
+        (2, "2010-03-01T12:00:00Z", "2010-03-01T12:59:00Z", True),
+        (2, "2010-03-01T12:00:00Z", "2010-03-01T13:01:00Z", False),
+        (2, "2010-03-01T12:00:00Z", "2006-01-01T00:00:00Z", True),
+        (2, "2010-03-01T12:00:00Z", "2004-01-01T00:00:00Z", False),
+        # The sender chose the time of the record, too.
+        (1, "3000-01-01T00:00:00Z", "3000-01-01T00:00:00Z", False),
+        (1, "1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z", False),
+    ],
+)
+def test_no_sender_names_an_index_of_another_age(
+    make: Any, kind: int, written: str, happened: str, is_indexed: bool
+) -> None:
+    """A thousand days in the future would be a thousand shards, all that a node takes."""
+    value = encode(ModelPromoted("m", "v1", datetime.fromisoformat(happened), "because"))
+    record = make(value, topic=MODEL_EVENTS)
+    record.timestamp = lambda: (kind, int(datetime.fromisoformat(written).timestamp() * 1000))
+    batch = Batch()
+    batch.add(record)
+    assert (len(batch.entries), [one.reason for one in batch.dead_letters]) == (
+        (1, []) if is_indexed else (0, ["undecodable_model_event"])
+    )
+
+
+def test_a_log_of_the_future_names_no_index(record: Any) -> None:
+    """On a topic of requests with the senders' times."""
+    batch = Batch()
+    batch.add(record(0, accepted_at=datetime(3000, 1, 1, tzinfo=UTC)))
+    assert [one.reason for one in batch.dead_letters] == ["undecodable_log"]

@@ -1,6 +1,7 @@
 """No label is lost or counted twice when Elasticsearch is unreachable, rejects, or changes between look and write."""
 
 import threading
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -10,7 +11,7 @@ from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank
 from monitoring.model_version import ModelVersion
 from monitoring.runtime.retry import run_until_ready
-from tests.support.label_joining import ACCEPTED, Joining, Node, reported
+from tests.support.label_joining import ACCEPTED, WRITTEN, Joining, Node, reported
 
 
 class Prepared:
@@ -63,14 +64,14 @@ def test_a_label_that_is_refused_leaves_the_one_before_it(node: Node, joining: J
     node.add("r1")
     node.statuses = [400, 400]
     joining.resolver.process([reported("r1", 1.5, minutes=n, offset=n) for n in range(3)])
-    assert node.held("r1") == Rank(ACCEPTED, "1.5")
+    assert node.held("r1") == Rank(ACCEPTED, WRITTEN, "1.5")
     assert joining.results() == {"joined": 1, "rejected_label": 2}
     assert sorted(one.record.offset() for one in node.dead_letters) == [1, 2]
 
 
 def test_a_version_is_measured_though_the_answer_was_lost(node: Node, joining: Joining) -> None:
     """The label was written, nobody knew, and the second time it is a repetition."""
-    node.add("r1", held=Rank(ACCEPTED, "1.5"))
+    node.add("r1", held=Rank(ACCEPTED, WRITTEN, "1.5"))
     joining.resolver.process([reported("r1", 1.5)])
     assert joining.results() == {"repeated": 1}
     assert joining.dirty == {ModelVersion("diamonds", "v1"): 1}
@@ -91,3 +92,32 @@ def test_the_label_joiner_waits_for_topics_that_get_no_leader(monkeypatch: pytes
     settings = Settings(_env_file=None)  # type: ignore[call-arg]
     run_until_ready("label-joiner", lambda: process._prepare(settings, Prepared()), stopping)  # type: ignore[arg-type]
     assert len(attempts) == 2
+
+
+def test_a_blocked_index_stops_only_its_own_labels(node: Node, joining: Joining) -> None:
+    """An archive takes no label: its label waits like an early one, and is set aside with the reason in the end."""
+    node.add("old", day=1)
+    node.add("new", day=2)
+    node.blocked = {"inference-logs-2026.03.01"}
+    joining.resolver.process([reported("old", 1.5), reported("new", 2.5, offset=1)])
+    assert node.held("new") is not None
+    assert list(node.pending) == [0]
+    assert joining.backoff.causes == []
+    joining.look_up()
+    assert list(node.pending) == [0]
+    node.pending[0] = node.pending[0]._replace(since=datetime.now(UTC) - timedelta(hours=2))
+    joining.look_up()
+    (letter,) = node.dead_letters
+    assert letter.reason == "unmatched_label"
+    assert "inference-logs-2026.03.01 takes no label: cluster_block_exception" in letter.explanation
+    assert node.pending == {}
+
+
+def test_a_label_is_joined_once_its_index_is_open_again(node: Node, joining: Joining) -> None:
+    """The block was for a while."""
+    node.add("old")
+    node.blocked = {"inference-logs-2026.03.01"}
+    joining.resolver.process([reported("old", 1.5)])
+    node.blocked = set()
+    joining.look_up()
+    assert (joining.results(), node.pending) == ({"joined": 1}, {})

@@ -1,13 +1,15 @@
 """Which label of a request counts: the same one in whatever order, and however often, they come."""
 
 import random
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitoring.labels.reports import NEVER, Rank, Report, read
-from tests.support.label_joining import ACCEPTED, Joining, Node, reported
+from tests.support.label_joining import ACCEPTED, WRITTEN, Joining, Node, reported
 
 REPORTS = st.lists(
     st.tuples(
@@ -86,13 +88,65 @@ def test_a_request_id_of_two_days_is_labelled_twice_and_counted_once(node: Node,
     node.add("r1", day=1)
     node.add("r1", day=2)
     joining.resolver.process([reported("r1", 2.5)])
-    assert [one.held for one in node.documents.values()] == [Rank(ACCEPTED, "2.5")] * 2
+    assert [one.held for one in node.documents.values()] == [Rank(ACCEPTED, WRITTEN, "2.5")] * 2
     assert joining.results() == {"joined": 1}
 
 
 def test_a_label_without_a_time_gives_way(node: Node, joining: Joining) -> None:
     """One that was there before labels had times."""
-    node.add("r1", held=Rank(NEVER, "9.5"))
+    node.add("r1", held=Rank(NEVER, NEVER, "9.5"))
     joining.resolver.process([reported("r1", 2.5)])
     assert joining.results() == {"replaced": 1}
-    assert node.held("r1") == Rank(ACCEPTED, "2.5")
+    assert node.held("r1") == Rank(ACCEPTED, WRITTEN, "2.5")
+
+
+def test_a_wrong_label_can_be_corrected(node: Node, joining: Joining) -> None:
+    """With the same time of observation: the record that was written later counts, in any order."""
+    node.add("r1")
+    node.add("r2")
+    later = WRITTEN + timedelta(seconds=1)
+    joining.resolver.process([reported("r1", True, 5), reported("r1", False, 5, at=later)])
+    joining.resolver.process([reported("r2", False, 5, at=later), reported("r2", True, 5)])
+    assert node.held("r1") == node.held("r2") == Rank(ACCEPTED + timedelta(minutes=5), later, "false")
+
+
+@pytest.mark.parametrize("year", [9999, 2027])
+def test_no_label_of_the_future_wins(node: Node, joining: Joining, year: int) -> None:
+    """Whoever dated one so could keep every other label of a request out for ever."""
+    node.add("r1")
+    minutes = (datetime(year, 12, 31, tzinfo=UTC) - ACCEPTED).total_seconds() / 60
+    joining.resolver.process([reported("r1", True, minutes), reported("r1", False, 5)])
+    assert [letter.reason for letter in node.dead_letters] == ["invalid_label"]
+    assert node.held("r1") == Rank(ACCEPTED + timedelta(minutes=5), WRITTEN, "false")
+
+
+def test_a_label_of_history_is_joined(node: Node, joining: Joining) -> None:
+    """The outcome was known before its request was replayed; any label of later beats it."""
+    node.add("r1")
+    joining.resolver.process([reported("r1", 1.5, -(10**6))])
+    joining.resolver.process([reported("r1", 2.5, 1, offset=1)])
+    assert joining.results() == {"joined": 1, "replaced": 1}
+
+
+def test_a_label_that_is_sent_again_is_no_other_one(node: Node, joining: Joining) -> None:
+    """But it beats what was reported in between, at whatever time the joiner sees them."""
+    node.add("r1")
+    for seconds, label in ((0, True), (2, True), (1, False)):
+        joining.resolver.process([reported("r1", label, 5, at=WRITTEN + timedelta(seconds=seconds))])
+    assert joining.results() == {"joined": 1, "repeated": 1, "superseded": 1}
+    held = node.held("r1")
+    assert held is not None
+    assert held.label == "true"
+
+
+@pytest.mark.parametrize("where", ["value", "key", "headers"])
+def test_a_label_has_a_size(node: Node, joining: Joining, where: str) -> None:
+    """Of its whole record: what is pending is kept for days."""
+    record = reported("r1", "x" * 70_000 if where == "value" else 1)
+    if where == "key":
+        record.key = lambda: b"k" * 70_000  # type: ignore[method-assign]
+    if where == "headers":
+        record.headers = lambda: [("h", b"v" * 70_000)]  # type: ignore[method-assign]
+    joining.resolver.process([record, reported("r1", 2, offset=1)])
+    assert [letter.reason for letter in node.dead_letters] == ["undecodable_label"]
+    assert list(node.pending) == [1]

@@ -8,7 +8,7 @@ import pytest
 from monitoring.labels import resolver
 from monitoring.labels.reports import Rank
 from monitoring.model_version import ModelVersion
-from tests.support.label_joining import ACCEPTED, Joining, Node, Record, reported
+from tests.support.label_joining import ACCEPTED, WRITTEN, Joining, Node, Record, reported
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_a_label_that_the_model_refuses_is_set_aside(node: Node) -> None:
     assert [
         (dead_letter.reason, dead_letter.explanation, dead_letter.request_id) for dead_letter in node.dead_letters
     ] == [("invalid_label", "diamonds wants a price", "r1")]
-    assert node.held("r1") == Rank(ACCEPTED + timedelta(minutes=1), "2.5")
+    assert node.held("r1") == Rank(ACCEPTED + timedelta(minutes=1), WRITTEN, "2.5")
 
 
 def test_a_label_of_another_model_is_set_aside(node: Node, joining: Joining) -> None:
@@ -53,7 +53,7 @@ def test_a_label_of_another_model_is_set_aside(node: Node, joining: Joining) -> 
         ("wrong_model_label", "diamonds", "the request was for titanic")
     ]
     assert joining.results() == {"joined": 1, "wrong_model_label": 1}
-    assert node.held("r1") == Rank(ACCEPTED, "true")
+    assert node.held("r1") == Rank(ACCEPTED, WRITTEN, "true")
 
 
 def test_names_of_models_that_nobody_has_do_not_fill_the_metrics(node: Node, joining: Joining) -> None:

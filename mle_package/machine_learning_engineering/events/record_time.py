@@ -1,0 +1,28 @@
+"""When a record was written to its topic."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from machine_learning_engineering.core.timestamps import from_milliseconds
+
+# As in `confluent_kafka`, which this package does not need.
+_NOT_AVAILABLE, _LOG_APPEND_TIME = 0, 2
+
+
+def recorded_at(record: Any) -> datetime | None:
+    """The time of a record; None if it has none, or one beyond the years 1 to 9999."""
+    kind, milliseconds = record.timestamp()
+    try:
+        return None if kind == _NOT_AVAILABLE else from_milliseconds(milliseconds)
+    except OverflowError:
+        return None
+
+
+def written_at(record: Any) -> datetime:
+    """When a record was written, by a clock that its sender can't choose: the broker's, or now by this machine's.
+
+    Only topics with ``message.timestamp.type=LogAppendTime`` have the broker's time.
+    """
+    kind, _ = record.timestamp()
+    found = recorded_at(record) if kind == _LOG_APPEND_TIME else None
+    return datetime.now(UTC) if found is None else found
