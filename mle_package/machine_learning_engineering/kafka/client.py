@@ -136,16 +136,24 @@ def _is_ready(topic: TopicMetadata) -> bool:
     return topic.error is None and bool(partitions) and all(partition.leader >= 0 for partition in partitions)
 
 
+_SHORTEST_PAUSE, _PAUSE_SHARE = 0.002, 0.05
+"""Pause in seconds right after a record, and growth per second without one."""
+_WAKE_SECONDS = 1.0
+
+
 class IdlePausingConsumer:
     """`Consumer.consume` with a pause at the end of all partitions, if `idle_pause` (seconds) is above 0.
 
-    Pausing discards the current fetch, so it requires the end-of-partition events that `consumer_options` enables.
+    The pause grows with the time since the last record, to `idle_pause`: requests that closely follow one another do
+    not wait for it. Pausing discards the current fetch, so it requires the end-of-partition events that `consumer_options`
+    enables.
     """
 
     def __init__(self, consumer: Consumer, idle_pause: float) -> None:
         self._consumer = consumer
         self._idle_pause = idle_pause
         self._at_end: set[tuple[str, int]] = set()
+        self._last_record = 0.0
 
     def consume(self, count: int, timeout: float, *, may_pause: bool = True) -> list[Message]:
         """Consume records and errors, as `Consumer.consume` does, and pause if there are none.
@@ -164,11 +172,25 @@ class IdlePausingConsumer:
             if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
                 self._consumer.pause(assignment)
                 # Rebalances are handled here too; partitions assigned in the meantime are not paused.
-                messages = self._consumer.consume(count, self._idle_pause)
+                messages = self._consumer.consume(count, self._pause())
                 self._consumer.resume(self._consumer.assignment())
                 self._at_end.clear()
+                self._wake(assignment)
                 messages = self._note_ends(messages)
+        if messages:
+            self._last_record = time.monotonic()
         return messages
+
+    def _pause(self) -> float:
+        return min(self._idle_pause, max(_SHORTEST_PAUSE, _PAUSE_SHARE * (time.monotonic() - self._last_record)))
+
+    def _wake(self, assignment: list[TopicPartition]) -> None:
+        """Send a request: until its thread has something to do, librdkafka fetches nothing, up to a second long."""
+        try:
+            self._consumer.get_watermark_offsets(assignment[0], timeout=_WAKE_SECONDS, cached=False)
+        except KafkaException as error:
+            # The next fetch meets the same broker, and its error is handled there.
+            logger.debug("Kafka: %s", error)
 
     def _note_ends(self, messages: list[Message]) -> list[Message]:
         others = []
