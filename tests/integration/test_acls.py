@@ -45,7 +45,8 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafkaNo
         node.start()
         operator = settings_of(node, OPERATOR)
         create_topics(operator)
-        for done in AdminClient(client_options(operator)).create_acls(rights).values():
+        admin = AdminClient(client_options(operator))
+        for done in admin.create_acls(rights).values():
             done.result(30)
         yield node
     finally:

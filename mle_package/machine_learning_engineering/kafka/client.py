@@ -144,9 +144,9 @@ _WAKE_SECONDS = 1.0
 class IdlePausingConsumer:
     """`Consumer.consume` with a pause at the end of all partitions, if `idle_pause` (seconds) is above 0.
 
-    The pause grows with the time since the last record, to `idle_pause`: requests that closely follow one another do
-    not wait for it. Pausing discards the current fetch, so it requires the end-of-partition events that `consumer_options`
-    enables.
+    The pause grows with the time since the last record, up to `idle_pause`: requests that follow one another closely do
+    not wait for it. Pausing discards the current fetch, so it requires the end-of-partition events that
+    `consumer_options` enables.
     """
 
     def __init__(self, consumer: Consumer, idle_pause: float) -> None:
