@@ -3,6 +3,8 @@
 `--help` has to respond at once, so neither this file nor those files import more than typer at the top.
 """
 
+import os
+
 import typer
 
 from inflight.commands import (
@@ -33,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_show_locals=False,
     help="Streaming inference you can see: requests on Kafka in, predictions out, every request logged.",
-    epilog="Example: [bold]inflight demo[/bold]. Settings come from INFLIGHT_* variables or a .env file. "
+    epilog="Example: [bold]inflight demo[/bold]. Settings: INFLIGHT_* variables or the file in INFLIGHT_ENV_FILE. "
     "Exit codes: 1 if the answer is no or a job failed, 2 if something outside the command is missing or wrong.",
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
@@ -43,9 +45,15 @@ for _commands in (processes, audit, dashboards, top, redact, drift, labels):
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. What it writes is for this user alone: models, logged requests, training data."""
+    os.umask(0o077)
     try:
         app()
+    except ModuleNotFoundError as error:
+        if error.name != "machine_learning_engineering":
+            raise
+        print_error("Inflight's SDK is not installed: run `make setup`, or pip install './mle_package[kafka]'")
+        raise SystemExit(UNAVAILABLE) from None
     except ValueError as error:
         problems = _wrong_settings(error)
         if not problems:
@@ -58,7 +66,7 @@ def main() -> None:
 def _wrong_settings(error: Exception) -> list[str]:
     """The wrong settings and why, without their values, which may be secret; empty for any other error."""
     # By the names of their classes: pydantic is not imported before a command runs.
-    if type(error).__name__ == "SettingsError":
+    if type(error).__name__ in ("SettingsError", "UntrustedEnvFile"):
         return [str(error)]
     if type(error).__name__ != "ValidationError" or not getattr(error, "title", "").endswith("Settings"):
         return []

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 
 import typer
 
+from inflight.rendering import render_text
+
 UNAVAILABLE, FAILED = 2, 1
 _BROKER_ERRORS = ("KafkaTimeoutError", "KafkaException", "KafkaConnectionError", "NoBrokersLeftError")
 
 
 def print_error(message: object) -> None:
     """Print one line on standard error, with the prefix that all errors have."""
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {render_text(str(message))}", err=True)
 
 
 def exit_with(message: object, code: int = UNAVAILABLE) -> typer.Exit:
@@ -72,12 +74,29 @@ def _message(error: BaseException, expected: tuple[type[BaseException], ...], po
     return None
 
 
+def require_broker() -> None:
+    """Fail at once where nothing listens: clients would try for many seconds.
+
+    Raises:
+        typer.Exit: none of the servers in the settings accepts connections; the message says so.
+    """
+    from inflight.settings import load_settings
+    from inflight.stack.probes import anything_listens
+
+    servers = load_settings().kafka_bootstrap_servers
+    if not anything_listens(servers):
+        raise exit_with(_no_response(servers, "nothing listens there"))
+
+
 def _broker(error: BaseException) -> str:
     from inflight.settings import load_settings
 
     cause = error.args[0] if error.args else error
     text = cause.str() if hasattr(cause, "str") else str(error)
-    servers = load_settings().kafka_bootstrap_servers
+    return _no_response(load_settings().kafka_bootstrap_servers, text)
+
+
+def _no_response(servers: str, text: str) -> str:
     return (
         f"no response from Kafka at {servers} ({text}): check `inflight status`, or start a broker with `inflight up`"
     )
@@ -95,4 +114,6 @@ def _elasticsearch(error: BaseException) -> str:
     if isinstance(error, ApiError):
         # It runs, then.
         return f"Elasticsearch at {url} (INFLIGHT_ELASTICSEARCH_URL) rejects the request: {error}"
+    if type(error).__name__ == "TlsError":
+        return f"{error}: set INFLIGHT_ELASTICSEARCH_CA_CERTS to the certificates of the authority behind {url}"
     return f"{error}; is Elasticsearch running at {url} (INFLIGHT_ELASTICSEARCH_URL)? Check `inflight status`"

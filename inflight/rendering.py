@@ -1,11 +1,17 @@
 """Prints results: as JSON, and untrusted bytes and texts in a form that cannot control a terminal."""
 
+import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
 
+# Cc: control; Cf: format, such as reversing the direction of text; Cs: surrogates.
+_CONTROLLING = ("Cc", "Cf", "Cs")
+_NOT_PLAIN = re.compile(r"[^ -~]")
 _SHOWN_BYTES = 4 * 1024
 _LINE = 16
 
@@ -37,24 +43,39 @@ def render_line(text: str, limit: int = 200) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as one line of JSON."""
+    """Print a value as one line of JSON in which no foreign character controls a terminal.
+
+    JSON requires escapes for the first 32 characters only, and a sender's own JSON may have line breaks between values.
+    """
     import msgspec
 
-    typer.echo(msgspec.json.encode(value).decode())
+    typer.echo(_NOT_PLAIN.sub(_json_escape, msgspec.json.encode(value).decode()))
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> None:
-    """Print a table of foreign texts; nothing without a row."""
+    """Print a table of foreign texts, whole in any width; nothing without a row."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*headings, box=None)
+    table = Table(box=None)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     for cells in rows:
         # As Text: rich would interpret markup.
         table.add_row(*(Text(render_line(cell)) for cell in cells))
     if table.row_count:
         Console().print(table)
+
+
+def render_text(text: str) -> str:
+    """`text` with its line breaks, and with every character escaped that controls a terminal."""
+    return "".join(map(_escaped, text))
+
+
+def render_time(at: datetime, timespec: str = "seconds") -> str:
+    """A time in UTC, as the options --since and --until take it: 2026-01-31T12:00:00Z."""
+    return at.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def render_metrics(metrics: Mapping[str, float]) -> str:
@@ -70,9 +91,16 @@ def _is_text(value: bytes) -> bool:
     return True
 
 
+def _json_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    if character in "\n\r\t":
+        # Not in a string, where they are escaped already.
+        return " "
+    return json.dumps(character)[1:-1] if unicodedata.category(character) in _CONTROLLING else character
+
+
 def _escaped(character: str) -> str:
-    # Cc: control; Cf: format, such as reversing the direction of text; Cs: surrogates.
-    if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs"):
+    if character in "\n\t" or unicodedata.category(character) not in _CONTROLLING:
         return character
     return character.encode("unicode_escape").decode()
 

@@ -1,17 +1,23 @@
 """Settings of each monitoring process, and of Elasticsearch and Kibana."""
 
-from typing import Annotated
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, FilePath, SecretStr, model_validator
 
 from machine_learning_engineering.settings import KernelSettings, Port, PositiveInt, PositiveSeconds
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ElasticsearchSettings(KernelSettings):
     """Access to Elasticsearch, and the size of bulk requests."""
 
     elasticsearch_url: str = "http://127.0.0.1:9200"
-    elasticsearch_api_key: str | None = None
+    """Where Elasticsearch is. With ``https://user:password@host`` the password is sent instead of an API key."""
+    elasticsearch_api_key: SecretStr | None = None
+    elasticsearch_ca_certs: FilePath | None = None
+    """PEM file with the certificates of the authorities that sign Elasticsearch's; by default the well-known ones."""
     elasticsearch_replicas: Annotated[int, Field(ge=0)] = 0
     """Replicas of each index; at least 1 wherever the search cluster has more than one machine."""
     elasticsearch_batch_records: PositiveInt = 2_000
@@ -19,13 +25,27 @@ class ElasticsearchSettings(KernelSettings):
     elasticsearch_batch_bytes: PositiveInt = 5 * 1024 * 1024
     """Target size of a bulk request."""
 
+    @model_validator(mode="after")
+    def _require_encryption_in_production(self) -> Self:
+        if self.production:
+            _require_https("INFLIGHT_ELASTICSEARCH_URL", self.elasticsearch_url, self.elasticsearch_api_key)
+        return self
+
 
 class KibanaSettings(KernelSettings):
     """Access to Kibana."""
 
     kibana_url: str = "http://127.0.0.1:5601"
     """May end in a space: ``https://kibana:5601/s/ml``."""
-    kibana_api_key: str | None = None
+    kibana_api_key: SecretStr | None = None
+    kibana_ca_certs: FilePath | None = None
+    """PEM file with the certificates of the authorities that sign Kibana's; by default the well-known ones."""
+
+    @model_validator(mode="after")
+    def _require_encryption_of_kibana_in_production(self) -> Self:
+        if self.production:
+            _require_https("INFLIGHT_KIBANA_URL", self.kibana_url, self.kibana_api_key)
+        return self
 
 
 class IndexerSettings(ElasticsearchSettings):
@@ -98,3 +118,20 @@ class MonitoringSettings(
     KibanaSettings, IndexerSettings, ExporterSettings, DriftMonitorSettings, LabelJoinerSettings, FeatureIngestSettings
 ):
     """Settings of all monitoring processes."""
+
+
+def _require_https(name: str, url: str, key: SecretStr | None) -> None:
+    """Reject an address that would get a secret, or data of another machine, without encryption."""
+    try:
+        parts = urlsplit(url)
+        secret = key is not None or "@" in parts.netloc
+        open_to_readers = parts.scheme.lower() != "https" and (secret or parts.hostname not in _LOOPBACK)
+    except ValueError:
+        open_to_readers = True
+    if open_to_readers:
+        what = "a secret" if key is not None or "@" in url else "data"
+        raise ValueError(
+            f"INFLIGHT_PRODUCTION is set and {name} would send {what} without encryption: use https://, "
+            "with the certificates of a private authority in "
+            f"{name.removesuffix('_URL')}_CA_CERTS, or unset INFLIGHT_PRODUCTION"
+        )

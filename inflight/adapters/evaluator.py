@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from inflight.adapters.models import known_models
 from machine_learning_engineering.core.faults import is_machine_fault
+from machine_learning_engineering.core.validation import redact_decoder_message
 from machine_learning_engineering.events.schemas import LiveMetric
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
@@ -37,7 +38,9 @@ class RegistryEvaluator:
         try:
             decoder.decode(label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            return f"no label of {model}: {error}"
+            # Without the label's value, which may be personal: the reason goes into a dead letter.
+            why = redact_decoder_message(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
+            return f"no label of {model}: {why}"
         return None
 
     def evaluate(self, version: ModelVersion, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_with, exits
+from inflight.errors import FAILED, exit_with, exits, require_broker
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def audit(
     from inflight.settings import load_settings
     from monitoring.audit.readers import run_audit
 
+    require_broker()
     # A spinner if standard error is a terminal, otherwise nothing.
     with Console(stderr=True).status("Reading") as status, exits():
         result = run_audit(

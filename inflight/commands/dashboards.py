@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, exit_with, exits, print_error
-from inflight.rendering import print_json
+from inflight.rendering import print_json, render_text
 
 if TYPE_CHECKING:
     from monitoring.dashboards.lint import Problem, QueryCheck
@@ -111,18 +111,20 @@ def apply(
     from rich.console import Console
 
     from inflight.settings import load_settings
+    from machine_learning_engineering.settings import redact_url
     from monitoring.dashboards.kibana import Kibana, KibanaError
     from monitoring.dashboards.saved_objects import FILE_NAME, compile_dashboards
 
     settings = load_settings()
     url = kibana_url or settings.kibana_url
+    shown = redact_url(url)
     objects = compile_dashboards(load_dashboards(folder))
     names = [f"{saved['type']} {saved['id']}" for saved in map(msgspec.json.decode, objects.splitlines())]
-    told: dict[str, Any] = {"kibana": url, "objects": names, "imported": 0, "rejected": [], "dry_run": dry_run}
+    told: dict[str, Any] = {"kibana": shown, "objects": names, "imported": 0, "rejected": [], "dry_run": dry_run}
     if not dry_run:
         with exits(KibanaError):
-            kibana = Kibana(url, settings.kibana_api_key)
-            with Console(stderr=True).status(f"Waiting for Kibana at {url}") as status:
+            kibana = Kibana(url, settings.kibana_api_key, settings.kibana_ca_certs)
+            with Console(stderr=True).status(f"Waiting for Kibana at {shown}") as status:
                 kibana.wait(timeout)
                 status.update("Importing")
                 answer = kibana.import_objects(objects, FILE_NAME)
@@ -131,9 +133,9 @@ def apply(
         print_json(told)
     else:
         for rejected in told["rejected"]:
-            typer.echo(f"rejected: {rejected.type} {rejected.id}: {rejected.reason}", err=True)
+            typer.echo(f"rejected: {render_text(f'{rejected.type} {rejected.id}: {rejected.reason}')}", err=True)
         verb, count = ("would import", len(names)) if dry_run else ("imported", told["imported"])
-        typer.echo(f"{verb} {count} objects into {url}" + (f":\n{chr(10).join(names)}" if dry_run else ""))
+        typer.echo(f"{verb} {count} objects into {shown}" + (f":\n{chr(10).join(names)}" if dry_run else ""))
     raise typer.Exit(1 if told["rejected"] else 0)
 
 

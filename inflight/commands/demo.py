@@ -122,6 +122,7 @@ def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> N
 
 
 def _stay(console: Any, running: "Running") -> None:
+    import shlex
     import signal
 
     console.print("\nEverything keeps running until Ctrl-C:")
@@ -129,9 +130,8 @@ def _stay(console: Any, running: "Running") -> None:
     console.print(f"  Elasticsearch  {running.endpoints.elasticsearch_url}", highlight=False)
     for process in running.processes:
         console.print(f"  {process.name:<14} {process.metrics_url}", highlight=False)
-    for name, value in running.endpoints.environment.items():
-        console.print(f"export {name}={value}", highlight=False)
-    console.print(f"export INFLIGHT_HOME={running.settings.home}", highlight=False)
+    for name, value in (running.endpoints.environment | {"INFLIGHT_HOME": str(running.settings.home)}).items():
+        console.print(f"export {name}={shlex.quote(value)}", highlight=False, markup=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         signal.pause()

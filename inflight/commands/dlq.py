@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import exits
-from inflight.rendering import print_json, print_table, render, render_line
+from inflight.errors import exits, require_broker
+from inflight.rendering import print_json, print_table, render, render_line, render_time
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -178,6 +178,7 @@ def _time(text: str | None) -> "datetime | None":
 
 def _require_broker() -> None:
     """Fail fast, unlike the reader, which waits longer for a slow broker."""
+    require_broker()
     from inflight.settings import load_settings
     from machine_learning_engineering.events.topics import DEAD_LETTERS
     from machine_learning_engineering.kafka.client import end_offsets
@@ -188,7 +189,7 @@ def _require_broker() -> None:
 def _summary(letter: "DeadLetter") -> dict[str, Any]:
     return {
         "address": str(letter.address),
-        "at": letter.at.isoformat(timespec="milliseconds"),
+        "at": render_time(letter.at, "milliseconds"),
         **letter.origin._asdict(),
         "key": None if letter.key is None else letter.key.decode(errors="backslashreplace"),
         "bytes": None if letter.value is None else len(letter.value),
@@ -200,10 +201,10 @@ def _print_table(letters: "list[DeadLetter]") -> None:
     for letter in letters:
         found = letter.origin
         size = "-" if letter.value is None else f"{len(letter.value):,}"
-        cells = [str(letter.address), f"{letter.at:%Y-%m-%d %H:%M:%S}", found.stage, found.reason]
+        cells = [str(letter.address), render_time(letter.at), found.stage, found.reason]
         cells += [found.model or "-", found.request_id or "-", size, found.message]
         rows.append(cells)
-    print_table(("address", "at (UTC)", "stage", "reason", "model", "request id", "bytes", "message"), rows)
+    print_table(("address", "at", "stage", "reason", "model", "request id", "bytes", "message"), rows)
 
 
 def _expected() -> tuple[type[BaseException], ...]:

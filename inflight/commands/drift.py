@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exit_with, exits
-from inflight.rendering import print_json
+from inflight.errors import FAILED, exit_with, exits, require_broker
+from inflight.rendering import print_json, render_time
 
 if TYPE_CHECKING:
     from machine_learning_engineering.events.schemas import DriftMeasured
@@ -33,6 +33,7 @@ def show(
     from inflight.settings import load_settings
     from monitoring.drift.history import last_windows
 
+    require_broker()
     # A spinner if standard error is a terminal, otherwise nothing.
     with Console(stderr=True).status("Reading the measurements"), exits():
         windows = last_windows(load_settings(), model, last)
@@ -54,7 +55,7 @@ def _print(windows: "list[DriftMeasured]") -> None:
 
     for window in windows:
         drifted = [field.field for field in window.fields if field.drifted]
-        times = f"{window.window_start:%Y-%m-%d %H:%M:%S} to {window.window_end:%H:%M:%S} UTC"
+        times = f"{render_time(window.window_start)} to {render_time(window.window_end)}"
         title = f"{window.model} {window.model_version}, {window.rows:,} rows, {times}: {len(drifted)} drifted"
         table = Table(title=title, title_justify="left")
         for heading in ("field", "test", "PSI", "adjusted p", "missing", "unseen", "out of range", ""):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from inflight.errors import FAILED, exit_with, exits
-from inflight.rendering import print_json
+from inflight.rendering import print_json, render_time
 
 if TYPE_CHECKING:
     from machine_learning_engineering.feature_store.examples import BuildReport
@@ -135,7 +135,7 @@ def show(
     table = Table("view", "rows", "keys", "files", "bytes", "first", "last", box=None)
     for one in summaries:
         sizes = [f"{number:,}" for number in (one.rows, one.online_keys, one.files, one.bytes)]
-        table.add_row(one.view, *sizes, f"{one.first:%Y-%m-%d %H:%M:%S}", f"{one.last:%Y-%m-%d %H:%M:%S}")
+        table.add_row(one.view, *sizes, render_time(one.first), render_time(one.last))
     Console().print(table)
 
 

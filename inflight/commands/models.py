@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from inflight.errors import FAILED, exit_for, print_error
-from inflight.rendering import print_json, render_metrics
+from inflight.rendering import print_json, render_metrics, render_text, render_time
 
 if TYPE_CHECKING:
     from machine_learning_engineering.registry.diff import VersionComparison
@@ -54,7 +54,7 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
             manifest.name,
             manifest.version,
             ", ".join(alias for alias, version in sorted(aliases.items()) if version == manifest.version),
-            f"{manifest.created_at:%Y-%m-%d %H:%M}",
+            render_time(manifest.created_at),
             render_metrics(manifest.metrics),
         )
     return Console().print(table)
@@ -73,7 +73,7 @@ def show(model: _Version, json: _JSON = False) -> None:
     named = ", ".join(alias for alias, one in sorted(aliases.items()) if one == version) or "no alias"
     lines = [
         ("", f"{name}:{version} ({named}), files verified"),
-        ("created", f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC with scikit-learn {manifest.scikit_learn_version}"),
+        ("created", f"{render_time(manifest.created_at)} with scikit-learn {manifest.scikit_learn_version}"),
         ("metrics", render_metrics(manifest.metrics)),
         ("params", ", ".join(f"{key} {value}" for key, value in manifest.params.items())),
         ("training run", manifest.lineage.training_run),
@@ -88,10 +88,11 @@ def show(model: _Version, json: _JSON = False) -> None:
     for change in history:
         what = f"{change.alias}: {change.previous or 'none'} -> {change.version or 'none'}"
         why = f" ({'rollback; ' if change.rollback else ''}{change.reason})" if change.reason or change.rollback else ""
-        lines.append(("history", f"{change.at:%Y-%m-%d %H:%M:%S} {change.by} {what}{why}"))
+        lines.append(("history", f"{render_time(change.at)} {change.by} {what}{why}"))
     for what, line in lines:
         if line:
-            typer.echo(f"{what:>12}  {line}" if what else line)
+            # Reasons, parameters and user names come from files that others may write.
+            typer.echo(render_text(f"{what:>12}  {line}" if what else line))
     return None
 
 
@@ -156,7 +157,7 @@ def export(
 ) -> None:
     """Log a version to MLflow: a run with metrics, params and data digests, its files, and a registered model version.
 
-    Needs the extra `mlflow`: pip install "machine-learning-engineering[mlflow]".
+    Needs the extra `mlflow`: pip install "./mle_package[mlflow]" in the repository.
     """
     with _registry() as registry:
         from machine_learning_engineering.registry.mlflow_export import export as export_version

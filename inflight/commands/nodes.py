@@ -1,5 +1,6 @@
 """`inflight up`, `down`, `status` and `doctor`: broker and Elasticsearch on this machine."""
 
+import shlex
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -74,19 +75,19 @@ def up(
                 ).state
         created = create_topics(with_endpoints(settings, running.endpoints))
     endpoints = running.endpoints
+    # With the home, so that commands find models and topics in any current folder.
+    environment = endpoints.environment | {"INFLIGHT_HOME": str(settings.home.absolute())}
     if as_json:
-        print_json(
-            {"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": endpoints.environment}
-        )
+        print_json({"kind": running.kind, **endpoints._asdict(), "topics_created": created, "env": environment})
         return
     # Text for humans goes to standard error: a shell evaluates standard output.
     typer.echo(f"The {running.kind} stack is up. Stop it with `inflight down`.", err=True)
     typer.echo(f"  broker         {endpoints.kafka_bootstrap_servers}", err=True)
     typer.echo(f"  Elasticsearch  {endpoints.elasticsearch_url}", err=True)
     if _unknown_to(settings, endpoints):
-        typer.echo('Every terminal needs these settings, or a .env file: eval "$(inflight up)" sets them.', err=True)
-    for variable, value in endpoints.environment.items():
-        typer.echo(f"export {variable}={value}")
+        typer.echo('Every terminal needs these settings: eval "$(inflight up)" sets them.', err=True)
+    for variable, value in environment.items():
+        typer.echo(f"export {variable}={shlex.quote(value)}")
 
 
 @app.command(epilog="Example: [bold]inflight down[/bold]")
@@ -98,7 +99,7 @@ def down(as_json: bool = JSON) -> None:
 
     settings = load_settings()
     state = StackState.load(settings.home)
-    stopped = [node.name for node in state.nodes if node.process_id.is_alive()] if state else []
+    stopped = [node.name for node in state.nodes if node.is_alive()] if state else []
     with exits(StackError):
         if state is not None:
             state.stop()
@@ -111,16 +112,20 @@ def down(as_json: bool = JSON) -> None:
 
 @app.command(epilog="Example: [bold]inflight status --json[/bold]")
 def status(as_json: bool = JSON) -> None:
-    """Show whether broker and Elasticsearch respond, the records of each topic and the documents of each index."""
+    """Show whether broker and Elasticsearch respond, the records of each topic and the documents of each index.
+
+    Exit code 1 if the broker does not respond, or a node that `up` started has exited.
+    """
     from inflight.settings import load_settings
     from inflight.stack.stack import StackState
     from inflight.stack.status import read_status
 
     settings = load_settings()
     found = read_status(settings)
+    healthy = found["broker"]["reachable"] and all(node["alive"] for node in found["nodes"])
     if as_json:
         print_json(found)
-        return
+        raise typer.Exit(0 if healthy else FAILED)
     for node in found["nodes"]:
         where = ", ".join(node["endpoints"].values())
         health = "runs" if node["alive"] else f"HAS EXITED, see {node['log']}"
@@ -137,6 +142,7 @@ def status(as_json: bool = JSON) -> None:
             typer.echo(hint, err=True)
     elif not (found["broker"]["reachable"] and found["elasticsearch"]["reachable"]):
         typer.echo("`inflight up` starts a broker and Elasticsearch on this machine.", err=True)
+    raise typer.Exit(0 if healthy else FAILED)
 
 
 @app.command(epilog="Example: [bold]inflight doctor[/bold]")
@@ -165,7 +171,7 @@ def _is_usable(running: "StackState", wanted: "Kind") -> bool:
     """Whether all nodes of a stack run; a running stack of another kind is an error."""
     from inflight.stack.process import StackError
 
-    if not any(node.process_id.is_alive() for node in running.nodes):
+    if not any(node.is_alive() for node in running.nodes):
         return False
     if running.kind != wanted:
         raise StackError(f"the {running.kind} stack is up: `inflight down` first, or use --stack {running.kind}")

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from inflight.errors import FAILED, exits
-from inflight.rendering import print_json, print_table
+from inflight.errors import FAILED, exits, require_broker
+from inflight.rendering import print_json, print_table, render_time
 
 if TYPE_CHECKING:
+    from inflight.settings import Settings
     from machine_learning_engineering.events.schemas import Result
 
 
@@ -34,8 +35,10 @@ def results(
     from inflight.settings import load_settings
     from monitoring.trace.results import newest_results
 
+    settings = load_settings()
     with exits():
-        newest = newest_results(load_settings(), limit, model=model, failed=failed, request_ids=set(request_id or ()))
+        require_broker()
+        newest = newest_results(settings, limit, model=model, failed=failed, request_ids=set(request_id or ()))
     if as_json:
         print_json({"results": newest.results})
     else:
@@ -45,7 +48,26 @@ def results(
     if newest.unreadable:
         typer.echo(f"{newest.unreadable:,} records on the topic are not results of Inflight", err=True)
     if not newest.results:
+        typer.echo(_waiting(settings), err=True)
         raise typer.Exit(FAILED)
+
+
+def _waiting(settings: "Settings") -> str:
+    """Why there may be no result yet."""
+    from contextlib import closing
+
+    from machine_learning_engineering.events.topics import REQUESTS
+    from machine_learning_engineering.kafka.client import end_offsets
+    from monitoring.exporter.lag import LagReader
+    from monitoring.runtime.groups import WORKER
+
+    with exits(), closing(LagReader(settings)) as reader:
+        if not end_offsets(settings, REQUESTS):
+            return "the topics do not exist yet: `inflight up` creates them, and so does a worker"
+        waiting = reader.read()[WORKER, REQUESTS]
+    if waiting:
+        return f"{waiting:,} requests wait for a worker: is `inflight worker` running? It may need a moment"
+    return "workers have read all requests: if one has no result, `inflight trace ID` shows why"
 
 
 def _print(results: "list[Result]") -> None:
@@ -57,6 +79,5 @@ def _print(results: "list[Result]") -> None:
             outcome = bytes(one.prediction).decode(errors="replace")
         else:
             outcome = f"{one.error.type}: {one.error.message}"
-        at = f"{one.completed_at:%Y-%m-%d %H:%M:%S}"
-        rows.append((at, one.request_id, one.model, one.model_version or "-", outcome))
-    print_table(("completed at (UTC)", "request id", "model", "version", "prediction or reason"), rows)
+        rows.append((render_time(one.completed_at), one.request_id, one.model, one.model_version or "-", outcome))
+    print_table(("completed at", "request id", "model", "version", "prediction or reason"), rows)

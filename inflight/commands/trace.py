@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from inflight.errors import FAILED, exit_with, exits
-from inflight.rendering import print_json, render_line
+from inflight.errors import FAILED, exit_with, exits, require_broker
+from inflight.rendering import print_json, render_line, render_time
 
 if TYPE_CHECKING:
     from monitoring.trace.path import Path, Step
@@ -52,6 +52,7 @@ def trace(
     from machine_learning_engineering.core.timestamps import parse_time
     from monitoring.trace.readers import trace as read_path
 
+    require_broker()
     with Console(stderr=True).status("Reading") as status, exits(ValueError):
         path = read_path(
             load_settings(),
@@ -108,9 +109,7 @@ def _value(value: Any) -> str:
 
 
 def _time(at: datetime) -> str:
-    from datetime import UTC
-
-    return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}Z"
+    return render_time(at, "milliseconds")
 
 
 def _line(text: str) -> str:

@@ -1,5 +1,6 @@
 """The processes of the product, started as a user would start them, each with its log and its metrics."""
 
+import os
 import re
 import sys
 import urllib.request
@@ -46,7 +47,8 @@ class Process(Node):
 
     def prepare(self) -> Launch:
         """Run the command with this Python and the environment of the deployment."""
-        return Launch([sys.executable, "-m", "inflight.cli", *self._command.split()], self._environment)
+        command = [sys.executable, "-P", "-m", "inflight.cli", *self._command.split()]
+        return Launch(command, {**os.environ, **self._environment})
 
 
 def product(directory: Path, environment: Mapping[str, str], workers: int) -> list[Process]:

@@ -93,7 +93,9 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
             report.step(f"Trained {name} {trained.version}: " + render_metrics(trained.metrics))
         running.seconds["training"] = time.monotonic() - started
         report.step(f"Starting {options.workers} workers, the indexer and the exporter")
-        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)}
+        # Without this process's secrets and file of settings: the stack asks for none.
+        without = {"INFLIGHT_KAFKA_OPTIONS": "{}", "INFLIGHT_ELASTICSEARCH_API_KEY": "", "INFLIGHT_ENV_FILE": ""}
+        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | without
         running.processes = product(home / "processes", environment, options.workers)
         started = time.monotonic()
         # One worker after the other: where one joins a group while partitions are being assigned, the embedded broker

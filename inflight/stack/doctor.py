@@ -1,6 +1,7 @@
 """Whether this machine has what Inflight needs, and the fix for what is missing."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from inflight.settings import Settings
 from inflight.stack import probes
 from inflight.stack.embedded import INSTALL as INSTALL_EMBEDDED
 from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
-from inflight.stack.process import is_listening
+from inflight.stack.process import foreign_environment, is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_responds, elasticsearch_responds
 from machine_learning_engineering.events.topics import LABELS, REQUESTS, TOPICS
@@ -70,7 +71,8 @@ def _python() -> Check:
 def _java() -> Check:
     if shutil.which("java") is None:
         return Check("java", "warn", "not found; only the embedded stack can run", INSTALL_JAVA_AND_MAVEN)
-    answer = subprocess.run(["java", "-version"], capture_output=True, text=True, timeout=30, check=False).stderr
+    command, environment = ["java", "-version"], foreign_environment()
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False).stderr
     version = re.search(r'version "(\d+)([^"]*)"', answer)
     if version is None:
         return Check("java", "warn", f"unknown version: {answer.strip()!r}", INSTALL_JAVA_AND_MAVEN)
@@ -136,7 +138,7 @@ def _embedded() -> Check:
 
 def _faust() -> Check:
     # In another process: this package does not import Faust.
-    command = [sys.executable, "-m", "stream_app", "--check"]
+    command = [sys.executable, "-P", "-m", "stream_app", "--check"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode:
         why = answer.stderr.strip().splitlines()[-1]
@@ -148,7 +150,7 @@ def _nodes(settings: Settings) -> Iterator[Check]:
     state = StackState.load(settings.home)
     if state is not None:
         for node in state.nodes:
-            if not node.process_id.is_alive():
+            if not node.is_alive():
                 yield Check(f"node {node.name}", "fail", f"has exited, see {node.log}", "`inflight up`")
     answers = (
         ("broker", settings.kafka_bootstrap_servers, broker_responds(settings)),
@@ -160,7 +162,9 @@ def _nodes(settings: Settings) -> Iterator[Check]:
             if name == "broker":
                 yield from _topics(settings)
         elif state is not None and state.is_alive() and address not in state.endpoints:
-            exports = " ".join(f"{variable}={value}" for variable, value in state.endpoints.environment.items())
+            exports = " ".join(
+                f"{variable}={shlex.quote(value)}" for variable, value in state.endpoints.environment.items()
+            )
             elsewhere = f"no response at {redact_url(address)}; the stack listens elsewhere"
             yield Check(name, "fail", elsewhere, f"export {exports}")
         elif name == "broker" and probes.anything_listens(address):

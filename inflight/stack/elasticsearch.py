@@ -1,6 +1,7 @@
 """Elasticsearch as one node on the loopback interface: the released server, from Maven Central, without security."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ from typing import ClassVar
 
 from inflight.stack import probes
 from inflight.stack.maven import Artifact, cached, resolve_jars, resolve_zip
-from inflight.stack.process import Launch, Node, StackError, free_port
+from inflight.stack.process import Launch, Node, StackError, foreign_environment, free_port
 
 ELASTICSEARCH_VERSION = "8.19.21"
 ARCHIVE = Artifact("org.elasticsearch.distribution.integ-test-zip", "elasticsearch", ELASTICSEARCH_VERSION, "zip")
@@ -35,11 +36,13 @@ classname=org.elasticsearch.xpack.esql.plugin.EsqlPlugin
 extended.plugins=x-pack-core
 """
 NOBODY = 65534
+_FOLDERS_OF_NOBODY = Path("/var/lib/inflight")
 
 CONFIG = """\
 cluster.name: inflight
 node.name: inflight
-path.data: {data}
+# As a list: a comma in a single path would divide it.
+path.data: [{data}]
 path.logs: {logs}
 network.host: 127.0.0.1
 http.port: {port}
@@ -103,9 +106,8 @@ class ElasticsearchNode(Node):
 
     def __init__(self, directory: Path, *, port: int | None = None, die_with_parent: bool = True) -> None:
         self._uid = NOBODY if os.geteuid() == 0 else None
-        if self._uid is not None and not _open_to_others(directory.absolute()):
-            folder = hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:12]
-            directory = Path("/var/lib/inflight") / f"elasticsearch-{folder}"
+        if self._uid is not None and not _open_to_others(directory.absolute().parent):
+            directory = folder_of_nobody(directory)
         super().__init__(directory, die_with_parent=die_with_parent)
         self.port = port or free_port()
         self._transport_port = free_port()
@@ -122,6 +124,8 @@ class ElasticsearchNode(Node):
         return probes.elasticsearch_responds(self.url)
 
     def prepare(self) -> Launch:
+        if "${" in str(self.directory):
+            raise StackError(f"Elasticsearch can't use {self.directory}: set INFLIGHT_HOME to a folder without ${{")
         home = distribution()
         if self._uid is not None and not _open_to_others(home):
             raise StackError(
@@ -135,24 +139,36 @@ class ElasticsearchNode(Node):
         (config / "log4j2.properties").write_text(LOG4J)
         (config / "elasticsearch.yml").write_text(
             CONFIG.format(
-                data=folders["data"], logs=folders["logs"], port=self.port, transport_port=self._transport_port
+                # JSON's strings are YAML's too.
+                data=json.dumps(str(folders["data"])),
+                logs=json.dumps(str(folders["logs"])),
+                port=self.port,
+                transport_port=self._transport_port,
             )
         )
         if self._uid is not None:
+            if self.directory.parent == _FOLDERS_OF_NOBODY:
+                self.directory.parent.chmod(0o755)
             for path in (self.directory, *self.directory.rglob("*")):
                 # A symbolic link that the user nobody left there must not lead root to other files.
                 os.chown(path, self._uid, self._uid, follow_symlinks=False)
         java = shutil.which("java")
         if java is None:
             raise StackError("Elasticsearch needs Java 17: install it (Debian: apt-get install default-jre-headless)")
-        env = {
-            "ES_PATH_CONF": str(config),
-            "ES_TMPDIR": str(folders["tmp"]),
-            "ES_JAVA_HOME": str(Path(java).resolve().parent.parent),
-            "ES_JAVA_OPTS": "",
-            "HOME": str(self.directory),
-        }
+        env = foreign_environment(
+            ES_PATH_CONF=str(config),
+            ES_TMPDIR=str(folders["tmp"]),
+            ES_JAVA_HOME=str(Path(java).resolve().parent.parent),
+            ES_JAVA_OPTS="",
+            HOME=str(self.directory),
+        )
         return Launch([str(home / "bin" / "elasticsearch")], env, self._uid)
+
+
+def folder_of_nobody(directory: Path) -> Path:
+    """Where a node that root starts keeps its files if `nobody` can't reach its folder."""
+    name = hashlib.sha256(str(directory.absolute()).encode(errors="surrogateescape")).hexdigest()[:12]
+    return _FOLDERS_OF_NOBODY / f"elasticsearch-{name}"
 
 
 def _open_to_others(path: Path) -> bool:

@@ -5,10 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 from inflight.stack import probes
-from inflight.stack.process import Launch, Node, StackError, free_port
+from inflight.stack.process import Launch, Node, StackError, foreign_environment, free_port
 
 SERVICES = ("kafka", "elasticsearch")
-INSTALL = "pip install 'inflight[embedded]'"
+INSTALL = "run `make setup`, or pip install '.[embedded]' in the repository"
 
 
 def binary() -> Path:
@@ -70,4 +70,4 @@ class EmbeddedNode(Node):
         argv = [str(binary()), "start", "--data-dir", str(self.directory / "data"), "--only", ",".join(self.services)]
         for service in self.services:
             argv += [f"--{service}-port", str(ports[service])]
-        return Launch(argv)
+        return Launch(argv, foreign_environment())

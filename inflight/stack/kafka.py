@@ -1,12 +1,13 @@
 """Real Apache Kafka as one KRaft node on Java 17, broker and controller in one process."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import ClassVar
 
 from inflight.stack import probes
 from inflight.stack.maven import Artifact, resolve_jars
-from inflight.stack.process import Launch, Node, StackError, free_port
+from inflight.stack.process import Launch, Node, StackError, foreign_environment, free_port
 
 KAFKA_VERSION = "4.1.1"
 ARTIFACTS = (
@@ -24,7 +25,8 @@ listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-log.dirs={log_dirs}
+# Relative to the node's folder, which is the current one: its name may have any characters, a comma for one.
+log.dirs=data
 # An auto-created topic would silently lack our configuration, such as LogAppendTime.
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -88,19 +90,25 @@ class KafkaNode(Node):
         return probes.broker_responds(self.bootstrap_servers)
 
     def prepare(self) -> Launch:
-        properties, log4j, data = (
-            self.directory / "server.properties",
-            self.directory / "log4j2.yaml",
-            self.directory / "data",
+        (self.directory / "server.properties").write_text(
+            SERVER_PROPERTIES.format(port=self.port, controller_port=self._controller_port)
         )
-        properties.write_text(
-            SERVER_PROPERTIES.format(port=self.port, controller_port=self._controller_port, log_dirs=data)
-        )
-        log4j.write_text(LOG4J)
-        java = ["java", HEAP, *self.jvm_options, f"-Dlog4j2.configurationFile={log4j}", "-cp", f"{jars()}/*"]
-        if not (data / "meta.properties").exists():
-            storage_tool = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
-            done = subprocess.run(storage_tool, capture_output=True, text=True, timeout=180, check=False)
+        (self.directory / "log4j2.yaml").write_text(LOG4J)
+        if os.pathsep in str(jars()):
+            raise StackError(f"{jars()} can't be on Java's class path: set XDG_CACHE_HOME to a folder without a colon")
+        java = ["java", HEAP, *self.jvm_options, "-Dlog4j2.configurationFile=log4j2.yaml", "-cp", f"{jars()}/*"]
+        environment = foreign_environment()
+        if not (self.directory / "data" / "meta.properties").exists():
+            storage_tool = [*java, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", "server.properties"]
+            done = subprocess.run(
+                storage_tool,
+                cwd=self.directory,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=180,
+                check=False,
+            )
             if done.returncode != 0:
                 raise StackError(f"Kafka's storage could not be formatted: {(done.stdout + done.stderr)[-2_000:]}")
-        return Launch([*java, "kafka.Kafka", str(properties)])
+        return Launch([*java, "kafka.Kafka", "server.properties"], environment)

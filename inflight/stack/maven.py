@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from inflight.stack.process import StackError
+from inflight.stack.process import StackError, foreign_environment
 
 DEPENDENCY_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
 RESOLVE_SECONDS = 900
@@ -95,10 +95,15 @@ def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
     if missing := missing_tools():
         raise StackError(f"the real stack needs {' and '.join(missing)}, not found on PATH: {FIX}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        # A node that root starts runs as another user, whatever the umask.
+        for parent in (target.parent, target.parent.parent):
+            parent.chmod(0o755)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=target.parent) as temporary:
         work, folder = Path(temporary), Path(temporary) / "folder"
         folder.mkdir(mode=0o755)
         fill(folder, work)
+        _open_to_all(folder)
         try:
             folder.rename(target)
         except OSError:
@@ -106,6 +111,14 @@ def cached(name: str, fill: Callable[[Path, Path], None]) -> Path:
             if not target.is_dir():
                 raise
     return target
+
+
+def _open_to_all(folder: Path) -> None:
+    """Let every user read what is public anyway, whatever the umask."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            mode = path.stat().st_mode
+            path.chmod(mode | (0o055 if mode & 0o100 else 0o044))
 
 
 @contextmanager
@@ -139,7 +152,14 @@ def _maven(work: Path, artifacts: Sequence[Artifact], goal: str, *options: str) 
     command = ["mvn", "-B", "-q", "--strict-checksums", "-f", str(pom), f"{DEPENDENCY_PLUGIN}:{goal}", *options]
     try:
         with _alone():
-            done = subprocess.run(command, capture_output=True, text=True, timeout=RESOLVE_SECONDS, check=False)
+            done = subprocess.run(
+                command,
+                env=foreign_environment(),
+                capture_output=True,
+                text=True,
+                timeout=RESOLVE_SECONDS,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         raise StackError(f"Maven did not finish within {RESOLVE_SECONDS} s; is Maven Central reachable?") from None
     if done.returncode != 0:

@@ -1,9 +1,15 @@
 """Whether a broker or Elasticsearch responds, asked as a client would."""
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from inflight.stack.process import is_listening
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import SecretStr
 
 KAFKA_PORT, ELASTICSEARCH_PORT = 9092, 9200
 """Default ports of the clients."""
@@ -48,16 +54,20 @@ def broker_responds(bootstrap_servers: str, options: Mapping[str, str] | None = 
     return bool(cluster.brokers) and all(partition.leader >= 0 for partition in partitions)
 
 
-def elasticsearch_responds(url: str, api_key: str | None = None) -> bool:
+def elasticsearch_responds(url: str, api_key: "SecretStr | None" = None, ca_certs: "Path | None" = None) -> bool:
     """Whether Elasticsearch reports that its cluster serves reads and writes."""
     from elasticsearch import ApiError, Elasticsearch, TransportError
+
+    from monitoring.elastic.client import access
 
     try:
         parts = urlsplit(url)
         # The client logs a warning about a closed port.
         if not is_listening(parts.port or ELASTICSEARCH_PORT, parts.hostname or ""):
             return False
-        with Elasticsearch(url, api_key=api_key, request_timeout=PROBE_SECONDS, max_retries=0) as client:
+        with Elasticsearch(
+            url, **access(url, api_key, ca_certs), request_timeout=PROBE_SECONDS, max_retries=0
+        ) as client:
             return client.cluster.health()["status"] in ("yellow", "green")
     except (ApiError, TransportError, ValueError, KeyError, TypeError):
         # ValueError: the setting is no URL. KeyError and TypeError: the response is not one of Elasticsearch.

@@ -42,6 +42,18 @@ class ProcessId(NamedTuple):
     def is_alive(self) -> bool:
         return ProcessId.of(self.pid) == self
 
+    def works_in(self, folder: Path) -> bool:
+        """Whether it is a process of this user, or of a user that root gave it, and of a node with this folder."""
+        process = Path(f"/proc/{self.pid}")
+        try:
+            if process.stat().st_uid != os.geteuid() and os.geteuid() != 0:
+                return False
+            # Elasticsearch's script changes its current folder; its configuration is among its arguments.
+            arguments = os.fsdecode((process / "cmdline").read_bytes())
+            return (process / "cwd").readlink() == folder.resolve() or f"={folder}/" in arguments
+        except OSError:
+            return False
+
     def stop(self, grace: float = 30.0) -> None:
         """SIGTERM, then SIGKILL after `grace` seconds. Does nothing if the process has exited."""
         if not self.is_alive():
@@ -87,12 +99,32 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
+_PASSED_ON = ("PATH", "HOME", "LANG", "TZ", "JAVA_HOME", "JAVA_TOOL_OPTIONS")
+
+
+def foreign_environment(**variables: str) -> dict[str, str]:
+    """The environment of a program that is not ours: without the settings of this process, which hold secrets.
+
+    Paths are UTF-8 for it, whatever the locale of this process.
+    """
+    found = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return found | {"LC_ALL": "C.UTF-8"} | variables
+
+
 class Launch(NamedTuple):
     """How to start a node. `uid` is its user and group id; None: the current ones."""
 
     argv: Sequence[str]
-    env: Mapping[str, str] = {}
+    env: Mapping[str, str]
+    """The whole environment of the process, see `foreign_environment`."""
     uid: int | None = None
+
+
+def make_private(folder: Path) -> None:
+    """Create a folder that this user alone can enter, or make it one: nodes keep records and control tokens there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 class Node(ABC):
@@ -144,7 +176,7 @@ class Node(ABC):
         for address in self.endpoints.values():
             if is_listening(port := int(address.rpartition(":")[2])):
                 raise StackError(f"{self.name} can't start: port {port} is in use")
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private(self.directory)
         launch = self.prepare()
         self._child = _launcher().submit(self._spawn, launch).result()
         self.process_id = ProcessId.of(self._child.pid)
@@ -204,7 +236,8 @@ class Node(ABC):
             return subprocess.Popen(
                 launch.argv,
                 cwd=self.directory,
-                env={**os.environ, **launch.env},
+                env=launch.env,
+                umask=0o077,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

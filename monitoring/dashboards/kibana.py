@@ -1,16 +1,22 @@
 """The part of Kibana's API that dashboards need: status and import of saved objects.
 
-A URL may end in a space, as in `https://kibana:5601/s/ml`.
+A URL may end in a space, as in `https://kibana:5601/s/ml`, and may name a user: `https://user:password@kibana:5601`.
 """
 
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 import urllib3
 from msgspec import Struct
+from pydantic import SecretStr
+
+from machine_learning_engineering.settings import redact_url
+from monitoring.elastic.client import tls_context
 
 IMPORT_PATH = "/api/saved_objects/_import"
 STATUS_PATH = "/api/status"
@@ -38,12 +44,32 @@ class ImportResult(Struct, frozen=True):
 
 
 class Kibana:
-    """A client of one Kibana."""
+    """A client of one Kibana.
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
-        self.url = url.rstrip("/")
-        self._headers = {"kbn-xsrf": "inflight"} | ({"authorization": f"ApiKey {api_key}"} if api_key else {})
-        self._http = urllib3.PoolManager(timeout=REQUEST_SECONDS, retries=False)
+    Args:
+        url: its address; a user name and password in it are sent as such, and are in no message.
+        api_key: sent instead of them.
+        ca_certs: PEM file with the certificates of a private authority.
+
+    Raises:
+        KibanaError: the address is none, or the file of certificates holds none.
+    """
+
+    def __init__(self, url: str, api_key: SecretStr | None = None, ca_certs: Path | None = None) -> None:
+        try:
+            parts = urlsplit(url.rstrip("/"))
+            _ = parts.port
+            context = tls_context(ca_certs) if ca_certs and parts.scheme == "https" else None
+        except ValueError as error:
+            raise KibanaError(f"{redact_url(url)} is no address of a Kibana: {redact_url(str(error))}") from None
+        login, _, host = parts.netloc.rpartition("@")
+        self.url = urlunsplit(parts._replace(netloc=host))
+        self._headers = {"kbn-xsrf": "inflight"}
+        if api_key:
+            self._headers["authorization"] = f"ApiKey {api_key.get_secret_value()}"
+        elif login:
+            self._headers |= urllib3.make_headers(basic_auth=unquote(login))
+        self._http = urllib3.PoolManager(timeout=REQUEST_SECONDS, retries=False, ssl_context=context)
 
     def wait(
         self,

@@ -17,7 +17,8 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, client_options, topic_name
+from machine_learning_engineering.kafka.client import client_options, topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import read_batch

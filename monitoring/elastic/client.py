@@ -3,8 +3,10 @@
 Requests use the client's low-level transport: its helpers would decode and encode every document once more.
 """
 
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic, sleep
 from typing import Any
@@ -12,6 +14,7 @@ from urllib.parse import quote
 
 from elastic_transport import ApiResponse
 from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, TransportError
+from pydantic import SecretStr
 
 from monitoring.settings import ElasticsearchSettings
 
@@ -70,6 +73,32 @@ class StoppableClient(Elasticsearch):
             return response
 
 
+def access(url: str, api_key: SecretStr | None, ca_certs: Path | None) -> dict[str, Any]:
+    """The client's options for an API key and for a private certificate authority.
+
+    Raises:
+        ValueError: the file of certificates holds none.
+    """
+    options: dict[str, Any] = {"api_key": api_key.get_secret_value() if api_key else None}
+    if ca_certs is not None and url.lower().startswith("https:"):
+        options["ssl_context"] = tls_context(ca_certs)
+    return options
+
+
+def tls_context(ca_certs: Path) -> ssl.SSLContext:
+    """A context that trusts the authorities in this PEM file and no other.
+
+    Raises:
+        ValueError: the file holds no certificate.
+    """
+    try:
+        return ssl.create_default_context(cafile=ca_certs)
+    except OSError as error:
+        raise ValueError(
+            f"{ca_certs} has no certificates in PEM form ({error}): correct the CA_CERTS setting"
+        ) from None
+
+
 def connect(
     settings: ElasticsearchSettings, timeout: float = 30.0, stopping: threading.Event | None = None
 ) -> Elasticsearch:
@@ -78,10 +107,13 @@ def connect(
     Args:
         timeout: of each request, in seconds.
         stopping: makes a `StoppableClient`; without it, a request that hangs blocks until its timeout.
+
+    Raises:
+        ValueError: the URL is none, or the file of certificates holds none.
     """
     client = (Elasticsearch if stopping is None else StoppableClient)(
         settings.elasticsearch_url,
-        api_key=settings.elasticsearch_api_key,
+        **access(settings.elasticsearch_url, settings.elasticsearch_api_key, settings.elasticsearch_ca_certs),
         request_timeout=timeout,
         max_retries=0,
         retry_on_timeout=False,

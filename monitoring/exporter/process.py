@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
+from machine_learning_engineering.kafka.client import topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.topic_check import check_topics
 from machine_learning_engineering.observability.logging import log_event
 from monitoring.exporter.collector import LagCollector, read_retention

@@ -20,7 +20,8 @@ from machine_learning_engineering.events.schemas import decode_log, parse
 from machine_learning_engineering.events.topics import LABELS, LOGS
 from machine_learning_engineering.feature_store.examples import BuildReport, ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
+from machine_learning_engineering.kafka.client import topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.sdk import MLEModel
 from monitoring.feature_ingest.metrics import FeatureMetrics

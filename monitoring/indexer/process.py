@@ -14,7 +14,8 @@ from elasticsearch import Elasticsearch
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
+from machine_learning_engineering.kafka.client import topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import connect

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, MEASUREMENTS
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, topic_name
+from machine_learning_engineering.kafka.client import topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import redact_url
 from monitoring.elastic.client import FAILURES, connect

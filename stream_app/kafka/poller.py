@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.kafka.broker_check import STATISTICS_SECONDS, broker_check_options
-from machine_learning_engineering.kafka.client import IdlePausingConsumer
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.positions import OffsetReset
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.kafka.buffer import MAX_BATCH_BYTES, BatchBuffer

@@ -12,7 +12,8 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
 from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.events.topics import MODEL_EVENTS
 from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError, broker_check_options
-from machine_learning_engineering.kafka.client import IdlePausingConsumer, consumer_options, topic_name
+from machine_learning_engineering.kafka.client import consumer_options, topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.positions import is_unreadable, skip_unreadable
 from machine_learning_engineering.registry.manifest import RegistryError
 from stream_app.runtime.metrics import WorkerMetrics

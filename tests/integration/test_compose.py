@@ -136,13 +136,74 @@ def test_every_command_is_one(ours: dict[str, Any]) -> None:
         assert set(arguments) <= known, service["command"]
 
 
+def test_one_service_builds_the_image(ours: dict[str, Any]) -> None:
+    """Several that build the same tag fail on some engines; the others never take a stranger's from a registry."""
+    [builder] = [name for name, service in ours.items() if "build" in service]
+    assert not ours[builder].get("profiles")
+    assert {service["pull_policy"] for name, service in ours.items() if name != builder} == {"never"}
+
+
 def test_our_processes_may_write_their_volume_and_nothing_else(ours: dict[str, Any]) -> None:
-    """Not root, no capabilities, a read-only root."""
+    """Not root, a read-only root."""
+    [dockerfile] = [ROOT / service["build"]["dockerfile"] for service in ours.values() if "build" in service]
+    assert re.findall(r"^USER (.+)$", dockerfile.read_text(), re.M)[-1] == "10001:10001"
     for service in ours.values():
         assert service["read_only"] is True
-        assert service["cap_drop"] == ["ALL"]
-        dockerfile = ROOT / service["build"]["dockerfile"]
-        assert re.findall(r"^USER (.+)$", dockerfile.read_text(), re.M)[-1] == "10001:10001"
+        targets = [volume.split(":")[1] for volume in service.get("volumes", [])]
+        mounts = [mount.split(":")[0] for mount in service["tmpfs"]]
+        assert len({*targets, *mounts}) == len(targets) + len(mounts)
+        assert "/var/lib/inflight" in {*targets, *mounts}
+
+
+def test_only_training_may_change_the_registry(ours: dict[str, Any]) -> None:
+    """Whoever takes over an indexer or a producer replaces no model."""
+    mounted = {
+        name: [volume for volume in service.get("volumes", []) if volume.startswith("registry:")]
+        for name, service in ours.items()
+    }
+    writable, read_only = "registry:/var/lib/inflight/registry", "registry:/var/lib/inflight/registry:ro"
+    assert mounted.pop("train") == [writable]
+    readers = {name for name, volumes in mounted.items() if volumes}
+    assert readers == {"worker", "drift-monitor", "label-joiner"}
+    assert {volume for volumes in mounted.values() for volume in volumes} == {read_only}
+    homes = [name for name, one in ours.items() if "home:/var/lib/inflight" in one.get("volumes", [])]
+    assert homes == ["train", "features"]
+
+
+def test_nothing_has_more_rights_than_it_needs(services: dict[str, Any]) -> None:
+    """No capability, no way to get one, a log that ends, and no network but those of what it talks to."""
+    networks = {name: set(service["networks"]) for name, service in services.items()}
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        for needed in service.get("depends_on", {}):
+            # What has ended, such as a training, is not talked to.
+            assert needed in ENDS or networks[name] & networks[needed], (name, needed)
+    searching = {name for name, joined in networks.items() if "search" in joined}
+    assert searching == {"elasticsearch", "kibana", "dashboards", "indexer", "label-joiner", "producer"}
+
+
+def test_health_checks_have_time_to_start_and_start_no_jvm(services: dict[str, Any]) -> None:
+    """A JVM each ten seconds would take the memory of the broker."""
+    for name, service in services.items():
+        check = service["healthcheck"]
+        if not check.get("disable"):
+            assert check["start_period"], name
+    assert services["kafka"]["healthcheck"]["test"] == ["CMD", "nc", "-z", "localhost", "9092"]
+
+
+def test_nobody_logs_in_to_grafana(services: dict[str, Any]) -> None:
+    """By default there is an administrator with a known password."""
+    environment = services["grafana"]["environment"]
+    assert environment["GF_SECURITY_DISABLE_INITIAL_ADMIN_CREATION"] == "true"
+    assert environment["GF_AUTH_DISABLE_LOGIN_FORM"] == "true"
+    assert environment["GF_AUTH_BASIC_ENABLED"] == "false"
+    assert environment["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
+def test_the_file_says_what_it_is_for() -> None:
+    assert FILE.read_text().startswith("# DEVELOPMENT ONLY")
 
 
 def test_nothing_listens_beyond_the_host(services: dict[str, Any]) -> None:

@@ -42,14 +42,15 @@ def test_each_flag_says_where_something_comes_from_or_goes(shell, tmp_path, flag
 
 def test_defaults_come_from_a_file_of_settings(shell, tmp_path):
     passengers(tmp_path / "new.csv", 150)
-    (tmp_path / ".env").write_text(
+    shell.environment["INFLIGHT_ENV_FILE"] = "settings.env"
+    (tmp_path / "settings.env").write_text(
         "INFLIGHT_TRAIN_DATA_SOURCE=new.csv\nINFLIGHT_TRAIN_DATA_TARGET=data\nINFLIGHT_TRAIN_MODELS_TARGET=models\n"
         "INFLIGHT_TRAIN_SOTA_TARGET=sota\nINFLIGHT_TRAIN_LOG_TARGET=log.jsonl\nINFLIGHT_TRAIN_N_MODELS=1\n"
     )
     [entry] = shell.entries("titanic")
     assert [source["name"] for source in entry["sources"]] == ["new.csv"]
     assert len(entry["models"]) == 1
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name not in (".env", "home", "new.csv")) == [
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name not in ("settings.env", "home", "new.csv")) == [
         "data",
         "log.jsonl",
         "models",

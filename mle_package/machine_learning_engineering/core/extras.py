@@ -35,4 +35,6 @@ def check_installed(package: str, extra: str) -> None:
 
 
 def _missing(package: str, extra: str) -> ImportError:
-    return ImportError(f'{package} is not installed: pip install "machine-learning-engineering[{extra}]"', name=package)
+    # A path and no name: on a package index, the name could be anybody's.
+    fix = f'pip install "./mle_package[{extra}]" in the repository'
+    return ImportError(f"{package} is not installed: {fix}", name=package)

@@ -156,53 +156,6 @@ def _is_ready(topic: TopicMetadata) -> bool:
     return topic.error is None and bool(partitions) and all(partition.leader >= 0 for partition in partitions)
 
 
-class IdlePausingConsumer:
-    """`Consumer.consume` with a pause at the end of all partitions, if `idle_pause` (seconds) is above 0.
-
-    Pausing discards the current fetch, so it requires the end-of-partition events that `consumer_options` enables.
-    """
-
-    def __init__(self, consumer: Consumer, idle_pause: float) -> None:
-        self._consumer = consumer
-        self._idle_pause = idle_pause
-        self._at_end: set[tuple[str, int]] = set()
-
-    def consume(self, count: int, timeout: float, *, may_pause: bool = True) -> list[Message]:
-        """Consume records, errors and end-of-partition events, as `Consumer.consume` does; pause if nothing is new.
-
-        Args:
-            count: Maximum number of messages.
-            timeout: Maximum wait in seconds, without the pause.
-            may_pause: False while the consumer is paused for another reason: the end of a pause resumes it.
-        """
-        messages: list[Message] = self._consumer.consume(count, timeout)
-        if not self._idle_pause:
-            return messages
-        if not self._note_ends(messages) and may_pause and timeout and self._at_end:
-            assignment = self._consumer.assignment()
-            if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
-                self._consumer.pause(assignment)
-                # Rebalances are handled here too; partitions assigned in the meantime are not paused.
-                more = self._consumer.consume(count, self._idle_pause)
-                self._consumer.resume(self._consumer.assignment())
-                self._at_end.clear()
-                self._note_ends(more)
-                messages += more
-        return messages
-
-    def _note_ends(self, messages: list[Message]) -> int:
-        """Note which partitions are at their end; return the number of messages that are no end-of-partition event."""
-        others = 0
-        for message in messages:
-            error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                self._at_end.add((message.topic(), message.partition()))
-            else:
-                self._at_end.discard((message.topic(), message.partition()))
-                others += 1
-        return others
-
-
 def end_offsets(settings: KernelSettings, topic: str, timeout: float = 30.0) -> dict[int, tuple[int, int]]:
     """Return first and next offset by partition, ``{partition: (low, high)}``; empty if the topic does not exist."""
     consumer = Consumer({**consumer_options(settings, "reader"), "group.id": "inflight-reader"})

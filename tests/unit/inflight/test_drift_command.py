@@ -27,6 +27,7 @@ def windows(monkeypatch: pytest.MonkeyPatch) -> list[DriftMeasured]:
         return found[-count:] if model == "diamonds" else []
 
     monkeypatch.setattr("monitoring.drift.history.last_windows", last)
+    monkeypatch.setattr("inflight.commands.drift.require_broker", lambda: None)
     return found
 
 
@@ -35,7 +36,7 @@ def test_a_window_is_a_table_of_its_fields(windows: list[DriftMeasured]) -> None
     windows.append(WINDOW)
     shown = CliRunner().invoke(app, ["drift", "show", "diamonds"])
     assert shown.exit_code == 0, shown.output
-    assert "diamonds v3, 1,000 rows, 2026-03-01 12:00:00 to 13:00:00 UTC: 1 drifted" in shown.output
+    assert "diamonds v3, 1,000 rows, 2026-03-01T12:00:00Z to 2026-03-01T13:00:00Z: 1 drifted" in shown.output
     lines = {
         name: line for line in shown.output.splitlines() for name in ("carat", "text") if f"features.{name}" in line
     }

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from inflight.commands.dashboards import hint_at_esql
 from inflight.commands.replay import print_report
 from inflight.errors import exit_for
 from inflight.settings import load_settings
+from inflight.stack.process import free_port
 from machine_learning_engineering.kafka import client as kafka
 from producers.replay import ReplayReport
 
@@ -83,9 +85,34 @@ def test_dead_letters_of_a_broker_that_is_away(command: list[str], monkeypatch: 
         raise KafkaException(KafkaError(KafkaError._TRANSPORT, "Broker transport failure"))
 
     monkeypatch.setattr(kafka, "end_offsets", away)
+    monkeypatch.setattr("inflight.stack.probes.anything_listens", lambda _servers: True)
     result = run(*command)
     assert (result.exit_code, result.stdout, patience) == (2, "", [10])
     assert "`inflight up`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["results"], ["results", "--json"], ["dlq", "list"], ["trace", "a"], ["audit"], ["drift", "show", "titanic"]],
+)
+def test_where_nothing_listens_a_command_says_so_at_once(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Clients would try for ten seconds and more."""
+    monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path))
+    monkeypatch.setenv("INFLIGHT_KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()},127.0.0.1:{free_port()}")
+    load_settings.cache_clear()
+    try:
+        started = time.monotonic()
+        result = run(*command)
+        seconds = time.monotonic() - started
+    finally:
+        load_settings.cache_clear()
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: no response from Kafka at 127.0.0.1:")
+    assert "`inflight up`" in line
+    assert seconds < 5
 
 
 def test_a_second_worker_on_the_port_of_the_first_is_told_which_setting_it_needs(

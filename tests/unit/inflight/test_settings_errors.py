@@ -1,6 +1,8 @@
 """A setting that is wrong is one line that names it, whatever the command."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +13,50 @@ from inflight.settings import load_settings
 @pytest.fixture(autouse=True)
 def settings_are_read_anew() -> Iterator[None]:
     load_settings.cache_clear()
+    # The command changes that of its process.
+    before = os.umask(0o022)
     yield
+    os.umask(before)
     load_settings.cache_clear()
+
+
+def test_what_commands_write_is_for_their_user_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models, training data, logged requests and control tokens, whatever the umask of the shell."""
+    masks = []
+    monkeypatch.setattr(cli, "app", lambda: masks.append(os.umask(0)))
+    cli.main()
+    assert masks == [0o077]
+
+
+def test_an_untrusted_file_of_settings_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With what to do."""
+    (tmp_path / "mine").write_text("")
+    (tmp_path / "mine").chmod(0o666)
+    monkeypatch.setenv("INFLIGHT_ENV_FILE", str(tmp_path / "mine"))
+    monkeypatch.setattr("sys.argv", ["inflight", "status"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: others may write")
+    assert "chmod 600" in line
+
+
+def test_without_the_sdk_one_line_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By its path."""
+
+    def missing() -> None:
+        raise ModuleNotFoundError("No module", name="machine_learning_engineering")
+
+    monkeypatch.setattr(cli, "app", missing)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "./mle_package" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

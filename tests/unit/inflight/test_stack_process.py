@@ -35,7 +35,7 @@ class HttpNode(Node):
         self.arguments = arguments
 
     def prepare(self) -> Launch:
-        return Launch([sys.executable, "-c", SERVER, str(self.port), *self.arguments], {"GREETING": "hello"})
+        return Launch([sys.executable, "-c", SERVER, str(self.port), *self.arguments], {**os.environ})
 
     def is_ready(self) -> bool:
         return is_listening(self.port)

@@ -45,6 +45,7 @@ def run(monkeypatch: pytest.MonkeyPatch, found: Path | Exception, *arguments: st
         return found
 
     monkeypatch.setattr("monitoring.trace.readers.trace", trace)
+    monkeypatch.setattr("inflight.commands.trace.require_broker", lambda: None)
     result = CliRunner().invoke(app, ["trace", "order-1", *arguments])
     return result, asked
 

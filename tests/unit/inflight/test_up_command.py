@@ -1,5 +1,6 @@
 """What `inflight up` says, and where it starts."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -42,7 +43,7 @@ def run_apart(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_the_stack_starts_where_the_settings_look_for_it(ports: tuple[int, int]) -> None:
+def test_the_stack_starts_where_the_settings_look_for_it(ports: tuple[int, int], tmp_path: Path) -> None:
     """Standard output is for a shell; another port is refused while it is up; status tells of settings that differ."""
     first = run_apart("up")
     lines = first.stdout.splitlines()
@@ -51,6 +52,7 @@ def test_the_stack_starts_where_the_settings_look_for_it(ports: tuple[int, int])
         f"export INFLIGHT_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:{ports[0]}",
         f"export INFLIGHT_ELASTICSEARCH_URL=http://127.0.0.1:{ports[1]}",
     ]
+    assert lines[-1] == f"export INFLIGHT_HOME={tmp_path}"
     assert all(line.startswith("export INFLIGHT_") for line in lines)
     assert "`inflight down`" in first.stderr
     assert 'eval "$(inflight up)"' in first.stderr
@@ -68,14 +70,26 @@ def test_the_stack_starts_where_the_settings_look_for_it(ports: tuple[int, int])
 
 def test_without_a_kind_it_is_the_one_that_runs(ports: tuple[int, int], tmp_path: Path, monkeypatch: Any) -> None:
     """So that `eval "$(inflight up)"`, which every hint names, fits either."""
-    me = ProcessId.of(os.getpid())
-    assert me is not None
+    folder = tmp_path / "stack"
     addresses = {"kafka": f"127.0.0.1:{ports[0]}", "elasticsearch": f"http://127.0.0.1:{ports[1]}"}
-    StackState("real", (NodeState("kafka", me, addresses, "kafka.log"),)).save(tmp_path)
     monkeypatch.setattr(kafka, "create_topics", lambda _settings: [])
-    result = run("up")
-    other = run("up", "--stack", "embedded")
-    (tmp_path / "stack" / "state.json").unlink()
+    with contextlib.ExitStack() as children:
+        nodes = []
+        for name in ("kafka", "elasticsearch"):
+            (folder / name).mkdir(parents=True)
+            command = [sys.executable, "-c", "input()"]
+            child = children.enter_context(
+                subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder / name, start_new_session=True)
+            )
+            children.callback(child.kill)
+            process = ProcessId.of(child.pid)
+            assert process is not None
+            log = str(folder / name / f"{name}.log")
+            nodes.append(NodeState(name, process, {name: addresses[name]}, log))
+        StackState("real", tuple(nodes)).save(tmp_path)
+        result = run("up")
+        other = run("up", "--stack", "embedded")
+        (folder / "state.json").unlink()
     assert (result.exit_code, result.stdout.splitlines()[0]) == (
         0,
         f"export INFLIGHT_KAFKA_BOOTSTRAP_SERVERS={addresses['kafka']}",
@@ -90,7 +104,8 @@ def test_status_of_a_stack_that_has_ended_asks_the_nodes_of_the_settings(
     """As after a reboot, which leaves the file."""
     ended = ProcessId(os.getpid(), "long ago")
     addresses = {"kafka": "127.0.0.1:1", "elasticsearch": "http://127.0.0.1:1"}
-    StackState("embedded", (NodeState("embedded", ended, addresses, "embedded.log"),)).save(tmp_path)
+    log = str(tmp_path / "stack" / "embedded" / "embedded.log")
+    StackState("embedded", (NodeState("embedded", ended, addresses, log),)).save(tmp_path)
     found = json.loads(run("status", "--json").stdout)
     assert found["broker"]["bootstrap_servers"] == f"127.0.0.1:{ports[0]}"
     assert [node["alive"] for node in found["nodes"]] == [False]
@@ -100,7 +115,7 @@ def test_status_of_a_stack_that_has_ended_asks_the_nodes_of_the_settings(
 def test_status_of_nothing_names_the_command_that_starts_it() -> None:
     """On standard error, after the addresses that were tried."""
     result = run("status")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
     assert "UNREACHABLE" in result.stdout
     assert "`inflight up`" in result.stderr
 

@@ -1,0 +1,77 @@
+"""A consumer that pauses while there is nothing to read."""
+
+import logging
+import time
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE, _PAUSE_SHARE = 0.002, 0.05
+"""Pause in seconds right after a record, and growth per second without one."""
+_WAKE_SECONDS = 1.0
+
+
+class IdlePausingConsumer:
+    """`Consumer.consume` with a pause at the end of all partitions, if `idle_pause` (seconds) is above 0.
+
+    The pause grows with the time since the last record, up to `idle_pause`: requests that follow one another closely do
+    not wait for it. Pausing discards the current fetch, so it requires the end-of-partition events that
+    `consumer_options` enables.
+    """
+
+    def __init__(self, consumer: Consumer, idle_pause: float) -> None:
+        self._consumer = consumer
+        self._idle_pause = idle_pause
+        self._at_end: set[tuple[str, int]] = set()
+        self._last_record = 0.0
+
+    def consume(self, count: int, timeout: float, *, may_pause: bool = True) -> list[Message]:
+        """Consume records, errors and end-of-partition events, as `Consumer.consume` does; pause if nothing is new.
+
+        Args:
+            count: Maximum number of messages.
+            timeout: Maximum wait in seconds, without the pause.
+            may_pause: False while the consumer is paused for another reason: the end of a pause resumes it.
+        """
+        messages: list[Message] = self._consumer.consume(count, timeout)
+        if not self._idle_pause:
+            return messages
+        found = self._note_ends(messages)
+        if not found and may_pause and timeout and self._at_end:
+            assignment = self._consumer.assignment()
+            if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
+                self._consumer.pause(assignment)
+                # Rebalances are handled here too; partitions assigned in the meantime are not paused.
+                more = self._consumer.consume(count, self._pause())
+                self._consumer.resume(self._consumer.assignment())
+                self._at_end.clear()
+                self._wake(assignment)
+                found = self._note_ends(more)
+                messages += more
+        if found:
+            self._last_record = time.monotonic()
+        return messages
+
+    def _pause(self) -> float:
+        return min(self._idle_pause, max(_SHORTEST_PAUSE, _PAUSE_SHARE * (time.monotonic() - self._last_record)))
+
+    def _wake(self, assignment: list[TopicPartition]) -> None:
+        """Send a request: until its thread has something to do, librdkafka fetches nothing, up to a second long."""
+        try:
+            self._consumer.get_watermark_offsets(assignment[0], timeout=_WAKE_SECONDS, cached=False)
+        except KafkaException as error:
+            # The next fetch meets the same broker, and its error is handled there.
+            logger.debug("Kafka: %s", error)
+
+    def _note_ends(self, messages: list[Message]) -> int:
+        """Note which partitions are at their end; return the number of messages that are no end-of-partition event."""
+        others = 0
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._at_end.add((message.topic(), message.partition()))
+            else:
+                self._at_end.discard((message.topic(), message.partition()))
+                others += 1
+        return others
