@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from inflight.adapters.models import known_models
+from machine_learning_engineering.core.json_values import decode_as
 from machine_learning_engineering.events.schemas import LiveMetric
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
@@ -25,16 +26,14 @@ class RegistryEvaluator:
         self._classes = known_models()
         self._registry = Registry(settings.registry_dir)
         self._seed = settings.seed
-        self._labels = {name: msgspec.json.Decoder(cls.Label) for name, cls in self._classes.items()}
         self._recorded: dict[ModelVersion, dict[str, float]] = {}
 
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         """See `monitoring.quality.evaluation.Evaluator`."""
-        decoder = self._labels.get(model)
-        if decoder is None:
+        if (cls := self._classes.get(model)) is None:
             return None
         try:
-            decoder.decode(label)
+            decode_as(label, cls.Label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return f"no label of {model}: {error}"
         return None
@@ -79,11 +78,10 @@ class RegistryEvaluator:
 
 def _decoded(model: MLEModel, pairs: Sequence[tuple[bytes, bytes]]) -> tuple[list[Any], list[Any]]:
     prediction_of = msgspec.json.Decoder(model.Prediction).decode
-    label_of = msgspec.json.Decoder(model.Label).decode
     predictions, labels = [], []
     for prediction, label in pairs:
         try:
-            decoded = prediction_of(prediction), label_of(label)
+            decoded = prediction_of(prediction), decode_as(label, model.Label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         predictions.append(decoded[0])
