@@ -23,7 +23,7 @@ class CorruptModel(RegistryError):
 
 
 class IncompatibleModel(RegistryError):
-    """The version needs other code: another schema of its features, or another scikit-learn."""
+    """The version needs other code: another schema of features or predictions, or another version of a library."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -71,6 +71,10 @@ class Manifest(msgspec.Struct, frozen=True):
     seed: int
     scikit_learn_version: str
     lineage: Lineage = Lineage()
+    libraries: dict[str, str] = {}
+    """Versions of further libraries that the file depends on, such as NumPy; empty before they were recorded."""
+    prediction_schema: dict[str, Any] = {}
+    """JSON Schema of `Prediction`; empty before it was recorded."""
 
 
 def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:
