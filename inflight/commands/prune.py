@@ -40,7 +40,7 @@ def prune(
         return
     verb = "would remove" if dry_run else "removed"
     typer.echo(
-        f"{verb} {report.layers:,} data layers, {report.raw_files:,} raw files, {report.history_versions:,} versions "
-        f"of the history, {report.retraining_records:,} records of retrainings and {report.leftovers:,} unfinished files: "
-        f"{report.bytes:,} bytes"
+        f"{verb} {report.layers:,} data layers, {report.raw_files:,} raw files, "
+        f"{report.history_versions:,} versions of the history, {report.retraining_records:,} records of retrainings and "
+        f"{report.leftovers:,} unfinished files: {report.bytes:,} bytes"
     )

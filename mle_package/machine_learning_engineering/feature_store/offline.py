@@ -78,7 +78,7 @@ def decode(record: bytes, features: type[F]) -> F:
 
 def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
     """Write the rows that the folder of a day lacks to a new file. Returns the number of rows written."""
-    pa, pq = _pyarrow()
+    pa, _ = _pyarrow()
     # Later files override earlier ones.
     files = data_files(folder)
     stored = _scan(files, [(DIGEST, pa.binary(16))], [])

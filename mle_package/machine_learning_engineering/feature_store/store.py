@@ -173,11 +173,8 @@ class FeatureStore(AbstractContextManager["FeatureStore"]):
 
     def summaries(self) -> list[ViewSummary]:
         """Summarize each view that has rows, by name."""
-        found = []
-        for folder in sorted(self._offline.glob("*/")):
-            if next(folder.glob("*/*.parquet"), None) is not None:
-                found.append(self._read(partial(self._summary, folder)))
-        return found
+        folders = [folder for folder in sorted(self._offline.glob("*/")) if any(folder.glob("*/*.parquet"))]
+        return [self._read(partial(self._summary, folder)) for folder in folders]
 
     def _summary(self, folder: Path) -> ViewSummary:
         found = [file for day in sorted(folder.glob("*/")) for file in offline.data_files(day)]

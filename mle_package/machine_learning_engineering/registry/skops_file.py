@@ -144,7 +144,7 @@ def _check_parameters(estimator: Any, model_class: type[Model], what: str) -> No
 
 
 def _is_of_sklearn(part: Any) -> bool:
-    """Tell whether the parameters of an object mean what they mean in scikit-learn: its class or a base is from there."""
+    """Tell whether the class of an object or a base of it is from scikit-learn, which its parameters then are too."""
     modules = (base.__module__ for base in type(part).__mro__)
     return any(
         name.startswith("sklearn.") and not name.startswith(("sklearn.base", "sklearn.utils")) for name in modules
