@@ -18,6 +18,7 @@ from inflight.commands import (
     models,
     nodes,
     processes,
+    prune,
     redact,
     replay,
     results,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
     app.add_typer(_commands.app)
-for _commands in (processes, audit, dashboards, top, redact, drift, labels):
+for _commands in (processes, audit, dashboards, top, redact, drift, labels, prune):
     app.add_typer(_commands.app)
 
 

@@ -1,49 +1,91 @@
-"""Discovery of models: each sub-package of `model`, and entry points of installed packages."""
+"""Discovery of models: each sub-package of `model`, and entry points of installed packages.
+
+A package that can't be imported, or whose model is wrong, is left out and reported by name: the other models go on.
+"""
 
 import importlib
+import logging
 import pkgutil
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from importlib.metadata import entry_points
+from typing import NamedTuple, cast
 
 import model
 from machine_learning_engineering import MLEModel
+from machine_learning_engineering.settings import load_settings
+
+logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "machine_learning_engineering.models"
+
+
+class Catalog(NamedTuple):
+    """Model classes by name, and why others were left out, by the name of their package or entry point."""
+
+    models: dict[str, type[MLEModel]]
+    broken: dict[str, str]
 
 
 def available() -> dict[str, type[MLEModel]]:
     """Model classes by name. A sub-package of `model` exports its class as `MODEL`.
 
-    This does not import scikit-learn, which is loaded when a model is trained or opened.
-
-    Raises:
-        ImportError: The model of an installed package can't be imported. The message names the package.
-        ValueError: Two models have the same name.
-        TypeError: A model is not a subclass of `MLEModel`, or has no name.
+    Models that can't be used are left out, with a warning for each. This does not import scikit-learn, which is loaded
+    when a model is trained or opened.
     """
-    found: dict[str, type[MLEModel]] = {}
-    sources = [
-        (f"package {module.name}", getattr(importlib.import_module(module.name), "MODEL", None))
-        for module in pkgutil.iter_modules(model.__path__, prefix="model.")
-        if module.ispkg
-    ]
-    sources += [(f"entry point {entry.value}", _load(entry)) for entry in entry_points(group=ENTRY_POINTS)]
-    for source, cls in sources:
-        if not (isinstance(cls, type) and issubclass(cls, MLEModel)):
-            raise TypeError(f"{source} must give a subclass of MLEModel as MODEL, not {cls!r}")
-        if not isinstance(getattr(cls, "name", None), str):
-            raise TypeError(f'{source}: {cls.__name__}.name is not set: it must be a string such as "diamonds"')
-        if cls.name in found:
-            raise ValueError(f"{source} gives a second model named `{cls.name}`: rename one of the two")
-        found[cls.name] = cls
+    found = discover()
+    for problem in found.broken.values():
+        logger.warning("a model is left out: %s", problem)
+    return found.models
+
+
+def discover() -> Catalog:
+    """Find all models, and the reasons why some can't be used."""
+    found = Catalog({}, {})
+    for name, source, load in _sources(set(load_settings().models)):
+        try:
+            cls = load()
+        except (Exception, SystemExit) as error:  # The import of someone else's package may raise anything.
+            found.broken[name] = f"{source} can't be imported ({_reason(error)}): repair or uninstall it"
+            continue
+        problem = _problem(cls, source, found.models)
+        if problem is None:
+            model_class = cast(type[MLEModel], cls)
+            found.models[model_class.name] = model_class
+        else:
+            found.broken[name] = problem
     return found
 
 
-def _load(entry: EntryPoint) -> object:
-    try:
-        return entry.load()
-    except Exception as error:  # Any error of the import must name the package.
-        package = "an installed package" if entry.dist is None else f"the package {entry.dist.name}"
-        raise ImportError(
-            f"{package} offers the model `{entry.name}`, but {entry.value} can't be imported "
-            f"({type(error).__name__}: {error}): repair or uninstall it"
-        ) from error
+def _sources(allowed: set[str]) -> Iterator[tuple[str, str, Callable[[], object]]]:
+    """Name, description and loader of each model. Entry points that are not allowed are not imported."""
+    for module in pkgutil.iter_modules(model.__path__, prefix="model."):
+        if module.ispkg:
+            yield module.name.removeprefix("model."), f"package {module.name}", partial(_load_package, module.name)
+    for entry in entry_points(group=ENTRY_POINTS):
+        distribution = None if entry.dist is None else entry.dist.name
+        if allowed and allowed.isdisjoint({entry.name, distribution}):
+            continue
+        package = "an installed package" if distribution is None else f"the package {distribution}"
+        yield entry.name, f"{package} offers the model `{entry.name}`, but entry point {entry.value}", entry.load
+
+
+def _load_package(name: str) -> object:
+    return getattr(importlib.import_module(name), "MODEL", None)
+
+
+def _problem(cls: object, source: str, known: Iterable[str]) -> str | None:
+    """Why a loaded object is not a further model; None if it is one."""
+    if not (isinstance(cls, type) and issubclass(cls, MLEModel)):
+        return f"{source} must give a subclass of MLEModel as MODEL, not {cls!r}"
+    if not isinstance(getattr(cls, "name", None), str):
+        return f'{source}: {cls.__name__}.name is not set: it must be a string such as "diamonds"'
+    if cls.name in known:
+        return f"{source} gives a second model named `{cls.name}`: rename one of the two"
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"the module `{error.name}` is not installed"
+    return f"{type(error).__name__}: {error}"

@@ -1,6 +1,7 @@
 """The dead letters that were replayed: a small JSON Lines file, synced to disk."""
 
 import fcntl
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -62,10 +63,13 @@ def open_journal(path: Path) -> Iterator[Journal]:
     Raises:
         JournalInUse: another process has it open.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
+    files.make_folder(path.parent)
+    descriptor = files.open_private(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
+    with os.fdopen(descriptor, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise JournalInUse(f"another replay of dead letters is running (it holds {lock.name})") from error
+            raise JournalInUse(
+                f"another replay of dead letters is running (it holds {path.with_suffix('.lock')})"
+            ) from error
         yield Journal(path)

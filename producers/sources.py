@@ -1,22 +1,25 @@
 """Reads requests from CSV and JSON Lines, from files or standard input."""
 
-import csv
-import io
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, inspect
 
+from machine_learning_engineering.core.csv_row import number_of_cell, value_of
+from machine_learning_engineering.core.table_file import (
+    CsvReader,
+    MalformedLine,
+    check_text,
+    explain_json,
+    is_csv,
+    is_jsonl,
+)
+from machine_learning_engineering.core.types import json_kinds
 from machine_learning_engineering.events.schemas import ModelName, RequestId, Timestamp
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)\Z")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\Z")
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9]")
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -27,14 +30,6 @@ class Request(NamedTuple):
     model: str | None = None
     request_id: str | None = None
     requested_at: datetime | None = None
-
-
-class MalformedLine(ValueError):
-    """A line that is not a request. `number` starts at 1."""
-
-    def __init__(self, number: int, message: str) -> None:
-        super().__init__(f"line {number}: {message}")
-        self.number = number
 
 
 class BadLines:
@@ -74,17 +69,51 @@ _OBJECT = msgspec.json.Decoder(dict[str, Raw])
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 
 
-def read_path(path: Path, bad: BadLines, *, text_fields: Sequence[str] = ()) -> Iterator[Request]:
-    """The requests of a .csv or .jsonl file.
+def read_path(
+    path: Path, bad: BadLines, *, text_fields: Sequence[str] = (), features: type[Struct] | None = None
+) -> Iterator[Request]:
+    """The requests of a .csv or .jsonl file; see `read_stream`.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it has another extension.
+        ValueError: it has another extension, or see `read_stream`. The message names the file.
     """
-    if path.suffix not in (".csv", ".jsonl", ".ndjson"):
+    if not (is_csv(path) or is_jsonl(path)):
         raise ValueError(f"{path.name} is neither .csv nor .jsonl: rename it, or pipe it in with `-` and --format")
     with path.open("rb") as stream:
-        yield from read_csv(stream, bad, text_fields=text_fields) if path.suffix == ".csv" else read_jsonl(stream, bad)
+        yield from read_stream(
+            stream, str(path), "csv" if is_csv(path) else "jsonl", bad, text_fields=text_fields, features=features
+        )
+
+
+def read_stream(
+    stream: BinaryIO,
+    name: str,
+    format_: str,
+    bad: BadLines,
+    *,
+    text_fields: Sequence[str] = (),
+    features: type[Struct] | None = None,
+) -> Iterator[Request]:
+    """The requests of a stream of the format "csv" or "jsonl".
+
+    Args:
+        name: what to call the stream in errors.
+        text_fields: CSV columns that stay strings.
+        features: the `Features` of the model of all CSV rows, if it is known: its fields decide the types of cells.
+
+    Raises:
+        ValueError: nothing of the stream can be used: another encoding or format, a header that is none, or one that
+            has no feature of the model. The message has the name, the line and the likely cause.
+    """
+    try:
+        if format_ == "csv":
+            yield from read_csv(stream, bad, text_fields=text_fields, features=features)
+        else:
+            check_text(stream)
+            yield from read_jsonl(stream, bad)
+    except MalformedLine as error:
+        raise ValueError(f"{name} {error}") from error
 
 
 def read_jsonl(lines: Iterable[bytes], bad: BadLines) -> Iterator[Request]:
@@ -109,58 +138,54 @@ def read_jsonl(lines: Iterable[bytes], bad: BadLines) -> Iterator[Request]:
             else:
                 request = Request(Raw(content))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            bad.add(number, f"not a JSON object of features: {error}")
+            bad.add(number, f"not a JSON object of features: {explain_json(content, error)}")
             continue
         yield request
 
 
-def read_csv(stream: BinaryIO, bad: BadLines, *, text_fields: Sequence[str] = ()) -> Iterator[Request]:
+def read_csv(
+    stream: BinaryIO, bad: BadLines, *, text_fields: Sequence[str] = (), features: type[Struct] | None = None
+) -> Iterator[Request]:
     """One request per row; the header names the features.
 
-    A cell becomes an integer, a float or a boolean if it looks like one, null if it is empty, and a string otherwise.
-    Cells of `text_fields` stay strings (ticket numbers, for example). `007` is a string: a number would lose its zeros.
+    A cell becomes what its field accepts. Without `features` it becomes an integer, a float or a boolean if it looks
+    like one, null if it is empty, and a string otherwise. Cells of `text_fields` stay strings (ticket numbers, for
+    example). `007` is a string: a number would lose its zeros.
 
     Raises:
-        ValueError: the header is missing, repeats a name, or lacks one of `text_fields`.
+        ValueError: the header is missing, repeats a name, lacks one of `text_fields`, or has no feature of the model.
     """
-    # An invalid byte makes only its line malformed, not the file.
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        yield from _rows(csv.reader(text, strict=True), bad, text_fields)
-    finally:
-        # Else it would close the caller's stream.
-        text.detach()
-
-
-def _rows(reader: Any, bad: BadLines, text_fields: Sequence[str]) -> Iterator[Request]:
-    names = next(reader, None)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(
-            "the first line of a CSV file must name each feature once" + (f", not {names}" if names else "")
-        )
-    unknown = set(text_fields) - set(names)
-    if unknown:
+    reader = CsvReader(stream, on_malformed=bad.add, what="feature")
+    names = reader.names
+    if not names:
+        raise ValueError("the first line of a CSV file must name each feature once")
+    if "" in names:
+        raise MalformedLine(1, "a column has no name, such as the index that pandas writes: to_csv(index=False)")
+    if unknown := set(text_fields) - set(names):
         raise ValueError(f"no column {', '.join(sorted(unknown))}; the columns are {', '.join(names)}")
-    converters = [_text if name in text_fields else _typed for name in names]
-    while True:
-        number = reader.line_num + 1
-        try:
-            cells = next(reader, None)
-            if cells is None:
-                return
-            if not cells:
-                continue
-            if len(cells) != len(names):
-                bad.add(number, f"{len(cells)} cells where the header has {len(names)}")
-                continue
-            "".join(cells).encode()
-        except csv.Error as error:
-            bad.add(number, f"not CSV: {error}")
-            continue
-        except UnicodeEncodeError:
-            bad.add(number, "not UTF-8")
-            continue
-        yield Request({name: convert(cell) for name, convert, cell in zip(names, converters, cells, strict=True)})
+    types = {} if features is None else {field.encode_name: field.type for field in msgspec.structs.fields(features)}
+    if types and types.keys().isdisjoint(names):
+        raise MalformedLine(1, _no_feature(names, list(types)))
+    convert = [_text if name in text_fields else _converter(types.get(name)) for name in names]
+    for _, cells in reader:
+        row = {name: one(cell) for name, one, cell in zip(names, convert, cells, strict=True)}
+        yield Request({name: value for name, value in row.items() if value is not UNSET})
+
+
+def _no_feature(names: list[str], wanted: list[str]) -> str:
+    message = f"none of the columns {', '.join(names)[:500]} is a feature of the model, which takes {', '.join(wanted)}"
+    if {name.lower() for name in wanted} & {name.lower() for name in names}:
+        message += ": write the names in the model's upper and lower case"
+    elif any(number_of_cell(name) is not None for name in names):
+        message += ": the first line seems to be data, add a header"
+    return message
+
+
+def _converter(field_type: Any) -> Callable[[str], Any]:
+    if field_type is None:
+        return _typed
+    empty = None if json_kinds(inspect.type_info(field_type)) & {"null", "any"} else UNSET
+    return lambda cell: value_of(cell, field_type) if cell else empty
 
 
 def _text(cell: str) -> str | None:
@@ -170,9 +195,6 @@ def _text(cell: str) -> str | None:
 def _typed(cell: str) -> int | float | bool | str | None:
     if not cell:
         return None
-    if _NUMBER.match(cell) and not _LEADING_ZERO.match(cell):
-        if _INTEGER.match(cell) and len(cell) < 19:
-            return int(cell)
-        number = float(cell)
-        return number if isfinite(number) else cell
+    if (number := number_of_cell(cell)) is not None:
+        return number
     return _BOOLEANS.get(cell.lower(), cell)

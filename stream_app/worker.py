@@ -5,14 +5,16 @@ import logging
 import sys
 from collections.abc import Mapping
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.kafka.topic_check import UnusableTopics, require_topics
 from machine_learning_engineering.observability import logging as service_log
+from machine_learning_engineering.observability.metrics_server import start_metrics_server
 from machine_learning_engineering.observability.redaction import InvalidRules, redaction
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.settings import http_url
 from model.catalog import available
 from stream_app.faust_adapter.app import check_faust, create_app, run_app
@@ -129,9 +131,8 @@ class Worker:
         gc.set_threshold(GC_OBJECTS)
         self._require_topics()
         self.publisher.load_partition_counts(self.topics)
-        server, _ = start_http_server(
-            self.settings.worker_metrics_port, addr=self.settings.metrics_host, registry=self.metrics.registry
-        )
+        application = make_wsgi_app(self.metrics.registry)
+        server, _ = start_metrics_server(application, self.settings.metrics_host, self.settings.worker_metrics_port)
         host, port = server.server_address[:2]
         logger.info("metrics on %s/metrics", http_url(str(host), port))
         for name, model in self.models.items():
@@ -149,7 +150,8 @@ def main() -> None:
     settings = WorkerSettings()
     service_log.configure_logging("worker", settings, packages=("stream_app",))
     classes = available()
-    loaded = LoadedModels(Registry(settings.registry_dir), classes)
+    registry = Registry(settings.registry_dir)
+    loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir))
     models = loaded.open_all()
     try:
         worker = Worker(settings, models, loaded, classes)

@@ -10,6 +10,7 @@ from msgspec import UNSET
 
 from inflight.adapters.models import known_models
 from machine_learning_engineering.core.faults import is_machine_fault
+from machine_learning_engineering.core.json_values import decode_as
 from machine_learning_engineering.core.validation import redact_decoder_message
 from machine_learning_engineering.events.schemas import LiveMetric
 from machine_learning_engineering.registry.manifest import RegistryError
@@ -27,16 +28,14 @@ class RegistryEvaluator:
         self._classes = known_models()
         self._registry = Registry(settings.registry_dir)
         self._seed = settings.seed
-        self._labels = {name: msgspec.json.Decoder(cls.Label) for name, cls in self._classes.items()}
         self._recorded: dict[ModelVersion, dict[str, float]] = {}
 
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         """See `monitoring.quality.evaluation.Evaluator`."""
-        decoder = self._labels.get(model)
-        if decoder is None:
+        if (cls := self._classes.get(model)) is None:
             return None
         try:
-            decoder.decode(label)
+            decode_as(label, cls.Label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             # Without the label's value, which may be personal: the reason goes into a dead letter.
             why = redact_decoder_message(error) if isinstance(error, msgspec.MsgspecError) else type(error).__name__
@@ -85,11 +84,10 @@ class RegistryEvaluator:
 
 def _decoded(model: MLEModel, pairs: Sequence[tuple[bytes, bytes]]) -> tuple[list[Any], list[Any]]:
     prediction_of = msgspec.json.Decoder(model.Prediction).decode
-    label_of = msgspec.json.Decoder(model.Label).decode
     predictions, labels = [], []
     for prediction, label in pairs:
         try:
-            decoded = prediction_of(prediction), label_of(label)
+            decoded = prediction_of(prediction), decode_as(label, model.Label)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             continue
         predictions.append(decoded[0])

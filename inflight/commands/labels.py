@@ -75,16 +75,20 @@ def publish(
     shuffle: Shuffle = False,
     as_json: AsJson = False,
 ) -> None:
-    """Publish the labels in a file. In a .csv file a label is the JSON value of its cell, or else its text.
+    """Publish the labels in a file, each converted to the label type of its model: 1 and True are the same `bool`.
+
+    A label of a model that is not installed here is the JSON value of its cell in a .csv file, or else its text.
 
     Exit code 1 if any label failed or is indeterminate, 2 at the first line that is no label.
     """
+    from inflight.adapters.models import known_models
     from machine_learning_engineering.feature_store.examples import read_labels
     from producers.labels import RequestLabel
 
     def answers(_settings: "Settings") -> "Iterable[RequestLabel]":
         file.open("rb").close()
-        return (RequestLabel(one.request_id, one.model, one.label, one.observed_at) for one in read_labels(file))
+        types = {name: found.Label for name, found in known_models().items()}
+        return (RequestLabel(one.request_id, one.model, one.label, one.observed_at) for one in read_labels(file, types))
 
     _publish(answers, rate, limit, delay, shuffle, as_json)
 

@@ -10,6 +10,8 @@ from inflight.errors import exit_for, exits
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
+    from msgspec import Struct
+
     from inflight.settings import Settings
     from producers.publisher import Errors
     from producers.replay import Progress as Replayed
@@ -85,7 +87,7 @@ def replay(
     settings = load_settings()
     with exits(*expected()):
         shifts = [parse_shift(item) for item in shift or ()]
-        open_source, own_model = _open(source, input_format, bad, text or [], repeat)
+        open_source, own_model = _open(source, input_format, bad, text or [], repeat, model)
         prepare(settings, rate)
     replayed = partial(
         publish,
@@ -103,7 +105,7 @@ def replay(
 
 
 def _open(
-    source: str, input_format: str, bad: "BadLines", text_fields: list[str], repeat: int
+    source: str, input_format: str, bad: "BadLines", text_fields: list[str], repeat: int, model: str | None
 ) -> tuple[Callable[[], "Iterator[Request]"], str | None]:
     """A function that opens the source, and the model of a dataset."""
     import sys
@@ -116,13 +118,17 @@ def _open(
             raise ValueError(f"--format is jsonl or csv, not {input_format}")
         if repeat > 1:
             raise ValueError("standard input can be read only once: leave --repeat out, or name a file")
-        if input_format == "csv":
-            return lambda: sources.read_csv(sys.stdin.buffer, bad, text_fields=text_fields), None
-        return lambda: sources.read_jsonl(sys.stdin.buffer, bad), None
+        stdin = "standard input"
+        return (
+            lambda: sources.read_stream(
+                sys.stdin.buffer, stdin, input_format, bad, text_fields=text_fields, features=_features(model)
+            ),
+            None,
+        )
     path = Path(source)
     if path.suffix or path.exists():
         path.open("rb").close()
-        return lambda: sources.read_path(path, bad, text_fields=text_fields), None
+        return lambda: sources.read_path(path, bad, text_fields=text_fields, features=_features(model)), None
 
     from model.catalog import available
 
@@ -132,6 +138,14 @@ def _open(
             f"no dataset {source!r}: there are {', '.join(sorted(models))}; a file ends with .csv or .jsonl"
         )
     return lambda: (sources.Request(features) for features in models[source].example_requests()), source
+
+
+def _features(model: str | None) -> "type[Struct] | None":
+    """The schema of a model that is installed here."""
+    from model.catalog import available
+
+    found = available().get(model) if model is not None else None
+    return None if found is None else found.Features
 
 
 def _repeated(open_source: Callable[[], "Iterator[Request]"], times: int) -> "Iterator[Request]":

@@ -79,13 +79,14 @@ def train(
     """
     from rich.console import Console
 
-    from inflight.adapters.models import known_models
+    from inflight.adapters.models import broken_models, known_models
     from inflight.adapters.promotions import announce_champion
     from inflight.settings import load_settings
     from machine_learning_engineering.datasets import DatasetUnavailable
     from machine_learning_engineering.evaluation.estimates import FitFailed
     from machine_learning_engineering.registry.manifest import RegistryError
     from machine_learning_engineering.registry.registry import Registry
+    from machine_learning_engineering.registry.trial import Trials
     from machine_learning_engineering.training.pipeline import run_training
     from machine_learning_engineering.training.records import LogUnreadable
 
@@ -101,7 +102,7 @@ def train(
     sources = data_source or [settings.train_data_source]
     console = Console(stderr=True)
     entries: list[TrainingEntry] = []
-    failed = False
+    failed = not names and bool(broken_models())
     unreadable: LogUnreadable | None = None
     for name in names or sorted(classes):
         try:
@@ -127,6 +128,10 @@ def train(
             failed = True
             continue
         entries.append(entry)
+        if settings.sota_dir == settings.registry_dir:
+            # This process has predicted with it: no worker needs to try it first.
+            registry = Registry(settings.registry_dir)
+            Trials(registry, settings.trials_dir).pass_(name, entry.version)
         if entry.promoted and before is not None and settings.sota_dir == settings.registry_dir:
             announce_champion(settings, name, entry.version, reason=entry.reason, previous=before)
         if not json:

@@ -15,6 +15,8 @@ from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
 from machine_learning_engineering.events.topics import LOGS, REQUESTS
 from machine_learning_engineering.kafka.client import create_topics
+from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.audit.audit import Audit
@@ -90,6 +92,8 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         for name in MODELS:
             report.step(f"Training {name}")
             trained = train(available()[name], settings)
+            registry = Registry(settings.registry_dir)
+            Trials(registry, settings.trials_dir).pass_(name, trained.version)
             report.step(f"Trained {name} {trained.version}: " + render_metrics(trained.metrics))
         running.seconds["training"] = time.monotonic() - started
         report.step(f"Starting {options.workers} workers, the indexer and the exporter")

@@ -80,6 +80,9 @@ class KernelSettings(BaseSettings):
     log_redact_key: SecretStr | None = None
     """Secret of at least 16 characters that values are hashed with: the same value gives the same token."""
 
+    models: tuple[str, ...] = ()
+    """Names of the models, or of the installed packages, whose entry points may be loaded (JSON), such as
+    ``["fraud"]``; all of them by default. Loading one runs its code with the rights and secrets of the process."""
     train_data_source: str = "dataset"
     """Source of the training data: ``dataset``, a file, a folder, ``log``, ``elasticsearch`` or ``log:LABELS_FILE``."""
     train_data_target: Path | None = None
@@ -99,6 +102,10 @@ class KernelSettings(BaseSettings):
     @property
     def registry_dir(self) -> Path:
         return self.home / "registry"
+
+    @property
+    def trials_dir(self) -> Path:
+        return self.home / "tried-versions"
 
     @property
     def data_dir(self) -> Path:

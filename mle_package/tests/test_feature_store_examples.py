@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
+from machine_learning_engineering.feature_store import example_file
 from machine_learning_engineering.feature_store import examples as examples_module
 from machine_learning_engineering.feature_store.examples import (
     EXAMPLES_FILE,
@@ -130,7 +131,7 @@ def test_a_full_page_makes_the_examples_stale(store, doubler_class, tmp_path, mo
 
 def test_of_two_that_write_examples_none_loses_what_the_other_has(store, doubler_class, tmp_path, monkeypatch):
     """The one that began first is not the last to write, with less than the other."""
-    replace = examples_module.durable.replace
+    replace = example_file.durable.replace
     one, other = taught(ExampleBuilder(store, doubler_class), 1), ExampleBuilder(store, doubler_class)
 
     def meanwhile():
@@ -146,11 +147,86 @@ def test_of_two_that_write_examples_none_loses_what_the_other_has(store, doubler
             second.join(1.0)
         replace(path, content)
 
-    monkeypatch.setattr(examples_module.durable, "replace", slowly)
+    monkeypatch.setattr(example_file.durable, "replace", slowly)
     one.flush()
     one.write_examples(tmp_path)
     second.join()
     assert (tmp_path / EXAMPLES_FILE).read_text().count("request_id") == 2
+
+
+def test_what_is_new_is_appended_and_what_has_changed_is_written_anew(store, doubler_class, tmp_path, monkeypatch):
+    """In the order in which a stream brings it: labels before requests, twice, corrected."""
+    replaced = []
+    replace = example_file.durable.replace
+    monkeypatch.setattr(
+        example_file.durable, "replace", lambda path, content: replaced.append(path.name) or replace(path, content)
+    )
+    builder = taught(ExampleBuilder(store, doubler_class), 1)
+    path = tmp_path / EXAMPLES_FILE
+
+    def written():
+        builder.flush()
+        built = builder.write_examples(tmp_path)
+        lines = {one["request_id"]: one["label"] for one in map(json.loads, path.read_text().splitlines())}
+        assert built.examples == len(lines) == path.read_text().count("\n")
+        rewritten = EXAMPLES_FILE in replaced
+        replaced.clear()
+        return lines, built.unmatched, rewritten
+
+    assert written() == ({"r1": 2.0}, 0, True)
+    taught(builder, 2, 3)
+    assert written() == ({"r1": 2.0, "r2": 4.0, "r3": 6.0}, 0, False)
+    builder.add_label("r4", START, 8.0)
+    assert written() == ({"r1": 2.0, "r2": 4.0, "r3": 6.0}, 1, False)
+    builder.add_request("r4", START, Raw(b'{"number":4}'))
+    taught(builder, 2)
+    assert written() == ({"r1": 2.0, "r2": 4.0, "r3": 6.0, "r4": 8.0}, 0, False)
+    builder.add_label("r2", START + timedelta(hours=2), 5.0)
+    assert written() == ({"r1": 2.0, "r2": 5.0, "r3": 6.0, "r4": 8.0}, 0, True)
+    taught(builder, 5)
+    assert written()[2] is False
+
+
+@pytest.mark.parametrize("harm", ["torn", "gone"])
+def test_a_file_that_is_not_as_it_was_left_is_written_anew(store, doubler_class, tmp_path, harm):
+    """A writer that was killed while it appended, or somebody who cleaned up."""
+    builder = taught(ExampleBuilder(store, doubler_class), 1, 2)
+    builder.flush()
+    builder.write_examples(tmp_path)
+    path = tmp_path / EXAMPLES_FILE
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes() + b'{"features":{"number":3')
+    taught(builder, 4).flush()
+    assert builder.write_examples(tmp_path).examples == 3
+    assert [json.loads(line)["request_id"] for line in path.read_text().splitlines()] == ["r1", "r2", "r4"]
+
+
+def test_without_the_online_file_no_example_is_lost(tmp_path, doubler_class):
+    with FeatureStore(tmp_path / "features") as store:
+        taught(ExampleBuilder(store, doubler_class), 1, 2).flush()
+    for file in (tmp_path / "features").glob("online.sqlite*"):
+        file.unlink()
+    with FeatureStore(tmp_path / "features") as store:
+        assert ExampleBuilder(store, doubler_class).write_examples(tmp_path).examples == 2
+
+
+def test_two_processes_that_share_the_stream_write_each_example_once(store, doubler_class, tmp_path):
+    """One has the request, the other one its label."""
+    one, other = ExampleBuilder(store, doubler_class), ExampleBuilder(store, doubler_class)
+    for builder in (one, other):
+        builder.write_examples(tmp_path)
+    for number in range(20):
+        one.add_request(f"r{number}", START, Raw(b'{"number":%d}' % number))
+        other.add_label(f"r{number}", START, 2.0 * number)
+        both = [threading.Thread(target=lambda b=b: (b.flush(), b.write_examples(tmp_path))) for b in (one, other)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+    text = (tmp_path / EXAMPLES_FILE).read_text()
+    assert text.count("\n") == len({json.loads(line)["request_id"] for line in text.splitlines()}) == 20
 
 
 def test_records_of_other_models_are_left_out(store, doubler_class, log, tmp_path):
@@ -179,10 +255,16 @@ def test_a_label_in_the_log_counts_until_another_comes(run, log):
     assert [one["label"] for one in lines(run(label("r0", 0.75)))] == [0.75]
 
 
-def test_a_label_without_a_request_before_it_is_counted(run):
-    """One for nothing, one that is older than its request: what was asked later can't have been known."""
-    built = run(label("nobody", 1.0), label("r2", 4.0, minute=1), label("r1", 2.0))
-    assert (built.labels, built.unmatched, built.examples) == (3, 2, 1)
+def test_a_label_without_a_request_is_counted(run):
+    built = run(label("nobody", 1.0), label("r1", 2.0))
+    assert (built.labels, built.unmatched, built.examples) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("minute", [1, -60 * 24 * 365])
+def test_a_label_that_bears_a_time_before_its_request_is_its_label(run, minute):
+    """A clock that is a little slow, or a history that is replayed now with the dates of then."""
+    built = run(label("r2", 4.0, minute=minute))
+    assert (built.unmatched, built.examples) == (0, 1)
 
 
 def test_nothing_is_written_without_an_example(run):
@@ -254,11 +336,26 @@ def test_labels_are_read_from_csv(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.csv", "request_id,model,label,observed_at\na,m,{},2026-01-01T00:00:00Z"),
+        ("l.jsonl", '{{"request_id":"a","model":"m","label":{},"observed_at":"2026-01-01T00:00:00Z"}}'),
+    ],
+)
+def test_labels_of_a_known_model_have_its_type_or_are_refused_at_once(tmp_path, name, text):
+    (tmp_path / name).write_text(text.format("1"))
+    assert [one.label for one in read_labels(tmp_path / name, {"m": bool})] == [True]
+    (tmp_path / name).write_text(text.format("7"))
+    with pytest.raises(FeatureStoreError, match=rf"{name} line \d, label 1: no label of `m`: Expected `bool`"):
+        list(read_labels(tmp_path / name, {"m": bool}))
+
+
+@pytest.mark.parametrize(
     ("name", "line", "complaint"),
     [
         ("l.jsonl", '{"request_id":"a","model":"m","label":1}', "label 1: .*`observed_at`"),
         ("l.jsonl", '{"request_id":"a","model":"m","label":1,"observed_at":"2026-01-01T00:00:00"}', "has no offset"),
-        ("l.jsonl", "request a was true", "label 1: JSON is malformed"),
+        ("l.jsonl", "request a was true", "line 1: JSON is malformed"),
         ("l.csv", "request_id,model,label\na,m,1", "label 1: .*`observed_at`"),
         ("l.csv", "request_id,model,label,observed_at\na,m,1,yesterday", "label 1: "),
     ],

@@ -277,3 +277,91 @@ def test_a_struct_that_is_no_valid_value_is_refused(store):
     with pytest.raises(FeatureStoreError, match="do not fit Positive"):
         store.write(FeatureView("positive", Positive), [FeatureRow("a", START, Positive(-1.0))])
     assert msgspec.structs.asdict(Positive(-1.0)) == {"spent": -1.0}
+
+
+# --- after a month of writes each minute ------------------------------------------------------------------------------
+
+
+def files_of(store, day="2026-01-01"):
+    return sorted((store.path / "offline" / "customers" / day).glob("*.parquet"))
+
+
+def test_the_files_of_a_day_are_merged_and_all_rows_stay(store):
+    for minute in range(100):
+        assert store.write(CUSTOMERS, [row(f"k{minute % 7}", minute, float(minute))]) == 1
+        assert len(files_of(store)) < feature_store_parquet.MAX_FILES
+    assert [found.features.spent for found in store.history(CUSTOMERS)] == [float(minute) for minute in range(100)]
+    assert store.write(CUSTOMERS, [row("k0", 0, 0.0)]) == 0
+    assert spent(store.join(CUSTOMERS, [("k3", at(50)), ("k3", at(99))])) == [45.0, 94.0]
+    assert store.summaries()[0].rows == 100
+
+
+def test_a_day_that_is_past_is_merged_by_the_first_write_of_the_next(store):
+    for minute in range(5):
+        store.write(CUSTOMERS, [row("a", minute, float(minute))])
+    store.write(CUSTOMERS, [row("a", 60 * 24, 9.0)])
+    assert (len(files_of(store)), len(files_of(store, "2026-01-02"))) == (1, 1)
+    assert len(list(store.history(CUSTOMERS))) == 6
+
+
+def test_a_crash_between_the_merge_and_the_removal_doubles_no_row(store, monkeypatch):
+    """And the next merge removes what was left."""
+    removed = []
+    monkeypatch.setattr(feature_store_parquet.Path, "unlink", lambda file, missing_ok=False: removed.append(file))
+    for minute in range(40):
+        store.write(CUSTOMERS, [row("a", minute, float(minute))])
+    assert removed
+    monkeypatch.undo()
+    assert len(list(store.history(CUSTOMERS))) == store.summaries()[0].rows == 40
+    store.write(CUSTOMERS, [row("a", 60 * 24, 9.0)])
+    assert len(files_of(store)) == 1
+    assert len(list(store.history(CUSTOMERS))) == 41
+
+
+def test_files_of_a_view_that_gained_a_field_are_merged(store):
+    class More(Struct, frozen=True):
+        spent: float
+        visits: int = 0
+        segment: Literal["new", "loyal"] | None = None
+        country: str = "it"
+
+    store.write(CUSTOMERS, [row("a", 0, 1.0)])
+    more = FeatureView("customers", More)
+    store.write(more, [FeatureRow("a", at(1), More(2.0, country="fr"))])
+    store.write(more, [FeatureRow("a", at(60 * 24), More(3.0))])
+    assert len(files_of(store)) == 1
+    assert [found.features for found in store.history(more)] == [More(1.0), More(2.0, country="fr"), More(3.0)]
+
+
+def test_readers_and_a_merge_do_not_disturb_each_other(store):
+    """The files that were listed may be gone when they are read."""
+    store.write(CUSTOMERS, [row("a", 0, 0.0)])
+    with ThreadPoolExecutor(1) as executor:
+        writing = executor.submit(lambda: [store.write(CUSTOMERS, [row("a", m, float(m))]) for m in range(1, 150)])
+        seen = 0
+        while not writing.done():
+            count = len(list(store.history(CUSTOMERS)))
+            assert count >= seen
+            seen = count
+        writing.result()
+    assert len(list(store.history(CUSTOMERS))) == 150
+
+
+def test_a_clock_that_is_set_back_makes_no_older_value_win(store, monkeypatch):
+    store.write(CUSTOMERS, [row("a", 0, 1.0)])
+    now = feature_store_parquet.time.time_ns()
+    monkeypatch.setattr(feature_store_parquet.time, "time_ns", lambda: now - 10**15)
+    for corrected in (2.0, 3.0):
+        assert store.write(CUSTOMERS, [row("a", 0, corrected)]) == 1
+        assert spent(store.join(CUSTOMERS, [("a", at(0))])) == [corrected]
+    assert store.rebuild_online(CUSTOMERS) == 1
+    assert store.online(CUSTOMERS, "a").features.spent == 3.0
+
+
+def test_online_values_are_never_missing_while_they_are_made_anew(store):
+    store.write(CUSTOMERS, [row(f"k{n}", 0, 1.0) for n in range(300)])
+    with FeatureStore(store.path) as reader, ThreadPoolExecutor(1) as executor:
+        rebuilding = executor.submit(lambda: [store.rebuild_online(CUSTOMERS) for _ in range(20)])
+        while not rebuilding.done():
+            assert reader.online(CUSTOMERS, "k0") is not None
+        rebuilding.result()

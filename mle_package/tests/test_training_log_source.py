@@ -153,12 +153,12 @@ def test_labels_of_no_request_at_all_say_so(read, settings, tmp_path):
     ],
 )
 def test_cells_of_labels_become_what_a_label_is(doubler_class, monkeypatch, tmp_path, kind, cells, values):
-    """The same as in files of examples. Further columns don't matter, nor does a cell that is empty or not there."""
+    """The same as in files of examples. Further columns don't matter, nor does a cell that is empty."""
     monkeypatch.setattr(doubler_class, "Label", kind)
     lines = [f"{n},x,{cell}\n" for n, cell in enumerate(cells.split())]
-    path = write(tmp_path / "labels.csv", "request_id,when,label\n" + "".join(lines) + "empty,x,\nshort\n")
+    path = write(tmp_path / "labels.csv", "request_id,when,label\n" + "".join(lines) + "empty,x,\n")
     found = {key: msgspec.json.decode(value) for key, value in read_label_file(path, doubler_class).items()}
-    assert list(found.values()) == [*values, None, None]
+    assert list(found.values()) == [*values, None]
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_the_digest_is_that_of_the_records_wherever_they_come_from(doubler_class
         ("new.csv", "number,label\n1,\n", "line 2: there is no label in the column `label`"),
         ("new.csv", "number\n1\n", "line 2: there is no label in the column `label`"),
         ("new.csv", 'number,label\n1,"2\n', "line 2: unexpected end of data"),
-        ("new.csv", b"number,label\n\xff,2\n", "can't be read: 'utf-8' codec"),
+        ("new.csv", b"number,label\n\xff,2\n", "line 2: not UTF-8, but probably Latin-1"),
         ("new.jsonl", '{"number": 1}\n', "line 1: there is no label in `label`"),
         ("new.jsonl", '{"number": 1, "label": 2}\n{"number"\n', "line 2: "),
         ("new.jsonl", "[1]\n", "line 1: Expected `object`"),

@@ -18,6 +18,10 @@ Floats = NDArray[np.float64]
 
 _MAX_CACHED = 50_000
 """Maximum number of cached words, of about 300 bytes each; beyond it the cache is cleared."""
+_MAX_CACHED_LETTERS = 2_000_000
+"""Maximum number of letters of all cached words, of up to 4 bytes each: one word may have thousands."""
+_MAX_CACHED_TERMS = 4_000_000
+"""Maximum number of terms of all cached words, of 4 bytes each."""
 _CHUNK = 32
 """Sentences per chunk, so that its arrays fit into the processor's cache."""
 
@@ -142,7 +146,7 @@ class _Words:
                 rows += [self._row(table, word) for word in words]
             rows += [after[two] for one, two in pairwise(words) if (after := pairs(one)) and two in after]
             sizes.append(len(rows) - start)
-        if table.rows > _MAX_CACHED + len(self._known):
+        if table.is_full():
             self._table = self._new_table()
         return table, np.array(rows, dtype=np.int32), sizes
 
@@ -167,13 +171,22 @@ class _Table:
 
     def __init__(self, alone: int, block_of: NDArray[np.intp], values: Floats) -> None:
         self.row_of: dict[str, int] = {}
-        self.rows = alone
+        self.rows = self._alone = alone
+        self._letters = 0
         self._block_of, self._values = block_of, values
         self._starts = np.arange(2 * alone + 1_001, dtype=np.int32)
         self._terms = np.arange(4 * alone + 10_000, dtype=np.int32)
         self._blocks = int(block_of[-1]) + 1
         self.sums = np.zeros((len(values) * self._blocks, len(self._starts)))
         self.sums[:: self._blocks, :alone] = values[:, :alone]
+
+    def is_full(self) -> bool:
+        """Whether the table is so large that a new one should take its place."""
+        return (
+            self.rows - self._alone > _MAX_CACHED
+            or self._letters > _MAX_CACHED_LETTERS
+            or int(self._starts[self.rows]) - self._alone > _MAX_CACHED_TERMS
+        )
 
     def add(self, word: str, terms: Sequence[int]) -> int:
         """Add a row for a word. Only one thread at a time may call this."""
@@ -191,6 +204,7 @@ class _Table:
         blocks = self._block_of[terms]
         self.sums[:, row] = np.concatenate([np.bincount(blocks, one[terms], self._blocks) for one in self._values])
         self.rows = row + 1
+        self._letters += len(word)
         # Last, so that a thread that finds the word finds its row.
         self.row_of[word] = row
         return row

@@ -27,6 +27,7 @@ _NEGATIONS = frozenset(
 _NEGATED_VERB = re.compile(r"\w+n't")
 _SCOPE = 3
 _STOPS = frozenset([*".,;:()", "--"])
+_MAX_CACHED_LETTERS = 40
 _CONTRAST = frozenset({"but", "however", "although", "though"})
 
 
@@ -74,7 +75,8 @@ def marked_terms(sentence: str) -> str:
     terms = []
     negated = 0
     for term in found:
-        kind = _kind(term)
+        # Longer ones are rare, and a cache of them would have no bound in bytes.
+        kind = _kind(term) if len(term) <= _MAX_CACHED_LETTERS else _kind.__wrapped__(term)
         if kind is None:
             if negated:
                 negated -= 1

@@ -4,8 +4,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from machine_learning_engineering import Example
+from machine_learning_engineering.core.csv_row import label_of_cell, value_of
 from machine_learning_engineering.datasets import WheelDataset
+from model.titanic.features import PassengerFeatures
 
 DATASET = WheelDataset(
     package="dataprep",
@@ -14,19 +18,21 @@ DATASET = WheelDataset(
     sha256="646845fc602a95adec0311d89bcf70d260c6c269da3522af9c707887418e8f9c",
     licence="MIT",
 )
-# Feature and type of each column. PassengerId is a row number without information.
+# Feature of each column. PassengerId is a row number without information.
 _COLUMNS = {
-    "Pclass": ("pclass", int),
-    "Sex": ("sex", str),
-    "Age": ("age", float),
-    "SibSp": ("sibsp", int),
-    "Parch": ("parch", int),
-    "Fare": ("fare", float),
-    "Embarked": ("embarked", str),
-    "Name": ("name", str),
-    "Ticket": ("ticket", str),
-    "Cabin": ("cabin", str),
+    "Pclass": "pclass",
+    "Sex": "sex",
+    "Age": "age",
+    "SibSp": "sibsp",
+    "Parch": "parch",
+    "Fare": "fare",
+    "Embarked": "embarked",
+    "Name": "name",
+    "Ticket": "ticket",
+    "Cabin": "cabin",
 }
+_TYPES = {field.encode_name: field.type for field in msgspec.structs.fields(PassengerFeatures)}
+_NUMBERS = frozenset({"pclass", "age", "sibsp", "parch", "fare"})
 
 
 def examples(data_dir: Path | None = None) -> Iterator[Example]:
@@ -38,15 +44,15 @@ def example(line: Mapping[str, str]) -> Example:
     """Convert a line with Kaggle's columns.
 
     Raises:
-        ValueError: A cell is not a number, or ``Survived`` is neither 0 nor 1.
+        ValueError: A cell is not a number, or ``Survived`` is neither 0 nor 1 nor a boolean.
         KeyError: There is no column ``Survived``. Other columns may be missing; the schema checks required features.
     """
     features: dict[str, Any] = {}
-    for column, (name, convert) in _COLUMNS.items():
-        try:
-            features[name] = convert(line[column]) if line.get(column) else None
-        except ValueError as error:
-            raise ValueError(f"column {column}: {error}") from error
-    if line["Survived"] not in ("0", "1"):
+    for column, name in _COLUMNS.items():
+        features[name] = value_of(line[column], _TYPES[name]) if line.get(column) else None
+        if name in _NUMBERS and isinstance(features[name], str):
+            raise ValueError(f"column {column}: {features[name]!r} is not a number")
+    survived = label_of_cell(line["Survived"], bool)
+    if not isinstance(survived, bool):
         raise ValueError(f"column Survived: {line['Survived']!r} is neither 0 nor 1")
-    return Example(features, line["Survived"] == "1")
+    return Example(features, survived)

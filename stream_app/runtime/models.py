@@ -4,8 +4,10 @@ import logging
 from collections.abc import Mapping
 
 from machine_learning_engineering.core.error_text import describe_origin
+from machine_learning_engineering.registry.aliases import previous_champion
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.trial import Trials, VersionInQuarantine
 from machine_learning_engineering.sdk import MLEModel
 from stream_app.serving.scorer import Model
 
@@ -13,10 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 class LoadedModels:
-    """The opened champions of a registry, by model name. A version that can't be opened leaves the previous one."""
+    """The opened champions of a registry, by model name. A version that can't be opened leaves the previous one.
 
-    def __init__(self, registry: Registry, classes: Mapping[str, type[MLEModel]]) -> None:
+    With `trials`, a version is tried in a child process before it is opened here.
+    """
+
+    def __init__(self, registry: Registry, classes: Mapping[str, type[MLEModel]], trials: Trials | None = None) -> None:
         self._registry = registry
+        self._trials = trials
         self._classes = classes
         self._refused: set[tuple[str, str]] = set()
         self.refused: frozenset[str] = frozenset()
@@ -24,17 +30,22 @@ class LoadedModels:
         self.models: dict[str, Model] = {}
 
     def open_all(self) -> dict[str, Model]:
-        """Open every champion, as a worker does at its start.
+        """Open every champion, as a worker does at its start; in place of one in quarantine, the champion before it.
 
         Raises:
             RegistryError: a champion can't be opened.
             SystemExit: there is no champion; the message names the command that trains one.
         """
-        self.models = {
-            name: self._registry.open(name, model_class=self._classes[name])
-            for name in self._registry.champions()
-            if name in self._classes
-        }
+        for name, version in self._registry.champions().items():
+            if name not in self._classes:
+                continue
+            try:
+                self.models[name] = self._open(name, version)
+            except VersionInQuarantine as error:
+                logger.error("%s", error)
+                self._refused.add((name, version))
+                if (previous := previous_champion(self._registry.history(name))) is not None:
+                    self.models[name] = self._open(name, previous)
         if not self.models:
             raise SystemExit(f"there is no trained model in {self._registry.path}: run `inflight train` first")
         return self.models
@@ -57,7 +68,7 @@ class LoadedModels:
             if name not in self._classes or (current is not None and current.version == version):
                 continue
             try:
-                opened: Model = self._registry.open(name, version, model_class=self._classes[name])
+                opened = self._open(name, version)
             # A class may raise anything when it is created, in all workers at once.
             except Exception as error:
                 # Logged once for each version but tried again: its files may still be on their way.
@@ -73,3 +84,9 @@ class LoadedModels:
             changed.append(name)
         self.refused = frozenset(closed)
         return changed, refused
+
+    def _open(self, name: str, version: str) -> Model:
+        if self._trials is not None:
+            self._trials.require(name, version, self._classes[name])
+        opened: Model = self._registry.open(name, version, model_class=self._classes[name])
+        return opened

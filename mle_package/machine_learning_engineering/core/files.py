@@ -1,5 +1,10 @@
-"""Crash-safe files: after a crash at any moment, a file or folder is either absent or complete."""
+"""Crash-safe, private files: after a crash at any moment, a file or folder is either absent or complete.
 
+Files hold requests, labels and what models learned from them, so only their owner may read them, whatever the umask.
+Files in folders that others may write to are never opened through a symbolic link.
+"""
+
+import errno
 import fcntl
 import os
 import uuid
@@ -8,9 +13,44 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def make_folder(path: Path) -> None:
+    """Create a folder that only its owner may enter, unless it exists. Missing parents are private too."""
+    for parent in reversed(path.parents):
+        # Not `parents=True`, which gives the parents the mode of the umask.
+        if not parent.exists():
+            parent.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a file that only its owner may read, and return the descriptor.
+
+    Raises:
+        OSError: It can't be opened, or it is a symbolic link: whoever may write the folder could point it at any file.
+    """
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(error.errno, "a symbolic link is not followed: remove it", str(path)) from None
+        raise
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the exclusive lock of a folder, the file ``.lock`` in it; both are created if they are missing."""
+    make_folder(folder)
+    descriptor = open_private(folder / ".lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def write(path: Path, content: bytes) -> None:
     """Write a file and sync it to disk. Not atomic: only for a path that no one reads yet."""
-    with path.open("wb") as file:
+    with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -32,6 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
+        partial.chmod(0o600)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -51,9 +92,9 @@ def append(path: Path, lines: bytes) -> None:
     Raises:
         OSError: The lines cannot be written. The file is then unchanged.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Unbuffered: nothing remains to be written when the file is closed.
-    with path.open("a+b", buffering=0) as file:
+    with os.fdopen(open_private(path, os.O_RDWR | os.O_CREAT | os.O_APPEND), "a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         end = file.seek(0, os.SEEK_END)
         if end:

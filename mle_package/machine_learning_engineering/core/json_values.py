@@ -52,6 +52,58 @@ def finite_json(values: Sequence[Any]) -> list[bytes]:
     return texts
 
 
+def decode_as(raw: bytes | msgspec.Raw, kind: Any) -> Any:
+    """Decode JSON as a type. A number without a fraction is an integer, as JSON Schema says: 3.0 is 3.
+
+    Raises:
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: As the decoder of msgspec.
+    """
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        if (whole := with_integers(raw, error)) is None:
+            raise
+        return msgspec.json.decode(whole, type=kind)
+
+
+def with_integers(raw: bytes | msgspec.Raw, error: msgspec.ValidationError) -> bytes | None:
+    """Rewrite JSON that a decoder rejected with `error`, each 3.0 as 3; None if that was not the reason.
+
+    A field of decimal numbers accepts an integer as well, so it does not matter which of the numbers were meant.
+    """
+    if "got `float`" not in str(error):
+        return None
+    value = msgspec.json.decode(raw)
+    whole = _integers(value)
+    return None if whole is value else _encode(whole)
+
+
+def _integers(value: Any) -> Any:
+    """Return the value with an integer for each number without a fraction; the same object if it has none."""
+    if isinstance(value, float):
+        # Not -0.0: an integer has no negative zero. Beyond 2**53 a float is not exact.
+        exact = value.is_integer() and abs(value) <= 2**53 and (value != 0 or math.copysign(1, value) > 0)
+        return int(value) if exact else value
+    if isinstance(value, dict):
+        changed = {key: _integers(item) for key, item in value.items()}
+        return changed if any(changed[key] is not item for key, item in value.items()) else value
+    if isinstance(value, list):
+        items = [_integers(item) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def plain_scalar(value: Any) -> Any:
+    """Hook of an encoder: the Python number of a NumPy scalar, as rows of a data frame hold them.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        return value.item()
+    raise TypeError(f"objects of type {type(value).__qualname__} are no JSON values")
+
+
 def value_of_cell(text: str) -> Any:
     """Parse a table cell as JSON; return the text itself if it is not JSON."""
     try:

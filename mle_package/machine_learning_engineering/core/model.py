@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.csv_row import example_from_row
 from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.json_values import with_integers
 from machine_learning_engineering.core.validation import InvalidFeatures, explain
 
 __all__ = ["Model", "MethodNotImplemented", "RedactAction"]
@@ -165,13 +166,18 @@ class Model(ABC):
         self.estimator = estimator.fit(self.build_inputs(rows), labels)
 
     def decode(self, raw: bytes | Raw) -> Any:
-        """Decode the features of a request.
+        """Decode the features of a request. Where an integer is wanted, 3.0 is 3, as JSON Schema says.
 
         Raises:
             InvalidFeatures: They do not fit `Features`. The message names the field.
         """
         try:
-            return self._decode.decode(raw)
+            try:
+                return self._decode.decode(raw)
+            except msgspec.ValidationError as error:
+                if (whole := with_integers(raw, error)) is None:
+                    raise
+                return self._decode.decode(whole)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidFeatures(explain(error, raw, self.Features, self.name)) from error
 

@@ -1,11 +1,14 @@
 """SQLite files that threads and processes share."""
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from machine_learning_engineering.core import files
 
 
 def connect(path: Path, *, timeout: float = 30.0) -> sqlite3.Connection:
@@ -18,10 +21,13 @@ def connect(path: Path, *, timeout: float = 30.0) -> sqlite3.Connection:
         timeout: Seconds that a write waits for other processes.
 
     Raises:
-        OSError: The folder cannot be created.
+        OSError: The folder or the file cannot be created.
         sqlite3.Error: The file cannot be opened or is not a database.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
+    if not path.exists():
+        # SQLite gives the files beside it the same mode.
+        os.close(files.open_private(path, os.O_RDWR | os.O_CREAT))
     connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
     deadline = time.monotonic() + timeout
     try:

@@ -180,6 +180,9 @@ def _number(value: Any) -> float:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        # A client may send the integer 3 as 3.0: the same category.
+        value = int(value)
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -1,6 +1,5 @@
 """Training examples from logged requests and the labels that arrive later."""
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.core.json_values import value_of_cell
+from machine_learning_engineering.core.csv_row import label_of_cell, label_of_value
+from machine_learning_engineering.core.json_values import decode_as
 from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, is_csv, json_objects
+from machine_learning_engineering.feature_store.example_file import ExampleFile, LabelValue
 from machine_learning_engineering.feature_store.offline import FeatureStoreError
 from machine_learning_engineering.feature_store.store import FeatureRow, FeatureStore, FeatureView
 from machine_learning_engineering.observability.redaction import holds_tokens
@@ -30,18 +31,12 @@ class Label(Struct, frozen=True):
     observed_at: datetime
 
 
-class LabelValue(Struct, frozen=True):
-    """A label as the store holds it."""
-
-    label: Any
-
-
 class BuildReport(Struct, frozen=True, kw_only=True):
     """Counts of rows in a build.
 
     `refused` requests do not fit the model's schema, `redacted` ones are not in the log as they were sent,
-    `refused_labels` do not fit the model's `Label`, and `unmatched` labels have no earlier request. `examples` is the
-    number of examples in the file at `path`.
+    `refused_labels` do not fit the model's `Label`, and `unmatched` labels have no request. `examples` is the number of
+    examples in the file at `path`.
     """
 
     model: str
@@ -67,29 +62,51 @@ def label_view(model_class: type[Model]) -> FeatureView[LabelValue]:
     return FeatureView(f"{model_class.name}.labels", LabelValue)
 
 
-def read_labels(path: Path) -> Iterator[Label]:
+def read_labels(path: Path, label_types: Mapping[str, Any] | None = None) -> Iterator[Label]:
     """Read labels from a .jsonl or .csv file with request_id, model, label and observed_at (with an offset).
 
-    A cell of a .csv file that is not JSON is a string label.
+    Args:
+        path: The file. A cell of a .csv file that is not JSON is a string label.
+        label_types: The `Label` of each known model, by name: labels are converted to it, so that ``True`` in a .csv
+            file and 1 in a .jsonl file are the same label of a `bool`. Labels of other models are read as they are.
 
     Raises:
-        FeatureStoreError: A line is not a label. The message names it.
+        FeatureStoreError: A line is not a label, or not one of its model. The message names it.
         OSError: The file can't be read.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(file)
-            lines: Iterator[Any] = ({**line, "label": value_of_cell(line.get("label") or "")} for line in reader)
-        else:
-            lines = (line for line in file if line.strip())
-        for number, line in enumerate(lines, start=1):
-            try:
-                label = msgspec.json.decode(line, type=Label) if isinstance(line, str) else msgspec.convert(line, Label)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise FeatureStoreError(f"{path}, label {number}: {error}") from error
-            if label.observed_at.tzinfo is None:
-                raise FeatureStoreError(f"{path}, label {number}: observed_at has no offset, such as Z")
-            yield label
+    with path.open("rb") as file:
+        try:
+            csv = is_csv(path)
+            lines: Iterator[tuple[int, dict[str, Any]]] = CsvReader(file).rows() if csv else json_objects(file)
+            for count, (number, line) in enumerate(lines, start=1):
+                try:
+                    yield _label_of_line(line, csv, label_types or {})
+                except ValueError as error:
+                    raise FeatureStoreError(f"{path} line {number}, label {count}: {error}") from error
+        except MalformedLine as error:
+            raise FeatureStoreError(f"{path} {error}") from error
+
+
+def _label_of_line(line: dict[str, Any], csv: bool, label_types: Mapping[str, Any]) -> Label:
+    """Convert a line to a label.
+
+    Raises:
+        ValueError: It is not a label, or not one of its model.
+    """
+    label_type = label_types.get(line.get("model", ""), Any)
+    if csv and "label" in line:
+        if not line["label"]:
+            raise ValueError("the cell of `label` is empty")
+        line = {**line, "label": label_of_cell(line["label"], label_type)}
+    label = msgspec.convert(line, Label)
+    if label.observed_at.tzinfo is None:
+        raise ValueError("observed_at has no offset, such as Z")
+    value = label_of_value(label.label, label_type)
+    try:
+        msgspec.convert(value, label_type)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"no label of `{label.model}`: {error}") from error
+    return msgspec.structs.replace(label, label=value)
 
 
 class ExampleBuilder:
@@ -113,6 +130,8 @@ class ExampleBuilder:
         self._request_view, self._label_view = request_view(model_class), label_view(model_class)
         self._requests: list[FeatureRow[Any]] = []
         self._labels: list[FeatureRow[LabelValue]] = []
+        self._changed: set[str] | None = None
+        """Ids of requests whose examples may have changed since the last write; None for all of them."""
 
     def add_request(self, request_id: str, at: datetime, features: Raw, *, redacted: bool = False) -> None:
         """Add a request and its features. Features that do not fit the model's schema count as refused.
@@ -128,7 +147,7 @@ class ExampleBuilder:
             self.redacted += 1
             return
         try:
-            decoded = msgspec.json.decode(features, type=self._model.Features)
+            decoded = decode_as(features, self._model.Features)
             row = FeatureRow(request_id, at.astimezone(UTC), _storable(decoded))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):
             # OverflowError: the time is outside the calendar in UTC, or see `_storable`.
@@ -155,27 +174,31 @@ class ExampleBuilder:
             FeatureStoreError: The store can't be written. The rows remain for the next call.
         """
         self.is_dirty = self.is_dirty or bool(self._requests or self._labels)
+        if self._changed is not None:
+            self._changed.update(row.key for row in (*self._requests, *self._labels))
         self.new_requests += self._store.write(self._request_view, self._requests)
         self._requests.clear()
         self.new_labels += self._store.write(self._label_view, self._labels)
         self._labels.clear()
 
     def write_examples(self, folder: Path) -> BuildReport:
-        """Write every labelled request in the store to `folder` and report all counts.
+        """Write every labelled request in the store to the file in `folder`, and report all counts.
+
+        The first call writes all of them, later ones those that have changed.
 
         Raises:
             FeatureStoreError: The store can't be read.
         """
         path = folder / EXAMPLES_FILE
-        # Of two writers, the one that read the store first must not be the last to replace the file.
-        with self._store.lock(self._label_view):
-            found, unmatched = _examples(self._store, self._request_view, self._label_view)
-            if found:
-                folder.mkdir(parents=True, exist_ok=True)
-                durable.replace(path, b"".join(msgspec.json.encode(one) + b"\n" for one in found))
-        self.is_dirty = False
+        if self._changed is None:
+            self._store.repair_online(self._request_view)
+            self._store.repair_online(self._label_view)
+        file = ExampleFile(self._store.online_store, path, self._request_view, self._label_view)
+        found = file.update(self._changed)
+        self._changed, self.is_dirty = set(), False
+        unmatched = self._store.online_store.count(self._label_view.name) - found
         counts = {name: count for name, count in vars(self).items() if name in BuildReport.__struct_fields__}
-        return BuildReport(model=self._model.name, unmatched=unmatched, examples=len(found), path=str(path), **counts)
+        return BuildReport(model=self._model.name, unmatched=unmatched, examples=found, path=str(path), **counts)
 
     def _flush_full_page(self) -> None:
         if len(self._requests) >= _PAGE or len(self._labels) >= _PAGE:
@@ -191,9 +214,9 @@ def build(
 ) -> BuildReport:
     """Add logged requests and labels of a model to the store and write the examples.
 
-    Examples are lines of ``{"features": ..., "label": ..., "request_id": ..., "observed_at": ...}`` in order of
-    `observed_at`. The file holds all labelled requests of the store, not only the new ones, each with its latest label.
-    A label in the log itself counts as observed when its request was accepted.
+    Examples are lines of ``{"features": ..., "label": ..., "request_id": ..., "observed_at": ...}``, those of one build
+    in order of `observed_at`. The file holds all labelled requests of the store, not only the new ones, each with its
+    latest label. A label in the log itself counts as observed when its request was accepted.
 
     Args:
         store: The store.
@@ -248,24 +271,6 @@ def examples_folder(store: FeatureStore, model: str) -> Path:
     return store.path / "examples" / model
 
 
-def _examples(
-    store: FeatureStore, requests: FeatureView[Any], labels: FeatureView[LabelValue]
-) -> tuple[list[dict[str, Any]], int]:
-    """Each request with its latest label, and the number of labels without an earlier request."""
-    latest: dict[str, FeatureRow[LabelValue]] = {}
-    for row in store.history(labels):
-        # Removed first: the order is that of the latest labels.
-        latest.pop(row.key, None)
-        latest[row.key] = row
-    features = store.join(requests, [(row.key, row.at) for row in latest.values()])
-    found = [
-        {"features": known, "label": row.features.label, "request_id": row.key, "observed_at": row.at}
-        for row, known in zip(latest.values(), features, strict=True)
-        if known is not None
-    ]
-    return found, len(latest) - len(found)
-
-
 def _storable(features: Struct) -> Struct:
     """Return the features unchanged.
 
@@ -279,15 +284,9 @@ def _storable(features: Struct) -> Struct:
 
 
 def _label(model_class: type[Model], value: Any) -> Any:
-    """Convert a value to the model's `Label`: 1 and "true" to a bool, 326 to a float.
+    """Convert a value to the model's `Label`.
 
     Raises:
         ValidationError: The value does not fit `Label`.
     """
-    try:
-        return msgspec.to_builtins(msgspec.convert(value, model_class.Label, strict=False))
-    except msgspec.ValidationError:
-        if not isinstance(value, int | float):
-            raise
-        # A string that looks like a number, such as the stars of a review, read from a CSV file.
-        return msgspec.to_builtins(msgspec.convert(msgspec.json.encode(value).decode(), model_class.Label))
+    return msgspec.to_builtins(msgspec.convert(label_of_value(value, model_class.Label), model_class.Label))

@@ -1,5 +1,12 @@
-"""Offline store: rows of a feature view in parquet files with typed columns. pyarrow is imported on first use."""
+"""Offline store: rows of a feature view in parquet files with typed columns. pyarrow is imported on first use.
 
+A folder holds the rows of one day. Each write adds a file; from `MAX_FILES` on they are merged into one, so that a day
+of many small writes stays as quick to read as one of few. Names begin with the order of writing, ``<number>-<id>``, and
+those of merged files with the range of what they replace, ``<first>-<last>-<id>``: after a crash between the writing of
+a merged file and the removal of the others, these are ignored.
+"""
+
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,6 +26,9 @@ from machine_learning_engineering.core.types import column_kinds
 
 F = TypeVar("F", bound=Struct)
 KEY, TIME, DIGEST = "_key", "_at", "_digest"
+MAX_FILES = 32
+"""Files of a day from which on they are merged."""
+_NAME = re.compile(r"(?P<first>\d{20})(-(?P<last>\d{20}))?-[0-9a-f]+\.parquet")
 
 
 class FeatureStoreError(Exception):
@@ -68,9 +78,12 @@ def decode(record: bytes, features: type[F]) -> F:
 
 def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
     """Write the rows that the folder of a day lacks to a new file. Returns the number of rows written."""
-    pa, pq = _pyarrow()
+    pa, _ = _pyarrow()
     # Later files override earlier ones.
-    stored = _scan(sorted(folder.glob("*.parquet")), [(DIGEST, pa.binary(16))], [])
+    files = data_files(folder)
+    stored = _scan(files, [(DIGEST, pa.binary(16))], [])
+    given = pa.array({row.key for row in rows}, pa.string())
+    stored = stored.filter(require("pyarrow.compute", "parquet").is_in(stored.column(KEY), value_set=given))
     times = stored.column(TIME).cast(pa.int64()).to_pylist()
     known = dict(
         zip(zip(stored.column(KEY).to_pylist(), times, strict=True), stored.column(DIGEST).to_pylist(), strict=True)
@@ -98,16 +111,61 @@ def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:
             columns[name] = pa.array(values, _type(pa, kind))
     except (OverflowError, pa.ArrowException) as error:
         raise FeatureStoreError(f"values of `{name}` can't be stored: {error}") from error
-    # File names sort by time of writing.
-    path = folder / f"{time.time_ns() // 1_000:020}-{uuid.uuid4().hex[:8]}.parquet"
+    # The time, for people; but never before the last file, whatever the clock says.
+    number = max([time.time_ns() // 1_000, *(_range(file)[1] + 1 for file in files)])
+    _write(folder / f"{number:020}-{uuid.uuid4().hex[:8]}.parquet", pa.table(columns))
+    if len(files) + 1 >= MAX_FILES:
+        compact(folder)
+    return len(new)
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a day in order of writing, without those that a merged file replaces."""
+    found = sorted(folder.glob("*.parquet"))
+    ranges = {file: _range(file) for file in found}
+    merged = {one for one in ranges.values() if one[0] < one[1]}
+    return [
+        file
+        for file, (first, last) in ranges.items()
+        if not any(low <= first and last <= high and (low, high) != (first, last) for low, high in merged)
+    ]
+
+
+def compact(folder: Path) -> None:
+    """Merge the files of a day into one. Nobody else may write to the folder meanwhile; others may read it."""
+    pa, pq = _pyarrow()
+    files = data_files(folder)
+    if len(files) > 1:
+        try:
+            whole = pa.concat_tables([pq.ParquetFile(file).read() for file in files], promote_options="permissive")
+        except OSError as error:
+            raise FeatureStoreError(f"the files in {folder} can't be merged: {error}") from error
+        except pa.ArrowException:
+            return  # A field has changed its type: readers convert the columns of each file.
+        first, last = _range(files[0])[0], max(_range(file)[1] for file in files)
+        path = folder / f"{first:020}-{last:020}-{uuid.uuid4().hex[:8]}.parquet"
+        _write(path, whole)
+        files = [path]
+    for file in folder.glob("*.parquet"):
+        if file not in files:
+            file.unlink(missing_ok=True)
+
+
+def _range(file: Path) -> tuple[int, int]:
+    """First and last number of a file in the order of writing."""
+    found = _NAME.fullmatch(file.name)
+    return (0, 0) if found is None else (int(found["first"]), int(found["last"] or found["first"]))
+
+
+def _write(path: Path, table: Any) -> None:
+    pa, pq = _pyarrow()
     content = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), content, compression="zstd")
+    pq.write_table(table, content, compression="zstd")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(path.parent)
         durable.replace(path, content.getvalue().to_pybytes())
     except OSError as error:
         raise FeatureStoreError(f"{path} can't be written: {error}") from error
-    return len(new)
 
 
 def read(files: Sequence[Path], features: type[Struct]) -> Table:
@@ -120,8 +178,9 @@ def read(files: Sequence[Path], features: type[Struct]) -> Table:
 
 def extent(files: Sequence[Path]) -> tuple[int, datetime, datetime]:
     """The number of rows in files, and their first and last time."""
-    times = _scan(files, [], []).column(TIME).to_pylist()
-    return len(times), min(times), max(times)
+    times = _scan(files, [], []).column(TIME)
+    limits = require("pyarrow.compute", "parquet").min_max(times).as_py()
+    return len(times), limits["min"], limits["max"]
 
 
 def _scan(files: Sequence[Path], required: list[tuple[str, Any]], optional: list[tuple[str, Any]]) -> Any:

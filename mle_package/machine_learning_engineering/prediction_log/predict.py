@@ -22,6 +22,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry
+from machine_learning_engineering.core.json_values import plain_scalar
 from machine_learning_engineering.core.model import MethodNotImplemented, Model
 from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.validation import InvalidFeatures, find_non_json_value
@@ -137,7 +138,7 @@ def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
     """
     count = 0
     for path in sorted(spool_dir.glob("*.jsonl")):
-        with path.open("r+b") as file:
+        with os.fdopen(durable.open_private(path, os.O_RDWR), "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             records, damaged = [], []
             # Not splitlines(): a request may hold "\r" as white space between its tokens.
@@ -202,9 +203,12 @@ def _encoded(request: Request) -> bytes:
     try:
         if isinstance(request, Mapping):
             request = dict(request)
-        raw = msgspec.json.encode(request)
-        if b"null" in raw and (complaint := find_non_json_value(json.dumps(msgspec.to_builtins(request)).encode())):
-            raise InvalidFeatures(complaint)
+        raw = msgspec.json.encode(request, enc_hook=plain_scalar)
+        if b"null" in raw:
+            plain = msgspec.to_builtins(request, enc_hook=plain_scalar)
+            complaint = find_non_json_value(json.dumps(plain).encode())
+            if complaint:
+                raise InvalidFeatures(complaint)
     except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
         raise InvalidFeatures(f"features can't be written as JSON: {error}") from error
     return raw

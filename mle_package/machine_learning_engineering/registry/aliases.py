@@ -3,7 +3,6 @@
 The file is replaced as a whole under a lock, so several processes may edit the aliases of one model.
 """
 
-import fcntl
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,9 +69,7 @@ def edit(folder: Path, reason: str = "", *, reset_if_corrupt: bool = False) -> I
     Raises:
         CorruptModel: The file is unreadable. A damaged file must not pass for a model without a champion.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with durable.lock(folder):
         try:
             before, history = read(folder)
         except CorruptModel:

@@ -1,6 +1,8 @@
 """Files of a model's versions: ``<version>/{model.skops,profile.json,manifest.json}`` in the model's folder."""
 
+import errno
 import hashlib
+import os
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -34,9 +36,9 @@ def add(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> str:
         The new version.
     """
     files = {file: StoredFile(_digest(content), len(content)) for file, content in contents.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
     temporary = folder / f".saving-{uuid.uuid4().hex}"
-    temporary.mkdir()
+    temporary.mkdir(mode=0o700)
     try:
         for file, content in contents.items():
             durable.write(temporary / file, content)
@@ -59,7 +61,7 @@ def read_manifest(folder: Path, version: str) -> Manifest:
     """
     name, path = folder.name, folder / version / MANIFEST_FILE
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        found = msgspec.json.decode(_read(path), type=Manifest)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptModel(
             f"the manifest of model `{name}` {version} can't be read ({error}): restore {path}, or move its folder away"
@@ -82,12 +84,22 @@ def read_verified(folder: Path, manifest: Manifest, file: str) -> bytes:
     what = f"{file} of model `{manifest.name}` {manifest.version}"
     fix = f"restore {path}, or run inflight train {manifest.name}"
     try:
-        expected, content = manifest.files[file], path.read_bytes()
+        expected, content = manifest.files[file], _read(path)
     except (KeyError, OSError) as error:
         raise CorruptModel(f"{what} can't be read ({error}): {fix}") from error
     if (found := _digest(content)) != expected.sha256:
         raise CorruptModel(f"{what} has sha256 {found}, its manifest says {expected.sha256}; it was not opened: {fix}")
     return content
+
+
+def _read(path: Path) -> bytes:
+    """Read a file of a version; neither it nor the version's folder may be a link out of the registry."""
+    if path.parent.is_symlink():
+        raise OSError(
+            errno.ELOOP, "the folder of a version is a symbolic link, which is not followed", str(path.parent)
+        )
+    with os.fdopen(durable.open_private(path, os.O_RDONLY), "rb") as file:
+        return file.read()
 
 
 def _digest(content: bytes) -> str:

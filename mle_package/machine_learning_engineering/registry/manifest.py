@@ -23,7 +23,7 @@ class CorruptModel(RegistryError):
 
 
 class IncompatibleModel(RegistryError):
-    """The version needs other code: another schema of its features, or another scikit-learn."""
+    """The version needs other code: another schema of features or predictions, or another version of a library."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -71,6 +71,10 @@ class Manifest(msgspec.Struct, frozen=True):
     seed: int
     scikit_learn_version: str
     lineage: Lineage = Lineage()
+    libraries: dict[str, str] = {}
+    """Versions of further libraries that the file depends on, such as NumPy; empty before they were recorded."""
+    prediction_schema: dict[str, Any] = {}
+    """JSON Schema of `Prediction`; empty before it was recorded."""
 
 
 def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:
@@ -87,6 +91,8 @@ def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]
 
 def schemas_equivalent(one: dict[str, Any], other: dict[str, Any]) -> bool:
     """Whether two JSON Schemas accept the same requests, ignoring titles and descriptions."""
+    # As JSON, because one of them was read from a file: a default that is not finite is null there.
+    one, other = (msgspec.json.decode(msgspec.json.encode(schema)) for schema in (one, other))
     return bool(_strip_annotations(one) == _strip_annotations(other))
 
 

@@ -18,19 +18,17 @@ import msgspec
 
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.registry import aliases as alias_file
-from machine_learning_engineering.registry import artifacts, skops_file
+from machine_learning_engineering.registry import artifacts, compatibility, skops_file
 from machine_learning_engineering.registry.aliases import Aliases
 from machine_learning_engineering.registry.artifacts import PROFILE_FILE
 from machine_learning_engineering.registry.manifest import (
     AliasChange,
     CorruptModel,
-    IncompatibleModel,
     Lineage,
     Manifest,
     ModelNotFound,
     RegistryError,
     require_finite,
-    schemas_equivalent,
 )
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
 from machine_learning_engineering.registry.uri import CHAMPION, LATEST, NAME, check_alias, parse
@@ -105,6 +103,8 @@ class Registry:
             seed=seed,
             scikit_learn_version=sklearn.__version__,
             lineage=lineage,
+            libraries=compatibility.libraries(contents[MODEL_FILE]),
+            prediction_schema=msgspec.json.schema(model.Prediction),
         )
         model.version = artifacts.add(self._folder(model.name), contents, manifest)
         return model.version
@@ -122,16 +122,26 @@ class Registry:
 
         Raises:
             CorruptModel: Also if the file holds untrusted types, or can't be built with the installed code.
-            IncompatibleModel: The version needs another schema or scikit-learn.
+            IncompatibleModel: The version needs another schema, or another version of a library.
         """
         name, version = self.locate(name, alias_or_version)
-        manifest = self.manifest(name, version)
-        what = f"model `{name}` {version}"
-        _check_compatible(manifest, model_class, what)
+        content = self.check(name, version, model_class)
         model = model_class()
-        model.estimator = skops_file.loads(self._read_verified(manifest, MODEL_FILE), model_class, what)
+        model.estimator = skops_file.loads(content, model_class, f"model `{name}` {version}")
         model.version = version
         return model
+
+    def check(self, name: str, version: str, model_class: type[Model]) -> bytes:
+        """Check what can be checked before a version is built, and return the content of its model file.
+
+        Raises:
+            CorruptModel, IncompatibleModel: As `open`.
+        """
+        manifest, what = self.manifest(name, version), f"model `{name}` {version}"
+        compatibility.check(manifest, model_class, what)
+        content = self._read_verified(manifest, MODEL_FILE)
+        skops_file.check_types(content, model_class, what)
+        return content
 
     def locate(self, uri: str, default: str = CHAMPION) -> tuple[str, str]:
         """Resolve a URI, such as ``diamonds@champion`` or ``models:/diamonds/3``, to an existing version.
@@ -285,17 +295,3 @@ class Registry:
         if not NAME.fullmatch(name):
             raise RegistryError(f"{name[:128]!r} is not the name of a model: use a-z, 0-9, - and _")
         return self.path / name
-
-
-def _check_compatible(manifest: Manifest, model_class: type[Model], what: str) -> None:
-    import sklearn
-
-    if not schemas_equivalent(manifest.features_schema, model_class.schema()):
-        raise IncompatibleModel(
-            f"{what} was trained for other features than the code has: run inflight train {manifest.name}"
-        )
-    if manifest.scikit_learn_version.split(".")[:2] != sklearn.__version__.split(".")[:2]:
-        raise IncompatibleModel(
-            f"{what} was trained with scikit-learn {manifest.scikit_learn_version}, installed is "
-            f"{sklearn.__version__}: run inflight train {manifest.name}"
-        )

@@ -68,7 +68,7 @@ def write(decision: Decision, folder: Path) -> Decision:
     path = folder / f"{decision.decided_at:%Y%m%dT%H%M%S}-{decision.decision_id[:8]}.json"
     kept = msgspec.structs.replace(decision, record=str(path))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(folder)
         files.replace(path, msgspec.json.format(msgspec.json.encode(kept), indent=2))
     except OSError as error:
         logger.warning("the decision about %s was not recorded: %s", decision.model, error)

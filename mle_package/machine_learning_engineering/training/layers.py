@@ -252,7 +252,7 @@ def write(
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_METADATA: msgspec.json.encode(layer)}), buffer)
     content = buffer.getvalue()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(path.parent)
     files.replace(path, content)
     return msgspec.structs.replace(layer, sha256=hashlib.sha256(content).hexdigest())
 

@@ -4,18 +4,17 @@ Anyone may send a request and report a label. Unusable ones are skipped and coun
 training. A log with features that are redacted by rule is rejected as a whole.
 """
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 from msgspec import Raw
 
-from machine_learning_engineering.core.csv_row import label_of_cell
+from machine_learning_engineering.core.csv_row import label_of_cell, label_of_value
 from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, is_csv, json_objects
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import ALL, holds_tokens
 from machine_learning_engineering.training.records import LogUnreadable, Record, SourceUnreadable, decode_label
@@ -132,18 +131,28 @@ def _why_none(
 def read_label_file(path: Path, model_class: type[Model]) -> dict[str, Raw]:
     """JSON text of each label by request id, from a .csv or .jsonl file with the columns request_id and label.
 
+    Of two labels of one request the last one counts.
+
     Raises:
-        SourceUnreadable: The file can't be read or lacks a column.
+        SourceUnreadable: The file can't be read or lacks a column, or a line of it has no label.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".csv":
-            lines: Iterable[dict[str, Any]] = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
-            found = {line["request_id"]: label_of_cell(line["label"], model_class.Label) for line in lines}
-        else:
-            lines = (msgspec.json.decode(line, type=dict[str, Any]) for line in content.splitlines() if line.strip())
-            found = {line["request_id"]: line["label"] for line in lines}
-        return {request_id: Raw(msgspec.json.encode(label)) for request_id, label in found.items()}
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
-        what = f"the column {error} is missing" if isinstance(error, KeyError) else str(error)
-        raise SourceUnreadable(f"the labels in {path} can't be read ({what}): it needs request_id and label") from error
+        with path.open("rb") as file:
+            return {
+                request_id: Raw(msgspec.json.encode(label)) for request_id, label in _labels(path, file, model_class)
+            }
+    except (OSError, ValueError) as error:
+        raise SourceUnreadable(
+            f"the labels in {path} can't be read ({error}): it needs request_id and label"
+        ) from error
+
+
+def _labels(path: Path, file: BinaryIO, model_class: type[Model]) -> Iterator[tuple[str, Any]]:
+    lines: Iterator[tuple[int, dict[str, Any]]] = CsvReader(file).rows() if is_csv(path) else json_objects(file)
+    convert = label_of_cell if is_csv(path) else label_of_value
+    for number, line in lines:
+        if missing := [name for name in ("request_id", "label") if name not in line]:
+            raise MalformedLine(number, f"the column {missing[0]!r} is missing")
+        if not isinstance(line["request_id"], str):
+            raise MalformedLine(number, "request_id is not a string")
+        yield line["request_id"], convert(line["label"], model_class.Label)

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
+from machine_learning_engineering.core.csv_row import label_of_value
+from machine_learning_engineering.core.json_values import decode_as
+
 
 class SourceUnreadable(ValueError):
     """A source has no readable examples. The message names the source and the fix."""
@@ -48,9 +51,9 @@ def decode_label(label_type: Any, value: Any) -> Any:
         UnicodeDecodeError: The text is not UTF-8.
     """
     if isinstance(value, bytes | Raw):
-        value = msgspec.json.decode(value, type=label_type)
+        value = decode_as(value, label_type)
     else:
-        value = msgspec.convert(value, label_type)
+        value = msgspec.convert(label_of_value(value, label_type), label_type)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
         raise msgspec.ValidationError("missing")
     return value

@@ -4,7 +4,6 @@ Examples are not validated here. They are passed on as JSON text with their sour
 name both.
 """
 
-import csv
 import hashlib
 import io
 from collections import Counter
@@ -15,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from machine_learning_engineering.core import files
-from machine_learning_engineering.core.csv_row import LAYER_FIELDS
+from machine_learning_engineering.core.csv_row import LAYER_FIELDS, label_of_value
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.extras import require
+from machine_learning_engineering.core.json_values import plain_scalar
 from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, json_objects
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.log_source import read_log, read_log_file
 from machine_learning_engineering.training.records import Record, Source, SourceUnreadable
@@ -31,6 +32,8 @@ __all__ = ["DATASET", "LOG", "Found", "collect", "digest_of"]
 DATASET = "dataset"
 LOG = "log"
 GIVEN = "examples"
+RAW = "raw"
+"""Folder of copies of raw files, among the layers."""
 
 
 class Found(NamedTuple):
@@ -85,9 +88,12 @@ def collect(
                 content = path.read_bytes()
                 _add(records, found, str(path), _of_file(model_class, path, content))
                 digest = hashlib.sha256(content).hexdigest()
-                kept = settings.layers_dir / "raw" / digest / path.name
-                if not kept.exists():
-                    kept.parent.mkdir(parents=True, exist_ok=True)
+                kept = settings.layers_dir / RAW / digest / path.name
+                if kept.exists():
+                    # Used again: `prune` goes by this time.
+                    kept.touch()
+                else:
+                    files.make_folder(kept.parent)
                     files.replace(kept, content)
                 found[-1] = msgspec.structs.replace(found[-1], sha256=digest, kept=str(kept))
     return Found(records, found, digest_of((record.features, record.label) for record in records))
@@ -110,7 +116,7 @@ def _add(records: list[Record], found: list[Source], name: str, ones: Iterable[R
 
 
 def _records(source: str, examples: Iterable[tuple[int, Example]]) -> Iterator[Record]:
-    encode = msgspec.json.encode
+    encode = msgspec.json.Encoder(enc_hook=plain_scalar).encode
     for number, example in examples:
         yield Record(source, number, encode(example.features), encode(example.label), example.group)
 
@@ -135,41 +141,29 @@ def _of_file(model_class: type[Model], path: Path, content: bytes) -> Iterator[R
     try:
         yield from _records(str(path), read(model_class, content))
     except (ValueError, RecursionError) as error:
-        where = f"{path} {error}" if isinstance(error, _BadLine) else f"{path} can't be read: {error}"
+        where = f"{path} {error}" if isinstance(error, MalformedLine) else f"{path} can't be read: {error}"
         raise SourceUnreadable(where) from error
-
-
-class _BadLine(ValueError):
-    def __init__(self, number: int, error: Exception) -> None:
-        super().__init__(f"line {number}: {error}")
 
 
 Numbered = Iterator[tuple[int, Example]]
 
 
 def _csv(model_class: type[Model], content: bytes) -> Numbered:
-    reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-    try:
-        for line in reader:
-            if None in line or None in line.values():  # Extra cells are under None, missing ones are None.
-                raise ValueError(f"it does not have {len(reader.fieldnames or ())} cells like the header")
-            yield reader.line_num, model_class.example_from_csv_row(line)
-    except csv.Error as error:  # Raised before the line number is incremented.
-        raise _BadLine(reader.line_num + 1, error) from error
-    except KeyError as error:
-        raise _BadLine(reader.line_num, ValueError(f"there is no column {error}")) from error
-    except ValueError as error:
-        raise _BadLine(reader.line_num, error) from error
+    for number, row in CsvReader(io.BytesIO(content)).rows():
+        try:
+            yield number, model_class.example_from_csv_row(row)
+        except KeyError as error:
+            raise MalformedLine(number, f"there is no column {error}") from error
+        except ValueError as error:
+            raise MalformedLine(number, str(error)) from error
 
 
 def _jsonl(model_class: type[Model], content: bytes) -> Numbered:
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
-        if not line.strip():
-            continue
+    for number, found in json_objects(io.BytesIO(content)):
         try:
-            yield number, _example_of_object(model_class, msgspec.json.decode(line, type=dict[str, Any]))
-        except (ValueError, RecursionError) as error:
-            raise _BadLine(number, error) from error
+            yield number, _example_of_object(model_class, found)
+        except ValueError as error:
+            raise MalformedLine(number, str(error)) from error
 
 
 def _parquet(model_class: type[Model], content: bytes) -> Numbered:
@@ -182,7 +176,7 @@ def _parquet(model_class: type[Model], content: bytes) -> Numbered:
         try:
             yield number, _example_of_object(model_class, row)
         except ValueError as error:
-            raise _BadLine(number, error) from error
+            raise MalformedLine(number, str(error)) from error
 
 
 def _example_of_object(model_class: type[Model], found: dict[str, Any]) -> Example:
@@ -196,7 +190,7 @@ def _example_of_object(model_class: type[Model], found: dict[str, Any]) -> Examp
         features = {key: v for key, v in found.items() if key != name and (key in known or key not in LAYER_FIELDS)}
     if found.get(name) is None:
         raise ValueError(f"there is no label in `{name}`")
-    return Example(features, found[name], group)
+    return Example(features, label_of_value(found[name], model_class.Label), group)
 
 
 def _group(found: Any) -> str | None:

@@ -66,7 +66,7 @@ def some(factor: float, count: int = 600, seed: int = 1) -> list[Example]:
 def settings(tmp_path, monkeypatch) -> Iterator[Settings]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(catalog, "available", lambda: {"line": Line})
+    monkeypatch.setattr(catalog, "discover", lambda: catalog.Catalog({"line": Line}, {}))
     load_settings.cache_clear()
     yield load_settings()
     load_settings.cache_clear()

@@ -42,7 +42,7 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     """With v1, the champion, and v2."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INFLIGHT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(catalog, "available", lambda: {"line": Line})
+    monkeypatch.setattr(catalog, "discover", lambda: catalog.Catalog({"line": Line}, {}))
     monkeypatch.setattr(inflight.adapters.promotions, "announce_champion", lambda *_, **__: None)
     load_settings.cache_clear()
     found = Registry(load_settings().registry_dir)

@@ -18,7 +18,7 @@ from model.reviews.estimator import ReviewRegressor
 from model.reviews.features import LABELS, ReviewFeatures, build_inputs, class_index, scaled, sentences_of
 from model.reviews.model import Reviews
 from model.reviews.scorer import SentenceScorer
-from model.reviews.text import marked_terms, split_sentences
+from model.reviews.text import _kind, marked_terms, split_sentences
 
 GOOD = [
     "i love it",
@@ -184,6 +184,29 @@ def test_the_scorer_computes_what_scikit_learn_does_whatever_the_text(model):
     np.testing.assert_allclose(logits, expected, rtol=1e-9, atol=1e-9)
     assert known.tolist() == terms.tolist()
     assert [scorer.score([sentence])[0][0] for sentence in sentences] == logits.tolist()
+
+
+def test_what_is_remembered_of_words_is_bounded_in_bytes(model, monkeypatch):
+    """Words of thousands of letters beyond the BMP, of 4 bytes each: few words, much memory."""
+    monkeypatch.setattr("model.reviews.scorer._MAX_CACHED_LETTERS", 50_000)
+    regressor = model.estimator
+    scorer = SentenceScorer(regressor.vectorizers_, regressor.linear_.coef_[0], float(regressor.linear_.intercept_[0]))
+    sentences = [marked_terms("not " + chr(0x20000 + number) * 10_000) for number in range(40)]
+    for sentence in sentences:
+        scorer.score([sentence])
+        assert sum(map(len, scorer._words._table.row_of)) <= 70_000
+    kinds = _kind.cache_info().currsize
+    marked_terms("not " + chr(0x30000) * 10_000)
+    assert _kind.cache_info().currsize == kinds
+
+
+def test_the_terms_of_remembered_words_are_bounded_too(model, monkeypatch):
+    monkeypatch.setattr("model.reviews.scorer._MAX_CACHED_TERMS", 1_000)
+    regressor = model.estimator
+    scorer = SentenceScorer(regressor.vectorizers_, regressor.linear_.coef_[0], float(regressor.linear_.intercept_[0]))
+    for number in range(40):
+        scorer.score(["great" * (100 + number)])
+        assert len(scorer._words._table.row_of) <= 10
 
 
 def test_threads_that_meet_new_words_at_once_score_alike(model, monkeypatch):

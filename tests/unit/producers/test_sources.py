@@ -3,6 +3,7 @@
 import io
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,7 +14,16 @@ from msgspec import Raw
 from producers.sources import BadLines, MalformedLine, Request, read_csv, read_jsonl, read_path
 
 
-def _csv(text: str | bytes, bad: BadLines | None = None, **options: list[str]) -> list[dict[str, object]]:
+class Stone(msgspec.Struct):
+    """Features of a model."""
+
+    carat: float
+    cut: str
+    number: int = 0
+    fresh: bool | None = None
+
+
+def _csv(text: str | bytes, bad: BadLines | None = None, **options: Any) -> list[dict[str, object]]:
     data = text if isinstance(text, bytes) else text.encode()
     return [dict(request.features) for request in read_csv(io.BytesIO(data), bad or BadLines(strict=True), **options)]
 
@@ -104,6 +114,40 @@ def test_a_file_is_read_by_its_ending(tmp_path: Path) -> None:
     assert list(read_path(tmp_path / "a.jsonl", BadLines())) == [Request(Raw(b'{"x": 1}'))]
     with pytest.raises(ValueError, match=r"neither \.csv nor \.jsonl"):
         list(read_path(tmp_path / "a.parquet", BadLines()))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("carat;cut\n0.3;Ideal\n", r"x\.CSV line 1: the columns are separated by a semicolon"),
+        ("carat,cut,carat\n0.3,Ideal,9.9\n", r"x\.CSV line 1: .* must name each feature once, not 'carat' twice"),
+        ("größe,cut\n0.3,Ideal\n".encode("latin-1"), r"x\.CSV line 1: not UTF-8, but probably Latin-1"),
+        ("carat,cut\n".encode("utf-16"), r"x\.CSV line 1: not UTF-8, but UTF-16"),
+        (",carat\n0,0.3\n", r"x\.CSV line 1: a column has no name"),
+        (
+            "Carat,Cut\n0.3,Ideal\n",
+            r"x\.CSV line 1: none of the columns Carat, Cut is a feature .* upper and lower case",
+        ),
+        ("0.3,Ideal\n0.4,Good\n", r"x\.CSV line 1: none of the columns .* seems to be data, add a header"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_used_is_refused_with_name_line_and_cause(
+    tmp_path: Path, content: str | bytes, message: str
+) -> None:
+    """At once: not one request of it would be answered."""
+    path = tmp_path / "x.CSV"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message):
+        list(read_path(path, BadLines(), features=Stone))
+
+
+def test_the_fields_of_a_known_model_decide_the_types_of_cells() -> None:
+    """A ticket number is text without being named, and an empty cell of a field that takes no null is left out."""
+    rows = _csv("carat,cut,number,fresh\n1,113803,3.0,True\n.5,007,,0\n", features=Stone)
+    assert rows == [
+        {"carat": 1, "cut": "113803", "number": 3.0, "fresh": True},
+        {"carat": 0.5, "cut": "007", "fresh": False},
+    ]
 
 
 @given(st.binary(max_size=200))

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.sdk import MLEModel
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
@@ -144,3 +146,67 @@ def test_what_is_promoted_counts_as_refused_until_it_is_rolled_back(registry: Re
     registry.promote("line", "v1")
     worker.reload()
     assert (worker.refuses(), worker.refused()) == (0, 1)
+
+
+CRASHING = """
+import ctypes
+import msgspec
+from machine_learning_engineering.sdk import MLEModel
+
+class Number(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    number: float
+
+class Crashing(MLEModel):
+    name = "line"
+    Features = Number
+    Prediction = Number
+    primary_metric = "r2"
+
+    def predict(self, rows):
+        if self.estimator.coef_[0] < 0:
+            ctypes.string_at(0)
+        return rows
+"""
+
+
+def falling(registry: Registry, model_class: type[MLEModel]) -> str:
+    """A version that crashes the process that predicts with it."""
+    model = model_class()
+    model.estimator = LinearRegression().fit([[1.0], [2.0]], [2.0, 1.0])
+    return registry.save(model, metrics={"r2": 0.9}, training_data_sha256="", seed=1)
+
+
+@pytest.fixture
+def crashing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The class of a model in a module that a child process can import."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "crashing_line.py").write_text(CRASHING)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    yield import_module("crashing_line").Crashing
+    del sys.modules["crashing_line"]
+
+
+def test_a_version_that_ends_its_process_never_enters_this_one(
+    registry: Registry, crashing: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The one before goes on; and a worker that starts afterwards serves it as well."""
+    trials = Trials(registry, tmp_path / "tried")
+    loaded = LoadedModels(registry, {"line": crashing}, trials)
+    assert loaded.open_all()["line"].version == "v1"
+    registry.promote("line", falling(registry, crashing))
+    assert loaded.refresh() == ([], ["line"])
+    assert loaded.models["line"].version == "v1"
+    assert "line v3 was promoted but can't be opened; v1 stays in service" in caplog.text
+    assert loaded.refresh() == ([], [])
+    successor = LoadedModels(registry, {"line": crashing}, Trials(registry, tmp_path / "tried"))
+    assert successor.open_all()["line"].version == "v1"
+    assert successor.refresh() == ([], [])
+    registry.promote("line", "v2")
+    assert successor.refresh() == (["line"], [])
+
+
+def test_a_first_version_that_ends_its_process_is_not_served(registry: Registry, crashing: Any, tmp_path: Path) -> None:
+    other = Registry(tmp_path / "other")
+    other.promote("line", falling(other, crashing))
+    with pytest.raises(SystemExit, match="there is no trained model"):
+        LoadedModels(other, {"line": crashing}, Trials(other, tmp_path / "tried")).open_all()
