@@ -41,8 +41,8 @@ class InflightFields(Struct, frozen=True):
     """`inflight.*`. Durations are in seconds; `fingerprint` tells a replay from another request.
 
     `kafka` is the position of the request; unset if it did not come from a topic. `label` is the label as JSON text,
-    once it is known; `label_observed_at` is when it was observed, and `labelled` is true then. `redacted` names the
-    features that are not stored as sent.
+    once it is known; `label_observed_at` is when it was observed, `label_source` who reported it, and `labelled` is
+    true then. `redacted` names the features that are not stored as sent.
     """
 
     request_id: str
@@ -61,6 +61,7 @@ class InflightFields(Struct, frozen=True):
     prediction: Raw | UnsetType = UNSET
     label: str | UnsetType = UNSET
     label_observed_at: datetime | UnsetType = UNSET
+    label_source: str | UnsetType = UNSET
     labelled: bool | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
@@ -152,6 +153,6 @@ def to_document(event: PredictionLogged) -> bytes:
     return encode(to_fields(event))
 
 
-def label_fields(label: str, observed_at: datetime) -> dict[str, Any]:
+def label_fields(label: str, observed_at: datetime, source: str = "") -> dict[str, Any]:
     """The fields of `inflight.*` that a label (JSON text) adds to a document."""
-    return {"label": label, "label_observed_at": observed_at, "labelled": True}
+    return {"label": label, "label_observed_at": observed_at, "label_source": source, "labelled": True}

@@ -56,6 +56,7 @@ class _Inflight(Struct):
     features_text: str | UnsetType = UNSET
     prediction: Any = UNSET
     label: str | UnsetType = UNSET
+    label_source: str | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
 
@@ -246,7 +247,9 @@ def _document(record: PredictionRecord) -> Document:
     document = to_fields(event)
     label = UNSET if record.label is UNSET else bytes(record.label).decode()
     labelled = UNSET if label is UNSET else True
-    inflight = msgspec.structs.replace(document.inflight, kafka=UNSET, label=label, labelled=labelled)
+    inflight = msgspec.structs.replace(
+        document.inflight, kafka=UNSET, label=label, label_source=record.label_source, labelled=labelled
+    )
     return msgspec.structs.replace(document, inflight=inflight)
 
 
@@ -267,6 +270,7 @@ def _logged(source: _Source) -> PredictionRecord:
         prediction=UNSET if fields.prediction is UNSET else Raw(_encode_json(fields.prediction)),
         error=source.error,
         label=UNSET if isinstance(fields.label, UnsetType) else Raw(fields.label.encode()),
+        label_source=fields.label_source or UNSET,
         redacted=fields.redacted,
     )
 

@@ -30,7 +30,15 @@ _FIELDS = [
     "inflight.label_observed_at",
 ]
 # For indices that are older than these fields; templates only apply to new ones.
-_NEW_FIELDS = {"inflight": {"properties": {"label_observed_at": {"type": "date"}, "labelled": {"type": "boolean"}}}}
+_NEW_FIELDS = {
+    "inflight": {
+        "properties": {
+            "label_observed_at": {"type": "date"},
+            "label_source": {"type": "keyword", "ignore_above": 1024},
+            "labelled": {"type": "boolean"},
+        }
+    }
+}
 
 
 class LoggedRequest(NamedTuple):
@@ -99,7 +107,7 @@ class LabelStore:
                 if_primary_term=document.primary_term,
             )
             + b"\n"
-            + msgspec.json.encode({"doc": {"inflight": label_fields(report.label, report.observed_at)}})
+            + msgspec.json.encode({"doc": {"inflight": label_fields(report.label, report.observed_at, report.source)}})
             for document, report in labels
         ]
         return bulk(self._client, actions, self._settings.elasticsearch_batch_bytes)
