@@ -1,4 +1,4 @@
-"""`inflight retrain`: check whether a champion has become worse, and if so train and promote a better one."""
+"""`inflight retrain`: check whether a champion has become worse, and if so train a challenger."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -52,22 +52,39 @@ def retrain(
     ] = None,
     significance: Annotated[
         float,
-        typer.Option(
-            min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion, and of the challenger's gate."
-        ),
+        typer.Option(min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion or for drift."),
     ] = 0.002,
     min_labelled: Annotated[
         int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested and nothing is trained.")
     ] = 200,
     min_rows: Annotated[int, typer.Option(min=1, help="With fewer rows drift is not tested.")] = 500,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="Promote a challenger that passes the promotion rule, instead of leaving it to a person. "
+            "[INFLIGHT_RETRAIN_PROMOTE, no]",
+            show_default=False,
+        ),
+    ] = None,
+    max_source_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            help="Maximum share of the log's labelled rows that one source may have in the retraining. "
+            "[INFLIGHT_RETRAIN_MAX_SOURCE_SHARE, 1]",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print whether retraining is due.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the decision with all its evidence, as JSON.")] = False,
 ) -> None:
     """Retrain a model if its live metric is worse than its recorded one, or, without labels, if its inputs drifted.
 
-    The challenger is promoted if it is better than the champion on fresh rows that neither was fitted on. Every
-    decision is kept with its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is
-    unreachable or an argument is wrong; the champion then stays.
+    The challenger passes if it is better than the champion on fresh rows, and not worse on the champion's own held-out
+    rows. It then waits for `inflight models promote MODEL`, or is promoted with --promote. Every decision is kept with
+    its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is unreachable or an argument is
+    wrong; the champion then stays.
     """
     from rich.console import Console
 
@@ -109,6 +126,8 @@ def retrain(
                 min_rows=min_rows,
                 since=start,
                 dry_run=dry_run,
+                promote=promote,
+                max_source_share=max_source_share,
                 on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable, RegistryError, ValueError, OSError) as error:
@@ -149,6 +168,9 @@ def _show(decision: "Decision") -> None:
         print_error(decision.error)
     skipped = "".join(f", {count} {why}" for why, count in evidence.skipped.items())
     typer.echo(f"  {evidence.rows:,} rows, {evidence.labelled:,} with a label{skipped}")
+    if decision.trained_on:
+        shares = ", ".join(f"{count:,} {source or 'without a source'}" for source, count in decision.trained_on.items())
+        typer.echo(f"  fresh rows by source of the label: {shares}")
     if evidence.labels_unmatched:
         typer.echo(f"  {evidence.labels_unmatched:,} labels match no row that was read")
     for test in evidence.drift.tests[:3] if evidence.drift is not None else ():

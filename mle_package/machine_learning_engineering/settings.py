@@ -85,6 +85,11 @@ class KernelSettings(BaseSettings):
     """OpenMP and BLAS threads while candidates are compared. More help only on otherwise idle cores: on busy ones,
     threads wait for each other."""
 
+    retrain_promote: bool = False
+    """Promote a challenger that passes the promotion rule after a retraining; by default it waits for a person."""
+    retrain_max_source_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Maximum share of the rows of a retraining whose labels come from one source; 1 sets no limit."""
+
     @property
     def registry_dir(self) -> Path:
         return self.home / "registry"

@@ -1,7 +1,7 @@
 """Newest rows and predictions of a version in a prediction log, and those with a known label."""
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -15,13 +15,20 @@ from machine_learning_engineering.observability.redaction import holds_tokens
 from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.training.records import decode_label
 
+GIVEN = "given"
+"""Source of the labels that are passed to `read`."""
+
 
 class LabelledPrediction(NamedTuple):
-    """A logged prediction with its true label; `example` is for training, None if features are redacted."""
+    """A logged prediction with its true label; `example` is for training, None if features are redacted.
+
+    `source` reported the label: "" for a log that does not know it, `GIVEN` for a label that was passed in.
+    """
 
     example: Example | None
     prediction: Any
     label: Any
+    source: str = ""
 
 
 class LiveRows(NamedTuple):
@@ -89,7 +96,8 @@ def read(
             skipped["bad label"] += 1
             continue
         example = None if redacted else Example(msgspec.json.decode(record.features), label)
-        labelled.append(LabelledPrediction(example, prediction, label))
+        source = GIVEN if given else record.label_source or ""
+        labelled.append(LabelledPrediction(example, prediction, label, source))
     return LiveRows(
         rows=[row for _, row, _ in newest],
         predictions=[prediction for _, _, prediction in newest],
@@ -99,3 +107,23 @@ def read(
         first=newest[0][0] if newest else None,
         last=newest[-1][0] if newest else None,
     )
+
+
+def limit_sources(labelled: Sequence[LabelledPrediction], max_share: float) -> list[LabelledPrediction]:
+    """The newest rows of each source, so that none has more than `max_share` of the rows that are returned.
+
+    None is left of a single source, whose share is 1 anyway, unless `max_share` is 1.
+    """
+    if max_share >= 1:
+        return list(labelled)
+    counts = Counter(one.source for one in labelled)
+    most = max(counts.values(), default=0)
+    while most > (fitting := int(max_share * sum(min(count, most) for count in counts.values()))):
+        most = fitting
+    kept: list[LabelledPrediction] = []
+    room = dict.fromkeys(counts, most)
+    for one in reversed(labelled):
+        if room[one.source]:
+            room[one.source] -= 1
+            kept.append(one)
+    return kept[::-1]
