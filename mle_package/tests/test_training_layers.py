@@ -4,8 +4,8 @@ import errno
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
 from types import SimpleNamespace
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np

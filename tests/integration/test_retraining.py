@@ -48,7 +48,7 @@ class Serving:
         self.registry = Registry(self.settings.registry_dir)
         self._logs = 0
 
-    def look(self, examples: Sequence[Example], *, labelled: bool = True, **options: Any) -> Decision:
+    def look(self, examples: Sequence[Example], /, *, labelled: bool = True, **options: Any) -> Decision:
         """Answer examples, report their labels or not, and let retraining be triggered on a log of these alone."""
         champion = self.registry.open(self.model_class.name, model_class=self.model_class)
         ids = [str(number) for number in range(len(examples))]
@@ -161,8 +161,15 @@ def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     assert unlabelled.outcome == "retraining_due"
     assert unlabelled.evidence.drift is not None
     assert "features.text" in unlabelled.evidence.drift.drifted
-    decision = serving.look(shifted)
-    assert (decision.outcome, decision.error) == ("promoted", "")
+    decision = serving.look(shifted, promote=True)
+    # Of films alone one learns nothing about products.
+    assert (decision.outcome, decision.error) == ("rejected", ""), decision.reason
     assert decision.gate is not None
-    assert decision.gate.observed > decision.gate.reference
-    assert serving.registry.champions() == {"reviews": "v2"}
+    assert decision.gate.significant
+    assert decision.held_out_gate is not None
+    assert decision.held_out_gate.significant
+    print(decision.reason)
+    both = serving.look(shifted, promote=True, examples=[*Reviews.examples(), *shifted])
+    print(both.reason)
+    assert both.outcome == "promoted", both.reason
+    assert serving.registry.champions()["reviews"] == both.challenger
