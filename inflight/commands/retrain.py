@@ -10,6 +10,8 @@ from inflight.errors import FAILED, exit_for, print_error
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from inflight.settings import Settings
     from machine_learning_engineering.core.example import Example
     from machine_learning_engineering.retraining.decision import Decision
@@ -73,7 +75,7 @@ def retrain(
             min=0.01,
             max=1.0,
             help="Maximum share of the log's labelled rows that one source may have in the retraining. "
-            "[INFLIGHT_RETRAIN_MAX_SOURCE_SHARE, 1]",
+            "[INFLIGHT_TRAIN_MAX_SOURCE_SHARE, 1]",
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print whether retraining is due.")] = False,
@@ -101,6 +103,8 @@ def retrain(
     from machine_learning_engineering.training.records import LogUnreadable
 
     settings = load_settings()
+    if max_source_share is not None:
+        settings = settings.model_copy(update={"train_max_source_share": max_source_share})
     try:
         name = parse(model).name
         model_class = known_models([name])[name]
@@ -127,7 +131,6 @@ def retrain(
                 since=start,
                 dry_run=dry_run,
                 promote=promote,
-                max_source_share=max_source_share,
                 on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable, RegistryError, ValueError, OSError) as error:
@@ -156,7 +159,16 @@ def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list
         if source.skipped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.skipped.items())
             typer.echo(f"skipped records of {source.name}: {reasons}", err=True)
+        if source.label_sources:
+            typer.echo(f"records of {source.name} by source of the label: {_by_source(source.label_sources)}", err=True)
     return [Example(decode(record.features), decode(record.label), record.group) for record in found.records]
+
+
+def _by_source(counts: "Mapping[str, int]") -> str:
+    """At most ten sources, the largest first; names come from producers."""
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    more = [f"{len(largest) - 10} more sources"] if len(largest) > 10 else []
+    return ", ".join([*(f"{count:,} {source!r}" for source, count in largest[:10]), *more])
 
 
 def _show(decision: "Decision") -> None:
@@ -169,8 +181,7 @@ def _show(decision: "Decision") -> None:
     skipped = "".join(f", {count} {why}" for why, count in evidence.skipped.items())
     typer.echo(f"  {evidence.rows:,} rows, {evidence.labelled:,} with a label{skipped}")
     if decision.trained_on:
-        shares = ", ".join(f"{count:,} {source or 'without a source'}" for source, count in decision.trained_on.items())
-        typer.echo(f"  fresh rows by source of the label: {shares}")
+        typer.echo(f"  fresh rows by source of the label: {_by_source(decision.trained_on)}")
     if evidence.labels_unmatched:
         typer.echo(f"  {evidence.labels_unmatched:,} labels match no row that was read")
     for test in evidence.drift.tests[:3] if evidence.drift is not None else ():

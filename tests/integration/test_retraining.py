@@ -18,6 +18,7 @@ from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds
 from model.reviews.model import CANDIDATES, Reviews
+from model.titanic.model import Titanic
 from tests.support.doses import FULL
 
 WINDOWS = 50 if FULL else 25
@@ -168,8 +169,27 @@ def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     assert decision.gate.significant
     assert decision.held_out_gate is not None
     assert decision.held_out_gate.significant
-    print(decision.reason)
-    both = serving.look(shifted, promote=True, examples=[*Reviews.examples(), *shifted])
-    print(both.reason)
-    assert both.outcome == "promoted", both.reason
-    assert serving.registry.champions()["reviews"] == both.challenger
+    assert serving.registry.aliases("reviews") == {"champion": "v1", "challenger": "v2"}
+
+
+@pytest.mark.parametrize("honest", [0, 1, 4], ids=["all false", "half false", "a fifth false"])
+def test_inverted_labels_do_not_replace_a_model_by_its_opposite(tmp_path: Path, honest: int) -> None:
+    """Somebody sends each passenger twice, with another fare, and reports the opposite of what happened."""
+    serving = Serving(Titanic, tmp_path)
+    train(Titanic, serving.settings)
+    random = np.random.default_rng(3)
+    reported = []
+    for copy in range(1 + honest if honest else 2):
+        for example in Titanic.examples():
+            fare = round(example.features["fare"] * random.uniform(0.97, 1.03), 4)
+            label = example.label if copy < honest else not example.label
+            reported.append(Example(example.features | {"fare": fare}, label))
+    decision = serving.look(reported, promote=True)
+    assert decision.outcome in ("kept", "rejected"), decision.reason
+    assert decision.error == ""
+    assert serving.registry.champions() == {"titanic": "v1"}
+    if not honest:
+        assert decision.gate is not None
+        assert decision.gate.significant
+        assert decision.held_out_gate is not None
+        assert decision.held_out_gate.reference < 0.3 < 0.8 < decision.held_out_gate.observed

@@ -1,7 +1,7 @@
 """Newest rows and predictions of a version in a prediction log, and those with a known label."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -13,10 +13,7 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import holds_tokens
 from machine_learning_engineering.prediction_log.store import PredictionLog
-from machine_learning_engineering.training.records import decode_label
-
-GIVEN = "given"
-"""Source of the labels that are passed to `read`."""
+from machine_learning_engineering.training.records import GIVEN, decode_label
 
 
 class LabelledPrediction(NamedTuple):
@@ -107,23 +104,3 @@ def read(
         first=newest[0][0] if newest else None,
         last=newest[-1][0] if newest else None,
     )
-
-
-def limit_sources(labelled: Sequence[LabelledPrediction], max_share: float) -> list[LabelledPrediction]:
-    """The newest rows of each source, so that none has more than `max_share` of the rows that are returned.
-
-    None is left of a single source, whose share is 1 anyway, unless `max_share` is 1.
-    """
-    if max_share >= 1:
-        return list(labelled)
-    counts = Counter(one.source for one in labelled)
-    most = max(counts.values(), default=0)
-    while most > (fitting := int(max_share * sum(min(count, most) for count in counts.values()))):
-        most = fitting
-    kept: list[LabelledPrediction] = []
-    room = dict.fromkeys(counts, most)
-    for one in reversed(labelled):
-        if room[one.source]:
-            room[one.source] -= 1
-            kept.append(one)
-    return kept[::-1]

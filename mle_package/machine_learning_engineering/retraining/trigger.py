@@ -33,10 +33,11 @@ from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
 from machine_learning_engineering.retraining import live_rows
 from machine_learning_engineering.retraining.decision import Decision, Evidence, write
-from machine_learning_engineering.retraining.live_rows import LiveRows, limit_sources
+from machine_learning_engineering.retraining.live_rows import LiveRows
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.promotion import judge
 from machine_learning_engineering.training.quick import ProgressCallback, train
+from machine_learning_engineering.training.records import limit_sources
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def trigger_retraining(
         dry_run: Only decide whether retraining is due.
         promote: Promote a challenger that passes the rule; `retrain_promote` of the settings by default.
         max_source_share: Maximum share of the labelled rows of the log that one source may have among those that are
-            fitted and compared on; `retrain_max_source_share` of the settings by default.
+            fitted and compared on; `train_max_source_share` of the settings by default.
         on_progress: Called with each step when it begins.
 
     Raises:
@@ -89,7 +90,7 @@ def trigger_retraining(
         raise ValueError(f"significance is a false alarm rate between 0 and 1, not {significance}")
     if min_labelled < 2 or min_rows < 1 or max_rows < max(min_labelled, min_rows):
         raise ValueError("min_labelled must be at least 2, min_rows at least 1, and max_rows at least both")
-    share = settings.retrain_max_source_share if max_source_share is None else max_source_share
+    share = settings.train_max_source_share if max_source_share is None else max_source_share
     if not 0 < share <= 1:
         raise ValueError(f"max_source_share is a share above 0 and at most 1, not {share}")
     started = time.monotonic()
@@ -202,7 +203,7 @@ class _RetrainingRun:
     def choose_rows(self, live: LiveRows, examples: Sequence[Example] | None) -> Sequence[Example]:
         """The fresh examples to retrain on; the decision says how many, and why they are too few."""
         usable = [one for one in live.labelled if one.example is not None]
-        limited = limit_sources(usable, self.decision.max_source_share)
+        limited = [usable[i] for i in limit_sources([one.source for one in usable], self.decision.max_source_share)]
         fresh = [one.example for one in limited if one.example is not None] if examples is None else examples
         sources = Counter(one.source for one in limited) if examples is None else {"examples": len(fresh)}
         self.decide(trained_on=dict(sources))

@@ -12,12 +12,11 @@ from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.prediction_log.store import PredictionRecord
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
-from machine_learning_engineering.retraining import live_rows
 from machine_learning_engineering.retraining.decision import Decision
-from machine_learning_engineering.retraining.live_rows import LabelledPrediction
 from machine_learning_engineering.retraining.trigger import SIGNIFICANCE
 from machine_learning_engineering.training import promotion
 from machine_learning_engineering.training.quick import train
+from machine_learning_engineering.training.records import limit_sources
 
 
 def state(registry):
@@ -143,12 +142,12 @@ def test_labels_tell_who_reported_them_and_one_source_may_be_limited(registry, l
     ],
 )
 def test_the_newest_rows_of_a_source_are_kept_up_to_its_share(counts, share, expected):
-    rows = [LabelledPrediction(None, number, 1, source) for source, count in counts.items() for number in range(count)]
-    kept = live_rows.limit_sources(rows, share)
-    assert Counter(one.source for one in kept) == expected
+    rows = [(source, number) for source, count in counts.items() for number in range(count)]
+    kept = [rows[index] for index in limit_sources([source for source, _ in rows], share)]
+    assert Counter(source for source, _ in kept) == expected
     assert all(count <= share * len(kept) for count in expected.values())
     for source, count in expected.items():
-        assert [one.prediction for one in kept if one.source == source] == list(range(counts[source]))[-count:]
+        assert [number for one, number in kept if one == source] == list(range(counts[source]))[-count:]
 
 
 def test_labels_in_the_log_count_and_given_ones_override_them(registry, serve, log, doubler_class, settings):

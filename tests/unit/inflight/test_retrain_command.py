@@ -51,7 +51,7 @@ def test_labels_of_another_world_promote_nothing_and_a_person_may_override_it(re
     labels = write_labels(tmp_path / "labels.csv", served)
     text = run("retrain", "models:/line@champion", "--labels", labels, "--promote")
     assert "line v2: rejected" in text
-    assert "fresh rows by source of the label: 600 given" in text
+    assert "fresh rows by source of the label: 600 'given'" in text
     assert "inflight models promote line:v4" in text
     assert (registry.champions(), told) == ({"line": "v2"}, [])
     run("models", "promote", "line:v4")
