@@ -73,8 +73,14 @@ def pytest_report_header() -> list[str]:
 
 
 # Tests that load a deployment while they break it need the machine: one process of pytest-xdist runs them one after the
-# other, and starts with them, while the others run the rest, file by file.
-_HEAVY = ("tests/integration/test_faults_", "tests/integration/test_transport", "tests/integration/test_promotion")
+# other, and starts with them, while the others run the rest, file by file. A file that takes minutes comes early there.
+_HEAVY = ("tests/integration/test_faults_", "tests/integration/test_promotion")
+_LONG = (
+    "tests/integration/test_transport",
+    "tests/e2e/",
+    "tests/integration/test_replay",
+    "tests/integration/test_train_",
+)
 
 
 class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]
@@ -88,7 +94,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(_HEAVY))
+    items.sort(key=lambda item: (not item.nodeid.startswith(_HEAVY), not item.nodeid.startswith(_LONG)))
     for item in items:
         gap = item.get_closest_marker("embedded_gap")
         parameters = (

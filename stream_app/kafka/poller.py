@@ -158,7 +158,11 @@ class KafkaPoller(threading.Thread):
             self._ended = True
             self._reject_pending_calls()
             # Leaves the group as well, so that others take over at once and not after the session timeout.
-            self.consumer.close()
+            try:
+                self.consumer.close()
+            except Exception:
+                # The callback for statistics runs here, too, and raises again what ended this thread.
+                logger.warning("the consumer was not closed", exc_info=True)
 
     def _poll(self) -> None:
         backpressured = self._is_backpressured()

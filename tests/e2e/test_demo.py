@@ -12,7 +12,7 @@ import pytest
 from inflight.demo.bad_records import bad_records
 from inflight.stack.maven import missing_tools
 
-DIAMONDS = 3_000
+DIAMONDS = 1_500
 PASSENGERS = 891
 SAME_ID = 3
 

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("search")
 
 AWAY_SECONDS = 60 if FULL else 16
 RATE = 300 if FULL else 150
+REQUESTS = 20_000 if FULL else 12_000
 STARTS_IN = 15
 """Seconds from the start of Elasticsearch until it answers, about."""
 
@@ -154,7 +155,7 @@ def test_an_indexer_killed_in_the_middle_indexes_each_request_once(deployment: D
     deployment.worker()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    report = deployment.load(20_000, prefix=prefix).report()
+    report = deployment.load(REQUESTS, prefix=prefix).report()
     deployment.settles()
     indexer = deployment.indexer(elasticsearch_batch_records=50)
     resumed = []
@@ -169,7 +170,7 @@ def test_an_indexer_killed_in_the_middle_indexes_each_request_once(deployment: D
             until(lambda kills=kills: len(indexer.exit_codes) == kills, 120, "it was killed")
     deployment.settles(index=True)
     found = deployment.verify(report, repeats=False, prefix=prefix, index=True)
-    assert found.indexed_distinct == 20_000
+    assert found.indexed_distinct == REQUESTS
     replayed = int(indexer.metric("inflight_indexer_documents_total", result="replayed"))
     assert replayed > 0, "no kill hit the middle of a bulk request"
     figures(

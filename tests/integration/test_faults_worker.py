@@ -151,9 +151,9 @@ def test_workers_that_come_and_go_cleanly_repeat_nothing(deployment: Deployment)
     bounds = {"worker_max_batch_records": 16, "worker_max_in_flight_batches": 2, "worker_buffer_bytes": 1_000_000}
     host = deployment.worker(**bounds)
     deployment.serving(1)
-    load = deployment.load(UNTIL_STOPPED, rate=800)
+    load = deployment.load(UNTIL_STOPPED, rate=500)
     left = []
-    while len(left) < (12 if FULL else 3):
+    while len(left) < (12 if FULL else 2):
         guest = deployment.worker(**bounds)
         deployment.serving(2)
         deployment.answers_more(500)

@@ -45,9 +45,9 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
     indexer = deployment.indexer()
     deployment.serving(1)
     prefix = deployment.settings.topic_prefix
-    deployment.load(3_000, prefix=prefix).report()
+    deployment.load(1_500, prefix=prefix).report()
     deployment.settles(index=True)
-    answers = true_answers(deployment, 4_000)
+    answers = true_answers(deployment, 2_000)
     random.Random(deployment.settings.seed).shuffle(answers)
     publish(deployment, answers)
     joiner = deployment.label_joiner(label_joiner_batch_records=20)
@@ -58,14 +58,14 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
         _killed(joiner, kills)
     caught_up(deployment)
     until(joiner.serves, 300, "the joiner serves")
-    until(lambda: joiner.metric("inflight_pending_labels") == 1_000, 300, "what is not logged yet waits")
+    until(lambda: joiner.metric("inflight_pending_labels") == 500, 300, "what is not logged yet waits")
     labelled = {name for name, document in logged_documents(deployment).items() if "label" in document}
-    assert len(labelled) == 3_000
+    assert len(labelled) == 1_500
     # The other requests come now: their labels are days older and survive one more kill.
     deployment.kill(joiner)
-    load = deployment.load(list(deployment.diamonds(4_000)), prefix=prefix)
+    load = deployment.load(list(deployment.diamonds(2_000)), prefix=prefix)
     load.report()
-    documents = labelled_documents(deployment, 4_000)
+    documents = labelled_documents(deployment, 2_000)
     expected = {answer.request_id: answer.label for answer in answers}
     assert {name: json.loads(document["label"]) for name, document in documents.items()} == expected
     until(lambda: joiner.metric("inflight_pending_labels") == 0, 300, "no label waits any more")

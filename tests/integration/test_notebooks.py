@@ -7,6 +7,7 @@ import pytest
 
 from model import catalog
 from notebooks.execute import HERE, NAMES, execute
+from tests.support.doses import FULL
 
 # So many plots at least: the data, the candidates, the performance, what the model goes by, and answers.
 PLOTS = {"diamonds": 8, "reviews": 7, "titanic": 8}
@@ -17,6 +18,9 @@ def _folders_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """Whatever Jupyter and IPython read or keep, they have it in the test's folder."""
     for variable in ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable.lower()))
+    if not FULL:
+        # Each candidate, with one configuration or two.
+        monkeypatch.setenv("INFLIGHT_TRAIN_N_MODELS", "3")
 
 
 def test_every_model_has_its_notebook() -> None:

@@ -29,6 +29,8 @@ from producers.request_builder import Record, request_id_of
 from producers.shift import parse_shift
 from producers.sources import Request
 from producers.stop_signal import StopSignal
+from tests.support.broker_clients import confluent_sender
+from tests.support.waiting import until
 
 # kafka-python drops the sockets of failed connections without closing them; the garbage collector does.
 pytestmark = pytest.mark.filterwarnings("ignore:.*<socket.socket:pytest.PytestUnraisableExceptionWarning")
@@ -143,11 +145,23 @@ def test_a_refusal_by_the_broker_fails_its_record_and_no_other(each_broker: Any,
     admin = AdminClient(client_options(settings))
     for future in admin.incremental_alter_configs([resource]).values():
         future.result()
+    # The broker says yes before its log follows.
+    until(lambda: _is_refused(settings, b"x" * 200_000), 120, "the broker takes less")
     requests = [b"x" * 200_000 if number in (100, 101, 350) else b"small %d" % number for number in range(500)]
     report = replay(settings, requests, id_prefix="n", keep_ids=True)
     assert (report.accepted, report.failed, report.indeterminate) == (497, 3, 0)
     assert sorted(report.ids["failed"]) == ["n-00000100", "n-00000101", "n-00000350"]
-    assert {message.value() for message in _messages(settings)} == {value for value in requests if len(value) < 100}
+    found = {message.value() for message in _messages(settings)} - {b"x" * 200_000}
+    assert found == {value for value in requests if len(value) < 100}
+
+
+def _is_refused(settings: Settings, value: bytes) -> bool:
+    with confluent_sender(settings) as send:
+        try:
+            send(topic_name(settings, REQUESTS), value)
+        except RuntimeError as error:
+            return "MSG_SIZE_TOO_LARGE" in str(error)
+    return False
 
 
 def test_bad_records_are_published_as_they_are(settings: Settings) -> None:

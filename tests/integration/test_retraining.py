@@ -21,9 +21,11 @@ from model.reviews.model import CANDIDATES, Reviews
 from model.titanic.model import Titanic
 from tests.support.doses import FULL
 
-WINDOWS = 50 if FULL else 25
+WINDOWS = 50 if FULL else 10
 ROWS = 600
 TRAINED = 16_000
+LOOSE = SIGNIFICANCE if FULL else 0.01
+"""Of tests that reject in any case: a fifth of the permutations."""
 
 
 class QuickDiamonds(Diamonds):
@@ -113,7 +115,7 @@ def test_a_disturbed_window_leads_to_a_challenger_that_a_person_may_promote(
     serving: Serving, fresh: list[Example], disturb: Callable[[Example], Example]
 ) -> None:
     disturbed = [disturb(example) for example in fresh]
-    decision = serving.look(disturbed[:2_000], promote=True)
+    decision = serving.look(disturbed[:2_000], promote=True, significance=LOOSE)
     assert (decision.outcome, decision.error) == ("rejected", "")
     assert serving.registry.aliases("diamonds") == {"champion": "v1", "challenger": "v2"}
     assert decision.evidence.metric is not None
@@ -154,7 +156,9 @@ def _mae(serving: Serving, version: str, examples: list[Example]) -> float:
 
 def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     serving = Serving(QuickReviews, tmp_path)
-    train(QuickReviews, serving.settings)
+    products = list(Reviews.examples())
+    some = np.random.default_rng(1).permutation(len(products))[: None if FULL else 3_000].tolist()
+    train(QuickReviews, serving.settings, examples=[products[index] for index in some])
     films = list(Reviews.shifted_examples())
     order = np.random.default_rng(1).permutation(len(films))[:1_600].tolist()
     shifted = [films[index] for index in order]
@@ -162,7 +166,7 @@ def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     assert unlabelled.outcome == "retraining_due"
     assert unlabelled.evidence.drift is not None
     assert "features.text" in unlabelled.evidence.drift.drifted
-    decision = serving.look(shifted, promote=True)
+    decision = serving.look(shifted, promote=True, significance=LOOSE)
     # Of films alone one learns nothing about products.
     assert (decision.outcome, decision.error) == ("rejected", ""), decision.reason
     assert decision.gate is not None

@@ -19,7 +19,7 @@ from stream_app.kafka import offsets
 from stream_app.kafka.offsets import OffsetTracker
 from tests.support.doses import FULL
 
-EXAMPLES, STEPS = 600 if FULL else 250, 60
+EXAMPLES, STEPS = 600 if FULL else 320, 60
 MINIMUM_STEPS = 10_000
 PARTITIONS = ("a", "b", "c")
 

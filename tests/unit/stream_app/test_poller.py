@@ -86,7 +86,7 @@ def test_it_ends_when_librdkafka_has_forgotten_all_brokers(listener: UnusedListe
     """It would poll for ever and get nothing; the process ends, and the next one connects."""
     # Without bootstrap servers, librdkafka knows no broker from the start.
     options = {"group.id": "g", "log_level": 0}
-    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000, statistics_interval=0.05)
+    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000, statistics_interval=0.01)
     poller.start()
     poller.join(60)
     assert type(listener.failed).__name__ == "NoBrokersLeftError"
@@ -95,7 +95,7 @@ def test_it_ends_when_librdkafka_has_forgotten_all_brokers(listener: UnusedListe
 def test_an_unreachable_broker_does_not_end_it(listener: UnusedListener) -> None:
     """It comes back."""
     options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
-    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000, statistics_interval=0.05)
+    poller = KafkaPoller(options, listener, max_records=10, max_bytes=10_000, statistics_interval=0.01)
     poller.start()
     poller.join(1.0)
     assert poller.is_alive()
@@ -110,7 +110,7 @@ def test_what_the_statistics_raise_comes_out_of_the_poll(listener: UnusedListene
 
     options = {"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}
     poller = KafkaPoller(
-        options, listener, max_records=10, max_bytes=10_000, on_statistics=refuse, statistics_interval=0.1
+        options, listener, max_records=10, max_bytes=10_000, on_statistics=refuse, statistics_interval=0.01
     )
     poller.start()
     poller.join(60)
