@@ -40,7 +40,7 @@ class Journal:
         for line in path.read_bytes().splitlines() if path.exists() else ():
             try:
                 entry = msgspec.json.decode(line, type=Entry)
-            except msgspec.DecodeError:
+            except (ValueError, RecursionError):
                 # A line truncated by a crash: its letter may be replayed a second time, which is harmless.
                 continue
             self._positions.add((entry.topic, entry.partition, entry.offset, entry.timestamp_ms))

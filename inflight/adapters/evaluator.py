@@ -1,6 +1,5 @@
 """Metrics of live predictions for the label joiner, by the models' own code, which `monitoring` does not import."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from inflight.adapters.models import known_models
+from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.core.faults import is_machine_fault
 from machine_learning_engineering.core.json_values import decode_as
 from machine_learning_engineering.core.validation import redact_decoder_message
@@ -55,22 +55,24 @@ class RegistryEvaluator:
             raise EvaluationError(f"{len(predictions)} predictions, {len(labels)} of which the model can read")
         try:
             with warnings.catch_warnings():
-                # scikit-learn warns if a metric is undefined and returns NaN, which is an error here.
+                # scikit-learn warns if a metric is undefined and returns NaN.
                 warnings.simplefilter("ignore")
+                names = model.evaluate(decoded, labels).keys()
                 estimates = bootstrap_estimate(model, decoded, labels, self._seed)
         except Exception as error:  # A model's own metrics may raise anything; the other models are measured.
             if is_machine_fault(error):
                 raise
-            raise EvaluationError(f"{type(error).__name__}: {error}") from error
-        if bad := sorted(name for name, one in estimates.items() if not math.isfinite(one.low + one.high)):
-            # JSON can't encode it.
-            raise EvaluationError(f"the interval of {', '.join(bad)} is not finite")
+            # Its message may quote a value.
+            raise EvaluationError(f"the model's evaluate() raises {describe_origin(error)}") from error
+        if not estimates:
+            raise EvaluationError(f"no metric is defined for {len(labels)} predictions: {', '.join(sorted(names))}")
         recorded = self._reference(version)
         metrics = [
             LiveMetric(name, one.mean, one.low, one.high, recorded.get(name, UNSET))
             for name, one in sorted(estimates.items())
         ]
-        return Evaluation(metrics, cls.primary_metric, len(labels), CONFIDENCE)
+        undefined = tuple(sorted({cls.primary_metric, *names} - estimates.keys()))
+        return Evaluation(metrics, cls.primary_metric, len(labels), CONFIDENCE, undefined)
 
     def _reference(self, version: ModelVersion) -> dict[str, float]:
         """The metrics on held-out rows at training; empty if the version is not in the registry."""

@@ -1,4 +1,4 @@
-"""`inflight retrain`: check whether a champion has become worse, and if so train and promote a better one."""
+"""`inflight retrain`: check whether a champion has become worse, and if so train a challenger."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,6 +10,8 @@ from inflight.errors import FAILED, exit_for, print_error
 from inflight.rendering import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from inflight.settings import Settings
     from machine_learning_engineering.core.example import Example
     from machine_learning_engineering.retraining.decision import Decision
@@ -52,22 +54,39 @@ def retrain(
     ] = None,
     significance: Annotated[
         float,
-        typer.Option(
-            min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion, and of the challenger's gate."
-        ),
+        typer.Option(min=0.0001, max=0.5, help="False-alarm rate of the test for a worse champion or for drift."),
     ] = 0.002,
     min_labelled: Annotated[
         int, typer.Option(min=2, help="With fewer labelled rows the metric is not tested and nothing is trained.")
     ] = 200,
     min_rows: Annotated[int, typer.Option(min=1, help="With fewer rows drift is not tested.")] = 500,
+    promote: Annotated[
+        bool | None,
+        typer.Option(
+            "--promote/--no-promote",
+            help="Promote a challenger that passes the promotion rule, instead of leaving it to a person. "
+            "[INFLIGHT_RETRAIN_PROMOTE, no]",
+            show_default=False,
+        ),
+    ] = None,
+    max_source_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1.0,
+            help="Maximum share of the log's labelled rows that one source may have in the retraining. "
+            "[INFLIGHT_TRAIN_MAX_SOURCE_SHARE, 1]",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print whether retraining is due.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the decision with all its evidence, as JSON.")] = False,
 ) -> None:
     """Retrain a model if its live metric is worse than its recorded one, or, without labels, if its inputs drifted.
 
-    The challenger is promoted if it is better than the champion on fresh rows that neither was fitted on. Every
-    decision is kept with its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is
-    unreachable or an argument is wrong; the champion then stays.
+    The challenger passes if it is better than the champion on fresh rows, and not worse on the champion's own held-out
+    rows. It then waits for `inflight models promote MODEL`, or is promoted with --promote. Every decision is kept with
+    its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is unreachable or an argument is
+    wrong; the champion then stays.
     """
     from rich.console import Console
 
@@ -84,6 +103,8 @@ def retrain(
     from machine_learning_engineering.training.records import LogUnreadable
 
     settings = load_settings()
+    if max_source_share is not None:
+        settings = settings.model_copy(update={"train_max_source_share": max_source_share})
     try:
         name = parse(model).name
         model_class = known_models([name])[name]
@@ -109,6 +130,7 @@ def retrain(
                 min_rows=min_rows,
                 since=start,
                 dry_run=dry_run,
+                promote=promote,
                 on_progress=(lambda step: None) if status is None else (lambda step: status.update(step)),
             )
     except (PredictionLogError, LogUnreadable, RegistryError, ValueError, OSError) as error:
@@ -137,7 +159,16 @@ def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list
         if source.skipped:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.skipped.items())
             typer.echo(f"skipped records of {source.name}: {reasons}", err=True)
+        if source.label_sources:
+            typer.echo(f"records of {source.name} by source of the label: {_by_source(source.label_sources)}", err=True)
     return [Example(decode(record.features), decode(record.label), record.group) for record in found.records]
+
+
+def _by_source(counts: "Mapping[str, int]") -> str:
+    """At most ten sources, the largest first; names come from producers."""
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    more = [f"{len(largest) - 10} more sources"] if len(largest) > 10 else []
+    return ", ".join([*(f"{count:,} {source!r}" for source, count in largest[:10]), *more])
 
 
 def _show(decision: "Decision") -> None:
@@ -149,6 +180,8 @@ def _show(decision: "Decision") -> None:
         print_error(decision.error)
     skipped = "".join(f", {count} {why}" for why, count in evidence.skipped.items())
     typer.echo(f"  {evidence.rows:,} rows, {evidence.labelled:,} with a label{skipped}")
+    if decision.trained_on:
+        typer.echo(f"  fresh rows by source of the label: {_by_source(decision.trained_on)}")
     if evidence.labels_unmatched:
         typer.echo(f"  {evidence.labels_unmatched:,} labels match no row that was read")
     for test in evidence.drift.tests[:3] if evidence.drift is not None else ():

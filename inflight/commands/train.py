@@ -74,8 +74,9 @@ def train(
     """Train models: compare their candidates, keep each of them, and promote the best.
 
     Candidates are compared by cross-validation on four fifths of the data. The chosen one is measured on the last
-    fifth, saved in the registry, and promoted if it is better than the current champion. HOME is INFLIGHT_HOME.
-    Exit code 1 if a model was not trained, 2 if the log to train on is unreachable; the champion then stays.
+    fifth and saved in the registry. It is promoted if it is significantly better than the champion on these rows, and
+    not worse on those that were held out for the champion. HOME is INFLIGHT_HOME. Exit code 1 if a model was not
+    trained, 2 if the log to train on is unreachable; the champion then stays.
     """
     from rich.console import Console
 
@@ -181,6 +182,8 @@ def _show(entry: "TrainingEntry") -> None:
         typer.echo(f"    {_intervals(model.cross_validation)}")
         speeds = ", ".join(f"{speed:,} in batches of {size}" for size, speed in model.rows_per_second.items())
         typer.echo(f"    rows/s: {speeds}")
+    for failed in entry.failed_candidates:
+        typer.echo(f"  {failed.candidate} was left out: {failed.error}")
     typer.echo(f"* {entry.selection}")
     typer.echo(f"on {entry.rows_held_out:,} held-out rows: {_intervals(entry.held_out)}")
     typer.echo("(in brackets: 95 % confidence intervals)")

@@ -54,7 +54,9 @@ class MLEModel(Model):
         settings: KernelSettings | None = None,
         **options: Any,
     ) -> Decision:
-        """Retrain if the log and the labels give a reason, and promote the challenger if it is better.
+        """Retrain if the log and the labels give a reason, and compare the challenger with the champion.
+
+        It is promoted if it passes `training.promotion` and `promote` (or the setting `retrain_promote`) asks for it.
 
         Args:
             log: Log with the champion's predictions; those of other versions are ignored.

@@ -95,9 +95,15 @@ class KernelSettings(BaseSettings):
     """File with one line per training; ``training-log.jsonl`` in `home` by default."""
     train_n_models: PositiveInt | None = None
     """Maximum number of configurations that a training tries; each model's own numbers by default."""
+    train_max_source_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Maximum share that the rows labelled by one source may have among those of a log that a training or a retraining
+    uses; 1 sets no limit."""
     train_threads: PositiveInt = 1
     """OpenMP and BLAS threads while candidates are compared. More help only on otherwise idle cores: on busy ones,
     threads wait for each other."""
+
+    retrain_promote: bool = False
+    """Promote a challenger that passes the promotion rule after a retraining; by default it waits for a person."""
 
     @property
     def registry_dir(self) -> Path:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.evaluation.metrics import regression_metrics
 from machine_learning_engineering.sdk import MLEModel
@@ -79,3 +80,43 @@ def doubler() -> MLEModel:
 @pytest.fixture
 def settings(tmp_path: Path) -> KernelSettings:
     return KernelSettings(home=tmp_path, _env_file=None)
+
+
+# --- a comparison of candidates ------------------------------------------------------------------------------------
+
+
+def mean(params: Mapping[str, Any], seed: int) -> Any:
+    from sklearn.dummy import DummyRegressor
+
+    return DummyRegressor()
+
+
+def ridge(params: Mapping[str, Any], seed: int) -> Any:
+    from sklearn.linear_model import Ridge
+
+    return Ridge(alpha=params["alpha"], random_state=seed)
+
+
+MEAN = Candidate("mean", mean)
+RIDGE = Candidate(
+    "ridge", ridge, {"alpha": 1e6}, lambda trial: {"alpha": trial.suggest_float("alpha", 1e-3, 1e3, log=True)}, trials=4
+)
+
+
+@pytest.fixture
+def compared_class(doubler_class: type[MLEModel]) -> type[MLEModel]:
+    """The basic model with two candidates, of which the second has a search."""
+
+    class Compared(doubler_class):  # type: ignore[misc, valid-type]
+        compared = (MEAN, RIDGE)
+
+        def candidates(self) -> Sequence[Candidate]:
+            return self.compared
+
+    return Compared
+
+
+@pytest.fixture
+def one_of_a_kind(compared_class: type[MLEModel]) -> Any:
+    """A class like `compared_class` with other candidates."""
+    return lambda *candidates: type("Other", (compared_class,), {"compared": candidates})

@@ -81,6 +81,25 @@ def test_equal_models_are_promoted_no_more_often_than_stated():
     assert wins <= 48  # 30 are expected at most; more than 48 would be a chance of 1 in 1,000.
 
 
+def test_equal_models_are_promoted_no_more_often_than_stated_where_rows_come_in_groups():
+    """Ten copies of a row are no ten reasons to prefer the model that is right on it."""
+    random = np.random.default_rng(6)
+    wins = 0
+    for run in range(150):
+        labels = np.repeat(random.integers(0, 2, 20), 10)
+        one, other = (np.where(np.repeat(random.random(20) < 0.8, 10), labels, 1 - labels).tolist() for _ in range(2))
+        wins += paired_permutation_test(
+            Fraction(),
+            one,
+            other,
+            labels.tolist(),
+            significance=0.1,
+            seed=run,
+            groups=np.repeat(range(20), 10).tolist(),
+        ).significant
+    assert wins <= 27  # 15 are expected at most; more than 27 would be a chance of 1 in 1,000.
+
+
 def test_a_metric_that_is_not_defined_says_so():
     with pytest.raises(ValueError, match="the live accuracy of model `fraction` is undefined for 0 rows"):
         permutation.test_degradation(Fraction(), [(1, 1)], [], significance=0.01, seed=1)

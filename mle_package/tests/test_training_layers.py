@@ -4,6 +4,7 @@ import errno
 import hashlib
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import msgspec
@@ -96,6 +97,62 @@ def test_inputs_may_be_texts_or_sparse_and_have_names(doubler_class, records):
     sparse = layers.gold_table(Sparse(), accepted, [])
     assert sparse["input_indices"].to_pylist() == [[1], [1], [1]]
     assert sparse["input_values"].to_pylist() == [[1.0], [2.5], [3.0]]
+
+
+def test_inputs_of_several_types_are_stored_too(doubler_class, records):
+    """Of a matrix of objects, the natural thing beside a `ColumnTransformer`; what parquet has no type for is text."""
+
+    class Mixed(doubler_class):
+        feature_names_in = ("number", "unit", "odd", "gap")
+
+        def build_inputs(self, rows):
+            odd = [1.5, "two", (3, 4)]
+            matrix = np.empty((len(rows), 4), dtype=object)
+            for index, row in enumerate(rows):
+                matrix[index] = [row.number, row.unit, None, np.nan if index else "known"]
+                matrix[index, 2] = odd[index]
+            return matrix
+
+    accepted = layers.validate(doubler_class(), records(GOOD))
+    gold = layers.gold_table(Mixed(), accepted, [])
+    assert gold["number"].to_pylist() == [1.0, 2.5, 3.0]
+    assert gold["unit"].to_pylist() == ["km", "m", "m"]
+    assert gold["odd"].to_pylist() == ["1.5", "two", "(3, 4)"]
+    assert gold["gap"].to_pylist() == ["known", None, None]
+
+
+class Frame:
+    """What data frames of all libraries have in common, where none is installed."""
+
+    def __init__(self, data):
+        self._data = {name: np.array(values, dtype=object) for name, values in data.items()}
+        self.columns = list(data)
+
+    def __getitem__(self, name):
+        return self._data[name]
+
+    def to_numpy(self):
+        return np.column_stack(list(self._data.values()))
+
+
+@pytest.mark.parametrize("library", ["none", "pandas", "polars"])
+def test_inputs_may_be_a_data_frame(doubler_class, records, library):
+    frames = SimpleNamespace(DataFrame=Frame) if library == "none" else pytest.importorskip(library)
+
+    class Framed(doubler_class):
+        def build_inputs(self, rows):
+            units = [None if row.number > 2 else row.unit for row in rows]
+            return frames.DataFrame({"number": [row.number for row in rows], "unit": units})
+
+    accepted = layers.validate(doubler_class(), records(GOOD))
+    gold = layers.gold_table(Framed(), accepted, [])
+    assert gold["number"].to_pylist() == [1.0, 2.5, 3.0]
+    assert gold["unit"].to_pylist() == ["km", None, None]
+    Framed.feature_names_in = ("a", "b")
+    assert layers.gold_table(Framed(), accepted, []).column_names == ["record", "part", "a", "b", "label"]
+    Framed.feature_names_in = ("a",)
+    with pytest.raises(ValueError, match="feature_names_in has 1 names for 2 columns"):
+        layers.gold_table(Framed(), accepted, [])
 
 
 def test_a_feature_or_an_input_named_like_a_column_of_the_layer_takes_its_place(doubler_class, records):

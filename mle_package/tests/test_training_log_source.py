@@ -125,6 +125,31 @@ def test_what_was_set_aside_is_in_the_training_log(doubler_class, settings, log)
     assert [(source.rows, source.skipped) for source in entry.sources] == [(29, {"hashed": 1})]
 
 
+def test_one_source_of_labels_may_have_a_share_of_a_log_only(doubler_class, settings):
+    """The newest of its rows; who reported the others is told."""
+    raw = msgspec.Raw
+    records = [logged(f"a{n}", n, label=raw(b"%d" % n), label_source="/attacker") for n in range(1, 21)]
+    records += [logged(f"s{n}", n, label=raw(b"%d" % n), label_source="/shop") for n in range(1, 4)]
+    records += [logged(f"n{n}", n, label=raw(b"%d" % n)) for n in range(1, 4)]
+
+    class Log:
+        def read(self, model, **options):
+            return iter(records)
+
+    def found(share):
+        limited = settings.model_copy(update={"train_max_source_share": share})
+        return collect(doubler_class, limited, ["mine"], logs={"mine": Log()})
+
+    free, half, none = found(1.0).sources[0], found(0.5), 0.01
+    assert (free.rows, free.label_sources) == (26, {"/attacker": 20, "/shop": 3, "": 3})
+    [source] = half.sources
+    assert (source.rows, source.label_sources) == (12, {"/attacker": 6, "/shop": 3, "": 3})
+    assert source.skipped == {"above the share of a source": 14}
+    assert [one.label for one in half.records[:6]] == [b"15", b"16", b"17", b"18", b"19", b"20"]
+    with pytest.raises(SourceUnreadable, match="26 above the share of a source"):
+        found(none)
+
+
 def test_labels_of_requests_that_are_not_there_are_counted(collected, log, tmp_path):
     path = write(tmp_path / "labels.csv", "request_id,label\na,2\nz,9\ny,9\n")
     assert collected(f"log:{path}").sources[0].skipped == {"label of no request": 2}

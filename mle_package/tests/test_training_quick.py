@@ -6,7 +6,7 @@ import pytest
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.evaluation.splits import split
-from machine_learning_engineering.registry.manifest import CorruptModel, RegistryError
+from machine_learning_engineering.registry.manifest import CorruptModel
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.training.quick import train
 
@@ -23,7 +23,7 @@ def test_the_same_data_and_seed_give_the_same_run_twice(doubler_class, settings)
 def test_the_first_version_is_promoted_and_an_equal_one_is_not(doubler_class, settings):
     one, two = train(doubler_class, settings), train(doubler_class, settings)
     assert (one.version, one.promoted, two.version, two.promoted) == ("v1", True, "v2", False)
-    assert "not better than" in two.reason
+    assert "not significantly better than" in two.reason
     assert Registry(settings.registry_dir).champions() == {"doubler": "v1"}
 
 
@@ -56,7 +56,7 @@ def test_with_damaged_aliases_nothing_is_promoted(doubler_class, settings):
 
 def test_a_metric_that_is_no_finite_number_is_an_error_and_saves_nothing(doubler_class, settings, monkeypatch):
     monkeypatch.setattr(doubler_class, "evaluate", lambda *arguments: {"r2": float("nan")})
-    with pytest.raises(RegistryError, match=r"a metric is not finite: r2 \(nan\)"):
+    with pytest.raises(ValueError, match=r"the primary metric r2 is not finite \(nan\)"):
         train(doubler_class, settings)
     assert Registry(settings.registry_dir).models() == []
 

@@ -1,16 +1,19 @@
 """The training log: appended, never half."""
 
+import math
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from machine_learning_engineering.core import files as durable
+from machine_learning_engineering.evaluation.estimates import Estimate
 from machine_learning_engineering.training import run_log as training_log
-from machine_learning_engineering.training.run_log import RunLogUnreadable, TrainingEntry
+from machine_learning_engineering.training.run_log import TrainingEntry
 
 
 def entry(run_id: str) -> TrainingEntry:
@@ -97,10 +100,47 @@ def test_the_name_of_a_new_log_is_synced(tmp_path, monkeypatch):
     assert synced == [tmp_path / "new"]
 
 
-def test_a_line_that_is_no_entry_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "line", [b'{"run_id":1}', b"[]", b"[" * 100_000, b'{"seconds":null}'], ids=lambda line: str(line[:9])
+)
+def test_a_line_that_is_no_entry_spoils_no_other(tmp_path, line):
     path = tmp_path / "log.jsonl"
     training_log.append(path, entry("a"))
     with path.open("ab") as file:
-        file.write(b'{"run_id":1}\n')
-    with pytest.raises(RunLogUnreadable, match=r"line 2 of .*log.jsonl is not an entry"):
-        list(training_log.read(path))
+        file.write(line + b"\n")
+    training_log.append(path, entry("b"))
+    with pytest.warns(UserWarning, match=r"line 2 of .*log.jsonl is .* and was skipped"):
+        assert [one.run_id for one in training_log.read(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_refused_and_leaves_the_log_as_it_was(tmp_path, bad):
+    """JSON would have null in its place, and the entry could not be read again."""
+    path = tmp_path / "log.jsonl"
+    training_log.append(path, entry("a"))
+    vague = Estimate(0.5, bad, 0.7, 0.1)
+    for changes in ({"held_out": {"r2": vague}}, {"metrics": {"r2": bad}}, {"seconds": bad}):
+        with pytest.raises(ValueError, match="not finite"):
+            training_log.append(path, msgspec.structs.replace(entry("b"), **changes))
+    assert [one.run_id for one in training_log.read(path)] == ["a"]
+
+
+class Kernel:
+    def __repr__(self):
+        return "Kernel(\udcff)"
+
+
+class Silent:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+def test_any_params_have_a_form_that_can_be_logged_and_read_again():
+    given = {"kernel": Kernel(), "silent": Silent(), "missing": math.nan, "big": 2**70, "scale": np.float32(0.5)}
+    given |= {"nested": {1: [Kernel(), (1, None)]}, "chosen": {2.5}, "long": "x" * 5, "make": print}
+    plain = training_log.plain_params(given)
+    assert plain["kernel"] == "Kernel(?)"
+    assert plain["silent"] == "<Silent>"
+    assert (plain["missing"], plain["big"], plain["scale"]) == ("nan", str(2**70), 0.5)
+    assert (plain["nested"], plain["chosen"]) == ({"1": ["Kernel(?)", [1, None]]}, [2.5])
+    assert msgspec.json.decode(msgspec.json.encode(plain)) == plain

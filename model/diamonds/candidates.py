@@ -27,9 +27,9 @@ def linear_regression(params: Mapping[str, Any], seed: int) -> Any:
 
 
 def gradient_boosting(params: Mapping[str, Any], seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    from machine_learning_engineering.estimators.empty_columns import TolerantBoostingRegressor
 
-    return HistGradientBoostingRegressor(loss="gamma", early_stopping=False, random_state=seed, **params)
+    return TolerantBoostingRegressor(loss="gamma", early_stopping=False, random_state=seed, **params)
 
 
 def xgboost(params: Mapping[str, Any], seed: int) -> Any:

@@ -28,6 +28,7 @@ class Diamonds(MLEModel):
     trusted_types = frozenset(
         {
             "model.diamonds.preprocessing.LogTerms",
+            "machine_learning_engineering.estimators.empty_columns.TolerantBoostingRegressor",
             "machine_learning_engineering.estimators.rowwise.RowwiseRidge",
             "xgboost.core.Booster",
             "xgboost.sklearn.XGBRegressor",

@@ -28,9 +28,9 @@ def random_forest(params: Mapping[str, Any], seed: int) -> Any:
 
 
 def gradient_boosting(params: Mapping[str, Any], seed: int) -> Any:
-    from sklearn.ensemble import HistGradientBoostingClassifier
+    from machine_learning_engineering.estimators.empty_columns import TolerantBoostingClassifier
 
-    return HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **params)
+    return TolerantBoostingClassifier(early_stopping=False, random_state=seed, **params)
 
 
 CANDIDATES = (

@@ -28,6 +28,7 @@ class Titanic(MLEModel):
     trusted_types = frozenset(
         {
             "model.titanic.preprocessing.Encoder",
+            "machine_learning_engineering.estimators.empty_columns.TolerantBoostingClassifier",
             "machine_learning_engineering.estimators.rowwise.RowwiseLogisticRegression",
             "sklearn.tree._tree.Tree",
         }

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 
+from machine_learning_engineering.estimators.empty_columns import fill_empty_columns
+
 # A missing category is a category of its own.
 _MISSING = -1.0
 
@@ -28,7 +30,8 @@ class Encoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, inputs: NDArray[np.float64], labels: Any = None) -> Self:
         """Learn means, scales and categories."""
-        numbers = inputs[:, list(self.numbers)]
+        # A number that no row has tells nothing: it is 0 in all rows.
+        numbers = fill_empty_columns(inputs[:, list(self.numbers)])
         self.means_ = np.nanmean(numbers, axis=0)
         self.scales_ = np.where(np.isnan(numbers), self.means_, numbers).std(axis=0)
         self.scales_[self.scales_ == 0] = 1.0

@@ -41,7 +41,8 @@ class InflightFields(Struct, frozen=True):
     `prediction` holds what Elasticsearch can index of the prediction; if that is not all of it, `prediction_text` is
     the whole. `kafka` is the position of the request; unset if it did not come from a topic. `label` is the label as
     JSON text, once it is known; `label_observed_at` is when it was observed, `label_reported_at` when it was reported,
-    and `labelled` is true then. `redacted` names the features that are not stored as sent.
+    `label_source` who reported it, and `labelled` is true then. `redacted` names the features that are not stored as
+    sent.
     """
 
     request_id: str
@@ -62,6 +63,7 @@ class InflightFields(Struct, frozen=True):
     label: str | UnsetType = UNSET
     label_observed_at: datetime | UnsetType = UNSET
     label_reported_at: datetime | UnsetType = UNSET
+    label_source: str | UnsetType = UNSET
     labelled: bool | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
@@ -149,6 +151,12 @@ def to_document(event: PredictionLogged) -> bytes:
     return encode(to_fields(event))
 
 
-def label_fields(label: str, observed_at: datetime, reported_at: datetime) -> dict[str, Any]:
+def label_fields(label: str, observed_at: datetime, reported_at: datetime, source: str = "") -> dict[str, Any]:
     """The fields of `inflight.*` that a label (JSON text) adds to a document."""
-    return {"label": label, "label_observed_at": observed_at, "label_reported_at": reported_at, "labelled": True}
+    return {
+        "label": label,
+        "label_observed_at": observed_at,
+        "label_reported_at": reported_at,
+        "label_source": source,
+        "labelled": True,
+    }

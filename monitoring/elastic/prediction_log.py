@@ -57,6 +57,7 @@ class _Inflight(Struct):
     prediction: Any = UNSET
     prediction_text: str | UnsetType = UNSET
     label: str | UnsetType = UNSET
+    label_source: str | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
 
@@ -248,7 +249,9 @@ def _document(record: PredictionRecord) -> Document:
     document = to_fields(event)
     label = UNSET if record.label is UNSET else bytes(record.label).decode()
     labelled = UNSET if label is UNSET else True
-    inflight = msgspec.structs.replace(document.inflight, kafka=UNSET, label=label, labelled=labelled)
+    inflight = msgspec.structs.replace(
+        document.inflight, kafka=UNSET, label=label, label_source=record.label_source, labelled=labelled
+    )
     return msgspec.structs.replace(document, inflight=inflight)
 
 
@@ -269,6 +272,7 @@ def _logged(source: _Source) -> PredictionRecord:
         prediction=_prediction(fields),
         error=source.error,
         label=UNSET if isinstance(fields.label, UnsetType) else Raw(fields.label.encode()),
+        label_source=fields.label_source or UNSET,
         redacted=fields.redacted,
     )
 

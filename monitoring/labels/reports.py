@@ -19,6 +19,8 @@ INVALID = "invalid_label"
 WRONG_MODEL = "wrong_model_label"
 UNMATCHED = "unmatched_label"
 REJECTED = "rejected_label"
+MAX_SOURCE_BYTES = 256
+"""Maximum length of a source that is stored with a label."""
 
 
 class Record(Protocol):
@@ -62,6 +64,14 @@ class Report(NamedTuple):
     def rank(self) -> Rank:
         """Decides between this label and another one of the request."""
         return Rank(self.observed_at, self.reported_at, self.label)
+
+    @property
+    def source(self) -> str:
+        """The `ce_source` of the record, shortened; empty if it has none that is text."""
+        for name, value in self.record.headers() or ():
+            if name == "ce_source":
+                return (value or b"")[:MAX_SOURCE_BYTES].decode(errors="replace")
+        return ""
 
     def dead_letter(self, reason: str, explanation: str) -> RejectedRecord:
         """The record as a dead letter."""

@@ -6,7 +6,7 @@ never undo each other's labels. No script runs in Elasticsearch.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from elasticsearch import Elasticsearch
@@ -94,12 +94,14 @@ class LabelStore:
                 if_primary_term=document.primary_term,
             )
             + b"\n"
-            + msgspec.json.encode(
-                {"doc": {"inflight": label_fields(report.label, report.observed_at, report.reported_at)}}
-            )
+            + msgspec.json.encode({"doc": {"inflight": _label_fields(report)}})
             for document, report in labels
         ]
         return bulk(self._client, actions, self._settings.elasticsearch_batch_bytes)
+
+
+def _label_fields(report: Report) -> dict[str, Any]:
+    return label_fields(report.label, report.observed_at, report.reported_at, report.source)
 
 
 def _logged(hit: scan.Hit) -> LoggedRequest | None:

@@ -8,16 +8,20 @@ from monitoring.model_version import ModelVersion
 
 
 class Evaluation(NamedTuple):
-    """Metrics of predictions, the name of the primary one, the number of rows, and the confidence of the intervals."""
+    """Metrics of predictions, the name of the primary one, the number of rows, and the confidence of the intervals.
+
+    `undefined` names the metrics that these rows do not define, perhaps the primary one.
+    """
 
     metrics: list[LiveMetric]
     primary: str
     rows: int
     confidence: float
+    undefined: tuple[str, ...] = ()
 
 
 class EvaluationError(Exception):
-    """The metrics of these predictions are undefined; the message says why."""
+    """The metrics of these predictions are undefined. The message says why and quotes no value of a request."""
 
 
 class Evaluator(Protocol):

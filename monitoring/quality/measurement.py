@@ -16,7 +16,7 @@ from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.elastic.client import FAILURES
 from monitoring.model_version import ModelVersion
-from monitoring.quality.evaluation import Evaluator
+from monitoring.quality.evaluation import EvaluationError, Evaluator
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.quality.rows import LabelledPredictions
 from monitoring.runtime.retry import error_label
@@ -24,6 +24,7 @@ from monitoring.settings import LabelJoinerSettings
 
 MAX_VERSIONS = 50
 """Maximum number of versions whose metrics are exposed: the ones measured last."""
+_MAX_TOLD = 1_000
 _PUBLISH_SECONDS = 30.0
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -76,6 +77,7 @@ class QualityMonitor(threading.Thread):
         self._lock = threading.Lock()
         self._dirty: set[ModelVersion] = set()
         self._exposed: dict[ModelVersion, tuple[float, list[tuple[str, ...]]]] = {}
+        self._told: dict[ModelVersion, str] = {}
 
     def mark_dirty(self, versions: Iterable[ModelVersion]) -> None:
         """Measure these versions soon; callable from any thread."""
@@ -121,6 +123,9 @@ class QualityMonitor(threading.Thread):
             return self.measure(version)
         except FAILURES:
             raise
+        except EvaluationError as error:
+            self._tell(version, "unmeasurable", str(error), problem=True)
+            return None
         except Exception as error:
             if is_machine_fault(error):
                 cause = type_name(error)
@@ -140,13 +145,20 @@ class QualityMonitor(threading.Thread):
             elasticsearch.ApiError, elasticsearch.TransportError, UnexpectedResponse: the log can't be read.
         """
         rows = self._predictions.rows(version, self._since(), self._settings.quality_max_rows)
-        if len(rows) < self._settings.quality_min_rows:
+        if len(rows) < (least := self._settings.quality_min_rows):
+            self._tell(version, "unmeasurable", f"{len(rows)} labelled predictions, at least {least} are needed")
             return None
         evaluation = self._evaluator.evaluate(version, [(prediction, label) for _, prediction, label in rows])
         if evaluation is None:
+            self._tell(version, "unmeasurable", "no model of this name is installed here", problem=True)
             return None
-        self._exposed.pop(version, None)
-        self._exposed[version] = (monotonic(), self._metrics.set(version, evaluation))
+        undefined = f"undefined for these labels: {', '.join(evaluation.undefined)}"
+        self._tell(version, "partly_measured", undefined if evaluation.undefined else "", problem=True)
+        _, before = self._exposed.pop(version, (0.0, []))
+        series = self._metrics.set(version, evaluation)
+        # A metric that these rows do not define must not keep its last value.
+        self._metrics.remove_series([labels for labels in before if labels not in series])
+        self._exposed[version] = (monotonic(), series)
         return QualityMeasured(
             model=version.model,
             model_version=version.version,
@@ -158,6 +170,17 @@ class QualityMonitor(threading.Thread):
             confidence=evaluation.confidence,
             metrics=evaluation.metrics,
         )
+
+    def _tell(self, version: ModelVersion, event: str, reason: str, *, problem: bool = False) -> None:
+        """Log why the quality of a version can't be measured, or not all of it, if that has changed."""
+        if self._told.get(version, "") == reason:
+            return
+        if len(self._told) >= _MAX_TOLD:
+            self._told.clear()
+        self._told[version] = reason
+        if reason:
+            fields = {"cause" if problem else "reason": reason}
+            log_event("label-joiner", event, model=version.model, model_version=version.version, **fields)
 
     def _since(self) -> datetime:
         return datetime.now(UTC) - timedelta(seconds=self._settings.quality_max_age)

@@ -46,6 +46,10 @@ class QualityMetrics:
     def remove(self, version: ModelVersion, series: list[tuple[str, ...]]) -> None:
         """Remove the series of a version."""
         self.rows.remove(*version)
+        self.remove_series(series)
+
+    def remove_series(self, series: list[tuple[str, ...]]) -> None:
+        """Remove metrics of a version by their label values."""
         for labels in series:
             for gauge in (self.quality, self.lower, self.upper, self.reference):
                 with suppress(KeyError):  # not every metric has a reference

@@ -124,6 +124,7 @@ def test_what_the_indexer_wrote_is_read(
         "prediction": Raw(b'{"price":326.0}'),
         "error": UNSET,
         "label": UNSET,
+        "label_source": UNSET,
         "redacted": UNSET,
     }
     assert (second.features, second.error, second.prediction) == (Raw(b"[1, 2]"), broken.error, UNSET)

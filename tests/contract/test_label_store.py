@@ -1,5 +1,6 @@
 """Labels on each kind of Elasticsearch node: found, written by compare-and-set, kept waiting, and measured by."""
 
+import base64
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from elasticsearch import Elasticsearch
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LabelReported, encode
@@ -79,7 +80,13 @@ def predictions(client: Elasticsearch) -> LabelledPredictions:
 
 
 def report(
-    request_id: str, model: str, label: Any = 2.5, offset: int = 0, topic: str = "t", at: datetime = SEEN
+    request_id: str,
+    model: str,
+    label: Any = 2.5,
+    offset: int = 0,
+    topic: str = "t",
+    at: datetime = SEEN,
+    source: str | None = None,
 ) -> Report:
     event = LabelReported(request_id, model, Raw(msgspec.json.encode(label)), at)
     fields: dict[str, Any] = {
@@ -89,6 +96,8 @@ def report(
         "key": "a2V5",
         "headers": [["h", "AAE="], ["n", None]],
     }
+    if source is not None:
+        fields["headers"] = [["h", "AAE="], ["ce_source", base64.b64encode(source.encode()).decode()]]
     fields["timestamp"] = [2, int(WRITTEN.timestamp() * 1000)]
     record = StoredRecord(fields)
     record.value = lambda: encode(event)  # type: ignore[method-assign]
@@ -100,6 +109,20 @@ def report(
 def found_by_number(store: LabelStore, model: str) -> dict[int, LoggedRequest]:
     documents = store.find([f"{model}-{n}" for n in range(12)])
     return {int(one.request_id.removeprefix(f"{model}-")): one for one in documents}
+
+
+def test_the_log_tells_who_reported_a_label(store: LabelStore, model: str, settings: Settings) -> None:
+    """The source of the label that counts, and none for one that names none: not that of the label before."""
+    sources = {0: "/shop", 1: None, 2: "x" * 1_000, 3: "/shop", 4: "/shop"}
+    documents = found_by_number(store, model)
+    store.write([(documents[n], report(f"{model}-{n}", model, source=source)) for n, source in sources.items()])
+    again = store.reread([documents[3]])[0]
+    assert again is not None
+    store.write([(again, report(f"{model}-3", model, 3.5, at=SEEN + timedelta(seconds=1)))])
+    with ElasticsearchPredictionLog(settings) as log:
+        log.label(f"{model}-4", 4.5)
+        found = {int(one.request_id.removeprefix(f"{model}-")): one.label_source for one in log.read(model)}
+    assert [found[n] for n in range(6)] == ["/shop", UNSET, "x" * 256, UNSET, UNSET, UNSET]
 
 
 def test_a_label_is_written_if_the_document_is_the_one_that_was_seen(store: LabelStore, model: str) -> None:

@@ -92,16 +92,38 @@ def test_a_label_is_refused_by_the_models_own_type(
     assert reason is None or model in reason
 
 
-def test_metrics_that_are_not_defined_are_said_so(evaluator: RegistryEvaluator) -> None:
-    """All of one class has no ROC curve; nothing that can be read has no metric at all."""
-    same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40
-    with pytest.raises(EvaluationError):
-        evaluator.evaluate(ModelVersion("titanic", "v1"), same)
+def test_what_can_be_measured_is_measured(evaluator: RegistryEvaluator) -> None:
+    """All of one class has no ROC curve, but an accuracy."""
+    same = [(b'{"survived":true,"probability":0.9}', b"true")] * 40 + [
+        (b'{"survived":false,"probability":0.2}', b"true")
+    ]
+    evaluation = evaluator.evaluate(ModelVersion("titanic", "v1"), same)
+    assert evaluation is not None
+    assert {metric.name for metric in evaluation.metrics} == {"accuracy", "f1", "log_loss"}
+    assert (evaluation.primary, evaluation.undefined, evaluation.rows) == ("roc_auc", ("roc_auc",), 41)
+    assert all(math.isfinite(one.value + one.lower + one.upper) for one in evaluation.metrics)
+
+
+def test_that_nothing_can_be_measured_is_said_without_quoting_anything(
+    evaluator: RegistryEvaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(EvaluationError, match="40 predictions, 0 of which the model can read"):
         evaluator.evaluate(ModelVersion("titanic", "v1"), [(b"[]", b"true")] * 40)
+    answers = [(b'{"price":%d.0}' % price, b"%d.5" % price) for price in range(300, 340)]
+    monkeypatch.setattr(available()["diamonds"], "evaluate", lambda *rows: {"r2": math.nan})
+    with pytest.raises(EvaluationError, match="no metric is defined for 40 predictions: r2"):
+        evaluator.evaluate(ModelVersion("diamonds", "v1"), answers)
+
+    def evaluate(_model: MLEModel, predictions: Sequence[Any], _labels: Sequence[Any]) -> dict[str, float]:
+        raise KeyError(predictions[0].price)
+
+    monkeypatch.setattr(available()["diamonds"], "evaluate", evaluate)
+    with pytest.raises(EvaluationError, match=r"evaluate\(\) raises KeyError at test_live_quality.py") as raised:
+        evaluator.evaluate(ModelVersion("diamonds", "v1"), answers)
+    assert "300" not in str(raised.value)
 
 
-def test_an_interval_that_is_no_number_is_not_told(
+def test_samples_that_do_not_define_a_metric_are_left_out_of_its_interval(
     evaluator: RegistryEvaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A metric may be defined on all answers and not on some of the samples that its interval is made of."""
@@ -111,5 +133,7 @@ def test_an_interval_that_is_no_number_is_not_told(
 
     monkeypatch.setattr(available()["diamonds"], "evaluate", evaluate)
     answers = [(b'{"price":%d.0}' % price, b"%d.5" % price) for price in range(300, 340)]
-    with pytest.raises(EvaluationError, match="rare"):
-        evaluator.evaluate(ModelVersion("diamonds", "v1"), answers)
+    evaluation = evaluator.evaluate(ModelVersion("diamonds", "v1"), answers)
+    assert evaluation is not None
+    assert [(one.name, one.lower, one.upper) for one in evaluation.metrics] == [("r2", 0.5, 0.5), ("rare", 1.0, 1.0)]
+    assert evaluation.undefined == ()

@@ -18,6 +18,7 @@ from machine_learning_engineering.sdk import MLEModel
 from machine_learning_engineering.training.quick import train
 from model.diamonds.model import Diamonds
 from model.reviews.model import CANDIDATES, Reviews
+from model.titanic.model import Titanic
 from tests.support.doses import FULL
 
 WINDOWS = 50 if FULL else 10
@@ -50,7 +51,7 @@ class Serving:
         self.registry = Registry(self.settings.registry_dir)
         self._logs = 0
 
-    def look(self, examples: Sequence[Example], *, labelled: bool = True, **options: Any) -> Decision:
+    def look(self, examples: Sequence[Example], /, *, labelled: bool = True, **options: Any) -> Decision:
         """Answer examples, report their labels or not, and let retraining be triggered on a log of these alone."""
         champion = self.registry.open(self.model_class.name, model_class=self.model_class)
         ids = [str(number) for number in range(len(examples))]
@@ -110,17 +111,21 @@ def in_grams(example: Example) -> Example:
 
 
 @pytest.mark.parametrize("disturb", [dearer, in_grams], ids=["dearer", "in-grams"])
-def test_a_disturbed_window_leads_to_a_better_champion(
+def test_a_disturbed_window_leads_to_a_challenger_that_a_person_may_promote(
     serving: Serving, fresh: list[Example], disturb: Callable[[Example], Example]
 ) -> None:
     disturbed = [disturb(example) for example in fresh]
-    decision = serving.look(disturbed[:2_000], significance=LOOSE)
-    assert (decision.outcome, decision.error) == ("promoted", "")
+    decision = serving.look(disturbed[:2_000], promote=True, significance=LOOSE)
+    assert (decision.outcome, decision.error) == ("rejected", "")
+    assert serving.registry.aliases("diamonds") == {"champion": "v1", "challenger": "v2"}
     assert decision.evidence.metric is not None
     assert decision.evidence.metric.significant
     assert decision.gate is not None
-    assert decision.gate.observed > decision.gate.reference
-    assert serving.registry.champions() == {"diamonds": "v2"}
+    assert decision.gate.significant
+    # What has changed for good and what is wrongly labelled look the same.
+    assert decision.held_out_gate is not None
+    assert decision.held_out_gate.significant
+    serving.registry.promote("diamonds", "v2")
     # Rows that neither model has seen, not even to decide between them.
     rest = disturbed[2_000:]
     mae = {version: _mae(serving, version, rest) for version in ("v1", "v2")}
@@ -161,8 +166,34 @@ def test_reviews_of_products_then_of_films(tmp_path: Path) -> None:
     assert unlabelled.outcome == "retraining_due"
     assert unlabelled.evidence.drift is not None
     assert "features.text" in unlabelled.evidence.drift.drifted
-    decision = serving.look(shifted, significance=LOOSE)
-    assert (decision.outcome, decision.error) == ("promoted", "")
+    decision = serving.look(shifted, promote=True, significance=LOOSE)
+    # Of films alone one learns nothing about products.
+    assert (decision.outcome, decision.error) == ("rejected", ""), decision.reason
     assert decision.gate is not None
-    assert decision.gate.observed > decision.gate.reference
-    assert serving.registry.champions() == {"reviews": "v2"}
+    assert decision.gate.significant
+    assert decision.held_out_gate is not None
+    assert decision.held_out_gate.significant
+    assert serving.registry.aliases("reviews") == {"champion": "v1", "challenger": "v2"}
+
+
+@pytest.mark.parametrize("honest", [0, 1, 4], ids=["all false", "half false", "a fifth false"])
+def test_inverted_labels_do_not_replace_a_model_by_its_opposite(tmp_path: Path, honest: int) -> None:
+    """Somebody sends each passenger twice, with another fare, and reports the opposite of what happened."""
+    serving = Serving(Titanic, tmp_path)
+    train(Titanic, serving.settings)
+    random = np.random.default_rng(3)
+    reported = []
+    for copy in range(1 + honest if honest else 2):
+        for example in Titanic.examples():
+            fare = round(example.features["fare"] * random.uniform(0.97, 1.03), 4)
+            label = example.label if copy < honest else not example.label
+            reported.append(Example(example.features | {"fare": fare}, label))
+    decision = serving.look(reported, promote=True)
+    assert decision.outcome in ("kept", "rejected"), decision.reason
+    assert decision.error == ""
+    assert serving.registry.champions() == {"titanic": "v1"}
+    if not honest:
+        assert decision.gate is not None
+        assert decision.gate.significant
+        assert decision.held_out_gate is not None
+        assert decision.held_out_gate.reference < 0.3 < 0.8 < decision.held_out_gate.observed

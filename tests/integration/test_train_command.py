@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
@@ -141,16 +142,51 @@ def test_the_prediction_log_with_labels_is_a_source(shell, tmp_path):
     assert entry["rows_trained"] + entry["rows_held_out"] == 100
 
 
-def test_a_better_version_is_announced_to_running_workers_if_there_is_a_broker(shell, tmp_path, champion):
-    """The world is turned around: whoever survived, did not. A champion of the old world is of no use in it."""
+def test_a_better_version_is_announced_to_running_workers_if_there_is_a_broker(shell, tmp_path):
+    """The champion was trained on labels that mean nothing."""
+    rows = list(DATASET.rows())
+    random = np.random.default_rng(1)
+    with (tmp_path / "noise.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"Survived": str(random.integers(2))} for row in rows)
+    [first] = shell.entries("titanic", "-ds", "noise.csv", "-n", 1)
+    champion = first["version"]
+    done = shell.train("titanic", "-n", 1, "--json")
+    assert done.returncode == 0, done.stderr
+    [entry] = json.loads(done.stdout)
+    assert entry["promoted"], entry["reason"]
+    assert shell.champion() == entry["version"] != champion
+    assert "Running workers poll the registry" in done.stderr
+
+
+def test_turned_around_labels_promote_nothing_but_a_person_may(shell, tmp_path, champion):
+    """Whoever survived, did not. By such labels the new version is far better; it may be an error, or an attack."""
     rows = list(DATASET.rows())
     with (tmp_path / "new.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(row | {"Survived": str(1 - int(row["Survived"]))} for row in rows)
-    done = shell.train("titanic", "-ds", "new.csv", "-n", 1, "--json")
-    assert done.returncode == 0, done.stderr
-    [entry] = json.loads(done.stdout)
+    [entry] = shell.entries("titanic", "-ds", "new.csv", "-n", 1)
+    assert not entry["promoted"]
+    assert "but worse on the" in entry["reason"]
+    assert f"inflight models promote titanic:{entry['version']}" in entry["reason"]
+    assert shell.champion() == champion
+
+
+@pytest.mark.parametrize("filled", [0, 1])
+def test_a_column_that_is_empty_in_all_rows_or_all_but_one_does_not_end_the_training(shell, tmp_path, filled):
+    rows = list(DATASET.rows())[:200]
+    with (tmp_path / "new.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            empty = {} if number < filled else {"Age": "", "Cabin": "", "Embarked": "", "Name": ""}
+            writer.writerow(row | empty)
+    [entry] = shell.entries("titanic", "-ds", "new.csv", "-n", 3)
     assert entry["promoted"]
-    assert shell.champion() == entry["version"] != champion
-    assert "Running workers poll the registry" in done.stderr
+    assert [model["candidate"] for model in entry["models"]] == [
+        "logistic-regression",
+        "gradient-boosting",
+        "random-forest",
+    ]

@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence, Set
-from typing import Any
+from collections.abc import Hashable, Sequence, Set
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,22 +16,31 @@ from machine_learning_engineering.drift.profile import (
     CATEGORIES,
     CATEGORY_LENGTH,
     HELD_OUT_BYTES,
+    HELD_OUT_FEATURES_BYTES,
     HELD_OUT_ROWS,
     MAX_WORD_LENGTH,
     MAX_WORDS_PER_ROW,
     WORDS,
     CategoryCounts,
     Field,
+    HeldOutRow,
     NumericHistogram,
     Profile,
     TextCounts,
 )
 
 _WORD = re.compile(r"\w+")
+_Row = TypeVar("_Row")
 
 
 def reference_profile(
-    model: Model | type[Model], rows: Sequence[Any], predictions: Sequence[Any], labels: Sequence[Any] = ()
+    model: Model | type[Model],
+    rows: Sequence[Any],
+    predictions: Sequence[Any],
+    labels: Sequence[Any] = (),
+    *,
+    held_out: Sequence[Any] = (),
+    groups: Sequence[Hashable] = (),
 ) -> Profile:
     """Profile of a version, with bins chosen from its training data.
 
@@ -40,18 +49,22 @@ def reference_profile(
         predictions: Predictions for rows that the model was not fitted on; they need not be of `rows`. A model is more
             certain of rows that it was fitted on, so every live window would differ from predictions for those.
         labels: True labels of the rows of `predictions`. Without them `trigger_retraining` can't test the metric.
+        held_out: The decoded rows of `predictions`. Without them no later version is promoted without a person.
+        groups: The group of each row of `held_out`; by default each is its own.
 
     Raises:
-        ValueError: `labels` has another length than `predictions`.
+        ValueError: `labels`, `held_out` or `groups` has another length than `predictions`.
     """
-    if len(labels) not in (0, len(predictions)):
-        raise ValueError(f"{len(labels)} labels do not match {len(predictions)} predictions")
+    for name, values in (("labels", labels), ("held-out rows", held_out), ("groups", groups)):
+        if len(values) not in (0, len(predictions)):
+            raise ValueError(f"{len(values)} {name} do not match {len(predictions)} predictions")
     defaults = defaults_of(model.Features)
     return Profile(
         features={name: _reference(values) for name, values in columns(rows, defaults).items()},
         predictions={name: _reference(values) for name, values in columns(predictions, {}).items()},
         defaults=defaults,
-        held_out=_sample(predictions, labels),
+        held_out=_sample(list(zip(_plain(predictions), _plain(labels), strict=True)), HELD_OUT_BYTES) if labels else [],
+        held_out_rows=_sample(_held_out_rows(held_out, labels, groups), HELD_OUT_FEATURES_BYTES),
     )
 
 
@@ -74,6 +87,7 @@ def merge(one: Profile, other: Profile) -> Profile:
         predictions={name: _sum(field, other.predictions[name]) for name, field in one.predictions.items()},
         defaults=one.defaults,
         held_out=one.held_out + other.held_out,
+        held_out_rows=one.held_out_rows + other.held_out_rows,
     )
 
 
@@ -218,11 +232,23 @@ def _sum_numbers(one: NumericHistogram, other: NumericHistogram) -> NumericHisto
     )
 
 
-def _sample(predictions: Sequence[Any], labels: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Evenly spaced pairs of prediction and label, within the limits of size."""
-    if not labels:
+def _held_out_rows(rows: Sequence[Any], labels: Sequence[Any], groups: Sequence[Hashable]) -> list[HeldOutRow]:
+    if not labels or not rows:
         return []
-    pairs = list(zip(msgspec.to_builtins(list(predictions)), msgspec.to_builtins(list(labels)), strict=True))
-    size = len(msgspec.json.encode(pairs)) / len(pairs)
-    fits = max(1, min(len(pairs), HELD_OUT_ROWS, int(HELD_OUT_BYTES / size)))
-    return [pairs[index] for index in np.linspace(0, len(pairs) - 1, fits).astype(int).tolist()]
+    codes: dict[Hashable, int] = {}
+    numbers = [codes.setdefault(group, len(codes)) for group in groups or range(len(rows))]
+    return [HeldOutRow(*row) for row in zip(_plain(rows), _plain(labels), numbers, strict=True)]
+
+
+def _plain(values: Sequence[Any]) -> list[Any]:
+    plain: list[Any] = msgspec.to_builtins(list(values))
+    return plain
+
+
+def _sample(rows: list[_Row], max_bytes: int) -> list[_Row]:
+    """Evenly spaced rows, within the limits of size."""
+    if not rows:
+        return []
+    size = len(msgspec.json.encode(rows)) / len(rows)
+    fits = max(1, min(len(rows), HELD_OUT_ROWS, int(max_bytes / size)))
+    return [rows[index] for index in np.linspace(0, len(rows) - 1, fits).astype(int).tolist()]

@@ -24,6 +24,8 @@ WORDS = 200
 HELD_OUT_ROWS = 2_000
 """Maximum number of held-out predictions in a profile; `HELD_OUT_BYTES` is their maximum size as JSON."""
 HELD_OUT_BYTES = 100_000
+HELD_OUT_FEATURES_BYTES = 1_000_000
+"""Maximum size of the features of held-out rows in a profile, as JSON."""
 MAX_WORD_LENGTH = 40
 MAX_WORDS_PER_ROW = 2_000
 
@@ -70,17 +72,32 @@ class TextCounts(Struct, frozen=True, tag_field="kind", tag="text"):
 Field = NumericHistogram | CategoryCounts | TextCounts
 
 
+class HeldOutRow(Struct, frozen=True, array_like=True):
+    """A row that the model was not fitted on: features and label as JSON values, and the number of its group."""
+
+    features: Any
+    label: Any
+    group: int
+
+
 class Profile(Struct, frozen=True):
     """Counts of each field of rows (`features`) and predictions.
 
     `defaults` are the values of optional features. `held_out` are predictions for rows that the model was not fitted
-    on, each with its true label, as JSON values: live predictions are compared with them.
+    on, each with its true label, as JSON values: live predictions are compared with them. `held_out_rows` are such rows
+    with their features: a new version must not be worse on them (`training.promotion`).
     """
 
     features: dict[str, Field]
     predictions: dict[str, Field]
     defaults: dict[str, Any] = {}
     held_out: list[tuple[Any, Any]] = []
+    held_out_rows: list[HeldOutRow] = []
+
+
+def without_rows(profile: Profile) -> Profile:
+    """The profile without held-out rows and predictions: counts alone, as the comparison of windows needs them."""
+    return msgspec.structs.replace(profile, held_out=[], held_out_rows=[])
 
 
 def without_features(profile: Profile, names: Set[str]) -> Profile:

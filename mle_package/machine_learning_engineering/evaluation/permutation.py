@@ -1,18 +1,20 @@
 """Permutation tests of any metric: has it degraded, and is one model better than another?
 
 Nothing is assumed about the metric. The p-value is the share of random permutations of the rows with a difference at
-least as large as the observed one. It is exact for any number of rows, if the rows are independent of each other.
+least as large as the observed one. It is exact for any number of rows, if the rows (or their groups, where a test takes
+them) are independent of each other.
 """
 
 import math
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
 
 from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.evaluation.metrics import evaluate_sample
+from machine_learning_engineering.evaluation.splits import group_codes
 
 _STOP_AFTER_EXCEEDANCES = 4
 """Permutations at least as extreme as the observation after which a test stops, because it can't become significant.
@@ -78,14 +80,16 @@ def paired_permutation_test(
     *,
     significance: float,
     seed: int,
+    groups: Sequence[Hashable] | None = None,
 ) -> PermutationTest:
     """Test whether a challenger's predictions are better than a champion's for the same rows.
 
-    Null hypothesis: the two predictions of a row are exchangeable. Each permutation swaps them in each row with
-    probability 1/2. The statistic is metric(challenger) - metric(champion).
+    Null hypothesis: the two models are exchangeable. Each permutation swaps their predictions in each group of rows
+    with probability 1/2. The statistic is metric(challenger) - metric(champion).
 
     Args:
         champion: Shape (n,), like `challenger` and `labels`.
+        groups: Group of each row, shape (n,); by default each row is its own.
 
     Raises:
         ValueError: The metric is undefined for one of the models.
@@ -94,9 +98,10 @@ def paired_permutation_test(
     now = _finite(model, list(zip(challenger, labels, strict=True)), "challenger's")
     random = np.random.default_rng(seed)
     both = list(zip(champion, challenger, labels, strict=True))
+    codes = group_codes(range(len(both)) if groups is None else groups)
 
     def permute() -> float:
-        swapped = (random.random(len(both)) < 0.5).tolist()
+        swapped = (random.random(int(codes.max()) + 1) < 0.5)[codes].tolist()
         one = [(b if swap else a, label) for (a, b, label), swap in zip(both, swapped, strict=True)]
         other = [(a if swap else b, label) for (a, b, label), swap in zip(both, swapped, strict=True)]
         return _metric(model, other) - _metric(model, one)
@@ -126,14 +131,8 @@ def _p_value(observed: float, permute: Callable[[], float], significance: float)
 
 
 def _metric(model: Model, pairs: Sequence[tuple[Any, Any]]) -> float:
-    with warnings.catch_warnings():
-        # scikit-learn warns and returns NaN where a metric is undefined.
-        warnings.simplefilter("ignore")
-        try:
-            metrics = model.evaluate([prediction for prediction, _ in pairs], [label for _, label in pairs])
-        except ValueError:
-            return math.nan
-    return float(metrics[model.primary_metric])
+    metrics = evaluate_sample(model, [prediction for prediction, _ in pairs], [label for _, label in pairs])
+    return metrics.get(model.primary_metric, math.nan)
 
 
 def _finite(model: Model, pairs: Sequence[tuple[Any, Any]], whose: str) -> float:

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 HELD_OUT = 0.2
 """Approximate share of rows that are held out for testing. No model is fitted on them."""
@@ -17,6 +18,27 @@ REPEATS = 4
 Fold = tuple[list[int], list[int]]
 """Indices of the rows to fit on and of the rows to measure on."""
 _Group = TypeVar("_Group", bound=Hashable)
+
+
+class HeldOut(NamedTuple):
+    """Rows that a model was not fitted on, with labels and split keys (`split_key`), held out by hash with `seed`."""
+
+    rows: list[Any]
+    labels: list[Any]
+    groups: list[bytes]
+    seed: int
+
+    @classmethod
+    def select(
+        cls, rows: Sequence[Any], labels: Sequence[Any], groups: Sequence[bytes], chosen: Sequence[int], seed: int
+    ) -> "HeldOut":
+        """The rows with the indices `chosen`."""
+        return cls([rows[i] for i in chosen], [labels[i] for i in chosen], [groups[i] for i in chosen], seed)
+
+    @property
+    def max_hash(self) -> float:
+        """Highest hash fraction of a row: a model with a higher `train_min_hash` was fitted on none of them."""
+        return max(hash_fraction(group, self.seed) for group in set(self.groups))
 
 
 def hash_fraction(key: bytes, seed: int) -> float:
@@ -87,6 +109,16 @@ def cross_validation(groups: Sequence[Hashable], seed: int) -> list[Fold]:
     """Folds for comparing candidates: five, or four times five other ones if there are fewer than `FEW_ROWS` rows."""
     repeats = REPEATS if len(groups) < FEW_ROWS else 1
     return [fold for repeat in range(repeats) for fold in folds(groups, FOLDS, seed + repeat)]
+
+
+def group_codes(groups: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Number of each row's group, counted from 0 in order of first appearance.
+
+    >>> group_codes(["b", "a", "b"]).tolist()
+    [0, 1, 0]
+    """
+    codes: dict[Hashable, int] = {}
+    return np.array([codes.setdefault(group, len(codes)) for group in groups], dtype=np.int64)
 
 
 def _members(groups: Sequence[_Group]) -> dict[_Group, list[int]]:

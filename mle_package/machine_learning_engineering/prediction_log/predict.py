@@ -145,7 +145,7 @@ def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
             for line in filter(None, file.read().split(b"\n")):
                 try:
                     records.append(msgspec.json.decode(line, type=PredictionRecord))
-                except (msgspec.MsgspecError, UnicodeDecodeError):
+                except (ValueError, RecursionError):
                     damaged.append(line)
             if records:
                 count += log.append(records)

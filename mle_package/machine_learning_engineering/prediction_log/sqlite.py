@@ -92,7 +92,7 @@ class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
                 record.model,
                 record.model_version,
                 to_microseconds(record.created_at),
-                msgspec.json.encode(msgspec.structs.replace(record, label=UNSET)),
+                msgspec.json.encode(msgspec.structs.replace(record, label=UNSET, label_source=UNSET)),
                 None if record.label is UNSET else bytes(record.label),
             )
             for record in records

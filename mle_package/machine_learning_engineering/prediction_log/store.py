@@ -25,8 +25,9 @@ class PredictionRecord(Struct, frozen=True, kw_only=True):
     `features`, `prediction` and `label` are JSON values. `created_at` is the time at which the request was accepted.
     `model_version` is empty if no model of that name was served. `score_seconds` is the duration of the row's predict
     call and `batch_size` the number of rows in it, 0 if the features were rejected. `prediction` is set if the outcome
-    is "completed", `error` if it is "failed", `label` once it is known. `redacted` names the features that the log does
-    not hold as they were sent; ``*`` stands for all of them.
+    is "completed", `error` if it is "failed", `label` once it is known. `label_source` is the source that the label's
+    record named (`ce_source`), if the log keeps it. `redacted` names the features that the log does not hold as they
+    were sent; ``*`` stands for all of them.
     """
 
     request_id: RequestId
@@ -40,6 +41,7 @@ class PredictionRecord(Struct, frozen=True, kw_only=True):
     prediction: Raw | UnsetType = UNSET
     error: Error | UnsetType = UNSET
     label: Raw | UnsetType = UNSET
+    label_source: str | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
 

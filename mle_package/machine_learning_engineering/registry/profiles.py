@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from machine_learning_engineering.drift.profile import Profile
+from machine_learning_engineering.drift.profile import Profile, without_rows
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 
@@ -68,5 +68,5 @@ class ProfileCache:
             return None
         if profile is None:
             return None
-        profile = msgspec.structs.replace(profile, held_out=[])
+        profile = without_rows(profile)
         return Reference(profile, hashlib.sha256(msgspec.json.encode(profile)).hexdigest()[:16])

@@ -247,7 +247,7 @@ class Registry:
     def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
         """Point an alias, the champion by default, to a version. A challenger that becomes champion loses its alias.
 
-        Three callers make a champion: training (rule: `training.promotion`), retraining (rule: `retraining.trigger`),
+        Three callers make a champion: training and, if it is asked to, retraining (rule of both: `training.promotion`),
         and a person, by `inflight models promote`. If the alias file is unreadable, a new one with this alias alone
         replaces it.
         """

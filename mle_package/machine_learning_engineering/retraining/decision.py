@@ -14,13 +14,14 @@ from machine_learning_engineering.evaluation.permutation import PermutationTest
 
 logger = logging.getLogger(__name__)
 
-Outcome = Literal["kept", "retraining_due", "promoted", "rejected", "failed"]
+Outcome = Literal["kept", "retraining_due", "challenger", "promoted", "rejected", "failed"]
 
 
 class Evidence(Struct, frozen=True):
     """Evidence from the log: the champion's rows between `first` and `last`, labelled predictions, and skipped rows.
 
-    `metric` is None with too few labels; `drift` is None with too few rows.
+    `metric` is None with too few labels; `drift` is None with too few rows. `label_sources` counts the labelled
+    predictions by the source that reported the label, see `prediction_log.store.PredictionRecord`.
     """
 
     rows: int = 0
@@ -32,14 +33,17 @@ class Evidence(Struct, frozen=True):
     recorded_metric: float | None = None
     metric: PermutationTest | None = None
     drift: DriftReport | None = None
+    label_sources: dict[str, int] = {}
 
 
 class Decision(Struct, frozen=True, kw_only=True):
     """A decision and its evidence.
 
     `outcome` is "kept" (no reason to retrain), "retraining_due" (a reason, but a dry run or too few rows to train on),
-    "promoted" or "rejected" (the challenger), or "failed" (see `error`; the champion stays). `record` is the path
-    of the JSON file with this decision.
+    "rejected" (the promotion rule is against the challenger), "challenger" (it is for it, and a person has to promote
+    it), "promoted" (likewise, and promotion was asked for), or "failed" (see `error`; the champion stays). `gate` and
+    `held_out_gate` are the two tests of the rule (`training.promotion.Verdict`). `trained_on` counts the rows for fit
+    and gate by source, after the limit `max_source_share`. `record` is the path of the JSON file with this decision.
     """
 
     decision_id: str
@@ -54,6 +58,9 @@ class Decision(Struct, frozen=True, kw_only=True):
     evidence: Evidence = Evidence()
     challenger: str | None = None
     gate: PermutationTest | None = None
+    held_out_gate: PermutationTest | None = None
+    max_source_share: float = 1.0
+    trained_on: dict[str, int] = {}
     error: str = ""
     seconds: float = 0.0
     record: str = ""

@@ -13,15 +13,19 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import holds_tokens
 from machine_learning_engineering.prediction_log.store import PredictionLog
-from machine_learning_engineering.training.records import decode_label
+from machine_learning_engineering.training.records import GIVEN, decode_label
 
 
 class LabelledPrediction(NamedTuple):
-    """A logged prediction with its true label; `example` is for training, None if features are redacted."""
+    """A logged prediction with its true label; `example` is for training, None if features are redacted.
+
+    `source` reported the label: "" for a log that does not know it, `GIVEN` for a label that was passed in.
+    """
 
     example: Example | None
     prediction: Any
     label: Any
+    source: str = ""
 
 
 class LiveRows(NamedTuple):
@@ -89,7 +93,8 @@ def read(
             skipped["bad label"] += 1
             continue
         example = None if redacted else Example(msgspec.json.decode(record.features), label)
-        labelled.append(LabelledPrediction(example, prediction, label))
+        source = GIVEN if given else record.label_source or ""
+        labelled.append(LabelledPrediction(example, prediction, label, source))
     return LiveRows(
         rows=[row for _, row, _ in newest],
         predictions=[prediction for _, _, prediction in newest],

@@ -5,13 +5,15 @@ There are two possible reasons, tested at one significance level, which bounds t
 - with enough labels: the live metric is lower than that of the champion's held-out rows, which its profile contains;
 - without: features or predictions drifted from the champion's reference profile.
 
-The challenger is fitted on a part of the fresh data. It is promoted if it is better, at the same level, on the other
-part, which neither model was fitted on. Errors leave the champion as it is and are part of the record.
+The challenger is fitted on a part of the fresh data. `training.promotion` has the rule by which it may replace the
+champion; unless promotion was asked for, it then waits for a person. Errors leave the champion as it is and are part of
+the record.
 """
 
 import logging
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -24,11 +26,8 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.binning import count_into
 from machine_learning_engineering.drift.profile import HELD_OUT_ROWS, Profile
 from machine_learning_engineering.drift.report import DEFAULT_MIN_PSI, drift
-from machine_learning_engineering.evaluation.permutation import (
-    paired_permutation_test,
-    test_degradation,
-)
-from machine_learning_engineering.evaluation.splits import split, split_key
+from machine_learning_engineering.evaluation.permutation import test_degradation
+from machine_learning_engineering.evaluation.splits import HeldOut, split, split_key
 from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
@@ -36,7 +35,9 @@ from machine_learning_engineering.retraining import live_rows
 from machine_learning_engineering.retraining.decision import Decision, Evidence, write
 from machine_learning_engineering.retraining.live_rows import LiveRows
 from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.training.promotion import judge
 from machine_learning_engineering.training.quick import ProgressCallback, train
+from machine_learning_engineering.training.records import limit_sources
 
 logger = logging.getLogger(__name__)
 
@@ -62,12 +63,14 @@ def trigger_retraining(
     since: datetime | None = None,
     until: datetime | None = None,
     dry_run: bool = False,
+    promote: bool | None = None,
+    max_source_share: float | None = None,
     on_progress: ProgressCallback = lambda step: None,
 ) -> Decision:
     """Retrain a model if its log shows a reason to; see `MLEModel.trigger_retraining`.
 
     Args:
-        significance: False alarm rate of a call, and of the promotion of an equal challenger.
+        significance: False alarm rate of a call.
         min_labelled: Minimum number of labelled rows for the test of the metric, and of fresh rows for retraining.
         min_rows: Minimum number of rows for the drift tests.
         min_psi: Minimum population stability index of drift.
@@ -75,6 +78,9 @@ def trigger_retraining(
         since: Time of the first row that is read.
         until: Time of the last row that is read.
         dry_run: Only decide whether retraining is due.
+        promote: Promote a challenger that passes the rule; `retrain_promote` of the settings by default.
+        max_source_share: Maximum share of the labelled rows of the log that one source may have among those that are
+            fitted and compared on; `train_max_source_share` of the settings by default.
         on_progress: Called with each step when it begins.
 
     Raises:
@@ -84,6 +90,9 @@ def trigger_retraining(
         raise ValueError(f"significance is a false alarm rate between 0 and 1, not {significance}")
     if min_labelled < 2 or min_rows < 1 or max_rows < max(min_labelled, min_rows):
         raise ValueError("min_labelled must be at least 2, min_rows at least 1, and max_rows at least both")
+    share = settings.train_max_source_share if max_source_share is None else max_source_share
+    if not 0 < share <= 1:
+        raise ValueError(f"max_source_share is a share above 0 and at most 1, not {share}")
     started = time.monotonic()
     decision = Decision(
         decision_id=uuid.uuid4().hex,
@@ -92,21 +101,16 @@ def trigger_retraining(
         significance=significance,
         min_labelled=min_labelled,
         min_rows=min_rows,
+        max_source_share=share,
     )
     run = _RetrainingRun(model_class, settings, decision, on_progress)
     try:
         read = partial(live_rows.read, run.model, log, labels, max_rows=max_rows, since=since, until=until)
         live = run.collect_evidence(read, min_psi)
         if run.decision.outcome == "retraining_due":
-            logged = [one.example for one in live.labelled if one.example is not None]
-            fresh = logged if examples is None else examples
-            if len(fresh) < min_labelled:
-                run.decide(
-                    reason=f"{run.decision.reason}; {len(fresh)} fresh labelled rows are too few to train on, "
-                    f"at least {min_labelled} are needed: report more labels or give examples"
-                )
-            elif not dry_run:
-                run.retrain(fresh)
+            fresh = run.choose_rows(live, examples)
+            if len(fresh) >= min_labelled and not dry_run:
+                run.retrain(fresh, settings.retrain_promote if promote is None else promote)
     except Exception as error:  # The champion keeps serving.
         logger.warning("retraining of %s failed", model_class.name, exc_info=True)
         run.decide(outcome="failed", error=f"{type(error).__name__}: {error}")
@@ -141,6 +145,7 @@ class _RetrainingRun:
         evidence = Evidence(
             rows=len(live.rows),
             labelled=len(live.labelled),
+            label_sources=dict(Counter(one.source for one in live.labelled)),
             skipped=live.skipped,
             labels_unmatched=live.unmatched,
             first=live.first,
@@ -195,8 +200,25 @@ class _RetrainingRun:
         else:
             self.decide(reason=f"{few}; no drift in {found.rows} rows")
 
-    def retrain(self, fresh: Sequence[Example]) -> None:
-        """Fit a challenger on a part of the fresh examples, and promote it if it is better on the rest."""
+    def choose_rows(self, live: LiveRows, examples: Sequence[Example] | None) -> Sequence[Example]:
+        """The fresh examples to retrain on; the decision says how many, and why they are too few."""
+        usable = [one for one in live.labelled if one.example is not None]
+        limited = [usable[i] for i in limit_sources([one.source for one in usable], self.decision.max_source_share)]
+        fresh = [one.example for one in limited if one.example is not None] if examples is None else examples
+        sources = Counter(one.source for one in limited) if examples is None else {"examples": len(fresh)}
+        self.decide(trained_on=dict(sources))
+        if len(fresh) < self.decision.min_labelled:
+            left_out = len(usable) - len(limited) if examples is None else 0
+            limit = f"; {left_out} were left out, because one source may have {self.decision.max_source_share:.0%}"
+            self.decide(
+                reason=f"{self.decision.reason}; {len(fresh)} fresh labelled rows are too few to train on, "
+                f"at least {self.decision.min_labelled} are needed: report more labels or give examples"
+                f"{limit if left_out else ''}"
+            )
+        return fresh
+
+    def retrain(self, fresh: Sequence[Example], promote: bool) -> None:
+        """Fit a challenger on a part of the fresh examples, and compare it with the champion by the promotion rule."""
         name, champion = self.model.name, self.decision.champion
         assert champion is not None
         serving = self.registry.open(name, champion, model_class=self.model_class)
@@ -204,7 +226,7 @@ class _RetrainingRun:
         rows = [self.model.decode(msgspec.json.encode(example.features)) for example in fresh]
         groups = [split_key(example.group, row) for example, row in zip(fresh, rows, strict=True)]
         fitting, gating = split(len(fresh), self.settings.seed, groups)
-        gate_rows, labels = [rows[index] for index in gating], [fresh[index].label for index in gating]
+        held_out = HeldOut.select(rows, [one.label for one in fresh], groups, gating, self.settings.seed)
         run = train(
             self.model_class,
             self.settings,
@@ -219,20 +241,22 @@ class _RetrainingRun:
             aliases[CHALLENGER] = run.version
         self.on_progress(f"{name}: comparing {run.version} with {champion} on {len(gating)} fresh rows")
         challenger = self.registry.open(name, run.version, model_class=self.model_class)
-        gate = paired_permutation_test(
-            self.model,
-            serving.predict(gate_rows),
-            challenger.predict(gate_rows),
-            labels,
-            significance=self.decision.significance,
-            seed=self.settings.seed,
+        manifest, profile = self.registry.manifest(name, champion), self.registry.profile(name, champion)
+        verdict = judge(serving, manifest, profile, challenger, held_out)
+        why = verdict.reason
+        self.decide(
+            outcome="rejected",
+            gate=verdict.better,
+            held_out_gate=verdict.worse,
+            reason=f"{self.decision.reason}; {why}",
         )
-        why = (
-            f"{gate.metric} {gate.observed:.5g} of {run.version} is {'' if gate.significant else 'not significantly '}"
-            f"better than {gate.reference:.5g} of {champion} on {gate.rows} fresh rows (p = {gate.p_value:.2g})"
-        )
-        self.decide(outcome="rejected", gate=gate, reason=f"{self.decision.reason}; {why}")
-        if not gate.significant:
+        if not verdict.promote:
+            return
+        if not promote:
+            self.decide(
+                outcome="challenger",
+                reason=f"{self.decision.reason}. It waits for a person: inflight models promote {name}:{run.version}",
+            )
             return
         with self.registry.edit_aliases(name, reason=why) as aliases:
             if aliases.get(CHAMPION) != champion:

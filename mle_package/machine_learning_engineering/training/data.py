@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.evaluation.splits import hash_fraction, split
+from machine_learning_engineering.evaluation.splits import HeldOut, hash_fraction, split
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.sources import collect
@@ -16,19 +16,16 @@ if TYPE_CHECKING:
 
 
 class TrainTestSplit(NamedTuple):
-    """Training rows with labels and split keys, and held-out rows with labels.
+    """Training rows and held-out rows, each with labels and split keys.
 
-    `train_min_hash` is the lowest hash of a training row, `test_max_hash` the highest of a held-out row, both with
-    `seed`; see `evaluation.splits.hash_fraction`.
+    `train_min_hash` is the lowest hash of a training row, see `evaluation.splits.hash_fraction`.
     """
 
     rows: list[Any]
     labels: list[Any]
     groups: list[bytes]
-    held_out: list[Any]
-    held_out_labels: list[Any]
+    held_out: HeldOut
     train_min_hash: float
-    test_max_hash: float
     seed: int
     training_data_sha256: str
 
@@ -79,10 +76,8 @@ def prepare(
         [rows[index] for index in fitting],
         [labels[index] for index in fitting],
         [accepted.groups[index] for index in fitting],
-        [rows[index] for index in held_out],
-        [labels[index] for index in held_out],
+        HeldOut.select(rows, labels, accepted.groups, held_out, settings.seed),
         hash_fraction(accepted.groups[fitting[0]], settings.seed),
-        hash_fraction(accepted.groups[held_out[-1]], settings.seed),
         settings.seed,
         found.sha256,
     )

@@ -32,15 +32,28 @@ class CandidateEvaluator:
         self._model_class = model_class
         self._parts = parts
         self._on_step = on_progress
-        self._compared = cross_validation(parts.groups, parts.seed)
+        self._compared = [fold for fold in cross_validation(parts.groups, parts.seed) if self._is_informative(fold)]
         # Not the folds that candidates are compared on. One fold is enough if there are many rows.
         searched = folds(parts.groups, _SEARCH_FOLDS, parts.seed + 1_000)
+        searched = [fold for fold in searched if self._is_informative(fold)]
         self._searched = searched[: _SEARCH_FOLDS if len(parts.groups) < FEW_ROWS else 1]
+        if len(self._compared) < 2 or not self._searched:
+            raise ValueError(
+                "the rows are too few to compare candidates: hardly any fold has several labels, both to fit and "
+                "to measure on; add examples of the rare labels"
+            )
         self.done = 0
-        self.total = sum(
-            len(self._compared) + 1 + (one.configurations * len(self._searched) if _is_searched(one) else 0)
-            for one in plans
-        )
+        self.total = sum(map(self.fits, plans))
+
+    def fits(self, planned: Plan) -> int:
+        """Number of fits that a candidate takes."""
+        searched = planned.configurations * len(self._searched) if _is_searched(planned) else 0
+        return len(self._compared) + 1 + searched
+
+    def _is_informative(self, fold: Fold) -> bool:
+        """Whether both parts of a fold have several labels: with one alone a model can't be fitted, or not measured."""
+        labels = self._parts.labels
+        return all(any(labels[row] != labels[part[0]] for row in part) for part in fold)
 
     def search(self, planned: Plan) -> list[Trial]:
         """Search the params of a candidate; return no trials if there is nothing to choose."""

@@ -184,12 +184,30 @@ def _inputs(model: Model, inputs: Any) -> "dict[str, pa.Array]":
                 pa.array(csr.indptr, pa.int32()), pa.array(csr.data, pa.float64())
             ),
         }
-    matrix = np.asarray(inputs)
-    columns = [matrix] if matrix.ndim == 1 else list(matrix.T)
-    names = model.feature_names_in or [f"input_{index}" for index in range(len(columns))]
+    if hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):  # A data frame: each column has its own type.
+        found = list(map(str, inputs.columns))
+        if len(set(found)) < len(found):
+            raise ValueError(f"{type(model).__name__}.build_inputs returns two columns of one name: {', '.join(found)}")
+        columns = [np.asarray(inputs[name]) for name in inputs.columns]
+    else:
+        matrix = np.asarray(inputs)
+        columns = [matrix] if matrix.ndim == 1 else list(matrix.T)
+        found = [f"input_{index}" for index in range(len(columns))]
+    names = model.feature_names_in or found
     if len(names) != len(columns):
         raise ValueError(f"{type(model).__name__}.feature_names_in has {len(names)} names for {len(columns)} columns")
-    return {name: pa.array(np.ascontiguousarray(column)) for name, column in zip(names, columns, strict=True)}
+    return {name: _input_column(column) for name, column in zip(names, columns, strict=True)}
+
+
+def _input_column(values: Any) -> "pa.Array":
+    """A column of inputs; where values have several types or none that parquet knows, as text."""
+    import pyarrow as pa
+
+    try:
+        # Pandas has NaN for a missing string.
+        return pa.array(np.ascontiguousarray(values), from_pandas=values.dtype == object)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return pa.array([None if value is None or value is np.nan else str(value) for value in values.tolist()])
 
 
 def _arrow(info: inspect.Type) -> Any:

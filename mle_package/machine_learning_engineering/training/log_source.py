@@ -17,13 +17,26 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, is_csv, json_objects
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import ALL, holds_tokens
-from machine_learning_engineering.training.records import LogUnreadable, Record, SourceUnreadable, decode_label
+from machine_learning_engineering.training.records import (
+    GIVEN,
+    LogUnreadable,
+    Record,
+    SourceUnreadable,
+    decode_label,
+    limit_sources,
+)
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 
-def read_log_file(model_class: type[Model], path: Path, source: str, skipped: Counter[str]) -> Iterator[Record]:
+LabelledRecord = tuple[Record, str]
+"""A record, and the source of its label."""
+
+
+def read_log_file(
+    model_class: type[Model], path: Path, source: str, skipped: Counter[str], max_share: float = 1.0
+) -> Iterator[LabelledRecord]:
     """Read the log in a SQLite file; see `read_log`. Raises `LogUnreadable` if there is no file."""
     from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
     from machine_learning_engineering.prediction_log.store import PredictionLogError
@@ -32,18 +45,24 @@ def read_log_file(model_class: type[Model], path: Path, source: str, skipped: Co
         raise LogUnreadable(f"there is no prediction log at {path}")
     try:
         with SqlitePredictionLog(path) as log:
-            yield from read_log(model_class, log, source, skipped)
+            yield from read_log(model_class, log, source, skipped, max_share)
     except PredictionLogError as error:
         raise LogUnreadable(str(error)) from error
 
 
-def read_log(model_class: type[Model], log: "PredictionLog", source: str, skipped: Counter[str]) -> Iterator[Record]:
+def read_log(
+    model_class: type[Model], log: "PredictionLog", source: str, skipped: Counter[str], max_share: float = 1.0
+) -> Iterator[LabelledRecord]:
     """Requests with a label, from the log or from the label file that `source` names.
 
     Args:
         skipped: Updated with the number of unusable requests by reason: "hashed" (a feature looks like the token of a
             redacted value, but the log does not mark it), "failed" (and withheld by a rule), "unreadable" (features
-            that the model's schema rejects), "bad label", and "label of no request".
+            that the model's schema rejects), "bad label", "above the share of a source", and "label of no request".
+        max_share: Maximum share of the requests whose labels come from one source; see `records.limit_sources`.
+
+    Returns:
+        The requests as records, each with the source of its label.
 
     Raises:
         LogUnreadable: The log can't be read.
@@ -55,7 +74,8 @@ def read_log(model_class: type[Model], log: "PredictionLog", source: str, skippe
     labels = read_label_file(Path(file), model_class) if file else {}
     model, unmatched = model_class(), len(labels)
     redacted: Counter[str] = Counter()
-    labelled = number = 0
+    labelled = 0
+    found: list[LabelledRecord] = []
     first = ""
     try:
         for logged in log.read(model_class.name):
@@ -70,16 +90,21 @@ def read_log(model_class: type[Model], log: "PredictionLog", source: str, skippe
                 skipped[problem[0]] += 1
                 first = first or f"request {logged.request_id!r}: {problem[1]}"
             else:
-                number += 1
-                yield Record(source, number, bytes(logged.features), bytes(label), None)
+                reported_by = GIVEN if logged.request_id in labels else logged.label_source or ""
+                record = Record(source, len(found) + 1, bytes(logged.features), bytes(label), None)
+                found.append((record, reported_by))
     except PredictionLogError as error:
         raise LogUnreadable(str(error)) from error
     if redacted:
         raise SourceUnreadable(_why_not_redacted(model_class, redacted, labelled))
     if unmatched:
         skipped["label of no request"] = unmatched
-    if not number:
+    chosen = limit_sources([reported_by for _, reported_by in found], max_share)
+    if len(chosen) < len(found):
+        skipped["above the share of a source"] = len(found) - len(chosen)
+    if not chosen:
         raise SourceUnreadable(_why_none(model_class, name, file, len(labels), labelled, skipped, first))
+    yield from (found[index] for index in chosen)
 
 
 def _problem(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str, str] | None:
@@ -120,7 +145,7 @@ def _why_none(
     if labelled:
         reasons = ", ".join(f"{count} {reason}" for reason, count in skipped.items())
         what = f"no labelled request for `{model_class.name}` in the prediction log is a usable example"
-        return f"{what}: {reasons}; {first}"
+        return f"{what}: {reasons}{'; ' if first else ''}{first}"
     if file:
         return (
             f"none of the {given} labels in {file} belongs to a request for `{model_class.name}` in the prediction log"

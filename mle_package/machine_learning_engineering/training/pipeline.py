@@ -16,7 +16,7 @@ from machine_learning_engineering.core.extras import check_installed
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.evaluation.estimates import Estimate, bootstrap_estimate
+from machine_learning_engineering.evaluation.estimates import FitFailed, bootstrap_estimate, finite_metrics
 from machine_learning_engineering.registry.manifest import Lineage, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
@@ -24,8 +24,14 @@ from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training import run_log
 from machine_learning_engineering.training.data import TrainTestSplit, prepare
 from machine_learning_engineering.training.evaluator import CandidateEvaluator
-from machine_learning_engineering.training.promotion import champion_on, promote_if_better
-from machine_learning_engineering.training.run_log import TrainedModel, TrainingEntry
+from machine_learning_engineering.training.promotion import promote_if_better
+from machine_learning_engineering.training.run_log import (
+    FailedCandidate,
+    TrainedModel,
+    TrainingEntry,
+    Trial,
+    plain_params,
+)
 from machine_learning_engineering.training.search import Plan, best, choose, plan
 
 if TYPE_CHECKING:
@@ -48,6 +54,7 @@ def run_training(
 ) -> TrainingEntry:
     """Compare a model's candidates, save each in the history and the chosen one in the registry, and log the training.
 
+    A candidate that can't be fitted, measured or saved is left out and reported in the entry.
     The same data, settings and library versions give the same models and the same metrics; only speeds differ.
 
     Args:
@@ -63,7 +70,7 @@ def run_training(
         DatasetUnavailable: The model's dataset is unavailable.
         BadData: Records do not fit the model's schema.
         ValueError: There are too few rows, or two candidates have the same name.
-        FitFailed: A candidate can't be fitted or measured.
+        FitFailed: No candidate can be fitted and measured.
         RegistryError: A model can't be saved.
         OSError: A file can't be written.
         ImportError: The extra `training` is not installed.
@@ -97,7 +104,7 @@ def run_training(
     except BaseException as error:
         try:
             training.fail(error)
-        except OSError as unlogged:
+        except (OSError, ValueError, TypeError) as unlogged:
             error.add_note(f"The training log could not be written either: {unlogged}")
         raise
     return training.entry
@@ -127,11 +134,28 @@ class _Training:
     # --- candidates --------------------------------------------------------------------------------------------------
 
     def compare(self) -> None:
-        """Search, cross-validate and fit each candidate, save it in the history, and choose one."""
+        """Search, cross-validate and fit each candidate, save it in the history, and choose one.
+
+        Raises:
+            FitFailed: All candidates failed.
+            RegistryError: The only candidate can't be saved.
+        """
         plans = plan(self._model_class().candidates(), self._settings.train_n_models)
         self._evaluator = evaluator = CandidateEvaluator(self._model_class, self.parts, plans, self.on_step)
+        errors: list[Exception] = []
         for planned in plans:
-            self.update(models=[*self.entry.models, self._candidate(planned, evaluator)])
+            done = evaluator.done + evaluator.fits(planned)
+            try:
+                self.update(models=[*self.entry.models, self._candidate(planned, evaluator)])
+            except (FitFailed, RegistryError) as error:
+                errors.append(error)
+                failed = FailedCandidate(planned.candidate.name, run_log.safe_text(str(error)))
+                self.update(failed_candidates=[*self.entry.failed_candidates, failed])
+                evaluator.done = done
+        if not self.entry.models:
+            if len(errors) == 1:
+                raise errors[0]
+            raise FitFailed("no candidate could be trained:\n" + "\n".join(map(str, errors))) from errors[0]
         metric = self._model_class.primary_metric
         estimates = [(model.candidate, model.cross_validation[metric]) for model in self.entry.models]
         chosen, why = choose(metric, estimates)
@@ -144,15 +168,15 @@ class _Training:
         params = best(trials).params if trials else {}
         estimates = evaluator.cross_validate(planned, params)
         model, speed = evaluator.fit(planned, params)
-        self._fitted.append(model)
         model_id = f"{model.name}-{self.entry.run_id.removeprefix('training-')}-{candidate.name}"
-        used = msgspec.to_builtins({**candidate.defaults, **params}, enc_hook=repr)
+        used = plain_params({**candidate.defaults, **params})
         version = self._save(
             Registry(self._settings.history_dir),
             model,
             {metric: estimate.mean for metric, estimate in estimates.items()},
             {"model_id": model_id, "candidate": candidate.name, "params": used, "metrics_of": "cross-validation"},
         )
+        self._fitted.append(model)
         return TrainedModel(
             id=model_id,
             candidate=candidate.name,
@@ -161,20 +185,19 @@ class _Training:
             cross_validation=estimates,
             rows_per_second=speed,
             seconds=round(time.monotonic() - started, 3),
-            trials=trials,
+            trials=[Trial(plain_params(trial.params), trial.score) for trial in trials],
         )
 
     # --- the registry and the log ------------------------------------------------------------------------------------
 
     def publish(self) -> None:
-        """Measure the chosen model on the held-out rows, save it, and promote it if it is better than the champion."""
+        """Measure the chosen model on the held-out rows, save it, and promote it if the rule says so."""
         model, parts = self._chosen, self.parts
-        self.on_step(f"measuring on {len(parts.held_out)} rows")
-        predictions = model.predict(parts.held_out)
-        held_out: dict[str, Estimate] = bootstrap_estimate(
-            model, predictions, parts.held_out_labels, self._settings.seed
-        )
-        metrics = {metric: estimate.mean for metric, estimate in held_out.items()}
+        rows, labels, groups, seed = parts.held_out
+        self.on_step(f"measuring on {len(rows)} rows")
+        predictions = model.predict(rows)
+        metrics = finite_metrics(model, model.evaluate(predictions, labels))
+        held_out = bootstrap_estimate(model, predictions, labels, seed, groups=groups)
         self.on_step("saving")
         registry = Registry(self._settings.sota_dir)
         [trained] = [one for one in self.entry.models if one.id == self.entry.chosen]
@@ -192,15 +215,14 @@ class _Training:
                 "train_min_hash": parts.train_min_hash,
                 "dataset_sha256": model.dataset_sha256,
             },
-            profile=reference_profile(model, parts.rows, predictions, parts.held_out_labels),
+            profile=reference_profile(model, parts.rows, predictions, labels, held_out=rows, groups=groups),
         )
         self.update(metrics=metrics, held_out=held_out, version=version)
         # The log is written first, so that there is no champion without an entry.
         promote_if_better(
             registry,
-            self._model_class,
-            version,
-            measured=lambda champion, manifest: champion_on(parts, champion, manifest),
+            model,
+            parts.held_out,
             decided=lambda promoted, reason: self.finish(promoted=promoted, reason=reason),
         )
 
@@ -225,6 +247,7 @@ class _Training:
 
         Raises:
             OSError: It can't be written.
+            ValueError, TypeError: It has no JSON form.
         """
         self.update(seconds=round(time.monotonic() - self._started, 3), **changes)
         run_log.append(self._settings.training_log, self.entry)
@@ -236,7 +259,12 @@ class _Training:
             OSError: It can't be written.
         """
         promoted = self.entry.promoted and self._is_champion()
-        self.finish(outcome="failed", promoted=promoted, error=f"{type(error).__name__}: {error}")
+        try:
+            message = run_log.safe_text(f"{type(error).__name__}: {error}")
+            self.finish(outcome="failed", promoted=promoted, error=message)
+        except (ValueError, TypeError):
+            # A value that can't be written may be the very failure: an entry without results is better than none.
+            self.finish(models=[], metrics={}, held_out={})
 
     def _is_champion(self) -> bool:
         try:

@@ -13,11 +13,13 @@ from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.evaluation.splits import hash_fraction, split, split_key
+from machine_learning_engineering.evaluation.estimates import finite_metrics
+from machine_learning_engineering.evaluation.splits import HeldOut, hash_fraction, split, split_key
 from machine_learning_engineering.registry.manifest import Lineage
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import KernelSettings
-from machine_learning_engineering.training.promotion import promote_if_better
+from machine_learning_engineering.training.promotion import Verdict, promote_if_better
+from machine_learning_engineering.training.run_log import plain_params
 from machine_learning_engineering.training.sources import digest_of
 
 __all__ = ["TrainingRun", "train"]
@@ -51,7 +53,9 @@ def train(
     params: Mapping[str, Any] | None = None,
     training_run: str = "",
 ) -> TrainingRun:
-    """Fit a model on about four fifths of its dataset, measure it on the rest, save it, and promote it if it is better.
+    """Fit a model on about four fifths of its dataset, measure it on the rest, save it, and perhaps promote it.
+
+    The rule is that of `training.promotion`.
 
     The same data, settings and library versions give the same model and the same metrics.
 
@@ -65,9 +69,9 @@ def train(
     Raises:
         DatasetUnavailable: The dataset is unavailable.
         InvalidFeatures: A row does not fit the model's schema.
-        ValueError: There are too few rows to hold some out.
-        RegistryError: The version can't be saved, for example because a metric is not finite; or the aliases are
-            unreadable, and the version is saved but not promoted.
+        ValueError: There are too few rows to hold some out, or the primary metric is missing or not finite.
+        RegistryError: The version can't be saved; or the aliases are unreadable, and the version is saved but not
+            promoted.
     """
     started = time.monotonic()
     model = model_class()
@@ -80,15 +84,16 @@ def train(
     labels = [example.label for example in examples]
     digest = digest_of((raw, msgspec.json.encode(label)) for raw, label in zip(encoded, labels, strict=True))
     groups = [split_key(example.group, row) for example, row in zip(examples, rows, strict=True)]
-    fitting, held_out = split(len(rows), settings.seed, groups)
+    fitting, testing = split(len(rows), settings.seed, groups)
+    held_out = HeldOut.select(rows, labels, groups, testing, settings.seed)
     fitted = [rows[i] for i in fitting]
     on_progress(f"{model.name}: fitting {len(fitting)} rows")
     # By default none, so that a model's own `fit` need not accept them.
     choice: dict[str, Any] = {} if candidate is None else {"candidate": candidate, "params": params}
     model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **choice)
-    on_progress(f"{model.name}: measuring on {len(held_out)} rows")
-    answers, true_answers = model.predict([rows[i] for i in held_out]), [labels[i] for i in held_out]
-    metrics = dict(model.evaluate(answers, true_answers))
+    on_progress(f"{model.name}: measuring on {len(testing)} rows")
+    predictions = model.predict(held_out.rows)
+    metrics = finite_metrics(model, model.evaluate(predictions, held_out.labels))
     on_progress(f"{model.name}: saving")
     registry = Registry(settings.registry_dir)
     version = registry.save(
@@ -97,24 +102,26 @@ def train(
         training_data_sha256=digest,
         seed=settings.seed,
         params={
-            **({} if candidate is None else {"candidate": candidate.name, "params": dict(params or {})}),
+            **({} if candidate is None else {"candidate": candidate.name, "params": plain_params(params or {})}),
             "rows_trained": len(fitting),
-            "rows_held_out": len(held_out),
+            "rows_held_out": len(testing),
             "train_min_hash": hash_fraction(groups[fitting[0]], settings.seed),
             "dataset_sha256": model.dataset_sha256,
         },
-        profile=reference_profile(model, fitted, answers, true_answers),
+        profile=reference_profile(
+            model, fitted, predictions, held_out.labels, held_out=held_out.rows, groups=held_out.groups
+        ),
         lineage=Lineage(training_run),
     )
-    promoted, reason = promote_if_better(registry, model_class, version) if promote else (False, "not asked to promote")
+    verdict = promote_if_better(registry, model, held_out) if promote else Verdict(False, "not asked to promote")
     return TrainingRun(
         model=model.name,
         version=version,
-        promoted=promoted,
-        reason=reason,
+        promoted=verdict.promote,
+        reason=verdict.reason,
         metrics=metrics,
         rows_trained=len(fitting),
-        rows_held_out=len(held_out),
+        rows_held_out=len(testing),
         training_data_sha256=digest,
         seed=settings.seed,
         seconds=round(time.monotonic() - started, 3),

@@ -3,23 +3,28 @@
 A line links the ids of the run, its data layers, the models that it fitted, and its version in the registry.
 """
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
+from types import NoneType
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from machine_learning_engineering.core import files
+from machine_learning_engineering.core.json_values import finite_json
 from machine_learning_engineering.evaluation.estimates import Estimate
 from machine_learning_engineering.training.layers import Layer
 from machine_learning_engineering.training.records import Source
 
 LIBRARIES = ("numpy", "scikit-learn", "skops", "pyarrow", "optuna", "xgboost-cpu")
+_MAX_REPR = 500
 
 
 class Trial(Struct, frozen=True):
@@ -27,6 +32,42 @@ class Trial(Struct, frozen=True):
 
     params: dict[str, Any]
     score: float
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Params as JSON values: what has no JSON form, such as an object or NaN, becomes its (shortened) `repr`."""
+    return {safe_text(str(name)): _plain(value) for name, value in params.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain_params(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if type(value) in (bool, NoneType) or (type(value) is float and math.isfinite(value)):
+        return value
+    if type(value) is int and value.bit_length() < 64:
+        return value
+    if type(value) is str:
+        return safe_text(value)
+    if isinstance(value, np.generic) and not isinstance(value, np.void):
+        return _plain(value.item())
+    try:
+        return safe_text(repr(value))[:_MAX_REPR]
+    except Exception:
+        return f"<{type(value).__qualname__}>"
+
+
+def safe_text(text: str) -> str:
+    """The text without lone surrogates, which JSON in UTF-8 can't hold; a file name may have some."""
+    return text.encode(errors="replace").decode()
+
+
+class FailedCandidate(Struct, frozen=True):
+    """A candidate that was left out of the comparison, and why."""
+
+    candidate: str
+    error: str
 
 
 class TrainedModel(Struct, frozen=True):
@@ -66,6 +107,7 @@ class TrainingEntry(Struct, frozen=True, kw_only=True):
     rows_trained: int = 0
     rows_held_out: int = 0
     models: list[TrainedModel] = []
+    failed_candidates: list[FailedCandidate] = []
     chosen: str = ""
     selection: str = ""
     version: str = ""
@@ -76,24 +118,22 @@ class TrainingEntry(Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class RunLogUnreadable(ValueError):
-    """A line of the log is not an entry. The message names it."""
-
-
 def append(path: Path, entry: TrainingEntry) -> None:
     """Append a line and sync it to disk. Several processes may append at once.
 
     Raises:
         OSError: It can't be written; the log is unchanged.
+        ValueError: A number is not finite, and the line could not be read again; the log is unchanged.
+        TypeError: A value has no JSON form; the log is unchanged.
     """
-    files.append(path, msgspec.json.encode(entry) + b"\n")
+    [line] = finite_json([entry])
+    files.append(path, line + b"\n")
 
 
 def read(path: Path) -> Iterator[TrainingEntry]:
-    """All entries, oldest first; none if there is no log. A line torn by a crash is skipped with a warning.
+    """All entries, oldest first; none if there is no log.
 
-    Raises:
-        RunLogUnreadable: A line is not an entry.
+    A line that is no entry, for example because a crash has torn it, is skipped with a warning.
     """
     if not path.exists():
         return
@@ -101,10 +141,9 @@ def read(path: Path) -> Iterator[TrainingEntry]:
         for number, line in enumerate(file, start=1):
             try:
                 yield msgspec.json.decode(line, type=TrainingEntry)
-            except msgspec.ValidationError as error:
-                raise RunLogUnreadable(f"line {number} of {path} is not an entry of a training: {error}") from error
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                warnings.warn(f"line {number} of {path} is damaged and was skipped", stacklevel=2)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                what = "not an entry of a training" if isinstance(error, msgspec.ValidationError) else "damaged"
+                warnings.warn(f"line {number} of {path} is {what} and was skipped: {error}", stacklevel=2)
 
 
 def libraries() -> dict[str, str]:

@@ -77,12 +77,14 @@ def collect(
                 found[-1] = msgspec.structs.replace(found[-1], sha256=model_class.dataset_sha256)
         elif (name := source.partition(":")[0]) == LOG or name in (logs or {}):
             skipped: Counter[str] = Counter()
+            share = settings.train_max_source_share
             if (log := (logs or {}).get(name)) is not None:
-                read = read_log(model_class, log, source, skipped)
+                read = list(read_log(model_class, log, source, skipped, share))
             else:
-                read = read_log_file(model_class, settings.prediction_log, source, skipped)
-            _add(records, found, source, read)
-            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped))
+                read = list(read_log_file(model_class, settings.prediction_log, source, skipped, share))
+            _add(records, found, source, (record for record, _ in read))
+            reported_by = Counter(label_source for _, label_source in read)
+            found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped), label_sources=dict(reported_by))
         else:
             for path in _files(Path(source)):
                 content = path.read_bytes()

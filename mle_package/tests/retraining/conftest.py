@@ -59,3 +59,31 @@ def serve(some, registry, log, doubler_class):
         return {one.request_id: example.label for one, example in zip(answers, examples, strict=True)}
 
     return answer
+
+
+@pytest.fixture
+def outgrown(some, tree_class, settings, log):
+    """A champion of numbers up to 25 that serves numbers up to 50; gives the labels by request id, and fresh examples.
+
+    It is right about what it was trained on and wrong beyond, so that a version can be better without being worse.
+    """
+    small = [one for one in some(2_000, seed=1) if one.features["number"] < 25]
+    train(tree_class, settings, examples=small)
+    model = Registry(settings.registry_dir).open("doubler", model_class=tree_class)
+    served = some(600, seed=2)
+    answers = model.predict_with_logging([example.features for example in served], log).outcomes
+    labels = {one.request_id: example.label for one, example in zip(answers, served, strict=True)}
+    return labels, some(6_000, seed=3)
+
+
+@pytest.fixture
+def tree_class(doubler_class):
+    class Tree(doubler_class):
+        trusted_types = frozenset({"sklearn.tree._tree.Tree"})
+
+        def new_estimator(self, seed):
+            from sklearn.tree import DecisionTreeRegressor
+
+            return DecisionTreeRegressor(min_samples_leaf=40, random_state=seed)
+
+    return Tree

@@ -99,14 +99,19 @@ def test_a_log_that_cannot_be_read_leaves_the_champion(registry, doubler_class, 
     failed(doubler_class.trigger_retraining(Away(), settings=settings), registry, "PredictionLogError: the log is away")
 
 
-def test_a_champion_that_changed_meanwhile_is_not_replaced(registry, worse, log, doubler_class, settings, monkeypatch):
+def test_a_champion_that_changed_meanwhile_is_not_replaced(outgrown, log, tree_class, settings):
+    labels, fresh = outgrown
+    registry = Registry(settings.registry_dir)
+
     def meanwhile(step):
         if "comparing v2 with v1" in step:
-            model = registry.open("doubler", model_class=doubler_class)
+            model = registry.open("doubler", model_class=tree_class)
             other = registry.save(model, metrics={"r2": 1.0}, training_data_sha256="", seed=1)
             registry.promote("doubler", other)
 
-    decision = doubler_class.trigger_retraining(log, worse, settings=settings, on_progress=meanwhile)
+    decision = tree_class.trigger_retraining(
+        log, labels, settings=settings, examples=fresh, promote=True, on_progress=meanwhile
+    )
     assert decision.outcome == "rejected"
     assert "v3 became the champion in the meantime" in decision.reason
     assert registry.champions() == {"doubler": "v3"}
@@ -126,8 +131,17 @@ def test_a_version_without_a_profile_says_how_to_get_one(log, doubler, doubler_c
 
 
 @pytest.mark.parametrize(
-    "options", [{"significance": 0}, {"significance": 1}, {"min_labelled": 1}, {"min_rows": 0}, {"max_rows": 100}]
+    "options",
+    [
+        {"significance": 0},
+        {"significance": 1},
+        {"min_labelled": 1},
+        {"min_rows": 0},
+        {"max_rows": 100},
+        {"max_source_share": 0},
+        {"max_source_share": 1.5},
+    ],
 )
 def test_options_that_make_no_sense_are_refused_at_once(log, doubler_class, settings, options):
-    with pytest.raises(ValueError, match=r"significance is|min_labelled must be"):
+    with pytest.raises(ValueError, match=r"significance is|min_labelled must be|max_source_share is"):
         doubler_class.trigger_retraining(log, settings=settings, **options)

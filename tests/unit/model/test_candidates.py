@@ -45,6 +45,28 @@ def fitted(data):
     return fitted
 
 
+def without(cls: type[MLEModel], row):
+    """The row without what may be missing."""
+    if cls is Titanic:
+        return msgspec.structs.replace(row, age=None, embarked=None, name=None, ticket=None, cabin=None)
+    return msgspec.structs.replace(row, x=0.0, y=0.0, z=0.0)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("known", [0, 1, 5])
+@pytest.mark.parametrize(("cls", "candidate"), CASES)
+def test_what_may_be_missing_may_be_missing_in_all_rows(cls, candidate, known, data, tmp_path):
+    """Or in all but a few. Rows that have it are answered all the same, by the version that is opened too."""
+    rows, labels = data(cls)
+    model = cls()
+    model.fit([*rows[:known], *(without(cls, row) for row in rows[known:])], labels, seed=7, candidate=candidate)
+    expected = list(model.predict(rows))
+    assert all(np.isfinite(leaf) for answer in expected for leaf in msgspec.structs.astuple(answer))
+    registry = Registry(tmp_path)
+    version = registry.save(model, metrics={}, training_data_sha256="", seed=7)
+    assert list(registry.open(cls.name, version, model_class=cls).predict(rows)) == expected
+
+
 @pytest.mark.parametrize(("cls", "candidate"), CASES)
 def test_a_candidate_answers_the_same_when_it_is_fitted_again_and_when_it_is_opened(
     cls, candidate, data, fitted, tmp_path

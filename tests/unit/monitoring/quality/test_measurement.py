@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import LiveMetric, QualityMeasured
+from machine_learning_engineering.observability.rate_limit import event_fields
 from monitoring.model_version import ModelVersion
 from monitoring.quality import measurement
 from monitoring.quality.evaluation import Evaluation, EvaluationError
@@ -49,12 +50,18 @@ class Log:
 
 
 class Evaluator:
+    def __init__(self) -> None:
+        self.one_class: set[ModelVersion] = set()
+
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         return None
 
     def evaluate(self, version: ModelVersion, predictions: Sequence[tuple[bytes, bytes]]) -> Evaluation | None:
         if version.version == "undefined":
             raise EvaluationError("one class only")
+        if version in self.one_class:
+            metrics = [LiveMetric("mae", 310.0, 290.0, 320.0, UNSET)]
+            return Evaluation(metrics, "r2", len(predictions), 0.95, ("r2",))
         if version.model != "diamonds":
             return None
         metrics = [LiveMetric("r2", 0.9, 0.8, 0.95, 0.97), LiveMetric("mae", 300.0, 280.0, 310.0, UNSET)]
@@ -65,12 +72,13 @@ class Running:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.log = Log()
+        self.evaluator = Evaluator()
         self.published: list[QualityMeasured] = []
         self.broker_is_away = False
         self.quality = QualityMonitor(
             Settings(_env_file=None, quality_max_rows=100),  # type: ignore[call-arg]
             self.log,  # type: ignore[arg-type]
-            Evaluator(),
+            self.evaluator,
             self._publish,
             QualityMetrics(self.registry),
             threading.Event(),
@@ -108,6 +116,44 @@ def test_a_version_that_got_labels_is_measured_once(running: Running) -> None:
     assert shown == (0.9, 0.8, 0.95, 0.97)
     assert running.shown("", metric="mae", primary="false") == 300.0
     assert running.shown("_reference", metric="mae", primary="false") is None
+
+
+def test_a_metric_that_is_no_longer_defined_is_taken_back_and_the_others_are_shown(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And that is told once, not at each measurement."""
+    running.log.answers = {V1: 50}
+    running.quality.mark_dirty([V1])
+    running.quality.measure_dirty()
+    running.evaluator.one_class = {V1}
+    for _ in range(3):
+        running.quality.mark_dirty([V1])
+        running.quality.measure_dirty()
+    assert [[metric.name for metric in event.metrics] for event in running.published] == [["r2", "mae"], *[["mae"]] * 3]
+    assert [running.shown(name) for name in ("", "_lower", "_upper", "_reference")] == [None] * 4
+    assert running.shown("", metric="mae", primary="false") == 310.0
+    assert [record.getMessage() for record in caplog.records] == ["partly measured"]
+    assert event_fields(caplog.records[0])["inflight.cause"] == "undefined for these labels: r2"
+
+
+def test_why_a_version_is_not_measured_is_told_once(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="inflight.label-joiner")
+    few, undefined, unknown = (
+        ModelVersion("diamonds", "few"),
+        ModelVersion("diamonds", "undefined"),
+        ModelVersion("nobody", "v1"),
+    )
+    running.log.answers = {few: 29, undefined: 50, unknown: 50}
+    for _ in range(2):
+        running.quality.mark_dirty(running.log.answers)
+        running.quality.measure_dirty()
+    told = [event_fields(record) for record in caplog.records]
+    assert {(one["inflight.model.version"], one.get("inflight.cause", one.get("inflight.reason"))) for one in told} == {
+        ("few", "29 labelled predictions, at least 30 are needed"),
+        ("undefined", "one class only"),
+        ("v1", "no model of this name is installed here"),
+    }
+    assert len(told) == 3
 
 
 def test_too_few_answers_are_not_measured(running: Running) -> None:
