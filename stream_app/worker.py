@@ -26,7 +26,8 @@ from stream_app.runtime.models import LoadedModels
 from stream_app.runtime.reload import ModelReloader
 from stream_app.runtime.scheduler import BatchScheduler, exit_process
 from stream_app.runtime.watchdog import Watchdog
-from stream_app.serving.scorer import Model, OutputTopics, Scorer
+from stream_app.serving.outcomes import OutputTopics
+from stream_app.serving.scorer import Model, Scorer
 from stream_app.settings import WorkerSettings
 
 logger = logging.getLogger(__name__)

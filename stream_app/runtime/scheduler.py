@@ -18,7 +18,8 @@ from machine_learning_engineering.core.threads import cap_numeric_threads
 from stream_app.kafka.publisher import Publisher
 from stream_app.runtime.breaker import Breaker, BreakerOpenError
 from stream_app.runtime.metrics import WorkerMetrics
-from stream_app.serving.scorer import ScoredBatch, Scorer
+from stream_app.serving.outcomes import ScoredBatch
+from stream_app.serving.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,9 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from time import time
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from msgspec import UNSET, Raw
 
@@ -15,21 +13,13 @@ from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry, 
 from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.timestamps import MAX_MILLISECONDS
 from machine_learning_engineering.core.validation import rejection_message
-from machine_learning_engineering.events import schemas as events
-from machine_learning_engineering.events.headers import RecordHeaders, headers_of, traceparent_of
-from machine_learning_engineering.events.schemas import (
-    MAX_ERROR_CHARACTERS,
-    Error,
-    PredictionCompleted,
-    PredictionFailed,
-    PredictionLogged,
-)
+from machine_learning_engineering.events.headers import headers_of
+from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS, Error
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.events.unreadable import UnreadableRecord
-from machine_learning_engineering.observability import logging as service_log
-from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
+from machine_learning_engineering.observability.redaction import Redaction
 from stream_app.serving.batch import PartitionBatch
-from stream_app.serving.outputs import OutputRecord, dead_letter_record, output_record
+from stream_app.serving.outcomes import Outcomes, OutputTopics, PendingRequest, ScoredBatch, request_context
 from stream_app.serving.request import InvalidRequest, read_request, without_time
 
 logger = logging.getLogger(__name__)
@@ -52,40 +42,6 @@ class Model(Protocol):
 
     def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
         """Return one prediction for each row, in order. If it raises, the rows at fault are isolated by bisection."""
-
-
-class OutputTopics(NamedTuple):
-    """The full names of the topics that a worker writes."""
-
-    results: str
-    logs: str
-    dead_letters: str
-
-
-@dataclass(slots=True)
-class ScoredBatch:
-    """A partition batch with its outputs, by topic: all of them must be acknowledged before its offset is committed."""
-
-    batch: PartitionBatch
-    outputs: dict[str, list[OutputRecord]]
-    offsets: list[int]
-    """Of the request of each result, and of each log record."""
-    completed: int = 0
-    failed: int = 0
-    dead_letters: int = 0
-    prediction_bytes: int = 0  # Those of one call are all counted in the batch of its first row.
-
-
-@dataclass(slots=True)
-class PendingRequest:
-    """A request that waits for its prediction, with the batch that it belongs to."""
-
-    request: events.PredictionRequested
-    features: Any
-    record: Any
-    headers: RecordHeaders
-    scored: ScoredBatch
-    milliseconds: int  # Time of acceptance.
 
 
 class Scorer:
@@ -111,8 +67,8 @@ class Scorer:
         fault_timeout: float = FAULT_SECONDS,
     ) -> None:
         self._models = models
-        self._redaction = redaction or Redaction()
         self._topics = topics
+        self._outcomes = Outcomes(topics, clock, redaction or Redaction())
         self._max_request_bytes = max_request_bytes
         self._clock = clock
         self._fault_timeout = fault_timeout
@@ -174,7 +130,7 @@ class Scorer:
             if not 0 <= milliseconds <= MAX_MILLISECONDS:
                 raise without_time(request, milliseconds)
         except InvalidRequest as error:
-            self._dead_letter(record, headers, scored, error)
+            self._outcomes.dead_letter(record, headers, scored, error)
             return
         model = models.get(request.model)
         if model is None:
@@ -195,140 +151,26 @@ class Scorer:
             except Exception as error:
                 # A mistake in the model's code: it would end every worker that reads this record.
                 what = f"model {request.model}: decode raised {describe_origin(error)}"
-                logger.warning(what, exc_info=True, extra=_context(request, headers))
+                logger.warning(what, exc_info=True, extra=request_context(request, headers))
                 failure = Error("prediction_error", what)
             else:
                 row = PendingRequest(request, features, record, headers, scored, milliseconds)
                 pending.setdefault(request.model, []).append(row)
                 return
-        self._fail(PendingRequest(request, None, record, headers, scored, milliseconds), failure, model, started, 0.0)
+        version = UNSET if model is None else model.version
+        self._outcomes.fail(
+            PendingRequest(request, None, record, headers, scored, milliseconds), failure, version, started, 0.0
+        )
 
     def _predict(self, model: Model, rows: list[PendingRequest], started: float, retry: FaultRetry) -> None:
         features = [row.features for row in rows]
         calls = predict_or_bisect(model, features, max_bytes=MAX_PREDICTION_BYTES, clock=self._clock, retry=retry)
         for call in calls:
             if call.error is None:
-                self._complete(model, rows[call.rows], call.encoded, started, call.seconds)
+                self._outcomes.complete(model.version, rows[call.rows], call.encoded, started, call.seconds)
                 continue
             (row,) = rows[call.rows]
             # Type and place only: a model's message may quote the features.
             what = f"model {row.request.model}: predict raised {describe_origin(call.error)}"
-            logger.warning(what, exc_info=call.error, extra=_context(row.request, row.headers))
-            self._fail(row, Error("prediction_error", what), model, started, call.seconds)
-
-    def _complete(
-        self, model: Model, rows: list[PendingRequest], encoded: Sequence[bytes], started: float, score_seconds: float
-    ) -> None:
-        results, logs = self._topics.results, self._topics.logs
-        completed = self._clock()
-        completed_at = datetime.fromtimestamp(completed, UTC)
-        version, size = model.version, len(rows)
-        redact = self._redaction.by_model.get(rows[0].request.model)
-        redacted = UNSET if redact is None else redact.names
-        # At high load many records share a millisecond, and making a datetime is a tenth of the whole path.
-        times: dict[int, datetime] = {}
-        rows[0].scored.prediction_bytes += sum(map(len, encoded))
-        for row, prediction in zip(rows, map(Raw, encoded), strict=True):
-            request, record = row.request, row.record
-            milliseconds = row.milliseconds
-            accepted = milliseconds / 1000.0
-            accepted_at = times.get(milliseconds)
-            if accepted_at is None:
-                accepted_at = times[milliseconds] = datetime.fromtimestamp(accepted, UTC)
-            requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
-            headers = row.headers
-            key = record.key()
-            result = PredictionCompleted(
-                request.request_id, request.model, version, prediction, requested_at, completed_at
-            )
-            log = PredictionLogged(
-                request.request_id,
-                request.model,
-                "completed",
-                request.features if redact is None else redact(request.features),
-                requested_at,
-                accepted_at,
-                completed_at,
-                max(0.0, started - accepted),
-                score_seconds,
-                max(0.0, completed - accepted),
-                size,
-                record.partition(),
-                record.offset(),
-                version,
-                prediction,
-                UNSET,
-                (traceparent_of(headers) or UNSET) if headers else UNSET,
-                redacted,
-            )
-            outputs = row.scored.outputs
-            outputs[results].append(output_record(key, result, headers))
-            outputs[logs].append(output_record(key, log, headers))
-            row.scored.offsets.append(log.offset)
-            row.scored.completed += 1
-
-    def _fail(
-        self, row: PendingRequest, error: Error, model: Model | None, started: float, score_seconds: float
-    ) -> None:
-        request, record = row.request, row.record
-        completed = self._clock()
-        completed_at = datetime.fromtimestamp(completed, UTC)
-        accepted = row.milliseconds / 1000.0
-        accepted_at = datetime.fromtimestamp(accepted, UTC)
-        requested_at = accepted_at if request.requested_at is UNSET else request.requested_at
-        headers = row.headers
-        version = UNSET if model is None else model.version
-        features, redacted = self._loggable(row, error)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("failed: %s: %s", error.type, error.message, extra=_context(request, headers))
-        result = PredictionFailed(request.request_id, request.model, error, requested_at, completed_at, version)
-        log = PredictionLogged(
-            request_id=request.request_id,
-            model=request.model,
-            outcome="failed",
-            features=features,
-            requested_at=requested_at,
-            accepted_at=accepted_at,
-            completed_at=completed_at,
-            queue_seconds=max(0.0, started - accepted),
-            score_seconds=score_seconds,
-            total_seconds=max(0.0, completed - accepted),
-            batch_size=1,
-            partition=record.partition(),
-            offset=record.offset(),
-            model_version=version,
-            error=error,
-            traceparent=(traceparent_of(headers) or UNSET) if headers else UNSET,
-            redacted=redacted,
-        )
-        key = record.key()
-        outputs = row.scored.outputs
-        outputs[self._topics.results].append(output_record(key, result, headers))
-        outputs[self._topics.logs].append(output_record(key, log, headers))
-        row.scored.offsets.append(log.offset)
-        row.scored.failed += 1
-
-    def _loggable(self, row: PendingRequest, error: Error) -> tuple[Raw, Any]:
-        """The features to log for a failed request, and the names of the redacted ones.
-
-        Where rules apply, features that no model has decoded are withheld: it is unknown which of them is which.
-        """
-        redact = self._redaction.by_model.get(row.request.model)
-        if redact is not None and row.features is not None:
-            return redact(row.request.features), redact.names
-        if redact is not None or (self._redaction.active and error.type == "unknown_model"):
-            return WITHHELD, [ALL]
-        return row.request.features, UNSET
-
-    def _dead_letter(self, record: Any, headers: RecordHeaders, scored: ScoredBatch, error: InvalidRequest) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
-            context = service_log.request_context(
-                error.request_id or "", error.model or "", traceparent_of(headers) or UNSET
-            )
-            logger.debug("dead letter: %s: %s", error.reason, error, extra=context)
-        scored.outputs[self._topics.dead_letters].append(dead_letter_record(record, headers, error))
-        scored.dead_letters += 1
-
-
-def _context(request: events.PredictionRequested, headers: Any) -> dict[str, Any]:
-    return service_log.request_context(request.request_id, request.model, traceparent_of(headers) or UNSET)
+            logger.warning(what, exc_info=call.error, extra=request_context(row.request, row.headers))
+            self._outcomes.fail(row, Error("prediction_error", what), model.version, started, call.seconds)

@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import PredictionLogged
-from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
+from stream_app.serving.outcomes import OutputTopics, ScoredBatch
+from stream_app.serving.scorer import Scorer
 
 TOPICS = OutputTopics("results", "logs", "dead-letters")
 NOW = 1_010.0

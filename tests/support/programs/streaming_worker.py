@@ -18,8 +18,8 @@ from machine_learning_engineering.observability import logging as service_log
 from stream_app.kafka.poller import KafkaPoller
 from stream_app.runtime import scheduler
 from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.outcomes import ScoredBatch
 from stream_app.serving.outputs import OutputRecord
-from stream_app.serving.scorer import ScoredBatch
 from stream_app.worker import Worker
 
 

@@ -23,7 +23,8 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import redaction
 from machine_learning_engineering.sdk import MLEModel
-from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
+from stream_app.serving.outcomes import OutputTopics, ScoredBatch
+from stream_app.serving.scorer import Scorer
 from tests.support.request_records import batch_of, record
 
 TOPICS = OutputTopics("results", "logs", "dead-letters")

@@ -14,8 +14,9 @@ from stream_app.runtime.breaker import Breaker
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.scheduler import TARGET_BATCH_BYTES, BatchScheduler
 from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.outcomes import OutputTopics, ScoredBatch
 from stream_app.serving.outputs import OutputRecord
-from stream_app.serving.scorer import OutputTopics, ScoredBatch, Scorer
+from stream_app.serving.scorer import Scorer
 from tests.support.request_records import Doubling, requests
 
 Done = Callable[[KafkaError | None], None]
