@@ -19,21 +19,23 @@ Millimetres = Annotated[float, Meta(ge=0, le=100)]
 class DiamondFeatures(Struct, frozen=True, forbid_unknown_fields=True):
     """One diamond. All fields are required, because no row of the dataset lacks one."""
 
-    carat: Annotated[float, Meta(gt=0, le=50, description="Weight in carats of 0.2 g.")]
-    cut: Annotated[Cut, Meta(description="Quality of the cut.")]
-    color: Annotated[Color, Meta(description="J is the worst, D the best.")]
-    clarity: Annotated[Clarity, Meta(description="I1 is the worst, IF the best.")]
-    depth: Annotated[float, Meta(gt=0, le=100, description="Height in per cent of the mean width.")]
-    table: Annotated[float, Meta(gt=0, le=100, description="Width of the top in per cent of the widest point.")]
-    x: Annotated[Millimetres, Meta(description="Length in mm; 0 if unknown.")]
-    y: Annotated[Millimetres, Meta(description="Width in mm; 0 if unknown.")]
-    z: Annotated[Millimetres, Meta(description="Height in mm; 0 if unknown.")]
+    carat: Annotated[float, Meta(gt=0, le=50, description="Weight in carats of 0.2 g.", examples=[0.23])]
+    cut: Annotated[Cut, Meta(description="Quality of the cut.", examples=["Ideal"])]
+    color: Annotated[Color, Meta(description="J is the worst, D the best.", examples=["E"])]
+    clarity: Annotated[Clarity, Meta(description="I1 is the worst, IF the best.", examples=["SI2"])]
+    depth: Annotated[float, Meta(gt=0, le=100, description="Height in per cent of the mean width.", examples=[61.5])]
+    table: Annotated[
+        float, Meta(gt=0, le=100, description="Width of the top in per cent of the widest point.", examples=[55.0])
+    ]
+    x: Annotated[Millimetres, Meta(description="Length in mm; 0 if unknown.", examples=[3.95])]
+    y: Annotated[Millimetres, Meta(description="Width in mm; 0 if unknown.", examples=[3.98])]
+    z: Annotated[Millimetres, Meta(description="Height in mm; 0 if unknown.", examples=[2.43])]
 
 
 class DiamondPrediction(Struct, frozen=True):
     """`price` is in US dollars."""
 
-    price: float
+    price: Annotated[float, Meta(description="US dollars.", examples=[326.5])]
 
 
 INPUTS = DiamondFeatures.__struct_fields__

@@ -23,6 +23,7 @@ class Diamonds(MLEModel):
     dataset_sha256 = dataset.DATASET.sha256
     Label = features.Price
     label_name = "price"
+    prediction_name = "value"
     feature_names_in = features.INPUTS
     # Own arrays and numbers, and XGBoost's trees, which its own parser reads: docs/decisions/0004-training.md.
     trusted_types = frozenset(

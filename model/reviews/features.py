@@ -11,14 +11,19 @@ from model.reviews.text import marked_terms, split_sentences
 
 Label = Literal["negative", "neutral", "positive"]
 Stars = Annotated[float, Meta(ge=1, le=5, description="One person's stars, or the mean of several.")]
+_TEXT = "It arrived early and works well. The cable is short."
 LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 
 
 class ReviewFeatures(Struct, frozen=True, forbid_unknown_fields=True):
     """One review. The title is the first sentence."""
 
-    text: Annotated[str, Meta(min_length=1, max_length=20_000, description="In English; one sentence or many.")]
-    title: Annotated[str, Meta(max_length=500, description="The headline of the review.")] | None = None
+    text: Annotated[
+        str, Meta(min_length=1, max_length=20_000, description="In English; one sentence or many.", examples=[_TEXT])
+    ]
+    title: (
+        Annotated[str, Meta(max_length=500, description="The headline of the review.", examples=["Great value"])] | None
+    ) = None
 
 
 class Probabilities(Struct, frozen=True):

@@ -36,6 +36,7 @@ class Reviews(MLEModel):
     trusted_types = frozenset({"model.reviews.estimator.ReviewRegressor"})
     Label = Stars
     label_name = "stars"
+    prediction_name = "sentiment"
     feature_names_in = ("sentences",)
     dataset_sha256 = dataset.DATASET.sha256
 

@@ -18,13 +18,15 @@ Count = Annotated[int, Meta(ge=0, le=50)]
 class PassengerFeatures(Struct, frozen=True, forbid_unknown_fields=True):
     """One passenger, in Kaggle's columns."""
 
-    pclass: Annotated[Literal[1, 2, 3], Meta(description="Class of the ticket.")]
-    sex: Literal["male", "female"]
-    sibsp: Annotated[Count, Meta(description="Siblings and spouses aboard.")]
-    parch: Annotated[Count, Meta(description="Parents and children aboard.")]
-    fare: Annotated[float, Meta(ge=0, le=10_000, description="Pounds paid for the whole ticket.")]
-    age: Annotated[float, Meta(ge=0, le=130, description="Years.")] | None = None
-    embarked: Annotated[Literal["C", "Q", "S"] | None, Meta(description="Cherbourg, Queenstown, Southampton.")] = None
+    pclass: Annotated[Literal[1, 2, 3], Meta(description="Class of the ticket.", examples=[3])]
+    sex: Annotated[Literal["male", "female"], Meta(examples=["male"])]
+    sibsp: Annotated[Count, Meta(description="Siblings and spouses aboard.", examples=[1])]
+    parch: Annotated[Count, Meta(description="Parents and children aboard.", examples=[0])]
+    fare: Annotated[float, Meta(ge=0, le=10_000, description="Pounds paid for the whole ticket.", examples=[7.25])]
+    age: Annotated[float, Meta(ge=0, le=130, description="Years.", examples=[22.0])] | None = None
+    embarked: Annotated[
+        Literal["C", "Q", "S"] | None, Meta(description="Cherbourg, Queenstown, Southampton.", examples=["S"])
+    ] = None
     name: Annotated[Text | None, Meta(description='As in "Braund, Mr. Owen Harris": its title is used.')] = None
     ticket: Annotated[Text | None, Meta(description="Accepted, not used.")] = None
     cabin: Annotated[Text | None, Meta(description="Its first letter, the deck, is used.")] = None

@@ -23,6 +23,7 @@ class Titanic(MLEModel):
     dataset_sha256 = dataset.DATASET.sha256
     Label = bool
     label_name = "survived"
+    prediction_name = "survival"
     feature_names_in = features.INPUTS
     # Arrays and numbers only.
     trusted_types = frozenset(

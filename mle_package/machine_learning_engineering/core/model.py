@@ -50,6 +50,9 @@ class Model(ABC):
     """Type of a label, as msgspec decodes it from JSON, such as ``Annotated[float, Meta(gt=0)]``."""
     label_name: ClassVar[str] = "label"
     """Column of the label in files of examples, such as ``price``."""
+    prediction_name: ClassVar[str] = "prediction"
+    """What is predicted, in one word that is a part of a URL, such as ``value``: the gateway's route for developers is
+    then ``/v1/diamonds/value``."""
     feature_names_in: ClassVar[tuple[str, ...]] = ()
     """Names of the columns that `build_inputs` returns, in order: for stored layers and plots of importance."""
     redacted_features: ClassVar[Mapping[str, RedactAction]] = {}

@@ -18,8 +18,11 @@ RecordHeaders = Sequence[tuple[str, bytes | None]]
 """Headers of a received record; a value may be null."""
 
 CLOUDEVENTS_PREFIX = "ce_"
+FINGERPRINT = "inflight_fingerprint"
+"""The gateway's requests carry the fingerprint of the body that was sent to it, and so do their outcomes: it tells a
+body that is sent again from another one under the same id, and finds the gateway's requests without decoding others."""
 # Of a request's headers, only these are copied to its outcome.
-_CARRIED = ("traceparent", "tracestate")
+_CARRIED = ("traceparent", "tracestate", FINGERPRINT)
 # An outcome has an id, type and time of its own; every other attribute, such as `ce_source`, is kept.
 _OWN_ATTRIBUTES = {"ce_id", "ce_type", "ce_time"}
 MAX_CARRIED_BYTES = 16 * 1024

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from machine_learning_engineering.core.version import __version__
+from machine_learning_engineering.events.headers import FINGERPRINT
 from machine_learning_engineering.events.schemas import (
     DriftDetected,
     DriftMeasured,
@@ -40,6 +41,14 @@ _TRACE_HEADERS = {
         "description": "W3C trace context; copied to every record that is written for the request.",
     },
     "tracestate": {**_TEXT, "description": "W3C trace context; copied."},
+}
+_GATEWAY_HEADERS = {
+    FINGERPRINT: {
+        **_TEXT,
+        "pattern": "^[0-9a-f]{32}(-[0-9]+)?$",
+        "description": "Set by the gateway: fingerprint of the body that was sent to it, and the number of rows of a "
+        "batch; copied.",
+    },
 }
 _CLOUDEVENTS_HEADERS = {
     "ce_specversion": {
@@ -125,9 +134,9 @@ def asyncapi() -> dict[str, Any]:
     schemas: dict[str, Any] = {}
     for event in EVENTS:
         schemas.update(_components(event, "#/components/schemas/{name}"))
-    schemas["EventHeaders"] = _headers({**_TRACE_HEADERS, **_CLOUDEVENTS_HEADERS})
+    schemas["EventHeaders"] = _headers({**_TRACE_HEADERS, **_GATEWAY_HEADERS, **_CLOUDEVENTS_HEADERS})
     schemas["DeadLetterHeaders"] = _headers(
-        {**_TRACE_HEADERS, **_CLOUDEVENTS_HEADERS, **_ORIGIN_HEADERS},
+        {**_TRACE_HEADERS, **_GATEWAY_HEADERS, **_CLOUDEVENTS_HEADERS, **_ORIGIN_HEADERS},
         required=[name for name in _ORIGIN_HEADERS if name not in ("dlq_model", "dlq_request_id", "dlq_truncated")],
     )
     messages: dict[str, Any] = {

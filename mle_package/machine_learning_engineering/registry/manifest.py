@@ -75,6 +75,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Versions of further libraries that the file depends on, such as NumPy; empty before they were recorded."""
     prediction_schema: dict[str, Any] = {}
     """JSON Schema of `Prediction`; empty before it was recorded."""
+    prediction_name: str = "prediction"
+    """What the model predicts, in one word; see `core.model.Model.prediction_name`."""
 
 
 def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:
@@ -90,10 +92,13 @@ def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]
 
 
 def schemas_equivalent(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether two JSON Schemas accept the same requests, ignoring titles and descriptions."""
+    """Whether two JSON Schemas accept the same requests, ignoring titles, descriptions, examples and extensions."""
     # As JSON, because one of them was read from a file: a default that is not finite is null there.
     one, other = (msgspec.json.decode(msgspec.json.encode(schema)) for schema in (one, other))
     return bool(_strip_annotations(one) == _strip_annotations(other))
+
+
+_ANNOTATIONS = ("title", "description", "examples")
 
 
 def _strip_annotations(schema: Any, keys_are_fields: bool = False) -> Any:
@@ -101,7 +106,7 @@ def _strip_annotations(schema: Any, keys_are_fields: bool = False) -> Any:
         return {
             key: _strip_annotations(value, keys_are_fields=key == "properties" and not keys_are_fields)
             for key, value in schema.items()
-            if keys_are_fields or key not in ("title", "description")
+            if keys_are_fields or not (key in _ANNOTATIONS or key.startswith("x-"))
         }
     if isinstance(schema, list):
         return [_strip_annotations(item) for item in schema]

@@ -105,6 +105,7 @@ class Registry:
             lineage=lineage,
             libraries=compatibility.libraries(contents[MODEL_FILE]),
             prediction_schema=msgspec.json.schema(model.Prediction),
+            prediction_name=model.prediction_name,
         )
         model.version = artifacts.add(self._folder(model.name), contents, manifest)
         return model.version
