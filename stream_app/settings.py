@@ -24,6 +24,9 @@ class WorkerSettings(KernelSettings):
     would have been published is scored again after the restart."""
     worker_failure_window: PositiveInt = 100
     """Number of requests that `worker_max_failure_ratio` is a share of."""
+    worker_reply_topics: tuple[str, ...] = ()
+    """Full names of topics that a request's header `kafka_replyTopic` may name (JSON), such as ``["shop-replies"]``;
+    `*` stands for any characters. None by default: whoever may send requests could write to them."""
     worker_model_poll_interval: PositiveSeconds = 10.0
     """Interval at which the registry is polled for new champions. A promotion event usually arrives first."""
     worker_metrics_port: Port = 9_101

@@ -20,6 +20,7 @@ from model.catalog import available
 from stream_app.faust_adapter.app import check_faust, create_app, run_app
 from stream_app.faust_adapter.driver import BatchApp
 from stream_app.kafka.publisher import Publisher
+from stream_app.kafka.replier import Replier
 from stream_app.runtime.breaker import Breaker
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
@@ -27,6 +28,7 @@ from stream_app.runtime.reload import ModelReloader
 from stream_app.runtime.scheduler import BatchScheduler, exit_process
 from stream_app.runtime.watchdog import Watchdog
 from stream_app.serving.outcomes import OutputTopics
+from stream_app.serving.replies import ReplyRules
 from stream_app.serving.scorer import Model, Scorer
 from stream_app.settings import WorkerSettings
 
@@ -75,7 +77,14 @@ class Worker:
         rules = redaction(settings, classes)
         for name in rules.unmatched:
             logger.warning("INFLIGHT_LOG_REDACT has rules for %s, and there is no such model", name)
-        scorer = Scorer(models, self.topics, max_request_bytes=settings.max_request_bytes, redaction=rules)
+        allowed = settings.worker_reply_topics
+        scorer = Scorer(
+            models,
+            self.topics,
+            max_request_bytes=settings.max_request_bytes,
+            redaction=rules,
+            replies=ReplyRules(allowed, settings.topic_prefix) if allowed else None,
+        )
         self.scheduler = BatchScheduler(
             scorer,
             self.publisher,
@@ -83,6 +92,7 @@ class Worker:
             max_in_flight=settings.worker_max_in_flight_batches,
             max_batch_records=settings.worker_max_batch_records,
             breaker=Breaker(settings.worker_max_failure_ratio, settings.worker_failure_window),
+            replier=Replier(producer_options(settings), self.metrics.replies_lost.inc) if allowed else None,
         )
         self.app = create_app(settings, self.scheduler, self.metrics)
         self.app.task(self._run_watchdog)

@@ -52,6 +52,10 @@ class WorkerMetrics:
         self.restarted = counter("inflight_worker_partitions_restarted", text, ["partition"])
         text = "Batches that the Kafka client could not unpack: each is one dead letter."
         self.unreadable = counter("inflight_worker_unreadable_batches", text, ["partition"])
+        text = "Replies sent to topics that requests name."
+        self.replies = counter("inflight_worker_replies", text)
+        text = "Replies that were not delivered; their results are on the topic of results."
+        self.replies_lost = counter("inflight_worker_replies_lost", text)
         text = "1 for each model that is served."
         self.model = gauge("inflight_worker_model_info", text, ["model", "model_version"])
         text = "Promoted versions that could not be opened; the previous version stays in service."

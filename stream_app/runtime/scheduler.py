@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError
 from machine_learning_engineering.core.faults import MachineFaultError
 from machine_learning_engineering.core.threads import cap_numeric_threads
 from stream_app.kafka.publisher import Publisher
+from stream_app.kafka.replier import Replier
 from stream_app.runtime.breaker import Breaker, BreakerOpenError
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.serving.outcomes import ScoredBatch
@@ -73,6 +74,7 @@ class BatchScheduler:
         max_batch_records: upper bound of `batch_limit`.
         on_bug: called on the event loop with the reason, when scoring or publishing failed; has to end the process.
         breaker: stops the scheduler before it publishes too many failures.
+        replier: sends the replies that requests ask for.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class BatchScheduler:
         max_batch_records: int,
         on_bug: Callable[[str], None] = exit_process,
         breaker: Breaker | None = None,
+        replier: Replier | None = None,
     ) -> None:
         self._scorer = scorer
         self._publisher = publisher
@@ -93,6 +96,7 @@ class BatchScheduler:
         self.batch_limit = 1
         self.on_bug = on_bug
         self._breaker = breaker or Breaker(None, 1)
+        self._replier = replier
         self._slots = asyncio.Semaphore(max_in_flight)
         self._waiting: list[BatchEvent] = []
         self._scoring: asyncio.Task[None] | None = None
@@ -172,6 +176,9 @@ class BatchScheduler:
 
         # Outputs go to the partition of their requests, in the order of the requests.
         self._publisher.publish(scored.outputs, scored.batch.tp.partition, done)
+        if scored.replies and self._replier is not None:
+            self._metrics.replies.inc(len(scored.replies))
+            self._replier.send(scored.replies)
 
     def _finished(self, event: BatchEvent, scored: ScoredBatch, published: float, error: KafkaError | None) -> None:
         if error is not None:

@@ -2,9 +2,9 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from msgspec import UNSET, Raw, UnsetType
 
@@ -15,6 +15,7 @@ from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
 from stream_app.serving.batch import PartitionBatch
 from stream_app.serving.outputs import OutputRecord, dead_letter_record, output_record
+from stream_app.serving.replies import Reply, ReplyRules
 from stream_app.serving.request import InvalidRequest
 
 logger = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ class ScoredBatch:
     outputs: dict[str, list[OutputRecord]]
     offsets: list[int]
     """Of the request of each result, and of each log record."""
+    replies: list[Reply] = field(default_factory=list)
     completed: int = 0
     failed: int = 0
     dead_letters: int = 0
@@ -61,12 +63,20 @@ class Outcomes:
         topics: full names of the topics that outputs are for.
         clock: returns seconds since the epoch.
         redaction: rules for the features in log records.
+        replies: which topics requests may name for a reply; without, none.
     """
 
-    def __init__(self, topics: OutputTopics, clock: Callable[[], float], redaction: Redaction) -> None:
+    def __init__(
+        self,
+        topics: OutputTopics,
+        clock: Callable[[], float],
+        redaction: Redaction,
+        replies: ReplyRules | None = None,
+    ) -> None:
         self._topics = topics
         self._clock = clock
         self._redaction = redaction
+        self._replies = replies
 
     def complete(
         self, version: str, rows: list[PendingRequest], encoded: Sequence[bytes], started: float, score_seconds: float
@@ -114,8 +124,11 @@ class Outcomes:
                 redacted,
             )
             outputs = row.scored.outputs
-            outputs[results].append(output_record(key, result, headers))
+            record_of_result = output_record(key, result, headers)
+            outputs[results].append(record_of_result)
             outputs[logs].append(output_record(key, log, headers))
+            if headers and self._replies is not None:
+                self._reply(row, record_of_result)
             row.scored.offsets.append(log.offset)
             row.scored.completed += 1
 
@@ -154,10 +167,21 @@ class Outcomes:
         )
         key = record.key()
         outputs = row.scored.outputs
-        outputs[self._topics.results].append(output_record(key, result, headers))
+        record_of_result = output_record(key, result, headers)
+        outputs[self._topics.results].append(record_of_result)
         outputs[self._topics.logs].append(output_record(key, log, headers))
+        if headers and self._replies is not None:
+            self._reply(row, record_of_result)
         row.scored.offsets.append(log.offset)
         row.scored.failed += 1
+
+    def _reply(self, row: PendingRequest, result: OutputRecord) -> None:
+        """Add the reply to a request that asks for one."""
+        assert self._replies is not None
+        key, value, carried = result
+        reply = self._replies.reply(row.headers, key, value or b"", cast(list[tuple[str, bytes]], carried or []))
+        if reply is not None:
+            row.scored.replies.append(reply)
 
     def _loggable(self, row: PendingRequest, error: Error) -> tuple[Raw, Any]:
         """The features to log for a failed request, and the names of the redacted ones.

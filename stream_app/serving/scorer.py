@@ -20,6 +20,7 @@ from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.observability.redaction import Redaction
 from stream_app.serving.batch import PartitionBatch
 from stream_app.serving.outcomes import Outcomes, OutputTopics, PendingRequest, ScoredBatch, request_context
+from stream_app.serving.replies import ReplyRules
 from stream_app.serving.request import InvalidRequest, read_request, without_time
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Scorer:
         max_request_bytes: a larger value is a dead letter.
         clock: returns seconds since the epoch.
         redaction: rules for the features in log records; none by default.
+        replies: which topics requests may name for a reply; none by default.
         fault_timeout: seconds for which a call of a model is repeated that raises faults of the machine.
     """
 
@@ -64,11 +66,12 @@ class Scorer:
         max_request_bytes: int,
         clock: Callable[[], float] = time,
         redaction: Redaction | None = None,
+        replies: ReplyRules | None = None,
         fault_timeout: float = FAULT_SECONDS,
     ) -> None:
         self._models = models
         self._topics = topics
-        self._outcomes = Outcomes(topics, clock, redaction or Redaction())
+        self._outcomes = Outcomes(topics, clock, redaction or Redaction(), replies)
         self._max_request_bytes = max_request_bytes
         self._clock = clock
         self._fault_timeout = fault_timeout
