@@ -14,6 +14,7 @@ from inflight.commands import (
     dlq,
     drift,
     features,
+    keys,
     labels,
     models,
     nodes,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
     app.add_typer(_commands.app)
-for _commands in (processes, audit, dashboards, top, redact, drift, labels, prune):
+for _commands in (processes, keys, audit, dashboards, top, redact, drift, labels, prune):
     app.add_typer(_commands.app)
 
 

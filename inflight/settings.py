@@ -3,11 +3,11 @@
 from functools import lru_cache
 
 from monitoring.settings import MonitoringSettings
-from producers.settings import ProducerSettings
+from producers.gateway.settings import GatewaySettings
 from stream_app.settings import WorkerSettings
 
 
-class Settings(WorkerSettings, MonitoringSettings, ProducerSettings):
+class Settings(WorkerSettings, MonitoringSettings, GatewaySettings):
     """Settings of all processes."""
 
     @property
@@ -20,6 +20,7 @@ class Settings(WorkerSettings, MonitoringSettings, ProducerSettings):
             "drift-monitor": self.drift_monitor_metrics_port,
             "label-joiner": self.label_joiner_metrics_port,
             "features": self.features_metrics_port,
+            "gateway": self.gateway_metrics_port,
         }
 
 

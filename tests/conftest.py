@@ -199,6 +199,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         drift_monitor_metrics_port=0,
         label_joiner_metrics_port=0,
         features_metrics_port=0,
+        gateway_port=0,
+        gateway_metrics_port=0,
         **search_url,
     )
     create_topics(settings)

@@ -1,4 +1,4 @@
-"""The stream processes: `inflight worker`, `indexer`, `exporter`, `drift-monitor` and `label-joiner`."""
+"""The processes: `inflight worker`, `gateway`, `indexer`, `exporter`, `drift-monitor` and `label-joiner`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +59,24 @@ def _label_joiner() -> None:
     run(settings, RegistryEvaluator(settings))
 
 
+def _gateway() -> None:
+    from inflight.errors import exit_with
+
+    settings = _configured("gateway")
+    try:
+        from inflight.adapters.history import IndexHistory
+        from producers.gateway.access import Unprotected
+        from producers.gateway.keys import KeysError
+        from producers.gateway.process import run
+        from producers.gateway.server import PortInUse
+    except ModuleNotFoundError as error:
+        raise exit_with(f"{error.name} is not installed: pip install 'inflight[gateway]'") from None
+    try:
+        run(settings, IndexHistory(settings))
+    except (Unprotected, KeysError, PortInUse) as error:
+        raise exit_with(error) from error
+
+
 _SHARED = "Start several: they share the partitions."
 _PROCESSES = {
     "worker": _Process(
@@ -66,6 +84,12 @@ _PROCESSES = {
         "Score requests with the champion of each model until SIGTERM, then finish the requests in flight.",
         f"Example: [bold]inflight worker[/bold]. {_SHARED} "
         "Exit code 70 means a bug or a stalled partition: let a supervisor restart it, nothing is lost.",
+    ),
+    "gateway": _Process(
+        _gateway,
+        "Serve predictions over HTTP until SIGTERM, then let open requests end.",
+        "Example: [bold]inflight gateway[/bold], then [bold]curl http://127.0.0.1:8080/v1/models[/bold], or open "
+        "http://127.0.0.1:8080/docs. Start several behind one address: any of them answers for all.",
     ),
     "indexer": _Process(
         _indexer,

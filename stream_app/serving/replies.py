@@ -3,6 +3,7 @@
 A reply is a copy of the result. The topic of results has it too, whatever becomes of the reply.
 """
 
+import re
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from machine_learning_engineering.events.headers import RecordHeaders
 from machine_learning_engineering.events.topics import TOPICS
 
 REPLY_TOPIC, REPLY_PARTITION, CORRELATION_ID = "kafka_replyTopic", "kafka_replyPartition", "kafka_correlationId"
-_MAX_TOPIC_BYTES = 249
+_TOPIC = re.compile(rb"[A-Za-z0-9._-]{1,249}")
 _MAX_CORRELATION_BYTES = 256
 _ANY_PARTITION = -1
 
@@ -57,7 +58,7 @@ class ReplyRules:
         topic = found.get(REPLY_TOPIC)
         if topic is None:
             return None
-        name = topic.decode("utf-8", "replace") if len(topic) <= _MAX_TOPIC_BYTES else ""
+        name = topic.decode() if _TOPIC.fullmatch(topic) else ""
         if not self._allows(name):
             self.refused += 1
             return None

@@ -1,0 +1,156 @@
+"""The gateway as an ASGI application: routes, who may call them, and how every request ends."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from producers.gateway import docs_page
+from producers.gateway.access import ANYBODY, Access
+from producers.gateway.keys import Scope as KeyScope
+from producers.gateway.metrics import GatewayMetrics
+from producers.gateway.problems import Problem
+from producers.gateway.routes import Routes, response_headers
+
+logger = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request, str], Awaitable[Response]]
+
+SECURITY_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+EXPOSED_HEADERS = ["Location", "Retry-After", "traceparent", "X-Model-Version", "X-Request-Id"]
+ALLOWED_HEADERS = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Prefer",
+    "traceparent",
+    "tracestate",
+    "X-API-Key",
+    "X-Record-Key",
+]
+# A label for paths that no route has: anybody can make them up.
+NO_ROUTE = "none"
+
+
+def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_origins: tuple[str, ...]) -> ASGIApp:
+    """The application.
+
+    Args:
+        routes: the endpoints.
+        access: who may call them.
+        metrics: updated for each request.
+        cors_origins: origins whose pages may call it.
+    """
+
+    def route(path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET") -> Route:
+        return Route(path, _Ending(path, endpoint, scope, access, metrics), methods=[method])
+
+    starlette = Starlette(
+        routes=[
+            route("/v2/health/live", routes.live, None),
+            route("/v2/health/ready", routes.ready, None),
+            route("/openapi.json", routes.openapi, None),
+            route("/docs", docs_page.page, None),
+            Mount("/docs", docs_page.DocsFiles()),
+            route("/v1/models", routes.list_models, "read"),
+            route("/v1/models/{model}", routes.show_model, "read"),
+            route("/v1/models/{model}/predictions", routes.predict, "predict", "POST"),
+            route("/v1/predictions/{request_id:path}/label", routes.report_label, "label", "POST"),
+            route("/v1/predictions/{request_id:path}", routes.show_prediction, "read"),
+            route("/v1/{model}/{prediction}", routes.predict_friendly, "predict", "POST"),
+        ],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=list(cors_origins),
+                allow_methods=["GET", "POST"],
+                allow_headers=ALLOWED_HEADERS,
+                expose_headers=EXPOSED_HEADERS,
+                max_age=600,
+            )
+        ]
+        if cors_origins
+        else [],
+        exception_handlers={HTTPException: _http_exception},
+    )
+    # The redirect would repeat what the client says its host is.
+    starlette.router.redirect_slashes = False
+    return SecurityHeaders(starlette)
+
+
+class _Ending:
+    """An endpoint as an ASGI application: checks access, counts and times, and answers problems."""
+
+    def __init__(
+        self, path: str, endpoint: Endpoint, scope: KeyScope | None, access: Access, metrics: GatewayMetrics
+    ) -> None:
+        self._path = path
+        self._endpoint = endpoint
+        self._scope = scope
+        self._access = access
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.perf_counter()
+        request = Request(scope, receive)
+        try:
+            self._access.check_host(request)
+            caller = ANYBODY if self._scope is None else self._access.caller(request, self._scope)
+            response = await self._endpoint(request, caller)
+        except Problem as problem:
+            self._metrics.problems.labels(problem.kind.replace("-", "_")).inc()
+            response = problem.response()
+        except Exception:
+            # Without the message of the exception, which may quote a value.
+            logger.exception("%s %s failed", request.method, self._path, extra={"about_request": True})
+            self._metrics.problems.labels("internal_error").inc()
+            response = Problem("internal-error", "the service log says more; try again").response()
+        for name, value in response_headers(request).items():
+            response.headers[name] = value
+        self._metrics.requests.labels(self._path, request.method, str(response.status_code)).inc()
+        await response(scope, receive, send)
+        self._metrics.seconds.labels(self._path).observe(time.perf_counter() - started)
+
+
+class SecurityHeaders:
+    """Adds the headers that every response has, unless the response says otherwise."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+                present = {name.lower() for name, _ in headers}
+                message["headers"] = headers + [one for one in SECURITY_HEADERS if one[0] not in present]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def _http_exception(request: Request, error: Exception) -> Response:
+    """The router's own errors as problems."""
+    assert isinstance(error, HTTPException)
+    headers: Any = error.headers or {}
+    if error.status_code == 405:
+        return Problem("method-not-allowed", "see /openapi.json for the methods", headers=headers).response()
+    if error.status_code == 404:
+        return Problem("not-found", "see /openapi.json for the addresses").response()
+    return Problem("malformed-request", "the request can't be read").response()

@@ -1,0 +1,124 @@
+"""The models in service, from the files of the registry: schemas, version and metrics of each champion. No model code.
+
+It follows promotions: `refresh` looks whether the files of aliases have changed.
+"""
+
+import logging
+import threading
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
+from machine_learning_engineering.registry import aliases as alias_file
+from machine_learning_engineering.registry import artifacts
+from machine_learning_engineering.registry.aliases import ALIASES_FILE
+from machine_learning_engineering.registry.manifest import CorruptModel
+from machine_learning_engineering.registry.uri import CHAMPION, NAME
+from producers.gateway.examples import example
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PREDICTION_NAME = "prediction"
+# Parts of paths below /v1/ that are no models.
+RESERVED = frozenset({"models", "predictions"})
+
+
+class ServedModel(Struct, frozen=True):
+    """What developers need to know of a model. `example` is a valid row."""
+
+    name: str
+    version: str
+    created_at: datetime
+    metrics: dict[str, float]
+    primary_metric: str
+    prediction_name: str
+    features_schema: dict[str, Any]
+    prediction_schema: dict[str, Any]
+    example: Any
+
+    @property
+    def path(self) -> str:
+        """The path of its route for developers; empty if its name is one of the gateway's own."""
+        return "" if self.name in RESERVED else f"/v1/{self.name}/{self.prediction_name}"
+
+
+class Catalog:
+    """The champions of a registry."""
+
+    def __init__(self, registry: Path) -> None:
+        self._registry = registry
+        self._stamps: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+        self.models: dict[str, ServedModel] = {}
+        self.revision = 0
+        """Grows with each change."""
+
+    def refresh(self) -> bool:
+        """Read what has changed; return whether anything has. Blocks; for any thread.
+
+        A model whose files are damaged keeps the version that was read before.
+        """
+        with self._lock:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
+        stamps = self._read_stamps()
+        if stamps == self._stamps:
+            return False
+        models = dict(self.models)
+        for name in models.keys() - stamps.keys():
+            del models[name]
+        for name, stamp in stamps.items():
+            if stamp != self._stamps.get(name):
+                try:
+                    found = self._read(name)
+                except (CorruptModel, OSError) as error:
+                    logger.warning("model %s stays as it was: %s", name, error, extra=RATE_LIMITED)
+                    # Tried again the next time.
+                    stamps[name] = self._stamps.get(name, (0, 0))
+                    continue
+                models.pop(name, None)
+                if found is not None:
+                    models[name] = found
+        self._stamps = stamps
+        if models == self.models:
+            return False
+        self.models = dict(sorted(models.items()))
+        self.revision += 1
+        return True
+
+    def _read_stamps(self) -> dict[str, tuple[int, int]]:
+        stamps = {}
+        folders = self._registry.iterdir() if self._registry.is_dir() else ()
+        for folder in folders:
+            if NAME.fullmatch(folder.name):
+                try:
+                    found = (folder / ALIASES_FILE).stat()
+                except OSError:
+                    continue
+                # A file that replaces another has another number.
+                stamps[folder.name] = (found.st_mtime_ns, found.st_ino)
+        return stamps
+
+    def _read(self, name: str) -> ServedModel | None:
+        folder = self._registry / name
+        version = alias_file.read(folder)[0].get(CHAMPION)
+        if version is None:
+            return None
+        manifest = artifacts.read_manifest(folder, version)
+        noun = manifest.prediction_name
+        return ServedModel(
+            name,
+            version,
+            manifest.created_at,
+            manifest.metrics,
+            manifest.primary_metric,
+            noun if NAME.fullmatch(noun) else DEFAULT_PREDICTION_NAME,
+            manifest.features_schema,
+            manifest.prediction_schema,
+            msgspec.to_builtins(example(manifest.features_schema)),
+        )
