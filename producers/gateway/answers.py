@@ -15,7 +15,8 @@ from producers.gateway.predictor import UNQUOTED, location
 from producers.gateway.problems import Problem
 
 REQUEST_ID, MODEL_VERSION = "x-request-id", "x-model-version"
-_FIELD = re.compile(r"([A-Za-z0-9_.\[\]-]{1,200}): ")
+# As `core.validation.explain` begins its messages.
+_FIELD = re.compile(r"feature `([A-Za-z0-9_.\[\]-]{1,200})` ")
 _PROBLEMS = {
     "unknown_model": "unknown-model",
     "invalid_features": "invalid-features",

@@ -105,6 +105,10 @@ class Deployment:
         """A new label joiner, launched; it opens the registry."""
         return self._launch("label-joiner", environment)
 
+    def gateway(self, port: int, **environment: object) -> Supervised:
+        """A new gateway, launched; it opens the registry."""
+        return self._launch("gateway", {"gateway_port": port, **environment})
+
     def features(self, **environment: object) -> Supervised:
         """A new process that fills the feature store, launched."""
         return self._launch("features follow", environment)
@@ -114,6 +118,8 @@ class Deployment:
         name, kind = f"{command.split()[0]}-{len(self._processes) + 1}", command.replace("-", "_")
         # A worker that owns no partition has nothing to lose.
         owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "drift_monitor") else ""
+        if kind == "gateway":
+            owns = r"\ninflight_gateway_ready 1"
         process = Supervised(name, command, self._directory, variables, owns)
         self._processes.append(process)
         self.start(process)

@@ -119,7 +119,7 @@ def score(request: NewRequest, version: str = "v1") -> bytes:
     now = datetime.now(UTC)
     number = msgspec.json.decode(event.features).get("number")
     if not isinstance(number, int | float) or number < 0:
-        error = Error("invalid_features", "number: expected a number >= 0")
+        error = Error("invalid_features", "feature `number` must be a number of at least 0")
     elif number == 13:
         error = Error("prediction_error", "model line: predict raised ValueError at line.py:1")
     else:
