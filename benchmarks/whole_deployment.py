@@ -104,10 +104,8 @@ def run(kind: Literal["real", "embedded"], rate: float, requests: int) -> list[P
         StackError: a node or a process does not start.
     """
     with ExitStack() as cleanup:
-        folder = cleanup.enter_context(
-            tempfile.TemporaryDirectory(prefix="inflight-bench-", ignore_cleanup_errors=True)
-        )
-        home = Path(folder)
+        folder = tempfile.TemporaryDirectory(prefix="inflight-bench-", ignore_cleanup_errors=True)
+        home = Path(cleanup.enter_context(folder))
         # Elasticsearch runs as another user.
         home.chmod(0o755)
         stack = cleanup.enter_context(start_stack(kind, home, fresh=True))
@@ -131,16 +129,14 @@ def run(kind: Literal["real", "embedded"], rate: float, requests: int) -> list[P
 def _phases(
     sender: Sender, staying: Sequence[Node], others: Sequence[Process], rate: float, requests: int
 ) -> Iterator[Phase]:
-    running = list(others)
-    yield _measured(lambda: sender.steadily(f"first {FIRST:,} after the start", rate, FIRST), [*staying, *running])
-    yield _measured(lambda: sender.steadily("all processes", rate, requests), [*staying, *running])
-    yield _measured(lambda: sender.one_at_a_time("one request at a time", FIRST), [*staying, *running])
+    everything = [*staying, *others]
+    yield _measured(everything, partial(sender.steadily, f"first {FIRST:,} after the start", rate, FIRST))
+    yield _measured(everything, partial(sender.steadily, "all processes", rate, requests))
+    yield _measured(everything, partial(sender.one_at_a_time, "one request at a time", FIRST))
     for process in others:
         process.stop()
-        running.remove(process)
-        yield _measured(
-            lambda name=f"without {process.name}": sender.steadily(name, rate, requests), [*staying, *running]
-        )
+        everything.remove(process)
+        yield _measured(everything, partial(sender.steadily, f"then without {process.name}", rate, requests))
 
 
 def _measured(nodes: Sequence[Node], send: Callable[[], Latency]) -> Phase:
