@@ -107,7 +107,7 @@ def logged(count: int, until: datetime) -> Iterator[Document]:
             # labelled too.
             fields = msgspec.json.decode(document)
             observed_at = accepted_at + timedelta(minutes=30)
-            fields["inflight"] |= label_fields(msgspec.json.encode(label).decode(), observed_at)
+            fields["inflight"] |= label_fields(msgspec.json.encode(label).decode(), observed_at, observed_at)
             document = msgspec.json.encode(fields)
         yield index_name(accepted_at), document_id(event.request_id), document
 
