@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
@@ -58,6 +59,21 @@ def test_a_window_shows_each_of_its_fields(shown: DriftSeries, value: Value) -> 
     assert shares == {"missing": 0.1, "unseen": 0.2, "out_of_range": 0.3}
     assert value("inflight_drift_windows_total", result="drifted") == 1
     assert value("inflight_drift_windows_total", result="clean") == 0
+
+
+def test_shares_without_drift_are_beside_them(shown: DriftSeries, value: Value) -> None:
+    """A text of the reference may have no known word either; an event of an earlier release does not tell."""
+    old, new = window(review=False), window(title=False)
+    new = replace(new, fields=[replace(one, reference_unseen_rate=0.4) for one in new.fields])
+    for one in (old, replace(new, fields=[*old.fields, *new.fields])):
+        shown.show_window(one, {}, NOW)
+
+    def expected(field: str, kind: str) -> float | None:
+        return value("inflight_drift_reference_ratio", field=field, kind=kind)
+
+    assert expected("features.title", "unseen") == 0.4
+    assert expected("features.title", "missing") == 0.0
+    assert expected("features.review", "unseen") is None
 
 
 KINDS = ("missing", "unseen", "out_of_range")
