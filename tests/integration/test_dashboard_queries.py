@@ -61,8 +61,7 @@ def answers(client: Elasticsearch, end: datetime) -> dict[tuple[str, str], Query
     # Buckets of boards with a long range are whole only later than an hour's documents.
     late = [one for one in DASHBOARDS if one.since not in ("now-1h", "now-24h")]
     return found | {
-        (one.dashboard.id, one.panel.id): one
-        for one in check_queries(client, late, end + timedelta(minutes=31))
+        (one.dashboard.id, one.panel.id): one for one in check_queries(client, late, end + timedelta(minutes=31))
     }
 
 

@@ -15,7 +15,9 @@ REPOSITORY = Path(__file__).parents[3]
 DEPLOY = REPOSITORY / "monitoring" / "deploy"
 BOARDS = {path.stem: json.loads(path.read_text()) for path in (DEPLOY / "grafana" / "dashboards").glob("*.json")}
 PANELS = [(name, panel) for name, board in BOARDS.items() for panel in board["panels"] if panel["type"] != "row"]
-over_panels = pytest.mark.parametrize(("board", "panel"), PANELS, ids=[f"{name}/{one['title']}" for name, one in PANELS])
+over_panels = pytest.mark.parametrize(
+    ("board", "panel"), PANELS, ids=[f"{name}/{one['title']}" for name, one in PANELS]
+)
 RUNBOOKS = (REPOSITORY / "docs" / "runbooks.md").read_text()
 KIBANA = {board.id for board in load_all()}
 ADDRESS = re.compile(r"http://127\.0\.0\.1:(?:5601/app/dashboards#/view|3000/d)/([\w-]+)")

@@ -48,8 +48,10 @@ def test_a_number_has_a_unit(board: Dashboard, panel: Panel) -> None:
         assert panel.value.label or has_unit(panel.value)
     elif isinstance(panel, SeriesPanel):
         names = {panel.x.title, *(one.title for one in panel.y)}
-        assert all(map(has_unit, panel.y)) or re.search(r"\(.+\)", panel.title) or any(
-            re.search(rf"\b{name}\b", panel.title.lower()) for name in names
+        assert (
+            all(map(has_unit, panel.y))
+            or re.search(r"\(.+\)", panel.title)
+            or any(re.search(rf"\b{name}\b", panel.title.lower()) for name in names)
         )
 
 
@@ -62,7 +64,7 @@ def test_a_count_over_time_is_a_rate(board: Dashboard, panel: Panel) -> None:
     percent = getattr(panel, "stack", "") == "percent"
     rates = [one for one in panel.y if re.search(r"_per_(second|minute)$", one.column)]
     assert percent or "per bar)" in panel.title or not counted, panel.title
-    for one in rates:
+    if rates:
         assert re.search(r"\(\w+/(s|min)\)", panel.title), panel.title
 
 
@@ -81,7 +83,9 @@ def test_versions_are_apart(board: Dashboard, panel: Panel) -> None:
     if isinstance(panel, QueryPanel) and "inference-quality" in panel.esql:
         grouped = [part for part in panel.esql.split("|") if part.strip().startswith("STATS")]
         assert grouped
-        assert all("inflight.model.version" in part.partition(" BY ")[2] for part in map(" ".join, map(str.split, grouped)))
+        assert all(
+            "inflight.model.version" in part.partition(" BY ")[2] for part in map(" ".join, map(str.split, grouped))
+        )
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=[one.id for one in BOARDS])
