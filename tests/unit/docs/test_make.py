@@ -18,13 +18,16 @@ from producers.labels import RequestLabel
 from producers.sources import Request
 
 
+FAMILY = {"sibsp": 0, "parch": 0}
+
+
 class Passengers(Titanic):
     """A hundred passengers, of whom each two that follow one another paid the same fare at the same age."""
 
     @classmethod
     def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
         for number in range(100):
-            yield Example({"pclass": 3, "sex": "male", "age": 20.0, "fare": float(number // 2)}, number % 3 == 0)
+            yield Example({"pclass": 3, "sex": "male", "age": 20.0, "fare": float(number // 2), **FAMILY}, number % 3 == 0)
 
 
 @pytest.fixture
