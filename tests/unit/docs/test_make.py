@@ -17,7 +17,6 @@ from model.titanic import Titanic
 from producers.labels import RequestLabel
 from producers.sources import Request
 
-
 FAMILY = {"sibsp": 0, "parch": 0}
 
 
@@ -27,7 +26,8 @@ class Passengers(Titanic):
     @classmethod
     def examples(cls, data_dir: Path | None = None) -> Iterator[Example]:
         for number in range(100):
-            yield Example({"pclass": 3, "sex": "male", "age": 20.0, "fare": float(number // 2), **FAMILY}, number % 3 == 0)
+            features = {"pclass": 3, "sex": "male", "age": 20.0, "fare": float(number // 2), **FAMILY}
+            yield Example(features, number % 3 == 0)
 
 
 @pytest.fixture
