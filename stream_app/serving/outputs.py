@@ -8,6 +8,7 @@ from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, d
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, carried
 from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS
+from machine_learning_engineering.events.unreadable import truncated_size
 from stream_app.serving.request import InvalidRequest
 
 OutputRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | list[tuple[str, bytes | None]] | None]
@@ -35,5 +36,6 @@ def dead_letter_record(record: Any, headers: RecordHeaders, error: InvalidReques
         offset=record.offset(),
         model=error.model,
         request_id=error.request_id,
+        truncated=truncated_size(record),
     )
     return dead_letter(origin, record.key(), record.value(), headers)
