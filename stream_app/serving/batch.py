@@ -131,6 +131,7 @@ def _bounded(
         value=message.value(),
         headers=kept,
         timestamp=message.timestamp(),
+        truncated=len(message) + len(key or b"") + header_bytes,
     )
     return short, len(message) + MAX_KEY_BYTES + MAX_CARRIED_BYTES + RECORD_OVERHEAD_BYTES
 

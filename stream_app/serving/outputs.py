@@ -7,6 +7,7 @@ import msgspec
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter
 from machine_learning_engineering.events.headers import RecordHeaders, carried
 from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS
+from machine_learning_engineering.events.unreadable import truncated_size
 from stream_app.serving.request import InvalidRequest
 
 OutputRecord = tuple[bytes | None, bytes | None, list[tuple[str, bytes]] | list[tuple[str, bytes | None]] | None]
@@ -38,5 +39,6 @@ def dead_letter_record(record: Any, headers: RecordHeaders, error: InvalidReques
         offset=record.offset(),
         model=error.model,
         request_id=error.request_id,
+        truncated=truncated_size(record),
     )
     return dead_letter(origin, record.key(), record.value(), headers)
