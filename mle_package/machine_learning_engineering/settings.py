@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from machine_learning_engineering.core import kafka_options
-from machine_learning_engineering.core.env_file import check_sources, env_file
+from machine_learning_engineering.core.env_file import UntrustedEnvFile, check_sources, env_file
 from machine_learning_engineering.core.model import RedactAction
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -149,7 +149,10 @@ class KernelSettings(BaseSettings):
         """Read arguments, then the environment, then the file of settings."""
         if (path := env_file()) is None:
             return init_settings, env_settings, dotenv_settings
-        file = DotEnvSettingsSource(settings_cls, env_file=path)
+        try:
+            file = DotEnvSettingsSource(settings_cls, env_file=path)
+        except UnicodeDecodeError as error:
+            raise UntrustedEnvFile(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
         assert isinstance(env_settings, EnvSettingsSource)
         keys = [name for name in cls.model_fields if name.endswith("_api_key")]
         pairs = [(key, key.removesuffix("_api_key") + "_url") for key in keys]

@@ -258,8 +258,9 @@ def parse(text: str, file: str) -> Dashboard:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidDashboard(f"{file}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # Not a TOMLDecodeError alone: a number may have thousands of digits.
+        raise InvalidDashboard(f"{file}: {error!s:.500}") from None
     panels = content.get("panel", [])
     if not isinstance(panels, list) or not all(isinstance(panel, dict) for panel in panels):
         raise InvalidDashboard(f"{file}: write each panel as a [[panel]]")

@@ -62,7 +62,7 @@ def read_manifest(folder: Path, version: str) -> Manifest:
     name, path = folder.name, folder / version / MANIFEST_FILE
     try:
         found = msgspec.json.decode(_read(path), type=Manifest)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptModel(
             f"the manifest of model `{name}` {version} can't be read ({error}): restore {path}, or move its folder away"
         ) from error

@@ -191,7 +191,7 @@ class Registry:
             return None
         try:
             return msgspec.json.decode(self._read_verified(manifest, PROFILE_FILE), type=Profile)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptModel(
                 f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error}): run inflight train {name}"
             ) from error

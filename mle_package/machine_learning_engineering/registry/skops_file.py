@@ -110,7 +110,7 @@ def _check_size(content: bytes, model_class: type[Model], what: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as parts:
             size = sum(part.file_size for part in parts.infolist())
-    except zipfile.BadZipFile:
+    except Exception:  # Besides BadZipFile, zipfile raises several others on a malformed file.
         return  # skops has the message.
     if size > MAX_UNPACKED_BYTES:
         raise CorruptModel(
@@ -131,7 +131,7 @@ def _check_parameters(estimator: Any, model_class: type[Model], what: str) -> No
     for part in filter(_is_of_sklearn, _parts(estimator)):
         parameters = vars(part)
         name = type(part).__name__
-        if parameters.get("input", _SAFE_INPUT) != _SAFE_INPUT:
+        if str(parameters.get("input", _SAFE_INPUT)) != _SAFE_INPUT:
             problem = f"{name}(input={parameters['input']!r}) would read files that requests name"
         elif parameters.get("memory") is not None:
             problem = f"{name}(memory=...) would write to a folder and read pickles from it"
