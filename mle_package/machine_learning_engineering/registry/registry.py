@@ -167,7 +167,7 @@ class Registry:
         if version not in versions:
             known = ", ".join([*versions, *sorted(aliases)]) or "none"
             raise ModelNotFound(
-                f"model `{name}` has no version or alias {wanted!r} in {self.path} (there are: {known}): "
+                f"model `{name}` has no version or alias {wanted[:128]!r} in {self.path} (there are: {known}): "
                 + ("see inflight models list" if versions else f"run inflight train {name}")
             )
         return name, version

@@ -96,10 +96,12 @@ def test_spool_of_predictions(tmp_path: Path) -> None:
     lines = b"".join(msgspec.json.encode(_record(number)) + b"\n" for number in range(3))
     number = 0
 
-    @dose(60)
+    @dose(15)
     @given(content=mutated([lines]))
     @hypothesis.example(content=lines + b'{"features":' + DEEP + b"}\n")
-    @hypothesis.example(content=msgspec.json.encode(_record(0)).replace(b'"batch_size":1', b'"batch_size":' + b"9" * 30))
+    @hypothesis.example(
+        content=msgspec.json.encode(_record(0)).replace(b'"batch_size":1', b'"batch_size":' + b"9" * 30)
+    )
     @hypothesis.example(content=msgspec.json.encode(_record(0)).replace(b'"price":3.5', b'"price":"\xff"'))
     def replay(content: bytes) -> None:
         nonlocal number
@@ -137,8 +139,11 @@ def _train_from(log: SqlitePredictionLog) -> None:
 
 
 @dose(80)
-@given(features=mutated([bytes(corpus.REQUESTS[0][60:]), *(msgspec.json.encode(one) for one in corpus.FEATURES)]),
-       prediction=mutated([b'{"price":3.5,"kind":"flat"}']), label=mutated([b"3.5", b'"x"']))
+@given(
+    features=mutated([bytes(corpus.REQUESTS[0][60:]), *(msgspec.json.encode(one) for one in corpus.FEATURES)]),
+    prediction=mutated([b'{"price":3.5,"kind":"flat"}']),
+    label=mutated([b"3.5", b'"x"']),
+)
 @hypothesis.example(b"{}", b'{"price":3.5,"kind":"\xff"}', b"1")
 @hypothesis.example(b"{}", b'{"other":' + DEEP + b',"price":1,"kind":""}', b"1")
 @hypothesis.example(b'{"area":1}', b'{"price":3.5,"kind":"flat"}', b"[" * 20_000)
@@ -156,7 +161,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     content = path.read_bytes()
     number = 0
 
-    @dose(40)
+    @dose(20)
     @given(content=mutated([content]))
     @hypothesis.example(content=content.replace(b'"batch_size":1', b'"batch_size":{'))
     def read(content: bytes) -> None:
@@ -195,7 +200,10 @@ def test_a_row_of_the_feature_store_is_read_or_named(record: bytes) -> None:
 
 
 @dose(100)
-@given(text=st.text(max_size=200) | mutated([b"Expected `int`, got `str` - at `$.sizes[0]`"]).map(lambda b: b.decode(errors="replace")))
+@given(
+    text=st.text(max_size=200)
+    | mutated([b"Expected `int`, got `str` - at `$.sizes[0]`"]).map(lambda b: b.decode(errors="replace"))
+)
 def test_messages_of_the_decoder_are_taken_apart_in_linear_time(text: str) -> None:
     with bounded(len(text)):
         parse_decoder_message(ValueError(text))

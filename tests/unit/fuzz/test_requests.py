@@ -58,8 +58,9 @@ def scorer(redaction: Redaction | None = None) -> Scorer:
 def outcome(record: Any, redaction: Redaction | None = None) -> tuple[str, Any]:
     """Score one record; check that it has exactly one outcome of a known kind, which every reader can read."""
     [batch] = split_into_batches([record], 10**9)
+    reading = scorer(redaction)
     with bounded(len(record)):
-        [scored] = scorer(redaction).score([batch])
+        [scored] = reading.score([batch])
     results, logs, letters = (scored.outputs[topic] for topic in TOPICS)
     if letters:
         assert (len(letters), len(results), len(logs)) == (1, 0, 0)

@@ -37,9 +37,7 @@ BOARDS = tuple(path.read_bytes() for path in source.sources())[:3]
 @given(content=mutated(ENV))
 @hypothesis.example(content=b"INFLIGHT_TOPIC_PREFIX=\xff\n")
 @hypothesis.example(content=b"INFLIGHT_TOPIC_PREFIX=a\0b\n")
-def test_a_file_of_settings_is_read_or_refused(
-    content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_of_settings_is_read_or_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "settings"
     path.touch(mode=0o600)
     path.write_bytes(content)
@@ -85,7 +83,9 @@ def test_a_board_is_read_or_refused(content: bytes, tmp_path: Path) -> None:
 
 
 @dose(150)
-@given(text=st.text(max_size=20) | mutated([b"2026-01-01T00:00:00Z", b"now-2h", b"90d", b"0:17", b"b:9"]).map(os.fsdecode))
+@given(
+    text=st.text(max_size=20) | mutated([b"2026-01-01T00:00:00Z", b"now-2h", b"90d", b"0:17", b"b:9"]).map(os.fsdecode)
+)
 @hypothesis.example(text="1" * 400 + "d")
 @hypothesis.example(text="9" * 5_000 + ":1")
 @hypothesis.example(text="0001-01-01T00:00:00+18:00")
