@@ -270,11 +270,11 @@ def parse(text: str, file: str) -> Dashboard:
         try:
             found.append(msgspec.convert(_normalize(panel), AnyPanel))
         except msgspec.ValidationError as error:
-            raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r}: {error}") from None
+            raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r:.100}: {error!s:.500}") from None
     try:
         return msgspec.convert(content | {"panel": tuple(found)}, Dashboard)
     except msgspec.ValidationError as error:
-        raise InvalidDashboard(f"{file}: {error}") from None
+        raise InvalidDashboard(f"{file}: {error!s:.500}") from None
 
 
 def load(path: Path) -> Dashboard:

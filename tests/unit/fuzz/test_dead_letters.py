@@ -52,7 +52,7 @@ incoming = st.lists(st.tuples(names, contents), max_size=5)
 timestamps = st.sampled_from([(2, corpus.MILLISECONDS), (1, 0), (0, -1), (1, 2**62), (1, -(2**62))])
 
 
-@dose(150)
+@dose(50)
 @given(before=incoming, value=st.none() | st.binary(max_size=50), key=st.none() | st.binary(max_size=9))
 def test_a_replay_gets_back_what_was_sent(before: Any, value: Any, key: Any) -> None:
     key_again, value_again, headers = dead_letter(ORIGIN, key, value, before)
@@ -61,7 +61,7 @@ def test_a_replay_gets_back_what_was_sent(before: Any, value: Any, key: Any) -> 
     assert len(key or b"") + len(value or b"") + sum(map(header_size, headers)) <= MAX_LETTER_BYTES
 
 
-@dose(250)
+@dose(83)
 @given(before=incoming, changed=incoming, timestamp=timestamps, value=st.none() | st.binary(max_size=200))
 @hypothesis.example(before=[], changed=[("dlq_offset", b"1" * 30)], timestamp=(2, corpus.MILLISECONDS), value=b"")
 @hypothesis.example(before=[], changed=[("dlq_partition", b"9" * 4_000)], timestamp=(2, corpus.MILLISECONDS), value=b"")
@@ -93,7 +93,7 @@ def test_readers_take_a_dead_letter_or_pass_over_it(
         assert -1 <= one.origin.offset < LONG
 
 
-@dose(40)
+@dose(13)
 @given(content=mutated([b"".join(msgspec.json.encode(Entry("t", n, 40, 1, corpus.NOW)) + b"\n" for n in range(3))]))
 def test_a_damaged_journal_forgets_at_most_its_damaged_lines(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"

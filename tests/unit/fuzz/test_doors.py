@@ -8,6 +8,7 @@ import ast
 import importlib
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -66,12 +67,15 @@ EXEMPT = {
 }
 
 
-def decoders() -> Iterator[tuple[str, int]]:
+@lru_cache(maxsize=1)
+def decoders() -> list[tuple[str, int]]:
     """Each decoder with its line, as ``FILE:SCOPE``: the function, or the name that a module gives it."""
+    found: list[tuple[str, int]] = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             file = path.relative_to(ROOT).as_posix()
-            yield from ((f"{file}:{scope}", line) for scope, line in _of(ast.parse(path.read_text()), ""))
+            found += ((f"{file}:{scope}", line) for scope, line in _of(ast.parse(path.read_text()), ""))
+    return found
 
 
 def _of(node: ast.AST, scope: str) -> Iterator[tuple[str, int]]:
@@ -89,6 +93,7 @@ def _of(node: ast.AST, scope: str) -> Iterator[tuple[str, int]]:
         yield from _of(child, inner)
 
 
+@lru_cache(maxsize=1)
 def doors() -> dict[str, str]:
     """Harness by door."""
     found: dict[str, str] = {}

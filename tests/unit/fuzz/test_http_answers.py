@@ -115,7 +115,7 @@ def _checked(item: Any) -> None:
         check_message(told, limit=5_000)
 
 
-@dose(200)
+@dose(66)
 @given(answer=mutated(ANSWERS))
 @hypothesis.example(answer=b'{"items":[{"create":{"status":"201"}}]}')
 @hypothesis.example(answer=b'{"items":[{"create":{"status":400,"error":"no"}}]}')
@@ -153,7 +153,7 @@ class _Context:
         pass
 
 
-@dose(60)
+@dose(20)
 @given(fields=mutated([msgspec.json.encode(_INFLIGHT)]))
 def test_a_label_is_kept_when_its_document_is_replaced(fields: bytes) -> None:
     try:
@@ -181,7 +181,7 @@ KIBANA = tuple(
 )  # fmt: skip
 
 
-@dose(100)
+@dose(33)
 @given(answer=mutated(KIBANA), status=st.sampled_from([200, 200, 200, 401, 500]))
 @hypothesis.example(answer=DEEP, status=200)
 @hypothesis.example(answer=b'{"successCount":"\xff"}', status=200)
@@ -211,7 +211,7 @@ ALERTS = (
 )
 
 
-@dose(100)
+@dose(33)
 @given(answer=mutated(ALERTS))
 @hypothesis.example(answer=DEEP)
 @hypothesis.example(answer=ALERTS[0].replace(b'"firing"', b"7"))
@@ -241,7 +241,7 @@ def _page() -> bytes:
     return generate_latest(registry)[:6_000]
 
 
-@dose(150)
+@dose(50)
 @given(page=mutated([_page(), b'# HELP a b\n# TYPE a counter\na_total{b="c"} 1.0 1\n']))
 @hypothesis.example(page=b"a" + b"{" * 5_000)
 @hypothesis.example(page=b'a{b="c} 1')

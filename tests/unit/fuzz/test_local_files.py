@@ -69,7 +69,7 @@ def test_state_of_the_stack(kind: Any, tmp_path: Path) -> None:
     path = tmp_path / "stack" / "state.json"
     assert StackState.load(tmp_path) == StackState(kind, nodes)
 
-    @dose(150)
+    @dose(50)
     @given(content=mutated([path.read_bytes()]))
     @hypothesis.example(content=b"[" * 100_000)
     @hypothesis.example(content=path.read_bytes().replace(b"4000000", b"Infinity"))
@@ -96,7 +96,7 @@ def test_spool_of_predictions(tmp_path: Path) -> None:
     lines = b"".join(msgspec.json.encode(_record(number)) + b"\n" for number in range(3))
     number = 0
 
-    @dose(15)
+    @dose(8)
     @given(content=mutated([lines]))
     @hypothesis.example(content=lines + b'{"features":' + DEEP + b"}\n")
     @hypothesis.example(
@@ -138,7 +138,7 @@ def _train_from(log: SqlitePredictionLog) -> None:
         assert found
 
 
-@dose(80)
+@dose(26)
 @given(
     features=mutated([bytes(corpus.REQUESTS[0][60:]), *(msgspec.json.encode(one) for one in corpus.FEATURES)]),
     prediction=mutated([b'{"price":3.5,"kind":"flat"}']),
@@ -161,7 +161,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     content = path.read_bytes()
     number = 0
 
-    @dose(20)
+    @dose(8)
     @given(content=mutated([content]))
     @hypothesis.example(content=content.replace(b'"batch_size":1', b'"batch_size":{'))
     def read(content: bytes) -> None:
@@ -178,7 +178,7 @@ def test_a_damaged_database(tmp_path: Path) -> None:
     read()
 
 
-@dose(100)
+@dose(33)
 @given(features=mutated([msgspec.json.encode(one) for one in corpus.FEATURES]))
 def test_redaction_withholds_what_it_can_not_read(features: bytes) -> None:
     redact = Redactor({"owner": "hash", "area": "drop"}, "keep", lambda _: "hash-" + "0" * 32)
@@ -188,7 +188,7 @@ def test_redaction_withholds_what_it_can_not_read(features: bytes) -> None:
     assert bytes(kept.get("owner", Raw(b"null"))) in (b"null", b'"hash-' + b"0" * 32 + b'"')
 
 
-@dose(60)
+@dose(20)
 @given(record=mutated([msgspec.json.encode(LabelValue(3.5)), msgspec.json.encode(corpus.FEATURES[0])]))
 @hypothesis.example(record=DEEP)
 @hypothesis.example(record=b"{")
@@ -199,7 +199,7 @@ def test_a_row_of_the_feature_store_is_read_or_named(record: bytes) -> None:
         assert str(error)
 
 
-@dose(100)
+@dose(33)
 @given(
     text=st.text(max_size=200)
     | mutated([b"Expected `int`, got `str` - at `$.sizes[0]`"]).map(lambda b: b.decode(errors="replace"))

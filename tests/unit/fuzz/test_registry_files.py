@@ -101,7 +101,7 @@ def test_aliases(registry: Registry) -> None:
     path = registry.path / "houses" / "aliases.json"
     old = msgspec.json.encode({"champion": "v1"})
 
-    @dose(80)
+    @dose(15)
     @given(content=mutated([path.read_bytes(), old]))
     @hypothesis.example(content=path.read_bytes().replace(b'"reason"', b'"more":' + DEEP + b',"reason"'))
     @hypothesis.example(content=DEEP)
@@ -119,7 +119,7 @@ def test_manifest(registry: Registry) -> None:
     path = registry.path / "houses" / "v1" / "manifest.json"
     content = path.read_bytes()
 
-    @dose(80)
+    @dose(15)
     @given(content=mutated([content]))
     @hypothesis.example(content=content.replace(b'"params": {', b'"params": {"a":' + DEEP + b","))
     @hypothesis.example(content=content.replace(b'"params": {', b'"params": {"a":' + DEEP))
@@ -134,7 +134,7 @@ def test_manifest(registry: Registry) -> None:
 def test_profile(registry: Registry) -> None:
     content = (registry.path / "houses" / "v1" / "profile.json").read_bytes()
 
-    @dose(60)
+    @dose(20)
     @given(content=mutated([content]))
     @hypothesis.example(content=b"\xff" + content)
     @hypothesis.example(content=b'{"a":' + DEEP + b"," + content[1:])
@@ -159,7 +159,7 @@ def test_model_file(registry: Registry) -> None:
     with zipfile.ZipFile(io.BytesIO(whole)) as parts:
         schema, arrays = parts.read("schema.json"), [one for one in parts.namelist() if one != "schema.json"]
 
-    @dose(60)
+    @dose(20)
     @given(
         content=mutated([whole], most=2)
         | mutated([schema]).map(lambda text: _repacked(whole, "schema.json", lambda _: text))
@@ -194,7 +194,7 @@ def test_log_of_trainings(tmp_path: Path) -> None:
         run_log.append(path, entry)
     content = path.read_bytes()
 
-    @dose(80)
+    @dose(15)
     @given(content=mutated([content]))
     def read(content: bytes) -> None:
         files.write(path, content)
@@ -214,7 +214,7 @@ def test_log_of_trainings(tmp_path: Path) -> None:
 
 
 def test_names_of_versions(registry: Registry) -> None:
-    @dose(60)
+    @dose(20)
     @given(
         name=st.text(max_size=12) | st.sampled_from(["v1 ", "v01", "v\u0661", "v" + "9" * 5_000, "..", "v0", "v1\n"])
     )

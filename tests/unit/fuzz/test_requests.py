@@ -111,7 +111,7 @@ def _check_indexed(record: Any) -> None:
         assert features is None or fits_flattened(msgspec.json.encode(features, order="deterministic"))
 
 
-@dose(150)
+@dose(50)
 @given(value=mutated(corpus.REQUESTS))
 @hypothesis.example(value=b'{"request_id":"r","model":"houses","features":{"area":1,"rooms":' + b"9" * 30 + b"}}")
 @hypothesis.example(value=b'{"request_id":"r","model":"houses","features":{"area":1,"rooms":3.0,"sizes":[1e300]}}')
@@ -125,13 +125,13 @@ def test_a_value_has_one_outcome(value: bytes) -> None:
         assert found[1].prediction == again[1].prediction
 
 
-@dose(60)
+@dose(20)
 @given(value=mutated(corpus.REQUESTS, most=1), key=keys, headers=headers, timestamp=timestamps)
 def test_a_whole_record_has_one_outcome(value: bytes, key: Any, headers: Any, timestamp: Any) -> None:
     outcome(corpus.message("prediction-requests", value, key, headers=headers, timestamp=timestamp))
 
 
-@dose(40)
+@dose(13)
 @given(value=mutated(corpus.REQUESTS))
 def test_redacted_features_are_in_no_output(value: bytes) -> None:
     token = Redactor({"owner": "hash", "area": "drop"}, "keep", lambda _value: "hash-" + "0" * 32)
@@ -141,7 +141,7 @@ def test_redacted_features_are_in_no_output(value: bytes) -> None:
     assert b"area" not in bytes(found[1].features)
 
 
-@dose(30)
+@dose(10)
 @given(values=st.lists(mutated(corpus.REQUESTS, most=2), max_size=6))
 def test_records_of_one_batch_do_not_touch_each_other(values: list[bytes]) -> None:
     records = [corpus.message("prediction-requests", value, b"k", offset=n) for n, value in enumerate(values)]

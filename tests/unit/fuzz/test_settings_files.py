@@ -33,10 +33,12 @@ ENV = (
 BOARDS = tuple(path.read_bytes() for path in source.sources())[:3]
 
 
-@dose(80)
+@dose(26)
 @given(content=mutated(ENV))
 @hypothesis.example(content=b"INFLIGHT_TOPIC_PREFIX=\xff\n")
 @hypothesis.example(content=b"INFLIGHT_TOPIC_PREFIX=a\0b\n")
+@hypothesis.example(content=b"INFLIGHT_ELASTICSEARCH_URL=//user:" + SECRET.encode() + b"@node:9200\n")
+@hypothesis.example(content=b"INFLIGHT_ELASTICSEARCH_URL=user:" + SECRET.encode() + b"@node:9200\n")
 def test_a_file_of_settings_is_read_or_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "settings"
     path.touch(mode=0o600)
@@ -65,10 +67,11 @@ def _unknown_places(content: bytes) -> str:
     return "\n".join(line for line in lines if not any(name in line for name in hidden))
 
 
-@dose(100)
+@dose(33)
 @given(content=mutated(BOARDS, most=2))
 @hypothesis.example(content=b"a = " + b"[" * 20_000)
 @hypothesis.example(content=b"a = 1" + b"0" * 5_000)
+@hypothesis.example(content=b"9" * 5_000 + b" = 1")
 def test_a_board_is_read_or_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "board.toml"
     path.write_bytes(content)
@@ -82,7 +85,7 @@ def test_a_board_is_read_or_refused(content: bytes, tmp_path: Path) -> None:
     assert isinstance(found.title, str)
 
 
-@dose(150)
+@dose(50)
 @given(
     text=st.text(max_size=20) | mutated([b"2026-01-01T00:00:00Z", b"now-2h", b"90d", b"0:17", b"b:9"]).map(os.fsdecode)
 )

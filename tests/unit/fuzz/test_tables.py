@@ -92,14 +92,14 @@ def _train_on(content: bytes, path: Path, home: Path) -> None:
         msgspec.json.decode(record.label)
 
 
-@dose(120)
+@dose(40)
 @given(content=mutated(EXAMPLES_CSV))
 @hypothesis.example(content=b'price,area\n3,"' + b"x" * 140_000 + b'"\n6,2\n')
 def test_examples_in_csv(content: bytes, tmp_path: Path) -> None:
     _train_on(content, tmp_path / "examples.csv", tmp_path)
 
 
-@dose(120)
+@dose(40)
 @given(content=mutated(EXAMPLES_JSONL))
 @hypothesis.example(content=b'{"area":1,"price":' + b"9" * 400 + b"}\n")
 @hypothesis.example(content=b'{"area":' + b"9" * 30 + b',"price":3}\n')
@@ -107,7 +107,7 @@ def test_examples_in_json_lines(content: bytes, tmp_path: Path) -> None:
     _train_on(content, tmp_path / "examples.jsonl", tmp_path)
 
 
-@dose(60)
+@dose(20)
 @given(content=mutated([_parquet_file()]))
 def test_examples_in_parquet(content: bytes, tmp_path: Path) -> None:
     _train_on(content, tmp_path / "examples.parquet", tmp_path)
@@ -115,7 +115,7 @@ def test_examples_in_parquet(content: bytes, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_labels_of_a_file(ending: str, tmp_path: Path) -> None:
-    @dose(120)
+    @dose(40)
     @given(content=mutated(LABELS_CSV if ending == "csv" else LABELS_JSONL))
     @hypothesis.example(content=b'{"request_id":"r","model":[],"label":1,"observed_at":"2026-01-01T00:00:00Z"}')
     @hypothesis.example(content=b'{"request_id":"r","model":"words","label":' + b"9" * 400 + b',"observed_at":"x"}')
@@ -144,7 +144,7 @@ def test_labels_of_a_file(ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_requests_of_a_stream(ending: str, known: bool) -> None:
-    @dose(80)
+    @dose(26)
     @given(content=mutated(EXAMPLES_CSV if ending == "csv" else REQUESTS_JSONL))
     def read(content: bytes) -> None:
         told: list[MalformedLine] = []
@@ -165,7 +165,7 @@ def test_requests_of_a_stream(ending: str, known: bool) -> None:
     read()
 
 
-@dose(120)
+@dose(40)
 @given(text=mutated([b"326.5", b'"x"', b'{"a":[1]}', b"null"]), label_type=st.sampled_from(list(TYPES.values())))
 @hypothesis.example(text=b"[" * 20_000, label_type=str)
 def test_a_label_of_a_log_is_one_of_its_type_or_none(text: bytes, label_type: Any) -> None:
@@ -177,7 +177,7 @@ def test_a_label_of_a_log_is_one_of_its_type_or_none(text: bytes, label_type: An
     assert msgspec.to_builtins(msgspec.convert(value, label_type)) == value
 
 
-@dose(60)
+@dose(20)
 @given(text=st.text(max_size=30) | mutated([b"3.5"]).map(lambda one: one.decode(errors="replace")))
 @hypothesis.example(text="[" * 20_000)
 def test_a_cell_is_a_json_value_or_its_text(text: str) -> None:
