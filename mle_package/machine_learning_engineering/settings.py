@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -150,7 +151,7 @@ class KernelSettings(BaseSettings):
         if (path := env_file()) is None:
             return init_settings, env_settings, dotenv_settings
         try:
-            file = DotEnvSettingsSource(settings_cls, env_file=path)
+            file = _File(settings_cls, env_file=path)
         except UnicodeDecodeError as error:
             raise UntrustedEnvFile(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
         assert isinstance(env_settings, EnvSettingsSource)
@@ -193,6 +194,14 @@ class KernelSettings(BaseSettings):
         if key is None and any("hash" in rules.values() for rules in self.log_redact.values()):
             raise ValueError("INFLIGHT_LOG_REDACT hashes values: set INFLIGHT_LOG_REDACT_KEY to a secret of your own")
         return self
+
+
+class _File(DotEnvSettingsSource):
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def http_url(host: str, port: int) -> str:

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from tests.support.doses import FULL
 
-SECRET = "qWx7Zk9-secret"
-"""Stands in corpora wherever a value is personal or secret: no message may quote it."""
+SECRET = "qWx7Zk9!secret"
+"""Stands in corpora wherever a value is personal or secret: no message may quote it. It can't be a name of a field."""
 SEED = int(os.environ.get("INFLIGHT_TEST_SEED") or random.SystemRandom().randrange(1_000_000)) if FULL else 0
 
 _LONGER = float(os.environ.get("INFLIGHT_FUZZ_FACTOR") or 20.0)
@@ -44,7 +44,7 @@ TOKENS: tuple[bytes, ...] = (
     *(b'"0001-01-01T00:00:00+18:00"', b'"9999-12-31T23:59:59.999999-18:00"', b'"2026-01-01T00:00:00"'),
     *(b'"2026-01-01T00:00:00+23:59"', b'"1969-12-31T23:59:59Z"', b'"2100-02-29T24:00:00Z"', b'"now"', b'"-1"'),
     *(b"[" * 60 + b"]" * 60, b'{"a":' * 60 + b"1" + b"}" * 60, b"[" * 5_000 + b"]" * 5_000, b"[" * 20_000),
-    *(b'"' + b"x" * 700 + b'"', b'"' + b"y" * 70_000 + b'"', b"{{a}}", b"${HOME}", b"../../x", b"=1+1", b",,", b";"),
+    *(b'"' + b"x" * 700 + b'"', b'"' + b"y" * 40_000 + b'"', b"{{a}}", b"${HOME}", b"../../x", b"=1+1", b",,", b";"),
 )
 """What decoders are asked to take in place of any token."""
 

@@ -166,10 +166,12 @@ def test_the_drift_monitor_continues_from_a_state_or_without(monkeypatch: pytest
                 return
             windows.clear()
             windows.restore(0, found)
-            windows.add(read_batch([corpus.message("prediction-logs", corpus.LOGS[0], offset=min(abs(found.next_offset), 2**62))]))
-            assert (
-                msgspec.json.decode(msgspec.json.encode(windows.state(0)), type=State).next_offset >= 0
+            windows.add(
+                read_batch(
+                    [corpus.message("prediction-logs", corpus.LOGS[0], offset=min(abs(found.next_offset), 2**62))]
+                )
             )
+            assert msgspec.json.decode(msgspec.json.encode(windows.state(0)), type=State).next_offset >= 0
 
     restore()
 
