@@ -124,6 +124,8 @@ def test_manifest(registry: Registry) -> None:
     @hypothesis.example(content=content.replace(b'"params": {', b'"params": {"a":' + DEEP + b","))
     @hypothesis.example(content=content.replace(b'"params": {', b'"params": {"a":' + DEEP))
     @hypothesis.example(content=content.replace(b'"seed": 1', b'"seed": ' + b"9" * 30))
+    @hypothesis.example(content=content.replace(b'"houses"', b'"' + b"y" * 9_000 + b'"'))
+    @hypothesis.example(content=content.replace(b'"libraries": {', b'"libraries": {"": "1",'))
     def read(content: bytes) -> None:
         files.write(path, content)
         _everything(registry)
@@ -138,6 +140,7 @@ def test_profile(registry: Registry) -> None:
     @given(content=mutated([content]))
     @hypothesis.example(content=b"\xff" + content)
     @hypothesis.example(content=b'{"a":' + DEEP + b"," + content[1:])
+    @hypothesis.example(content=content.replace(b'"number"', b'"' + b"y" * 9_000 + b'"'))
     def read(content: bytes) -> None:
         _rewrite(registry, "profile.json", content)
         _everything(registry)
