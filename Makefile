@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour or so.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
   transport.py retraining.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py) \
-  tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py
+  tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

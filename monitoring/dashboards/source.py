@@ -257,8 +257,9 @@ def parse(text: str, file: str) -> Dashboard:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidDashboard(f"{file}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # Not a TOMLDecodeError alone: a number may have thousands of digits.
+        raise InvalidDashboard(f"{file}: {error!s:.500}") from None
     panels = content.get("panel", [])
     if not isinstance(panels, list) or not all(isinstance(panel, dict) for panel in panels):
         raise InvalidDashboard(f"{file}: write each panel as a [[panel]]")
@@ -268,11 +269,11 @@ def parse(text: str, file: str) -> Dashboard:
         try:
             found.append(msgspec.convert(_normalize(panel), AnyPanel))
         except msgspec.ValidationError as error:
-            raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r}: {error}") from None
+            raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r:.100}: {error!s:.500}") from None
     try:
         return msgspec.convert(content | {"panel": tuple(found)}, Dashboard)
     except msgspec.ValidationError as error:
-        raise InvalidDashboard(f"{file}: {error}") from None
+        raise InvalidDashboard(f"{file}: {error!s:.500}") from None
 
 
 def load(path: Path) -> Dashboard:

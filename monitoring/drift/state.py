@@ -82,8 +82,8 @@ class StateReader:
             if found is not None:
                 try:
                     return msgspec.json.decode(found, type=State)
-                except msgspec.MsgspecError:
-                    # Written by another release.
+                except (ValueError, RecursionError):
+                    # Written by another release, or by nobody of ours.
                     return None
             if begin == low:
                 return None

@@ -4,6 +4,7 @@ The headers of the origin follow those of the record, which may have the same na
 `dlq_reason`. So no sender can name another origin, and a replay gets back every header of the record.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ class DeadLetterOrigin(NamedTuple):
     truncated: int | None = None
 
 
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DLQ = "dlq_"
 _FIRST = "dlq_reason"
 
@@ -91,10 +93,10 @@ def read_origin(headers: RecordHeaders | None) -> DeadLetterOrigin:
     }
 
     def number(field: str) -> int:
-        try:
-            return int(found[field])
-        except ValueError:  # its message quotes the header
-            raise KeyError(field) from None
+        # As we write it: `int` would also take 1_000, and more digits than an index does.
+        if _NUMBER.fullmatch(found[field]) is None:
+            raise KeyError(field)
+        return int(found[field])
 
     try:
         return DeadLetterOrigin(

@@ -127,7 +127,11 @@ class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
                 raise PredictionLogError(f"the prediction log {self.path} can't be read: {error}") from error
             for created_at, request_id, record, label in page:
                 after = (created_at, request_id)
-                logged = _decode(record)
+                try:
+                    logged = _decode(record)
+                except (ValueError, RecursionError, TypeError) as error:
+                    what = f"request {request_id!r:.300} is damaged ({type(error).__name__})"
+                    raise PredictionLogError(f"the prediction log {self.path} can't be read: {what}") from error
                 yield logged if label is None else msgspec.structs.replace(logged, label=Raw(label))
             if len(page) < _PAGE:
                 return

@@ -167,7 +167,7 @@ class Registry:
         if version not in versions:
             known = ", ".join([*versions, *sorted(aliases)]) or "none"
             raise ModelNotFound(
-                f"model `{name}` has no version or alias {wanted!r} in {self.path} (there are: {known}): "
+                f"model `{name}` has no version or alias {wanted[:128]!r} in {self.path} (there are: {known}): "
                 + ("see inflight models list" if versions else f"run inflight train {name}")
             )
         return name, version
@@ -191,9 +191,9 @@ class Registry:
             return None
         try:
             return msgspec.json.decode(self._read_verified(manifest, PROFILE_FILE), type=Profile)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptModel(
-                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error}): run inflight train {name}"
+                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error!s:.500}): run inflight train {name}"
             ) from error
 
     def verify(self, name: str, version: str) -> Manifest:
