@@ -104,7 +104,9 @@ def produce(settings: Settings, topic: str, value: bytes, **options: Any) -> str
     """Write as a client with its library's defaults does; the name of the error, or None."""
     errors: list[KafkaError | None] = []
     record = {name: options.pop(name) for name in ("key", "timestamp") if name in options}
-    producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "message.max.bytes": 8_000_000} | options)
+    producer = Producer(
+        {"bootstrap.servers": settings.kafka_bootstrap_servers, "message.max.bytes": 8_000_000} | options
+    )
     producer.produce(topic_name(settings, topic), value, on_delivery=lambda error, _: errors.append(error), **record)
     assert producer.flush(120) == 0
     [error] = errors
@@ -131,7 +133,9 @@ def run(deployment: Deployment, *command: str) -> subprocess.CompletedProcess[st
         environment[f"INFLIGHT_{name}_METRICS_PORT"] = "0"
     arguments = [sys.executable, "-m", "inflight.cli", *command]
     home = deployment.settings.home
-    return subprocess.run(arguments, env=environment, cwd=home, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        arguments, env=environment, cwd=home, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @pytest.mark.timeout(900)
@@ -168,11 +172,17 @@ def test_requests_on_a_topic_that_the_broker_made_are_answered(foreign: Deployme
         wanted_ids = [(index_name(day), f"{settings.topic_prefix}yesterday") for day in (yesterday, datetime.now(UTC))]
         assert [hit is not None for hit in documents(client, wanted_ids)] == [True, False]
     assert [process.exit_codes for process in processes] == [[]] * len(processes)
-    told = {(one.topic.removeprefix(settings.topic_prefix), one.setting) for one in check_topics(settings, ALL, OUTPUTS)}
+    told = {
+        (one.topic.removeprefix(settings.topic_prefix), one.setting) for one in check_topics(settings, ALL, OUTPUTS)
+    }
     ours = [(REQUESTS, name) for name in ("message.timestamp.type", "max.message.bytes", "compression.type")]
     assert told == {*ours, *((topic, "number of partitions") for topic in OUTPUTS)}
     log = processes[0].log_path.read_text()
-    for setting in ("message.timestamp.type is CreateTime", "max.message.bytes is 1048588", "compression.type is producer"):
+    for setting in (
+        "message.timestamp.type is CreateTime",
+        "max.message.bytes is 1048588",
+        "compression.type is producer",
+    ):
         assert log.count(f"topic {topic_name(settings, REQUESTS)}: {setting}") == 1
     figures(accepted=audit.accepted, completed=audit.completed, failed=audit.failed, dead_letters=audit.dead_letters)
 
