@@ -67,8 +67,7 @@ class Worker:
         for name, model in models.items():
             self.metrics.model.labels(name, model.version).set(1)
             self.metrics.model_refused.labels(name).set(0)
-        # No linger: the publisher gathers the next produce batch itself.
-        self.publisher = Publisher({**producer_options(settings), "linger.ms": 0})
+        self.publisher = Publisher(producer_options(settings))
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         if classes is None:
             classes = {name: type(model) for name, model in models.items()}

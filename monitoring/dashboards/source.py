@@ -26,14 +26,13 @@ Size = tuple[Annotated[int, Meta(ge=2, le=COLUMNS)], Annotated[int, Meta(ge=2)]]
 COLORS = {
     "good": "#209280",
     "bad": "#CC5642",
-    "warning": "#D6A100",
-    "neutral": "#98A2B3",
+    "warning": "#B58900",
+    "neutral": "#7B8794",
     "main": "#3B7DD8",
     "second": "#8E6BBF",
-    "third": "#E07B39",
-    "dark": "#343741",
+    "third": "#D9702B",
 }
-"""Colors with the same meaning on every dashboard, visible on light and dark backgrounds."""
+"""Colors with the same meaning on every dashboard, with a contrast of at least 3 on light and dark backgrounds."""
 
 
 class InvalidDashboard(Exception):

@@ -19,6 +19,8 @@ from monitoring.indexer.projections import Entry
 from monitoring.runtime.retry import Backoff, error_label, error_reason
 from monitoring.settings import IndexerSettings
 
+HALVED = "halved"
+"""Cause of the retry of a request that is too large or spoilt by a record: no fault of Elasticsearch."""
 MAX_REFUSALS = 10
 """Requests of a single record that may be refused in a row, as the record's fault. More are the server's."""
 BLOCKED_SECONDS = 300.0
@@ -91,7 +93,7 @@ class Delivery:
                 if _may_be_a_record(error):
                     if len(chunk) > 1:
                         # The request is too large, or one entry spoils it: send its halves.
-                        self._backoff.count(cause)
+                        self._backoff.count(HALVED)
                         middle = len(chunk) // 2
                         waiting += (chunk[middle:], chunk[:middle])
                         continue

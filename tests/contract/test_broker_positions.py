@@ -282,7 +282,7 @@ def test_more_partitions_are_read_within_seconds(settings: Settings) -> None:
 def test_outputs_go_to_the_partition_of_their_request_when_both_topics_get_more(settings: Settings) -> None:
     """The publisher has counted the partitions at its start, and asks again when a request comes from a new one."""
     topic, admin = new_topic(settings), AdminClient(client_options(settings))
-    publisher = Publisher({**producer_options(settings), "linger.ms": 0})
+    publisher = Publisher(producer_options(settings))
     publisher.load_partition_counts([topic])
     admin.create_partitions([NewPartitions(topic, 4)])[topic].result()
     until(lambda: len(admin.list_topics(topic, timeout=20).topics[topic].partitions) == 4)

@@ -72,7 +72,10 @@ def test_every_default_that_matters_is_told(foreign: Settings) -> None:
         for name in (RESULTS, LOGS, DEAD_LETTERS, "model-measurements", "drift-state")
     }
     assert {one for one in faults if not one[4]} == {
-        (REQUESTS, "message.timestamp.type", "CreateTime", "LogAppendTime", False),
+        *(
+            (name, "message.timestamp.type", "CreateTime", "LogAppendTime", False)
+            for name in (REQUESTS, LOGS, LABELS, MODEL_EVENTS, "model-measurements")
+        ),
         (REQUESTS, "max.message.bytes", own, "4194304 or more", False),
         *((name, "compression.type", "producer", "uncompressed", False) for name in (REQUESTS, LABELS, MODEL_EVENTS)),
         (MODEL_EVENTS, "cleanup.policy", "delete", "compact", False),

@@ -22,7 +22,7 @@ MAX_LETTER_BYTES = MAX_MESSAGE_BYTES - MEBIBYTE
 class DeadLetterOrigin(NamedTuple):
     """Reason and position of a rejected record. `model` and `request_id` are None if they could not be read.
 
-    `truncated` is the size of the record in bytes if the dead letter holds only a part of it.
+    `truncated` is the size of the record in bytes if the dead letter holds only a part of it; 0 if it is unknown.
     """
 
     reason: str
@@ -67,7 +67,7 @@ def dead_letter(
         return key, value, headers
     message = f"truncated from {size} bytes, see the original record; {origin.message}"
     short = fit_headers(incoming, MAX_CARRIED_BYTES)
-    headers = dead_letter_headers(origin._replace(message=message, truncated=size), short)
+    headers = dead_letter_headers(origin._replace(message=message, truncated=max(size, origin.truncated or 0)), short)
     return key and key[:MEBIBYTE], value and value[:MEBIBYTE], headers
 
 

@@ -3,19 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from machine_learning_engineering.core.timestamps import from_milliseconds
+from machine_learning_engineering.core.timestamps import datetime_of_milliseconds
 
 # As in `confluent_kafka`, which this package does not need.
 _NOT_AVAILABLE, _LOG_APPEND_TIME = 0, 2
 
 
 def recorded_at(record: Any) -> datetime | None:
-    """The time of a record; None if it has none, or one beyond the years 1 to 9999."""
+    """The time of a record; None if it has none, or one that can't be."""
     kind, milliseconds = record.timestamp()
-    try:
-        return None if kind == _NOT_AVAILABLE else from_milliseconds(milliseconds)
-    except OverflowError:
-        return None
+    return None if kind == _NOT_AVAILABLE else datetime_of_milliseconds(milliseconds)
 
 
 def written_at(record: Any) -> datetime:

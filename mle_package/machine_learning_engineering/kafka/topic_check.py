@@ -167,10 +167,12 @@ def _max_message_bytes(topic: Topic, found: str, wanted: str, written: bool) -> 
     return "a larger record can't be written, and its writer ends at it again and again", written
 
 
-def _timestamp_type(_topic: Topic, found: str, wanted: str, _written: bool) -> _Verdict:
+def _timestamp_type(topic: Topic, found: str, wanted: str, _written: bool) -> _Verdict:
     if found == wanted:
         return None
-    return "the producers' clocks, and not the broker's, say when a request was accepted", False
+    if topic.name == REQUESTS:
+        return "the producers' clocks, and not the broker's, say when a request was accepted", False
+    return "no clock that its senders can't set says when a record was written: readers take their own", False
 
 
 def _compression_type(_topic: Topic, found: str, wanted: str, _written: bool) -> _Verdict:

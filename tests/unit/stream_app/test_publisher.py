@@ -15,7 +15,6 @@ from stream_app.serving.outputs import OutputRecord
 NOWHERE = {
     "bootstrap.servers": "127.0.0.1:1",
     "delivery.timeout.ms": 300,
-    "linger.ms": 0,
     "log_level": 0,
 }
 # For tests that look at what is in flight, before it times out.
