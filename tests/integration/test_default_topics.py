@@ -115,7 +115,8 @@ def produce(settings: Settings, topic: str, value: bytes, **options: Any) -> str
 
 def config_of(settings: Settings, topic: str) -> dict[str, str]:
     asked = [ConfigResource(ResourceType.TOPIC, topic_name(settings, topic))]
-    [told] = AdminClient(client_options(settings)).describe_configs(asked).values()
+    admin = AdminClient(client_options(settings))
+    [told] = admin.describe_configs(asked).values()
     return {name: entry.value for name, entry in told.result(60).items()}
 
 
