@@ -1,7 +1,6 @@
-"""A worker on topics and behind producers that are not ours: transactions, unreadable batches, odd times, retention."""
+"""A worker on topics and behind producers that are not ours: unreadable batches, odd times, retention."""
 
 import time
-import uuid
 from typing import Any
 
 import pytest
@@ -52,34 +51,6 @@ def recreate(settings: Settings, **config: str) -> None:
         return found.error is None and all(one.leader >= 0 for one in found.partitions.values())
 
     until(ready, 60, "the topic has leaders")
-
-
-def test_an_idle_worker_behind_transactions_stays(settings: Settings) -> None:
-    """Behind a committed one, an aborted one and an open one: it would exit again and again, and page somebody."""
-    topic = topic_name(settings, REQUESTS)
-    with running("streaming_worker", settings, worker_stall_timeout=STALL_SECONDS) as program:
-        producers = []
-        for partition in range(3):
-            producer = Producer({**client_options(settings), "transactional.id": uuid.uuid4().hex, "linger.ms": 0})
-            producer.init_transactions(60)
-            producer.begin_transaction()
-            producer.produce(topic, value(f"tx-{partition}"), f"tx-{partition}", partition=partition)
-            assert producer.flush(60) == 0
-            producers.append(producer)
-        producers[0].commit_transaction(60)
-        producers[1].abort_transaction(60)
-        until(lambda: count_of(settings) == 1, 300, "the committed request is answered")
-        # Committed up to what can be read: behind the marker, and behind an aborted request and its marker.
-        until(lambda: [committed(settings)[number] for number in range(3)] == [2, 2, 0], 60, "all is committed")
-        # Not something that is waited for: nothing happens for longer than a worker may stall.
-        time.sleep(3 * STALL_SECONDS)
-        assert program.process.poll() is None, program.log
-        lag = [found for name, found in program.metrics().items() if "lag_records" in name]
-        assert lag
-        assert not any(lag)
-        producers[2].commit_transaction(60)
-        until(lambda: count_of(settings) == 2, 60, "the open one is answered once it is committed")
-        assert program.terminate() == 0
 
 
 def test_an_unreadable_batch_stops_neither_its_partition_nor_the_worker(settings: Settings) -> None:
