@@ -173,7 +173,7 @@ def test_what_is_appended_is_a_document_like_the_indexers(
 def test_a_batch_of_which_one_record_is_refused_is_taken_back(log: ElasticsearchPredictionLog, model: str) -> None:
     """Also what an earlier request of the batch brought in."""
     records = [example(f"{model}-{n}", model) for n in range(5)]
-    refused = example(f"{model}-5", model, batch_size=2**63)
+    refused = example(f"{model}-5", model, batch_size="many")
     with pytest.raises(PredictionLogError, match=r"can't be written: .*batch_size"):
         log.append([*records, refused])
     assert list(log.read(model)) == []
