@@ -49,7 +49,11 @@ class Publisher:
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        own = {"delivery.report.only.error": True, "on_delivery": self._not_delivered, "error_cb": error_logger(options)}
+        own = {
+            "delivery.report.only.error": True,
+            "on_delivery": self._not_delivered,
+            "error_cb": error_logger(options),
+        }
         self._producer = KafkaProducer({**broker_check_options(), **options, **own})
         self._partition_counts: dict[str, int] = {}
         self._counts_due: dict[str, float] = {}

@@ -106,12 +106,14 @@ def join(settings: Settings, group: str) -> str | None:
     consumer = Consumer(client_options(settings) | {"group.id": group})
     try:
         consumer.subscribe([REQUESTS], on_assign=lambda *_: joined.append(True))
-        while not joined:
+        for _ in range(int(SECONDS)):
             for message in consumer.consume(1, 1):
                 error = message.error()
                 if error is not None and error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
                     return str(error.name())
-        return None
+            if joined:
+                return None
+        pytest.fail(f"neither joined {group} nor was refused")
     finally:
         consumer.close()
 
@@ -209,7 +211,9 @@ def text(process: Supervised) -> str:
 @pytest.mark.parametrize("topic", TOPIC_NAMES)
 def test_nobody_else_writes_a_topic(secured: SecuredKafkaNode, topic: str) -> None:
     told = {user: write(settings_of(secured, user), topic) for user in TABLE}
-    assert {user for user, error in told.items() if error is None} == {u for u, row in TABLE.items() if topic in row.writes}
+    assert {user for user, error in told.items() if error is None} == {
+        u for u, row in TABLE.items() if topic in row.writes
+    }
     assert {error for error in told.values() if error} == {"TOPIC_AUTHORIZATION_FAILED"}
 
 
@@ -217,7 +221,9 @@ def test_nobody_else_writes_a_topic(secured: SecuredKafkaNode, topic: str) -> No
 @pytest.mark.parametrize("topic", TOPIC_NAMES)
 def test_nobody_else_reads_a_topic(secured: SecuredKafkaNode, topic: str) -> None:
     told = {user: read(settings_of(secured, user), topic) for user in TABLE}
-    assert {user for user, error in told.items() if error is None} == {u for u, row in TABLE.items() if topic in row.reads}
+    assert {user for user, error in told.items() if error is None} == {
+        u for u, row in TABLE.items() if topic in row.reads
+    }
     assert {error for error in told.values() if error} <= {"TOPIC_AUTHORIZATION_FAILED"}
 
 
@@ -298,5 +304,7 @@ def test_a_group_reads_what_its_process_subscribes_to() -> None:
     for group, topics in READS.items():
         [row] = [row for row in TABLE.values() if group in row.joins]
         assert row.reads == {*topics} | uncommitted.get(group, set())
-    described = {r.name for r in access_rights(PAGE) if r.principal == "User:exporter" and r.restype == ResourceType.GROUP}
+    described = {
+        r.name for r in access_rights(PAGE) if r.principal == "User:exporter" and r.restype == ResourceType.GROUP
+    }
     assert described == set(READS)

@@ -85,7 +85,9 @@ def access_table(page: str) -> dict[str, TableRow]:
     for principal, reads, writes, more in rows:
         joins = re.findall(r"Read on `([^`]+)`", more)
         name = principal.strip("`")
-        found[name] = TableRow(*(frozenset(re.findall(r"`([^`]+)`", cell)) for cell in (reads, writes)), frozenset(joins))
+        found[name] = TableRow(
+            *(frozenset(re.findall(r"`([^`]+)`", cell)) for cell in (reads, writes)), frozenset(joins)
+        )
     found.pop(OPERATOR)
     return found
 

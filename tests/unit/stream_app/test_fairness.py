@@ -18,7 +18,9 @@ SLOW, OTHER = (TP(REQUESTS, number) for number in range(2))
     slots=st.lists(st.integers(1, 4), min_size=1, max_size=4),
     arriving=st.integers(0, 6),
 )
-def test_what_arrives_later_goes_first_on_no_partition(before: int, limit: int, slots: list[int], arriving: int) -> None:
+def test_what_arrives_later_goes_first_on_no_partition(
+    before: int, limit: int, slots: list[int], arriving: int
+) -> None:
     """Though a sender keeps another partition full, and batches of it that wait are joined."""
     buffer = BatchBuffer()
     sent = 0
