@@ -13,6 +13,7 @@ from confluent_kafka import Producer as KafkaProducer
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES
 from machine_learning_engineering.kafka.broker_check import broker_check_options
 from machine_learning_engineering.kafka.client import METADATA_REFRESH_SECONDS
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.outputs import OutputRecord
 
@@ -59,7 +60,7 @@ class Publisher:
             "batch.size": MAX_MESSAGE_BYTES // 2,
             "delivery.report.only.error": True,
             "on_delivery": self._not_delivered,
-            "error_cb": self._warn,
+            "error_cb": error_logger(options),
         }
         self._producer = KafkaProducer({**broker_check_options(), **options, **own})
         self._partition_counts: dict[str, int] = {}
@@ -210,6 +211,3 @@ class Publisher:
     def _not_delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:
             self._error = error
-
-    def _warn(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
