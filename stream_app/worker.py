@@ -5,10 +5,12 @@ import logging
 import sys
 from collections.abc import Mapping
 
+from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.connection import is_no_response, no_response
 from machine_learning_engineering.kafka.topic_check import UnusableTopics, require_topics
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
@@ -122,9 +124,17 @@ class Worker:
             for fault in error.faults:
                 logger.critical("%s", fault)
             raise SystemExit(2) from error
+        except KafkaException as error:
+            if not is_no_response(error.args[0]):
+                raise
+            logger.critical("%s", no_response(self.settings.kafka_bootstrap_servers, error.args[0]))
+            raise SystemExit(2) from error
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, then drain. Ends the process; with topics that must not be used, with code 2."""
+        """Run until SIGTERM or SIGINT, then drain. Ends the process.
+
+        With topics that must not be used, and without a broker, that is exit code 2.
+        """
         sys.setswitchinterval(SWITCH_SECONDS)
         # Half a million objects of Faust and scikit-learn live as long as the process: the collector may skip them.
         gc.collect()

@@ -18,9 +18,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.kafka.broker_check import STATISTICS_SECONDS, broker_check_options
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.positions import OffsetReset
-from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.kafka.buffer import MAX_BATCH_BYTES, BatchBuffer
 from stream_app.kafka.commits import commit
 from stream_app.kafka.positions import Positions
@@ -94,7 +94,7 @@ class KafkaPoller(threading.Thread):
         self._listener = listener
         self._max_records = max_records
         self._max_bytes = max_bytes
-        own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": self._error}
+        own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": error_logger(options)}
         options = {**options, "auto.offset.reset": "error"}
         self.consumer = Consumer({**options, **own})
         self._positions = Positions(self.consumer, options)
@@ -304,9 +304,6 @@ class KafkaPoller(threading.Thread):
         except KafkaException as error:
             # The next owner scores the uncommitted records again: repeated, not lost.
             logger.warning("offsets were not committed before the partitions were revoked: %s", error.args[0])
-
-    def _error(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
 
 
 class _Fetched(NamedTuple):

@@ -12,6 +12,7 @@ from confluent_kafka import Producer as KafkaProducer
 
 from machine_learning_engineering.kafka.broker_check import broker_check_options
 from machine_learning_engineering.kafka.client import METADATA_REFRESH_SECONDS
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.outputs import OutputRecord
 
@@ -48,7 +49,11 @@ class Publisher:
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        own = {"delivery.report.only.error": True, "on_delivery": self._not_delivered, "error_cb": self._warn}
+        own = {
+            "delivery.report.only.error": True,
+            "on_delivery": self._not_delivered,
+            "error_cb": error_logger(options),
+        }
         self._producer = KafkaProducer({**broker_check_options(), **options, **own})
         self._partition_counts: dict[str, int] = {}
         self._counts_due: dict[str, float] = {}
@@ -188,6 +193,3 @@ class Publisher:
     def _not_delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:
             self._error = error
-
-    def _warn(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)

@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.kafka.positions import is_unreadable, skip_unreadable
-from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
     """
     return {
         **client_options(settings),
-        "error_cb": _log_error,
+        "error_cb": error_logger(client_options(settings)),
         "group.id": topic_name(settings, group),
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
@@ -79,10 +79,6 @@ def unpolled_consumer(settings: KernelSettings, group: str) -> Consumer:
     options = consumer_options(settings, group)
     del options["error_cb"]
     return Consumer(options)
-
-
-def _log_error(error: KafkaError) -> None:
-    logger.warning("Kafka: %s", error.str(), extra=RATE_LIMITED)
 
 
 def send(
