@@ -174,15 +174,15 @@ def test_all_processes_run_with_these_rights(
                 request(client, "POST", "/inference-logs-*/_refresh")
                 query = {"query": {"exists": {"field": field}}, "size": 100}
                 hits = request(client, "POST", "/inference-logs-*/_search", query)["hits"]["hits"]
-                return {hit["_source"]["inference"]["request_id"] for hit in hits}
+                return {hit["_source"]["inflight"]["request_id"] for hit in hits}
 
-            until(lambda: set(ids) <= found("inference.request_id"), SECONDS, "all requests indexed")
+            until(lambda: set(ids) <= found("inflight.request_id"), SECONDS, "all requests indexed")
             labels = Producer(client_options(settings_of(secured, "labels")) | {"enable.idempotence": True})
             label = {"request_id": ids[0], "model": "diamonds", "label": 326.0}
             label |= {"type": "label.reported.v1", "observed_at": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
             labels.produce(LABELS, json.dumps(label).encode(), ids[0].encode())
             assert labels.flush(60) == 0
-            until(lambda: ids[0] in found("inference.label"), SECONDS, "the label joined")
+            until(lambda: ids[0] in found("inflight.label"), SECONDS, "the label joined")
         announce_promotion(settings_of(secured, "training"), "diamonds", "v1", reason="a test", timeout=60)
         assert [record.key() for record in read_to_end(operator, DEAD_LETTERS)] == [b"acl-bad"]
 
