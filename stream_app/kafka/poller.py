@@ -94,6 +94,7 @@ class KafkaPoller(threading.Thread):
         self._listener = listener
         self._max_records = max_records
         self._max_bytes = max_bytes
+        self._enough = min(READ_AHEAD_BYTES, max_bytes)
         own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": self._error}
         options = {**options, "auto.offset.reset": "error"}
         self.consumer = Consumer({**options, **own})
@@ -137,7 +138,7 @@ class KafkaPoller(threading.Thread):
     def release(self, size: int) -> None:
         """Free the `size` bytes of a batch that was taken and is finished."""
         self._buffer.release(size)
-        if self.buffered_bytes <= READ_AHEAD_BYTES:
+        if self.buffered_bytes < self._enough:
             self._awake.set()
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
@@ -184,17 +185,16 @@ class KafkaPoller(threading.Thread):
                 logger.warning("the consumer was not closed", exc_info=True)
 
     def _poll(self) -> None:
-        backpressured = self._is_backpressured()
+        room = 1 if self._is_backpressured() else self._max_records
         self._run_pending_call()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
         fetched = _Fetched([], [])
         count = self._consume(fetched, 1, POLL_SECONDS)
         self.last_poll = monotonic()
-        room = 0 if backpressured else self._max_records - count
-        while count and room > 0:
+        # librdkafka fetches more meanwhile: without a bound in bytes, a poll could take as much as the broker sends.
+        while count and (room := room - count) > 0 and self._buffer.size_with(fetched.batches) < self._enough:
             count = self._consume(fetched, min(room, MAX_CALL_RECORDS), 0)
-            room -= count
         self._hand_over(fetched.batches)
         if fetched.events or self._positions.is_resetting:
             self._follow(fetched.events)
@@ -237,9 +237,9 @@ class KafkaPoller(threading.Thread):
     def _is_backpressured(self) -> bool:
         """Whether enough records wait for scoring, even after a moment. A poll takes one record then."""
         self._awake.clear()
-        if self.buffered_bytes > READ_AHEAD_BYTES and self._calls.empty():
+        if self.buffered_bytes >= self._enough and self._calls.empty():
             self._awake.wait(POLL_SECONDS)
-        return self.buffered_bytes > READ_AHEAD_BYTES
+        return self.buffered_bytes >= self._enough
 
     def _run_pending_call(self) -> None:
         # One between two polls: while the broker is unreachable each takes half a minute, and polling must continue.
@@ -285,14 +285,14 @@ class KafkaPoller(threading.Thread):
             offsets = self._listener.on_revoked(_tps(partitions))
             if offsets:
                 self._commit_revoked(consumer, offsets)
-        self._positions.forget()
-        consumer.unassign()
-        self._revocations += 1
-        self._is_assigned = False
+        self._unassign(consumer)
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._stopping.is_set():
             self._listener.on_lost(_tps(partitions))
+        self._unassign(consumer)
+
+    def _unassign(self, consumer: Consumer) -> None:
         self._positions.forget()
         consumer.unassign()
         self._revocations += 1
