@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from machine_learning_engineering.events.headers import MAX_CARRIED_BYTES, RecordHeaders, headers_of
 from machine_learning_engineering.events.unreadable import TOO_LARGE, UnreadableRecord, cut_headers
-from stream_app.serving.request import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 RECORD_OVERHEAD_BYTES = 200
 # The same of a header, which has a tuple and two objects.
 HEADER_OVERHEAD_BYTES = 150
+MAX_KEY_BYTES = 16 * 1024
+"""Result and log record repeat the key: with it, they have to fit into records of their topics."""
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 

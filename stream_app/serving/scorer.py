@@ -126,7 +126,7 @@ class Scorer:
             try:
                 if isinstance(record, UnreadableRecord):
                     raise InvalidRequest(record.reason, record.explanation)
-                request = read_request(record.key(), record.value(), max_bytes)
+                request = read_request(record.value(), max_bytes)
                 if not 0 <= milliseconds <= MAX_MILLISECONDS:
                     raise without_time(request, milliseconds)
             except InvalidRequest as error:

@@ -14,7 +14,7 @@ from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import read_to_end, topic_name
 from monitoring.audit.readers import run_audit
-from stream_app.serving.request import MAX_KEY_BYTES
+from stream_app.serving.batch import MAX_KEY_BYTES
 from tests.support.broker_clients import Send
 from tests.support.programs.streaming import count_of, running, until
 
