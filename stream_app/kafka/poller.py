@@ -193,11 +193,7 @@ class KafkaPoller(threading.Thread):
         count = self._consume(fetched, 1, POLL_SECONDS)
         self.last_poll = monotonic()
         # librdkafka fetches more meanwhile: without a bound in bytes, a poll could take as much as the broker sends.
-        while (
-            count
-            and (room := room - count) > 0
-            and self._buffer.size + sum(b.size for b in fetched.batches) < self._enough
-        ):
+        while count and (room := room - count) > 0 and self._buffer.size_with(fetched.batches) < self._enough:
             count = self._consume(fetched, min(room, MAX_CALL_RECORDS), 0)
         self._hand_over(fetched.batches)
         if fetched.events or self._positions.is_resetting:
