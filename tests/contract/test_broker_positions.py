@@ -3,12 +3,13 @@
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +17,7 @@ from inflight.settings import Settings
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH, UnreadableRecord
 from machine_learning_engineering.kafka.client import client_options, producer_options, read_to_end
+from machine_learning_engineering.kafka.positions import OffsetResets, is_out_of_range
 from monitoring.runtime.consumer import ConsumerMetrics, GroupConsumer, ends_to_commit, group_options, records
 from stream_app.kafka.lag import LagQuery
 from stream_app.kafka.publisher import Publisher
@@ -47,8 +49,8 @@ class Reader:
         self.committed: dict[tuple[str, int], int] = {}
         self.consumer.subscribe([topic])
 
-    def read(self) -> None:
-        found = records(self.consumer.consume(100, 0.1), "indexer")
+    def read(self, count: int = 100) -> None:
+        found = records(self.consumer.consume(count, 0.1), "indexer")
         self.seen += found
         offsets = {(one.topic(), one.partition()): one.offset() + 1 for one in found}
         offsets |= ends_to_commit(self.consumer, self.committed | offsets)
@@ -58,9 +60,9 @@ class Reader:
             )
             self.committed |= offsets
 
-    def read_until(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
+    def read_until(self, condition: Callable[[], Any], seconds: float = 120.0, count: int = 100) -> None:
         def met() -> Any:
-            self.read()
+            self.read(count)
             return condition()
 
         until(met, seconds)
@@ -247,6 +249,50 @@ def test_a_new_group_misses_nothing(settings: Settings) -> None:
         reader.read_until(lambda: len(reader.seen) == 3)
         assert sorted(reader.values) == [b"0", b"1", b"2"]
         assert reader.metrics.missing.labels(topic)._value.get() == 0
+
+
+def test_a_new_group_reads_each_record_once_and_at_once(settings: Settings) -> None:
+    """However its partitions' events arrive: the start of one moves no other, and none waits for all."""
+    topic = new_topic(settings, 16)
+    for partition in range(16):
+        send(settings, topic, *[b"%d" % partition] * 50, partition=partition)
+    with reading(settings, topic) as reader:
+        reader.read_until(lambda: reader.consumer.assignment())
+        started = time.monotonic()
+        # A few messages at a time: events of one assignment are still to come when the next one is made.
+        reader.read_until(lambda: len(reader.seen) >= 16 * 50, count=20)
+        assert time.monotonic() - started < 5
+        reader.read_until(lambda: len(reader.consumer.ends) == 16)
+    assert Counter(reader.values) == {b"%d" % partition: 50 for partition in range(16)}
+
+
+def test_partitions_that_are_restarted_one_after_the_other_read_no_record_twice(settings: Settings) -> None:
+    """What was read of the others counts, also if nothing was read of them in between."""
+    topic = new_topic(settings, 3)
+    send(settings, topic, *[b"x"] * 50)
+    consumer = Consumer(group_options(settings, "g"))
+    resets = OffsetResets(consumer)
+    seen: list[int] = []
+    events: dict[int, Any] = {}
+    consumer.assign([TopicPartition(topic, 0, 0), TopicPartition(topic, 1, 1_000), TopicPartition(topic, 2, 1_000)])
+
+    def read(count: int) -> None:
+        for message in consumer.consume(count, 0.1):
+            if is_out_of_range(message):
+                events[message.partition()] = message
+            elif message.error() is None:
+                seen.append(message.offset())
+
+    try:
+        until(lambda: read(1) or (len(events) == 2 and seen))
+        for event in events.values():
+            resets.note(event)
+            (reset,) = until(resets.apply)
+            assert (reset.partition, reset.start, reset.restarted) == (event.partition(), 0, True)
+        until(lambda: read(100) or (seen and seen[-1] == 49))
+        assert seen == list(range(50))
+    finally:
+        consumer.close()
 
 
 def test_a_topic_that_was_made_again_is_read_from_its_start(settings: Settings) -> None:
