@@ -118,8 +118,9 @@ _Where = tuple[str, int]
 class OffsetReset(NamedTuple):
     """A partition that was read on from another offset than the next one.
 
-    `position` is None if the group had committed none; `start` is `OFFSET_BEGINNING` then. `missing` records were deleted
-    before they were read. If `restarted`, the partition ends before the position: its topic was deleted and created again.
+    `position` is None if the group had committed none; `start` is `OFFSET_BEGINNING` then. `missing` records were
+    deleted before they were read. If `restarted`, the partition ends before the position: its topic was deleted and
+    created again.
     """
 
     topic: str
