@@ -64,7 +64,8 @@ def read_manifest(folder: Path, version: str) -> Manifest:
         found = msgspec.json.decode(_read(path), type=Manifest)
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptModel(
-            f"the manifest of model `{name}` {version} can't be read ({error!s:.500}): restore {path}, or move its folder away"
+            f"the manifest of model `{name}` {version} can't be read ({error!s:.500}): "
+            f"restore {path}, or move its folder away"
         ) from error
     if (found.name, found.version) != (name, version):
         raise CorruptModel(
@@ -88,7 +89,9 @@ def read_verified(folder: Path, manifest: Manifest, file: str) -> bytes:
     except (KeyError, OSError) as error:
         raise CorruptModel(f"{what} can't be read ({error}): {fix}") from error
     if (found := _digest(content)) != expected.sha256:
-        raise CorruptModel(f"{what} has sha256 {found}, its manifest says {expected.sha256:.64}; it was not opened: {fix}")
+        raise CorruptModel(
+            f"{what} has sha256 {found}, its manifest says {expected.sha256:.64}; it was not opened: {fix}"
+        )
     return content
 
 

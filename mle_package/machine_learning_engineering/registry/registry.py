@@ -193,7 +193,8 @@ class Registry:
             return msgspec.json.decode(self._read_verified(manifest, PROFILE_FILE), type=Profile)
         except (ValueError, RecursionError) as error:
             raise CorruptModel(
-                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error!s:.500}): run inflight train {name}"
+                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error!s:.500}): "
+                f"run inflight train {name}"
             ) from error
 
     def verify(self, name: str, version: str) -> Manifest:

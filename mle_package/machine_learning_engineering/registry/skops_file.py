@@ -59,8 +59,8 @@ def loads(content: bytes, model_class: type[Model], what: str) -> Any:
         estimator = skops.io.loads(content, trusted=types)
     except Exception as error:  # A type that changed or is missing may raise anything while it is built.
         raise CorruptModel(
-            f"{MODEL_FILE} of {what} can't be opened ({type(error).__name__}: {error!s:.500}): the code of its classes or the "
-            "installed versions of the libraries may differ from those that it was saved with; install those, or run "
+            f"{MODEL_FILE} of {what} can't be opened ({type(error).__name__}: {error!s:.500}): the code of its "
+            "classes or the installed versions of the libraries may differ from those that it was saved with; install those, or run "
             f"inflight train {model_class.name}"
         ) from error
     _check_parameters(estimator, model_class, what)
@@ -95,7 +95,8 @@ def check_types(content: bytes, model_class: type[Model], what: str) -> list[str
         types: list[str] = skops.io.get_untrusted_types(data=content)
     except Exception as error:  # skops may raise anything on a malformed file.
         raise CorruptModel(
-            f"{MODEL_FILE} of {what} is not a skops file: {error!s:.500}; restore it, or run inflight train {model_class.name}"
+            f"{MODEL_FILE} of {what} is not a skops file: {error!s:.500}; "
+            f"restore it, or run inflight train {model_class.name}"
         ) from error
     if unknown := sorted(set(types) - TRUSTED_TYPES - model_class.trusted_types):
         raise CorruptModel(
