@@ -60,8 +60,8 @@ def loads(content: bytes, model_class: type[Model], what: str) -> Any:
     except Exception as error:  # A type that changed or is missing may raise anything while it is built.
         raise CorruptModel(
             f"{MODEL_FILE} of {what} can't be opened ({type(error).__name__}: {error!s:.500}): the code of its "
-            "classes or the installed versions of the libraries may differ from those that it was saved with; install those, or run "
-            f"inflight train {model_class.name}"
+            "classes or the installed versions of the libraries may differ from those that it was saved with; install "
+            f"those, or run inflight train {model_class.name}"
         ) from error
     _check_parameters(estimator, model_class, what)
     for part in _parts(estimator):
