@@ -212,7 +212,7 @@ def http_url(host: str, port: int) -> str:
 def redact_url(url: str) -> str:
     """Remove the user name and password from a URL, so that it may be logged."""
     # Up to the last "@": a password may hold an unquoted "/" or "@".
-    return re.sub(r"(?<=//)\S*@|(?<!\S)[^\s/]*:[^\s/]*@", "", url)
+    return re.sub(r"(?<=//)\S*@|(?<!\S)(?!\S*//)\S*:\S*@", "", url)
 
 
 @lru_cache(maxsize=1)

@@ -211,7 +211,7 @@ class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPrediction
     def _record(self, hit: dict[str, Any]) -> PredictionRecord:
         try:
             return _logged(msgspec.convert(hit["_source"], _Source))
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             where = f"{hit.get('_index')}/{hit.get('_id')}"
             raise self._failure("read", f"document {where} was not written by Inflight: {error}") from error
 

@@ -51,8 +51,8 @@ def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
             return msgspec.json.decode(content, type=dict[str, str]), []
         except (ValueError, RecursionError):
             raise CorruptModel(
-                f"the aliases of model `{folder.name}` can't be read ({error!s:.500}): restore {path}, or promote a "
-                f"version, such as {folder.name}:v1, with inflight models promote"
+                f"the aliases of model `{folder.name}` can't be read ({error!s:.500}): restore {path}, or "
+                f"promote a version, such as {folder.name}:v1, with inflight models promote"
             ) from error
     return stored.aliases, stored.history
 

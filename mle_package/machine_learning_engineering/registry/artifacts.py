@@ -64,8 +64,8 @@ def read_manifest(folder: Path, version: str) -> Manifest:
         found = msgspec.json.decode(_read(path), type=Manifest)
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptModel(
-            f"the manifest of model `{name}` {version} can't be read ({error!s:.500}): restore {path}, or "
-            "move its folder away"
+            f"the manifest of model `{name}` {version} can't be read ({error!s:.500}): "
+            f"restore {path}, or move its folder away"
         ) from error
     if (found.name, found.version) != (name, version):
         raise CorruptModel(

@@ -95,8 +95,8 @@ def check_types(content: bytes, model_class: type[Model], what: str) -> list[str
         types: list[str] = skops.io.get_untrusted_types(data=content)
     except Exception as error:  # skops may raise anything on a malformed file.
         raise CorruptModel(
-            f"{MODEL_FILE} of {what} is not a skops file: {error!s:.500}; restore it, or run "
-            f"inflight train {model_class.name}"
+            f"{MODEL_FILE} of {what} is not a skops file: {error!s:.500}; "
+            f"restore it, or run inflight train {model_class.name}"
         ) from error
     if unknown := sorted(set(types) - TRUSTED_TYPES - model_class.trusted_types):
         raise CorruptModel(

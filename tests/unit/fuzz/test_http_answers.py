@@ -122,6 +122,7 @@ def _checked(item: Any) -> None:
 @hypothesis.example(answer=b'{"timed_out":false,"_shards":{"failed":0},"hits":{"hits":[{"_source":{}}]}}')
 @hypothesis.example(answer=b'{"timed_out":false,"_shards":{"failed":0},"hits":{"hits":{"a":1}}}')
 @hypothesis.example(answer=b'{"hits":{"hits":["a"]}}')
+@hypothesis.example(answer=ANSWERS[2].replace(b'"features"', b'"geatures"'))
 def test_elasticsearch(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         body: Any = msgspec.json.decode(answer)

@@ -45,6 +45,7 @@ BOARDS = tuple(path.read_bytes() for path in source.sources())[:3]
 @hypothesis.example(content=b"INFLIGHT_TOPIC_PREFIX=a\0b\n")
 @hypothesis.example(content=b"INFLIGHT_LOG_REDACT=" + b"[" * 20_000 + b"\n")
 @hypothesis.example(content=b"INFLIGHT_ELASTICSEARCH_URL=//user:" + SECRET.encode() + b"@node:9200\n")
+@hypothesis.example(content=b"INFLIGHT_ELASTICSEARCH_URL=/user:" + SECRET.encode() + b"@node:9200\n")
 @hypothesis.example(content=b"INFLIGHT_ELASTICSEARCH_URL=user:" + SECRET.encode() + b"@node:9200\n")
 def test_a_file_of_settings_is_read_or_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "settings"
