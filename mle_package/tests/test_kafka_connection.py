@@ -6,6 +6,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+
+pytest.importorskip("confluent_kafka", reason="needs the extra kafka")
+
 from confluent_kafka import KafkaError
 
 from machine_learning_engineering.kafka.connection import error_logger

@@ -77,8 +77,9 @@ class Idle:
     def lags(self) -> dict[str, float]:
         """What is not zero of all lags, by series."""
         names = "inflight_consumer_lag_records|inflight_consumer_lag_seconds|inflight_worker_lag_records"
-        found = self._prometheus.query(f'{{__name__=~"{names}"}}')
-        assert len(found) > len(self._jobs), found
+        query = f'{{__name__=~"{names}"}}'
+        until(lambda: len(self._prometheus.query(query)) > len(self._jobs), 120, "all lags are scraped")
+        found = self._prometheus.query(query)
         return {str(one["metric"]): float(one["value"][1]) for one in found if float(one["value"][1])}
 
     def alerts(self, state: str) -> set[str]:
