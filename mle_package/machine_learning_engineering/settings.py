@@ -211,8 +211,16 @@ def http_url(host: str, port: int) -> str:
 
 def redact_url(url: str) -> str:
     """Remove the user name and password from a URL, so that it may be logged."""
+    return re.sub(r"\S+", _without_user, url)
+
+
+def _without_user(word: re.Match[str]) -> str:
     # Up to the last "@": a password may hold an unquoted "/" or "@".
-    return re.sub(r"(?<=//)\S*@|(?<!\S)(?!\S*//)\S*:\S*@", "", url)
+    before, at, host = word[0].rpartition("@")
+    scheme, slashes, _ = before.partition("//")
+    if not at or not (slashes or ":" in before):
+        return word[0]
+    return scheme + slashes + host if slashes else host
 
 
 @lru_cache(maxsize=1)
