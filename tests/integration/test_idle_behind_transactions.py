@@ -134,6 +134,9 @@ def test_an_idle_deployment_behind_transactions_stays_and_alerts_nobody(deployme
 
         idle = Idle(prometheus, jobs)
         until(lambda: not idle.lags(), 120, "nothing lags")
+        # Before the first scrape, all processes are absent.
+        until(lambda: not prometheus.query('ALERTS{alertstate="pending"}'), 120, "no alert is pending")
+        idle = Idle(prometheus, jobs)
         aborts, started = 0, time.monotonic()
         while (elapsed := time.monotonic() - started) < IDLE_SECONDS:
             other.begin(everywhere(settings))
