@@ -40,7 +40,8 @@ class IdlePausingConsumer:
         found = self._note_ends(messages)
         if not found and may_pause and timeout and self._at_end:
             assignment = self._consumer.assignment()
-            if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
+            # Between two assignments there is none, and nothing to pause.
+            if assignment and self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
                 self._consumer.pause(assignment)
                 # Rebalances are handled here too; partitions assigned in the meantime are not paused.
                 more = self._consumer.consume(count, self._pause())
