@@ -15,7 +15,7 @@ from monitoring.exporter.lag import TOPICS, LagReader, Lags, PartitionLag
 from monitoring.exporter.metrics import ExporterMetrics
 
 STALE_SECONDS = 30.0
-"""A lag that could not be read for longer is not exported any more: nobody must take it for the present one."""
+"""A lag that could not be read for longer is no longer exported: it must not be mistaken for the current one."""
 RETENTION_SECONDS = 300.0
 """Interval at which the retention of the topics is read."""
 MAX_AGE_SECONDS = 366 * 86_400.0

@@ -36,7 +36,7 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         # librdkafka logs to standard error; errors reach the client's `error_cb` instead, see `consumer_options`.
         "log_level": 0,
-        # With librdkafka's five minutes, so long nobody would read the partitions that a topic gets.
+        # With librdkafka's default, nobody would read the new partitions of a topic for up to five minutes.
         "topic.metadata.refresh.interval.ms": int(METADATA_REFRESH_SECONDS * 1000),
         **settings.kafka_options,
     }
@@ -45,7 +45,7 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
 def producer_options(settings: KernelSettings) -> dict[str, Any]:
     """Return the options of a durable producer: acks from all replicas, idempotent, bounded in time and memory."""
     return {
-        # Outputs repeat what senders write, which may be large and of one letter.
+        # Outputs repeat what senders write, which may be large and highly repetitive.
         "compression.type": "lz4",
         **client_options(settings),
         "acks": "all",

@@ -67,7 +67,7 @@ class IdlePausingConsumer:
             logger.debug("Kafka: %s", error)
 
     def _note_ends(self, messages: list[Message]) -> int:
-        """Note which partitions are at their end; return the number of messages that are no end-of-partition event."""
+        """Note which partitions are at their end; return the number of the other messages."""
         others = 0
         for message in messages:
             if is_end(message):
