@@ -119,7 +119,7 @@ class Worker:
             for fault in require_topics(self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs):
                 logger.warning("%s", fault)
         except UnusableTopics as error:
-            # Requests would be lost, or an output end every worker, whoever restarts it.
+            # Requests would be lost, or one output would end every worker, however often it restarts.
             for fault in error.faults:
                 logger.critical("%s", fault)
             raise SystemExit(2) from error
@@ -132,7 +132,7 @@ class Worker:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, then drain. Ends the process.
 
-        With topics that must not be used, and without a broker, that is exit code 2.
+        With unusable topics, or without a broker, the exit code is 2.
         """
         sys.setswitchinterval(SWITCH_SECONDS)
         # Half a million objects of Faust and scikit-learn live as long as the process: the collector may skip them.

@@ -74,7 +74,7 @@ class KafkaPoller(threading.Thread):
         listener: told of records, rebalances and failure.
         max_records: the most records that one poll fetches.
         max_bytes: memory of buffered and unreleased batches above which fetching pauses.
-        idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.idle.IdlePausingConsumer`.
         on_statistics: called with librdkafka's statistics.
         statistics_interval: seconds between two of them. The thread fails when they show that no broker is left.
     """

@@ -59,7 +59,7 @@ class Positions:
         self._read[batch.tp] = batch.next_offset
 
     def follow(self, events: Iterable[Message]) -> list[UnreadableRecord]:
-        """Deal with what is no record, and return what takes the place of unreadable batches.
+        """Handle messages that are not records, and return what takes the place of unreadable batches.
 
         Raises:
             KafkaException: a permanent error.

@@ -10,13 +10,13 @@ _NOT_AVAILABLE, _LOG_APPEND_TIME = 0, 2
 
 
 def recorded_at(record: Any) -> datetime | None:
-    """The time of a record; None if it has none, or one that can't be."""
+    """Return the time of a record; None if it has none, or an impossible one."""
     kind, milliseconds = record.timestamp()
     return None if kind == _NOT_AVAILABLE else datetime_of_milliseconds(milliseconds)
 
 
 def written_at(record: Any) -> datetime:
-    """When a record was written, by a clock that its sender can't choose: the broker's, or now by this machine's.
+    """Return when a record was written, by a clock that its sender can't set: the broker's, or now by this machine's.
 
     Only topics with ``message.timestamp.type=LogAppendTime`` have the broker's time.
     """

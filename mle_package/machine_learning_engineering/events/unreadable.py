@@ -21,7 +21,7 @@ class UnreadableRecord:
         reason: Reason of the dead letter, for programs.
         explanation: Cause and fix, for humans.
         value: Value of the dead letter; None if there is none to keep.
-        truncated: Size of the whole in bytes, of which a part is kept at most; 0 if it is unknown.
+        truncated: Size of the whole in bytes, of which at most a part is kept; 0 if it is unknown.
     """
 
     __slots__ = (

@@ -1,4 +1,4 @@
-"""What a client tells while no broker responds. Needs the extra `kafka` (confluent-kafka)."""
+"""What a client logs while no broker responds. Needs the extra `kafka` (confluent-kafka)."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ def no_response(servers: object, error: KafkaError) -> str:
 def error_logger(options: Mapping[str, Any]) -> Callable[[KafkaError], None]:
     """Return the `error_cb` of a client with these options.
 
-    Each client of a process reports each attempt to connect, many a second: that is one line a minute for all of them.
+    Each client of a process reports each attempt to connect, many times a second: together they log one line a minute.
     """
     servers = options.get("bootstrap.servers")
 

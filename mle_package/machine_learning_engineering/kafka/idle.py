@@ -3,7 +3,9 @@
 import logging
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from machine_learning_engineering.kafka.positions import is_end
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +68,10 @@ class IdlePausingConsumer:
             logger.debug("Kafka: %s", error)
 
     def _note_ends(self, messages: list[Message]) -> int:
-        """Note which partitions are at their end; return the number of messages that are no end-of-partition event."""
+        """Note which partitions are at their end; return the number of the other messages."""
         others = 0
         for message in messages:
-            error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            if is_end(message):
                 self._at_end.add((message.topic(), message.partition()))
             else:
                 self._at_end.discard((message.topic(), message.partition()))

@@ -132,7 +132,7 @@ class OffsetReset(NamedTuple):
 
 
 class OffsetResets:
-    """Restarts partitions whose offset is out of range at their first record, and tells what was missed.
+    """Restarts partitions whose offset is out of range at their first record, and reports what was missed.
 
     Only for a consumer with ``auto.offset.reset: error``: with `earliest`, the client does so silently.
     """
@@ -149,12 +149,12 @@ class OffsetResets:
         return bool(self._pending)
 
     def note(self, message: Message) -> None:
-        """Note an event; see `is_out_of_range`. The client has stopped to read the partition."""
+        """Note an event; see `is_out_of_range`. The client has stopped reading the partition."""
         offset = message.offset()
         self._pending[message.topic(), message.partition()] = offset if offset is not None and offset >= 0 else None
 
     def apply(self) -> list[OffsetReset]:
-        """Restart the noted partitions. Call it between two polls: while the broker does not respond, none is."""
+        """Restart the noted partitions. Call it between two polls. While the broker does not respond, none restarts."""
         resets: list[OffsetReset] = []
         if not self._pending or time.monotonic() < self._due:
             return resets
@@ -172,7 +172,7 @@ class OffsetResets:
                 if resets[-1].position is not None:
                     starts[where] = resets[-1].start
             if resets:
-                # Seeking does not start a stopped partition again.
+                # Seeking does not restart a stopped partition.
                 consumer.assign([TopicPartition(*where, start) for where, start in starts.items()])
         except KafkaException as error:
             logger.warning("an offset out of range is not reset yet: %s", error.args[0].str())

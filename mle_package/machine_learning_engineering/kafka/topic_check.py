@@ -1,4 +1,4 @@
-"""Checks the settings of existing topics: a topic that somebody else made may lose, refuse or block records.
+"""Checks the settings of existing topics: a topic created by others may lose, refuse or block records.
 
 Needs the extra `kafka` (confluent-kafka).
 """
@@ -17,7 +17,7 @@ _UNANSWERED = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BRO
 
 
 class TopicFault(NamedTuple):
-    """A setting of a topic that is not as it has to be."""
+    """A setting of a topic that differs from the one that Inflight needs."""
 
     topic: str
     """Full name."""
@@ -107,7 +107,7 @@ def check_topics(
 def _read_configs(
     admin: AdminClient, names: Collection[str], timeout: float
 ) -> dict[str, Mapping[str, str] | KafkaError]:
-    """Return the settings of each topic, or why the broker does not tell them."""
+    """Return the settings of each topic, or why the broker does not return them."""
     if not names:
         return {}
     configs: dict[str, Mapping[str, str] | KafkaError] = {}
@@ -119,7 +119,7 @@ def _read_configs(
             if error.args[0].code() in _UNANSWERED:
                 raise
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                # Deleted meanwhile, or not known to each broker yet.
+                # Deleted meanwhile, or not yet known to every broker.
                 configs[resource.name] = {}
                 continue
             configs[resource.name] = error.args[0]

@@ -38,7 +38,7 @@ class FinishedTask:
     """A task that has ended: with a tally, cancelled, or failed."""
 
     def __init__(self, next_offset: int, tally: Tally | None, error: Exception | None = None) -> None:
-        self.batch, self.tally, self.error = Batch(), tally, error
+        self.batch, self.topic, self.tally, self.error = Batch(), TOPIC, tally, error
         self.batch.next_offsets[TOPIC, 0] = next_offset
 
     def is_alive(self) -> bool:
