@@ -37,8 +37,6 @@ class OnlineStore:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite.connect(path)
-            # Each commit is on disk: the examples are made from here, and what is read is not read again.
-            self._connection.execute("PRAGMA synchronous = FULL")
             for statement in _SCHEMA:
                 self._connection.execute(statement)
         except (OSError, sqlite3.Error) as error:
