@@ -112,12 +112,7 @@ class OnlineStore:
                 raise FeatureStoreError(f"the online features {self.path} can't be used: {error}") from error
 
     def _one(self, statement: str, *arguments: str) -> tuple[int, bytes] | None:
-        with self._lock:
-            try:
-                found: tuple[int, bytes] | None = self._connection.execute(statement, arguments).fetchone()
-            except sqlite3.Error as error:
-                raise FeatureStoreError(f"the online features {self.path} can't be used: {error}") from error
-        return found
+        return next(iter(self._all(statement, *arguments)), None)
 
 
 def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:
