@@ -64,7 +64,7 @@ class OnlineStore:
         return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
     def lines(self, file: str, keys: Iterable[str]) -> dict[str, bytes]:
-        """Digests of the lines that a file of examples has, of those of the keys."""
+        """Digests of the lines that a file of examples has for the keys."""
         found: dict[str, bytes] = {}
         for chunk in _chunks(keys):
             marks = ", ".join("?" * len(chunk))
@@ -74,7 +74,7 @@ class OnlineStore:
         return found
 
     def set_lines(self, file: str, digests: Mapping[str, bytes], *, replace: bool) -> None:
-        """Record lines of a file of examples, in place of all others or besides them."""
+        """Record lines of a file of examples, in addition to the others or instead of all of them."""
         with self._writing() as connection:
             if replace:
                 connection.execute("DELETE FROM lines WHERE file = ?", (file,))
