@@ -11,7 +11,7 @@ from machine_learning_engineering.core.error_text import describe_origin, is_inf
 FAULT_SECONDS = 30.0
 """Time for which a call is repeated while it raises faults of the machine."""
 MEMORY_SECONDS = 1.0
-"""The same where memory is missing although the machine has some: then a row asks for more than there can be."""
+"""The same for a MemoryError while the machine has memory: then a row asks for more than there can be."""
 _PROBE_BYTES = 64 * 1024 * 1024
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0

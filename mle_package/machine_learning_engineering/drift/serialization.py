@@ -29,7 +29,7 @@ def deserialize(reference: Profile, serialized: SerializedWindow) -> Profile:
     except (TypeError, IndexError) as error:
         raise ValueError(f"invalid counts: {error}") from error
     restored = Profile(features, predictions, reference.defaults)
-    # The lists may hold anything: what is no count would end each process that adds to it.
+    # The lists may hold anything: anything but a count would crash each process that adds to it.
     return msgspec.convert(msgspec.to_builtins(restored), Profile)
 
 

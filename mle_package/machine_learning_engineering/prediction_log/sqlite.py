@@ -62,8 +62,6 @@ class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
             raise
 
     def _prepare(self) -> None:
-        # Sync every commit, so that appended records survive a crash of the machine.
-        self._connection.execute("PRAGMA synchronous = FULL")
         with self._writing() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found > _SCHEMA_VERSION:
