@@ -62,7 +62,7 @@ def test_faults_of_the_machine(error: Exception) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_faults_of_a_row(error: Exception) -> None:
-    """A row could make the same error for ever: a worker that waited for it would never get further."""
+    """A row could cause the same error every time: a worker that waited for it would never get further."""
     assert not is_machine_fault(error)
 
 

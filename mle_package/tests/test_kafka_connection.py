@@ -15,7 +15,7 @@ from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.observability.rate_limit import ONCE_A_MINUTE, RateLimitFilter
 
 SERVERS = {"bootstrap.servers": "kafka:9092"}
-# What librdkafka reports of one broker that is away, again and again.
+# What librdkafka reports again and again about one broker that is down.
 ATTEMPTS = (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._AUTHENTICATION)
 
 
@@ -44,7 +44,7 @@ def test_all_clients_together_tell_once_that_no_broker_responds(lines: io.String
 
 
 def test_other_errors_are_told_beside_it(lines: io.StringIO) -> None:
-    """A topic that is missing is not hidden by a broker that is away."""
+    """A missing topic is not hidden by a broker that is down."""
     log = error_logger(SERVERS)
     for _ in range(2):
         log(KafkaError(KafkaError._TRANSPORT, "refused"))

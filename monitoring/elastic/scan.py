@@ -102,11 +102,6 @@ def _stored(doc: Hit) -> StoredRequest:
     )
 
 
-def fingerprints(client: Elasticsearch, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
-    """The fingerprint of each document; None for each that does not exist (any more). Raises as `bulk` does."""
-    return [None if one is None else one.fingerprint for one in stored_requests(client, wanted)]
-
-
 def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
     """The request id of every document in `inference-logs-*`, once per document, after a refresh.
 

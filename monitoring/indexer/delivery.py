@@ -46,7 +46,7 @@ class Delivery:
 
     Failures are permanent or temporary. Permanent: Elasticsearch rejects the document itself (an item with status 400),
     or a request of its record alone (400, or 413: too large); the record becomes a dead letter. Everything else (429,
-    5xx, no connection, access denied, a missing or blocked index) is a state of the server, and is retried for ever. So
+    5xx, no connection, access denied, a missing or blocked index) is a state of the server, and is retried forever. So
     is a 400 that is not one of Elasticsearch's, and a server that refuses one record after the other.
     """
 

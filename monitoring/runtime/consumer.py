@@ -148,7 +148,7 @@ def ends_to_commit(
 ) -> dict[Position, int]:
     """The ends of partitions that are not committed yet, without those that have `unfinished` records.
 
-    Else what lies behind the last record, such as a transaction's marker, would count as lag for ever.
+    Else what lies behind the last record, such as a transaction's marker, would count as lag forever.
     """
     return {tp: end for tp, end in consumer.ends.items() if committed.get(tp) != end and tp not in unfinished}
 

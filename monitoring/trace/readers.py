@@ -31,8 +31,8 @@ from monitoring.settings import ElasticsearchSettings
 from monitoring.trace.path import Document, Path, Position, Repeat, Stage, Step, build_path
 
 MAX_STEPS = 100
-_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Records of one topic that a path holds; further ones are counted."""
+_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 BROKER_SECONDS = 10.0
 ELASTICSEARCH_SECONDS = 10.0
 

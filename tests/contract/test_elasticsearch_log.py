@@ -142,7 +142,9 @@ def test_a_label_stays_when_the_topic_is_read_again(
     log.label(f"{model}-1", 326.5)
     assert index(client, settings, event) == [409]
     (entry,) = log_entries(Record(event))  # type: ignore[arg-type]
-    assert scan.fingerprints(client, [(entry.index_name, entry.id)]) == [entry.fingerprint]
+    (stored,) = scan.stored_requests(client, [(entry.index_name, entry.id)])
+    assert stored is not None
+    assert stored.fingerprint == entry.fingerprint
     assert [one.label for one in log.read(model)] == [Raw(b"326.5")]
 
 

@@ -172,7 +172,7 @@ def test_more_than_is_wanted_will_do(settings: Settings) -> None:
 
 
 def test_a_minimum_of_replicas_that_can_not_be_reached_is_fatal(settings: Settings) -> None:
-    """No record is acknowledged, for ever."""
+    """No record is ever acknowledged."""
     set_topic(settings, RESULTS, "min.insync.replicas", "2")
     with pytest.raises(UnusableTopics, match=r"min\.insync\.replicas is 2 with 1 replica, wanted 1 or fewer"):
         require_topics(settings, reads=(REQUESTS,), writes=WRITTEN)

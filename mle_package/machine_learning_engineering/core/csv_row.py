@@ -98,7 +98,7 @@ def value_of(cell: str, field_type: Any) -> Any:
         # Annotations may hold lists, such as examples: those types have no hash.
         accepted = _kinds(field_type)
     if "string" in accepted:
-        # The schema rejects what is not a valid value, and its message names the field.
+        # The schema rejects an invalid value, and its message names the field.
         return cell
     if accepted == {"bool"}:
         return _BOOLEANS.get(cell.strip().lower(), value_of_cell(cell))

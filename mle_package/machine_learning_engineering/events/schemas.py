@@ -19,7 +19,7 @@ Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
 
 
 MAX_ERROR_CHARACTERS = 4_096
-"""Maximum length of an error's message: the broker would reject an outcome that is too large for ever."""
+"""Maximum length of an error's message: the broker would reject an outcome that is too large at every attempt."""
 
 
 class Error(Struct, frozen=True):

@@ -20,7 +20,7 @@ BROKER_SECONDS = 5.0
 """Maximum wait for the watermarks of a partition."""
 _RESET_PAUSE = 1.0
 # The client could not unpack a batch: unknown or damaged compression, too large once unpacked, malformed, or a format
-# that it does not know. It fetches the same batch again, for ever.
+# that it does not know. It fetches the same batch again and again.
 _UNREADABLE = (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError._NOT_IMPLEMENTED)
 # Not for a client that only probes: it joins no group, and nothing polls it for long.
 _NOT_FOR_PROBES = ("error_cb", "stats_cb", "statistics.interval.ms", "on_commit")
@@ -30,7 +30,7 @@ def is_end(message: Message) -> bool:
     """Tell whether a message is an end-of-partition event.
 
     Its offset is the next one to read. It lies behind records that are never handed out: the markers of transactions,
-    aborted records, compacted offsets. So it has to be committed, or these count as work for ever.
+    aborted records, compacted offsets. So it has to be committed, or these count as work forever.
     """
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF

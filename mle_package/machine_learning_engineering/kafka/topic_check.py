@@ -26,7 +26,7 @@ class TopicFault(NamedTuple):
     wanted: str
     effect: str
     fatal: bool
-    """Whether a process that uses the topic must not start: it would lose records, or fail at one for ever."""
+    """Whether a process that uses the topic must not start: it would lose records, or fail at one again and again."""
     fix: str = ""
 
     @property

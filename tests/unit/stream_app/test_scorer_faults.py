@@ -63,7 +63,7 @@ def test_a_fault_of_the_machine_that_stays_answers_nothing(where: str) -> None:
 
 
 def test_a_file_that_a_request_names_is_the_requests_fault() -> None:
-    """Waiting for it would stop the worker for ever."""
+    """Waiting for it would stop the worker forever."""
     model = Faulty(FileNotFoundError(2, "No such file or directory"), float("inf"))
     scored = only(scorer(model).score([requests(1)]))
     assert (scored.completed, scored.failed) == (0, 1)

@@ -166,7 +166,7 @@ def test_a_completed_request_replaces_a_failed_one(
 def test_an_archive_is_not_waited_for(
     node: Node, deliver: Callable[[Batch], Any], record: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A blocked index of a past day takes no record; what is not blocked is indexed meanwhile."""
+    """A blocked index of a past day takes no record; the others are indexed meanwhile."""
     block = {"status": 403, "error": {"type": "cluster_block_exception", "reason": "index blocked"}}
     node.item = lambda identity: block if identity == "r1" else None
     assert deliver(of(record, 1, 2)) is None
