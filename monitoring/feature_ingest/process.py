@@ -27,7 +27,6 @@ from machine_learning_engineering.sdk import MLEModel
 from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.runtime.consumer import GroupConsumer, Position, commit, ends_to_commit, group_options, records
 from monitoring.runtime.groups import FEATURES
-from monitoring.runtime.metrics import Children
 from monitoring.runtime.process import run_process
 from monitoring.runtime.retry import run_until_ready
 from monitoring.runtime.topics import prepare_topics
@@ -65,7 +64,6 @@ class Follower:
         metrics: FeatureMetrics | None = None,
     ) -> None:
         self._metrics = metrics or FeatureMetrics(CollectorRegistry())
-        self._results = Children(self._metrics.records)
         self.unreadable = self.others = 0
         self._every = every
         self._folder = folder
@@ -154,12 +152,12 @@ class Follower:
                     builder.add_request(logged.request_id, logged.accepted_at, logged.features, redacted=redacted)
         except (msgspec.MsgspecError, InvalidLabel, LabelTooLarge, UnicodeDecodeError, RecursionError, OverflowError):
             self.unreadable += 1
-            self._results("unreadable").inc()
+            self._metrics.records.labels("unreadable").inc()
 
     def _count(self, what: str, model: str) -> None:
         known = model in self._builders
         self.others += not known
-        self._results(what if known else "other_model").inc()
+        self._metrics.records.labels(what if known else "other_model").inc()
 
 
 def _value(raw: msgspec.Raw) -> Any:
