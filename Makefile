@@ -19,10 +19,11 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test faults lint check bench lock notebooks up down clean
 
-# Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour or so.
+# Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
-  transport.py retraining.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py) \
-  tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py
+  transport.py retraining.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
+  foreign_producer.py idle_behind_transactions.py) \
+  tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10

@@ -6,13 +6,15 @@ import uuid
 from collections.abc import Sequence
 
 import msgspec
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from benchmarks.cases.catalog import Case
 from benchmarks.deployment import Deployment, EvaluationError, request_bodies
 from benchmarks.subject import Subject, running
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import consumer_options, producer_options, topic_name
+from machine_learning_engineering.kafka.idle import IdlePausingConsumer
+from machine_learning_engineering.settings import KernelSettings
 from producers.rate_limiter import RateLimiter
 
 WARM_UP_REQUESTS = 1_000
@@ -37,25 +39,32 @@ class Latency(msgspec.Struct, frozen=True):
 class Arrivals(threading.Thread):
     """Notes when each answer is seen, by its key."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, settings: KernelSettings) -> None:
         super().__init__(name="arrivals", daemon=True)
         self.at: dict[bytes, float] = {}
+        self._arrived = threading.Condition()
         self._stopping = threading.Event()
-        settings = deployment.settings
         self._consumer = Consumer(consumer_options(settings, f"bench-arrivals-{time.time_ns()}"))
         topic = topic_name(settings, RESULTS)
         self._consumer.assign([TopicPartition(topic, number, 0) for number in range(settings.topic_partitions)])
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
 
     def run(self) -> None:
         """Consume until stopped. (Called by the thread.)"""
         while not self._stopping.is_set():
-            message = self._consumer.poll(0.05)
-            if message is None:
-                continue
-            if message.error() is not None:
-                raise KafkaException(message.error())
-            self.at.setdefault(message.key(), time.monotonic())
+            for message in self._fetch.consume(1, 0.05):
+                if message.error() is None:
+                    with self._arrived:
+                        self.at.setdefault(message.key(), time.monotonic())
+                        self._arrived.notify_all()
+                elif message.error().code() != KafkaError._PARTITION_EOF:
+                    raise KafkaException(message.error())
         self._consumer.close()
+
+    def wait_for(self, key: bytes, timeout: float) -> bool:
+        """Wait until the answer with this key is there; whether it is."""
+        with self._arrived:
+            return self._arrived.wait_for(lambda: key in self.at, max(0.0, timeout))
 
     def stop(self) -> None:
         """End the thread."""
@@ -74,7 +83,7 @@ def measure(name: str, case: Case, base: Deployment, *, rate: float, requests: i
     bodies = list(request_bodies(WARM_UP_REQUESTS + requests))
     # Not idempotent: librdkafka's spins while five records of a partition are under way, and would measure itself.
     producer = Producer({**producer_options(deployment.settings), "enable.idempotence": False, "linger.ms": 0})
-    arrivals = Arrivals(deployment)
+    arrivals = Arrivals(deployment.settings)
     arrivals.start()
     sent: dict[bytes, float] = {}
     try:

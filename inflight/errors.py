@@ -98,7 +98,8 @@ def _broker(error: BaseException) -> str:
 
 def _no_response(servers: str, text: str) -> str:
     return (
-        f"no response from Kafka at {servers} ({text}): check `inflight status`, or start a broker with `inflight up`"
+        f"no response from Kafka at {servers} ({text}): check INFLIGHT_KAFKA_BOOTSTRAP_SERVERS and `inflight status`, "
+        "or start a broker with `inflight up`"
     )
 
 

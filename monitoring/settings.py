@@ -52,7 +52,7 @@ class IndexerSettings(ElasticsearchSettings):
     """Settings of `inflight indexer`."""
 
     elasticsearch_retention_days: Annotated[int, Field(ge=0)] = 365
-    """The indexer deletes indices whose last day is longer ago than this; 0 keeps them for ever. Each is a shard, of
+    """The indexer deletes indices whose last day is longer ago than this; 0 keeps them forever. Each is a shard, of
     which a node takes 1,000 by default."""
     indexer_metrics_port: Port = 9_102
 

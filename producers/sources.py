@@ -103,8 +103,8 @@ def read_stream(
         features: the `Features` of the model of all CSV rows, if it is known: its fields decide the types of cells.
 
     Raises:
-        ValueError: nothing of the stream can be used: another encoding or format, a header that is none, or one that
-            has no feature of the model. The message has the name, the line and the likely cause.
+        ValueError: nothing of the stream can be used: another encoding or format, a malformed header, or one
+            without any feature of the model. The message has the name, the line and the likely cause.
     """
     try:
         if format_ == "csv":

@@ -5,10 +5,12 @@ import logging
 import sys
 from collections.abc import Mapping
 
+from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
+from machine_learning_engineering.kafka.connection import is_no_response, no_response
 from machine_learning_engineering.kafka.topic_check import UnusableTopics, require_topics
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
@@ -69,8 +71,7 @@ class Worker:
         for name, model in models.items():
             self.metrics.model.labels(name, model.version).set(1)
             self.metrics.model_refused.labels(name).set(0)
-        # No linger: the publisher gathers the next produce batch itself.
-        self.publisher = Publisher({**producer_options(settings), "linger.ms": 0})
+        self.publisher = Publisher(producer_options(settings))
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         if classes is None:
             classes = {name: type(model) for name, model in models.items()}
@@ -128,13 +129,21 @@ class Worker:
             for fault in require_topics(self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs):
                 logger.warning("%s", fault)
         except UnusableTopics as error:
-            # Requests would be lost, or an output end every worker, whoever restarts it.
+            # Requests would be lost, or one output would end every worker, however often it restarts.
             for fault in error.faults:
                 logger.critical("%s", fault)
             raise SystemExit(2) from error
+        except KafkaException as error:
+            if not is_no_response(error.args[0]):
+                raise
+            logger.critical("%s", no_response(self.settings.kafka_bootstrap_servers, error.args[0]))
+            raise SystemExit(2) from error
 
     def run(self) -> None:
-        """Run until SIGTERM or SIGINT, then drain. Ends the process; with topics that must not be used, with code 2."""
+        """Run until SIGTERM or SIGINT, then drain. Ends the process.
+
+        With unusable topics, or without a broker, the exit code is 2.
+        """
         sys.setswitchinterval(SWITCH_SECONDS)
         # Half a million objects of Faust and scikit-learn live as long as the process: the collector may skip them.
         gc.collect()

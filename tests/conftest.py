@@ -80,6 +80,9 @@ _LONG = (
     "tests/e2e/",
     "tests/integration/test_replay",
     "tests/integration/test_train_",
+    "tests/integration/test_acls",
+    "tests/integration/test_foreign_producer",
+    "tests/integration/test_idle_behind_transactions",
 )
 
 

@@ -31,6 +31,7 @@ from inflight.demo.processes import Process
 from inflight.settings import Settings, load_settings
 from inflight.stack.stack import start_stack
 from inflight.stack.status import with_endpoints
+from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.evaluation.splits import split
 from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.training.layers import validate
@@ -134,26 +135,21 @@ def run(settings: Settings, environment: dict[str, str], seconds: float) -> tupl
 
 
 def play(
-    settings: Settings, began: datetime, dataset: str, kept: set[int], start: float, end: float, shift: list[Shift]
+    settings: Settings, began: datetime, dataset: str, rows: list[Example], start: float, end: float, shift: list[Shift]
 ) -> None:
-    """Publish rows of a dataset, in an order of chance, and after a while the labels of those that are held out.
-
-    Of the others the models were told the truth in training: by those, live answers would look better than they are.
+    """Publish rows of a dataset, in an order of chance and again when all were sent, and after a while their labels.
 
     Args:
-        kept: the numbers of the rows that are held out.
+        rows: what no training fits on.
     """
-    rows = [(one, number in kept) for number, one in enumerate(available()[dataset].examples(settings.data_dir))]
-    random.Random(settings.seed + int(start)).shuffle(rows)
+    rows = random.Random(settings.seed + int(start)).sample(rows, len(rows))
     count, prefix = int((end - start) * RATES[dataset]), f"{dataset}-{start:.0f}"
     some = list(itertools.islice(itertools.cycle(rows), count))
-    requests = (Request(dict(one.features), dataset) for one, _ in some)
-    every = labels_by_prefix((one for one, _ in some), dataset, prefix)
-    answers = [answer for answer, (_, is_held_out) in zip(every, some, strict=True) if is_held_out]
+    requests = (Request(dict(one.features), dataset) for one in some)
 
     def label() -> None:
         wait(began, start + LABEL_DELAY)
-        publish_labels(settings, answers, rate=RATES[dataset] * len(answers) / count)
+        publish_labels(settings, labels_by_prefix(some, dataset, prefix), rate=RATES[dataset])
 
     wait(began, start)
     labels = threading.Thread(target=label, daemon=True)
@@ -162,11 +158,15 @@ def play(
     labels.join()
 
 
-def held_out(settings: Settings, dataset: str) -> set[int]:
-    """The numbers of the rows of a dataset that no training of it fits on."""
+def held_out(settings: Settings, dataset: str) -> list[Example]:
+    """The rows of a dataset that no training of it fits on.
+
+    A model was told the labels of the others: on those it would look better, and surer of itself, than it is.
+    """
     found = collect(available()[dataset], settings, ["dataset"])
     accepted = validate(available()[dataset](), found.records)
-    return set(split(len(accepted.rows), settings.seed, accepted.groups)[1])
+    kept = set(split(len(accepted.rows), settings.seed, accepted.groups)[1])
+    return [one for number, one in enumerate(available()[dataset].examples(settings.data_dir)) if number in kept]
 
 
 def wait(began: datetime, seconds: float) -> None:

@@ -23,7 +23,7 @@ ESQL_PARTS = tuple(
 )
 # Their dependencies that the server does not have: it refuses to start with duplicate classes.
 ESQL_JARS = re.compile(
-    r"(x-pack-esql(-core|-compute|-compute-ann)?|x-pack-kql|arrow|arrow-(format|vector|memory-core)|elasticsearch-dissect"
+    r"(x-pack-esql(-core|-compute|-compute-ann)?|x-pack-kql|x-pack-mapper-version|arrow|arrow-(format|vector|memory-core)|elasticsearch-dissect"
     r"|antlr4-runtime|flatbuffers-java|jackson-[a-z0-9-]+?|lucene-spatial3d|checker-qual)-[0-9.]+\.jar"
 )
 ESQL_DESCRIPTOR = f"""\
@@ -89,7 +89,7 @@ def distribution() -> Path:
                 os.link(jar, module / jar.name)
         (module / "plugin-descriptor.properties").write_text(ESQL_DESCRIPTOR)
 
-    return cached(f"elasticsearch-{ELASTICSEARCH_VERSION}-with-esql", fill) / "home"
+    return cached(f"elasticsearch-{ELASTICSEARCH_VERSION}-with-esql-2", fill) / "home"
 
 
 class ElasticsearchNode(Node):

@@ -92,7 +92,7 @@ class StackState(NamedTuple):
             state = cls(read["kind"], nodes)
             _ = state.endpoints
             return state if _is_plausible(state, home) else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
 
     def save(self, home: Path) -> None:
@@ -211,6 +211,9 @@ def _is_plausible(state: StackState, home: Path) -> bool:
     if _KINDS.get(state.kind) != tuple(node.name for node in state.nodes):
         return False
     for node in state.nodes:
+        # Signals to lower ones reach every process.
+        if node.process_id.pid <= 1:
+            return False
         folder = home.absolute() / "stack" / node.name
         folders = (folder, folder_of_nobody(folder)) if node.name == "elasticsearch" else (folder,)
         if node.log not in [str(one / f"{node.name}.log") for one in folders]:

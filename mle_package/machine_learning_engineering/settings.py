@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -21,7 +22,7 @@ from pydantic_settings import (
 )
 
 from machine_learning_engineering.core import kafka_options
-from machine_learning_engineering.core.env_file import check_sources, env_file
+from machine_learning_engineering.core.env_file import UntrustedEnvFile, check_sources, env_file
 from machine_learning_engineering.core.model import RedactAction
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
@@ -149,7 +150,10 @@ class KernelSettings(BaseSettings):
         """Read arguments, then the environment, then the file of settings."""
         if (path := env_file()) is None:
             return init_settings, env_settings, dotenv_settings
-        file = DotEnvSettingsSource(settings_cls, env_file=path)
+        try:
+            file = _File(settings_cls, env_file=path)
+        except UnicodeDecodeError as error:
+            raise UntrustedEnvFile(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
         assert isinstance(env_settings, EnvSettingsSource)
         keys = [name for name in cls.model_fields if name.endswith("_api_key")]
         pairs = [(key, key.removesuffix("_api_key") + "_url") for key in keys]
@@ -192,6 +196,14 @@ class KernelSettings(BaseSettings):
         return self
 
 
+class _File(DotEnvSettingsSource):
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
 def http_url(host: str, port: int) -> str:
     """Return the URL of a server; an IPv6 address is put in brackets."""
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -199,8 +211,16 @@ def http_url(host: str, port: int) -> str:
 
 def redact_url(url: str) -> str:
     """Remove the user name and password from a URL, so that it may be logged."""
+    return re.sub(r"\S+", _without_user, url)
+
+
+def _without_user(word: re.Match[str]) -> str:
     # Up to the last "@": a password may hold an unquoted "/" or "@".
-    return re.sub(r"(?<=://)\S*@", "", url)
+    before, at, host = word[0].rpartition("@")
+    scheme, slashes, _ = before.partition("//")
+    if not at or not (slashes or ":" in before):
+        return word[0]
+    return scheme + slashes + host if slashes else host
 
 
 @lru_cache(maxsize=1)

@@ -62,7 +62,7 @@ def test_faults_of_the_machine(error: Exception) -> None:
     ids=lambda error: type(error).__name__,
 )
 def test_faults_of_a_row(error: Exception) -> None:
-    """A row could make the same error for ever: a worker that waited for it would never get further."""
+    """A row could cause the same error every time: a worker that waited for it would never get further."""
     assert not is_machine_fault(error)
 
 
@@ -94,6 +94,31 @@ def test_a_fault_that_does_not_pass_is_no_outcome_of_a_row() -> None:
     """It is raised, with the place where it came from, and without its message."""
     with pytest.raises(MachineFaultError, match=r"OperationalError at test_core_faults\.py:\d+ in predict for 0\.2 s"):
         list(predict_or_bisect(Locked(float("inf")), [1], retry=FaultRetry(0.2)))
+
+
+class Huge:
+    """Allocates what a row asks for, in bytes."""
+
+    def predict(self, rows: list[int], /) -> list[int]:
+        return [len(bytearray(row)) for row in rows]
+
+
+def test_a_row_that_asks_for_more_memory_than_there_is_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would do so after each restart, and end every worker that reads it."""
+    monkeypatch.setattr(faults, "MEMORY_SECONDS", 0.1)
+    calls = list(predict_or_bisect(Huge(), [1, 2, 1 << 60, 4]))
+    assert [(call.rows, type(call.error)) for call in calls] == [
+        (slice(0, 2), type(None)),
+        (slice(2, 3), MemoryError),
+        (slice(3, 4), type(None)),
+    ]
+
+
+def test_a_machine_without_memory_is_no_rows_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody gets memory, the rows are predicted again later."""
+    monkeypatch.setattr(faults, "_PROBE_BYTES", 1 << 60)
+    with pytest.raises(MachineFaultError):
+        list(predict_or_bisect(Huge(), [1 << 60], retry=FaultRetry(0.2)))
 
 
 def test_all_calls_of_a_batch_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+pytest.importorskip("confluent_kafka", reason="needs the extra kafka")
+
 from confluent_kafka import KafkaError, KafkaException
 
 from machine_learning_engineering.events.topics import LOGS, MODEL_EVENTS, REQUESTS, RESULTS, TOPICS

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+from contextlib import ExitStack
 from urllib.request import urlopen
 
 import pytest
@@ -36,17 +37,18 @@ def test_metrics_are_served(port):
 
 def test_silent_clients_take_a_bounded_number_of_threads_and_are_cut(port):
     before = threading.active_count()
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(4 * MAX_CONNECTIONS)]
-    for client in clients:
-        client.settimeout(10)
-    for client in clients[MAX_CONNECTIONS:]:
-        assert client.recv(1) == b""  # Closed at once.
-    assert threading.active_count() - before <= MAX_CONNECTIONS
-    for client in clients[:MAX_CONNECTIONS]:
-        client.sendall(b"GET /metrics HTTP/1.0\r\n")  # Never finished.
-    for client in clients[:MAX_CONNECTIONS]:
-        assert client.recv(1) == b""  # Cut after `MAX_SECONDS`.
-        client.close()
+    with ExitStack() as opened:
+        clients = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+            for _ in range(4 * MAX_CONNECTIONS)
+        ]
+        for client in clients[MAX_CONNECTIONS:]:
+            assert client.recv(1) == b""  # Closed at once.
+        assert threading.active_count() - before <= MAX_CONNECTIONS
+        for client in clients[:MAX_CONNECTIONS]:
+            client.sendall(b"GET /metrics HTTP/1.0\r\n")  # Never finished.
+        for client in clients[:MAX_CONNECTIONS]:
+            assert client.recv(1) == b""  # Cut after `MAX_SECONDS`.
     assert read(port) == b"up 1\n"
 
 

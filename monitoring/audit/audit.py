@@ -295,5 +295,5 @@ def _durations(logs: Iterable[Log], heads: Heads) -> tuple[list[float], int, dic
 
 
 def _quantile(ordered: list[float], q: float) -> float | None:
-    """The quantile by the nearest rank, in milliseconds: the smallest value that `q` of all do not exceed."""
+    """The quantile by the nearest rank, in milliseconds: the smallest value that a share `q` of all does not exceed."""
     return round(ordered[max(0, math.ceil(q * len(ordered)) - 1)] * 1000, 3) if ordered else None

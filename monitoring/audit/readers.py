@@ -60,10 +60,6 @@ _decode_log = Decoder(_LogView).decode
 _COMPLETED = "prediction.completed.v1"
 
 
-_MAX_READABLE_BYTES = 1_000_000
-"""Default of `INFLIGHT_MAX_REQUEST_BYTES`."""
-
-
 def _records(settings: KernelSettings, topic: str, head: TopicHead | None) -> Iterator[Message]:
     for record in read_to_end(settings, topic):
         if head is not None:
@@ -84,11 +80,11 @@ def requests(settings: KernelSettings, prefix: str = "", head: TopicHead | None 
         if (request_id or "").startswith(prefix):
             accepted_at = record.timestamp()[1] / 1000
             position = record.topic(), record.partition(), record.offset()
-            yield Request(*position, request_id, body, accepted_at, _is_readable(value))
+            yield Request(*position, request_id, body, accepted_at, _is_readable(value, settings.max_request_bytes))
 
 
-def _is_readable(value: bytes) -> bool:
-    if len(value) > _MAX_READABLE_BYTES:
+def _is_readable(value: bytes, max_bytes: int) -> bool:
+    if len(value) > max_bytes:
         return False
     try:
         decode_request(value)

@@ -15,6 +15,7 @@ _TOKEN = re.compile(
   | (?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)
   | (?P<parameter>\?\w+)
   | (?P<function>[A-Za-z_]\w*(?=\s*\())
+  | `(?P<quoted>[^`]+)`
   | (?P<name>[@A-Za-z_][\w@]*(?:\.[\w@]+)*(?:\.\*)?)
   | (?P<operator>==|!=|<=|>=|[-+*/%<>=|,()\[\]:])
   | (?P<space>\s+)
@@ -89,10 +90,11 @@ def _tokens(query: str) -> Iterator[_Token]:
         match = _TOKEN.match(query, position)
         if match is None or match.lastgroup is None:
             raise UnreadableQuery(f"unsupported syntax at {query[position : position + 40]!r}")
-        text, position = match[0], match.end()
+        text, position = match[match.lastgroup], match.end()
         depth -= text == ")"
         if match.lastgroup != "space":
-            yield _Token(match.lastgroup, text, match.start(), match.end(), depth)
+            kind = "name" if match.lastgroup == "quoted" else match.lastgroup
+            yield _Token(kind, text, match.start(), match.end(), depth)
         depth += text == "("
 
 
@@ -161,7 +163,8 @@ class _Reader:
             self._use(part[2:])
             return part[0].text
         self._use(part)
-        return self._query[part[0].start : part[-1].end]
+        # A column in backquotes is named by what is between them.
+        return part[0].text if len(part) == 1 else self._query[part[0].start : part[-1].end]
 
     def _eval(self, expression: list[_Token]) -> None:
         for part in _split(expression, ","):

@@ -100,9 +100,8 @@ class Kibana:
             return f"no response ({error})"
         self._check_access(response.status)
         try:
-            level: str = msgspec.json.decode(response.data)["status"]["overall"]["level"]
-            return level
-        except (msgspec.DecodeError, KeyError, TypeError):
+            return str(msgspec.json.decode(response.data)["status"]["overall"]["level"])[:100]
+        except (ValueError, RecursionError, KeyError, TypeError):
             return f"HTTP status {response.status}"
 
     def import_objects(self, objects: bytes, file_name: str) -> ImportResult:
@@ -126,10 +125,11 @@ class Kibana:
         try:
             answer = msgspec.json.decode(response.data)
             rejected = [
-                Rejected(error["type"], error["id"], _reason(error["error"])) for error in answer.get("errors", [])
+                {"type": error["type"], "id": error["id"], "reason": _reason(error["error"])}
+                for error in answer.get("errors", [])
             ]
-            return ImportResult(answer["successCount"], rejected)
-        except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+            return msgspec.convert({"count": answer["successCount"], "rejected": rejected}, ImportResult)
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
             raise KibanaError(f"{self.url} is not a Kibana: {_text(response.data)}") from None
 
     def _check_access(self, status: int) -> None:

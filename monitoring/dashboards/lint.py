@@ -1,5 +1,6 @@
 """Checks dashboards: the files alone, or by running every query on Elasticsearch."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
@@ -12,7 +13,17 @@ from msgspec import Struct
 from monitoring.dashboards.esql import UnreadableQuery, shape
 from monitoring.dashboards.fields import Fields
 from monitoring.dashboards.queries import QueryFailed, QueryResult, run_query
-from monitoring.dashboards.source import COLORS, COLUMNS, Column, Dashboard, Metric, Panel, QueryPanel, Search
+from monitoring.dashboards.source import (
+    COLORS,
+    COLUMNS,
+    Column,
+    Dashboard,
+    Heatmap,
+    Metric,
+    Panel,
+    QueryPanel,
+    Search,
+)
 
 _TYPES = {
     "number": {"double", "long", "integer", "unsigned_long", "counter_long", "counter_double"},
@@ -166,8 +177,31 @@ def _lint_query(panel: QueryPanel, fields: dict[str, Fields]) -> Iterator[str]:
             yield f"query: is not limited to the dashboard's time range, {parameter} is missing"
     if not found.limited:
         yield "query: has no LIMIT, so Elasticsearch silently truncates it at 1,000 rows"
+    if re.search(r"\bSUM\(CASE\(", panel.esql):
+        yield "query: SUM(CASE()) is null where nothing matches, and shown as -; COUNT(*) WHERE is 0"
+    for column in panel.columns:
+        # A heatmap shows the greatest value of a cell: to hide the newest one would be worse than a cell that grows.
+        if column.column.startswith("BUCKET(@timestamp") and not isinstance(panel, Heatmap):
+            yield from _lint_bucket(panel.esql, column.column)
     if found.aliased_bucket:
         yield "query: do not rename BUCKET; name the column by its full expression"
+
+
+def _lint_bucket(query: str, bucket: str) -> Iterator[str]:
+    """The first and the last bucket of a time range are hardly ever whole, and look like a drop in the traffic."""
+    end, _, rest = bucket.removeprefix("BUCKET(@timestamp").partition(")")
+    unfinished = re.search(rf"(\w+) = BUCKET\((\w+){re.escape(end)}\)", query)
+    if (
+        rest
+        or unfinished is None
+        or f"{unfinished[2]} = TO_DATETIME(?_tend)" not in query
+        or f"`{bucket}` >= ?_tstart AND `{bucket}` < {unfinished[1]}" not in query
+    ):
+        yield (
+            "query: shows buckets that are not whole: EVAL range_end = TO_DATETIME(?_tend), "
+            f"group also BY unfinished = BUCKET(range_end{end}), "
+            f"then WHERE `{bucket}` >= ?_tstart AND `{bucket}` < unfinished"
+        )
 
 
 def _lint_search(panel: Search, fields: dict[str, Fields]) -> Iterator[str]:

@@ -26,14 +26,13 @@ Size = tuple[Annotated[int, Meta(ge=2, le=COLUMNS)], Annotated[int, Meta(ge=2)]]
 COLORS = {
     "good": "#209280",
     "bad": "#CC5642",
-    "warning": "#D6A100",
-    "neutral": "#98A2B3",
+    "warning": "#B58900",
+    "neutral": "#7B8794",
     "main": "#3B7DD8",
     "second": "#8E6BBF",
-    "third": "#E07B39",
-    "dark": "#343741",
+    "third": "#D9702B",
 }
-"""Colors with the same meaning on every dashboard, visible on light and dark backgrounds."""
+"""Colors with the same meaning on every dashboard, with a contrast of at least 3 on light and dark backgrounds."""
 
 
 class InvalidDashboard(Exception):
@@ -258,8 +257,9 @@ def parse(text: str, file: str) -> Dashboard:
     """
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidDashboard(f"{file}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # Not a TOMLDecodeError alone: a number may have thousands of digits.
+        raise InvalidDashboard(f"{file}: {error!s:.500}") from None
     panels = content.get("panel", [])
     if not isinstance(panels, list) or not all(isinstance(panel, dict) for panel in panels):
         raise InvalidDashboard(f"{file}: write each panel as a [[panel]]")
@@ -269,11 +269,11 @@ def parse(text: str, file: str) -> Dashboard:
         try:
             found.append(msgspec.convert(_normalize(panel), AnyPanel))
         except msgspec.ValidationError as error:
-            raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r}: {error}") from None
+            raise InvalidDashboard(f"{file}: panel {panel.get('id', position)!r:.100}: {error!s:.500}") from None
     try:
         return msgspec.convert(content | {"panel": tuple(found)}, Dashboard)
     except msgspec.ValidationError as error:
-        raise InvalidDashboard(f"{file}: {error}") from None
+        raise InvalidDashboard(f"{file}: {error!s:.500}") from None
 
 
 def load(path: Path) -> Dashboard:

@@ -20,6 +20,7 @@ INDEX_PATTERN = f"inference-{FAMILY}-*"
 
 MAX_ID_BYTES = 512
 """Elasticsearch rejects a longer `_id`."""
+_DIGEST = "blake2b-"
 
 
 class EventFields(Struct, frozen=True):
@@ -90,9 +91,14 @@ def index_name(accepted_at: datetime) -> str:
 
 
 def document_id(request_id: str) -> str:
-    """The request's id, or its digest where the id is too long for Elasticsearch."""
+    """The request's id, or its digest where the id is too long for Elasticsearch.
+
+    An id that looks like a digest is digested, too: else its sender could take the document of a long one.
+    """
     encoded = request_id.encode()
-    return request_id if len(encoded) <= MAX_ID_BYTES else "blake2b-" + blake2b(encoded, digest_size=32).hexdigest()
+    if len(encoded) <= MAX_ID_BYTES and not request_id.startswith(_DIGEST):
+        return request_id
+    return _DIGEST + blake2b(encoded, digest_size=32).hexdigest()
 
 
 def to_fields(event: PredictionLogged) -> Document:

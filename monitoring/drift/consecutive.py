@@ -1,11 +1,10 @@
 """In how many consecutive windows a field has drifted; kept by partition, so that it moves with the partition."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from msgspec import Struct
 
-from machine_learning_engineering.events.schemas import DriftMeasured
+from machine_learning_engineering.events.schemas import DriftMeasured, Timestamp
 from monitoring.model_version import ModelVersion
 
 
@@ -13,7 +12,7 @@ class ConsecutiveDrift(Struct, frozen=True):
     """The fields that drifted in the last window of a version, with the number of consecutive windows, that one
     included."""
 
-    window_end: datetime
+    window_end: Timestamp
     windows: dict[str, int]
 
 

@@ -2,8 +2,6 @@
 
 from collections import deque
 
-import msgspec
-
 from machine_learning_engineering.events.schemas import DriftMeasured, decode_measurement
 from machine_learning_engineering.events.topics import MEASUREMENTS
 from machine_learning_engineering.kafka.client import read_to_end
@@ -24,7 +22,7 @@ def last_windows(settings: KernelSettings, model: str, count: int) -> list[Drift
             continue
         try:
             event = decode_measurement(message.value() or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             continue
         if isinstance(event, DriftMeasured) and event.model == model:
             newest.append(event)

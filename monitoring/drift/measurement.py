@@ -16,7 +16,7 @@ def measure(window: ClosedWindow, *, significance: float, min_psi: float) -> Dri
             continue
         side, _, name = test.field.partition(".")
         reference, counts = (getattr(profile, side)[name] for profile in (window.reference, window.counts))
-        shares = rates(reference, counts)
+        shares, expected = rates(reference, counts), rates(reference, reference)
         fields[test.field] = FieldDrift(
             field=test.field,
             kind="feature" if side == "features" else "prediction",
@@ -28,8 +28,9 @@ def measure(window: ClosedWindow, *, significance: float, min_psi: float) -> Dri
             missing_rate=shares.missing,
             unseen_rate=shares.unseen,
             out_of_range_rate=shares.out_of_range,
-            reference_missing_rate=rates(reference, reference).missing,
+            reference_missing_rate=expected.missing,
             detail=test.detail,
+            reference_unseen_rate=expected.unseen,
         )
     return DriftMeasured(
         model=window.version.model,

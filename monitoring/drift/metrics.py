@@ -15,7 +15,7 @@ from monitoring.runtime.groups import DRIFT_MONITOR, READS
 from monitoring.runtime.metrics import Declare, register_process
 
 MAX_FIELDS = 333
-"""At most this many fields of a version are exported, with six series each, drifted ones first. Field names come from
+"""At most this many fields of a version are exported, with eight series each, drifted ones first. Field names come from
 the reference profile, so no producer can flood Prometheus with names."""
 _FIELD = 2
 """The index of the field among a series' labels."""
@@ -37,6 +37,8 @@ class DriftMonitorMetrics:
         self.consecutive_windows = metric(Gauge, "inflight_drift_drifted_windows", text, *field)
         text = "Share of the last window's rows whose value is missing, unseen or out_of_range."
         self.rate = metric(Gauge, "inflight_drift_field_ratio", text, *field, "kind")
+        text = "The same share of the reference's rows, for missing and unseen values: a share without drift."
+        self.reference_rate = metric(Gauge, "inflight_drift_reference_ratio", text, *field, "kind")
         text = "Compared windows by result: clean or drifted."
         self.windows = metric(Counter, "inflight_drift_windows", text, *version, "result")
         self.window_rows = metric(Gauge, "inflight_drift_window_rows", "Rows in the open window.", *version)
@@ -91,6 +93,10 @@ class DriftSeries:
             self._set(version, self._metrics.consecutive_windows, consecutive_windows.get(one.field, 0), one.field)
             for kind in ("missing", "unseen", "out_of_range"):
                 self._set(version, self._metrics.rate, getattr(one, f"{kind}_rate"), one.field, kind)
+            references = {"missing": one.reference_missing_rate, "unseen": one.reference_unseen_rate}
+            for kind, expected in references.items():
+                if isinstance(expected, float):
+                    self._set(version, self._metrics.reference_rate, expected, one.field, kind)
 
     def restore(
         self, known: Mapping[ModelVersion, ConsecutiveDrift], windows: Mapping[ModelVersion, OpenWindow], now: float

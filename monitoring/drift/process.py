@@ -236,7 +236,7 @@ class DriftMonitor:
         if committed > end:
             cause = "the topic holds fewer records than were read"
             log_event(_NAME, "log_restarted", cause=cause, partition=partition)
-            self._metrics.consumer.restarted.labels(self._logs).inc()
+            self._metrics.consumer.count(self._logs, restarted=1)
             return
         state = self._states.read(partition, committed, until)
         if state is None:

@@ -1,10 +1,10 @@
 """A bound on the cost: at most a certain rate of rows per version, sampled by a hash of their offsets."""
 
-from datetime import datetime
 from hashlib import blake2b
 
 from msgspec import Struct
 
+from machine_learning_engineering.events.schemas import Timestamp
 from monitoring.drift.batch import Row
 
 BURST_SECONDS = 60.0
@@ -18,7 +18,7 @@ class SampleBudget(Struct, frozen=True):
     """
 
     rows: float
-    at: datetime
+    at: Timestamp
 
 
 def sample(budget: SampleBudget | None, run: list[Row], rows_per_second: float) -> tuple[list[Row], SampleBudget]:

@@ -82,8 +82,8 @@ class StateReader:
             if found is not None:
                 try:
                     return msgspec.json.decode(found, type=State)
-                except msgspec.MsgspecError:
-                    # Written by another release.
+                except (ValueError, RecursionError):
+                    # Written by another release, or not by Inflight.
                     return None
             if begin == low:
                 return None
@@ -103,7 +103,7 @@ class StateReader:
                     elif is_end(message):
                         return found
                     elif is_unreadable(message):
-                        # Written by nobody of ours.
+                        # Not written by Inflight.
                         skip_unreadable(self._consumer, self._options, message)
                     elif error.fatal():
                         raise KafkaException(error)

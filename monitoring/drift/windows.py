@@ -17,7 +17,7 @@ from msgspec.structs import asdict
 from machine_learning_engineering.drift.binning import count_into, merge
 from machine_learning_engineering.drift.profile import Profile, without_features
 from machine_learning_engineering.drift.serialization import SerializedWindow, deserialize, serialize
-from machine_learning_engineering.events.schemas import DriftMeasured
+from machine_learning_engineering.events.schemas import DriftMeasured, Timestamp
 from machine_learning_engineering.registry.profiles import ProfileCache
 from monitoring.drift.batch import Batch, Row, decode_objects
 from monitoring.drift.consecutive import ConsecutiveDrift, ConsecutiveWindows
@@ -64,8 +64,8 @@ class SavedPart(Struct, frozen=True):
     digest: str
     first_offset: int
     rows: int
-    start: datetime
-    end: datetime
+    start: Timestamp
+    end: Timestamp
     counts: SerializedWindow
     redacted: list[str]
 

@@ -74,8 +74,9 @@ def bulk(client: Elasticsearch, actions: Sequence[bytes], max_bytes: int | None 
             items = [item for entry in body["items"] for item in entry.values()]
             if len(items) != len(chunk):
                 raise KeyError("items")
-            results += [BulkItem(item["status"], item.get("error")) for item in items]
-        except (KeyError, TypeError, AttributeError) as error:
+            # Checked: the status decides what becomes of a record.
+            results += msgspec.convert([(item["status"], item.get("error")) for item in items], list[BulkItem])
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UnexpectedResponse(f"a bulk response without all items: {body!r:.200}") from error
     return results
 

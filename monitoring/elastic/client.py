@@ -169,8 +169,8 @@ def count_shards(client: Elasticsearch) -> tuple[int, int]:
         # The first that says it; a cluster without any of these has the default.
         known = [settings.get(kind, {}).get("cluster", {}) for kind in ("transient", "persistent", "defaults")]
         a_node = next((int(one["max_shards_per_node"]) for one in known if "max_shards_per_node" in one), 1_000)
-        return shards, a_node * health["number_of_data_nodes"]
-    except (KeyError, TypeError, AttributeError) as error:
+        return int(shards), a_node * int(health["number_of_data_nodes"])
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise UnexpectedResponse(f"a response without shards: {health!r:.200}") from error
 
 

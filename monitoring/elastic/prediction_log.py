@@ -11,7 +11,7 @@ from elasticsearch import Elasticsearch, NotFoundError, TransportError
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.core.timestamps import aware, to_microseconds
-from machine_learning_engineering.events.schemas import Error, PredictionLogged
+from machine_learning_engineering.events.schemas import Error, PredictionLogged, Timestamp
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
     PredictionLogError,
@@ -62,7 +62,7 @@ class _Inflight(Struct):
 
 
 class _Source(Struct):
-    timestamp: datetime = msgspec.field(name="@timestamp")
+    timestamp: Timestamp = msgspec.field(name="@timestamp")
     inflight: _Inflight
     error: Error | UnsetType = UNSET
 
@@ -194,7 +194,13 @@ class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPrediction
             "sort": [{"@timestamp": "asc"}, {"inflight.request_id": "asc"}],
             "query": {"bool": {"filter": conditions}},
         }
-        return scan.pages(self._search, body)
+        return scan.pages(self._page, body)
+
+    def _page(self, body: dict[str, Any]) -> list[scan.Hit]:
+        found = self._search(body)
+        if not all(isinstance(hit.get("sort"), list) and hit["sort"] for hit in found):
+            raise self._failure("read", "a search response without the values that it was sorted by")
+        return found
 
     def _search(self, body: dict[str, Any]) -> list[scan.Hit]:
         return self._ask(lambda: scan.hits(self._client, INDEX_PATTERN, body), "read")
@@ -205,7 +211,7 @@ class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPrediction
     def _record(self, hit: dict[str, Any]) -> PredictionRecord:
         try:
             return _logged(msgspec.convert(hit["_source"], _Source))
-        except (msgspec.ValidationError, KeyError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             where = f"{hit.get('_index')}/{hit.get('_id')}"
             raise self._failure("read", f"document {where} was not written by Inflight: {error}") from error
 

@@ -19,7 +19,8 @@ def search(client: Elasticsearch, index: str, body: dict[str, Any]) -> dict[str,
     try:
         if response["timed_out"] or response["_shards"]["failed"]:
             raise UnexpectedResponse(f"a search response of some shards only: {response['_shards']!r:.200}")
-        list(response["hits"]["hits"])
+        if not all(isinstance(hit, dict) for hit in response["hits"]["hits"]):
+            raise TypeError("hits")
     except (KeyError, TypeError) as error:
         raise UnexpectedResponse(f"a search response without hits: {response!r:.200}") from error
     return response
@@ -101,11 +102,6 @@ def _stored(doc: Hit) -> StoredRequest:
     )
 
 
-def fingerprints(client: Elasticsearch, wanted: Sequence[tuple[str, str]]) -> list[str | None]:
-    """The fingerprint of each document; None for each that does not exist (any more). Raises as `bulk` does."""
-    return [None if one is None else one.fingerprint for one in stored_requests(client, wanted)]
-
-
 def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
     """The request id of every document in `inference-logs-*`, once per document, after a refresh.
 
@@ -129,8 +125,14 @@ def indexed_ids(client: Elasticsearch, prefix: str = "") -> Iterator[str]:
 
         def read(body: dict[str, Any], index: str = index) -> list[Hit]:
             response = retry_while_unavailable(lambda: request(client, "POST", f"/{index}/_search", body, **only))
-            found: list[Hit] = response.get("hits", {}).get("hits", [])
-            return found
+            try:
+                found = response.get("hits", {}).get("hits", [])
+                # Each page begins behind the last hit of the one before.
+                if all(isinstance(hit["sort"][0], str) for hit in found):
+                    return list(found)
+                raise TypeError("sort")
+            except (KeyError, IndexError, TypeError, AttributeError) as error:
+                raise UnexpectedResponse(f"a search response without ids: {response!r:.200}") from error
 
         for hit in pages(read, body):
             yield hit["sort"][0]

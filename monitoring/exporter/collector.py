@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from time import monotonic, time
+from typing import TypeVar
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
@@ -14,13 +15,15 @@ from monitoring.exporter.lag import TOPICS, LagReader, Lags, PartitionLag
 from monitoring.exporter.metrics import ExporterMetrics
 
 STALE_SECONDS = 30.0
-"""A lag that could not be read for longer is not exported any more: nobody must take it for the present one."""
+"""A lag that could not be read for longer is no longer exported: it must not be mistaken for the current one."""
 RETENTION_SECONDS = 300.0
 """Interval at which the retention of the topics is read."""
 MAX_AGE_SECONDS = 366 * 86_400.0
 """Above this age, a record's timestamp is taken for a mistake, as is one in the future."""
 
 _Key = tuple[str, str, int]
+_K = TypeVar("_K")
+_V = TypeVar("_V")
 
 
 class LagCollector(threading.Thread):
@@ -104,22 +107,14 @@ class LagCollector(threading.Thread):
         if not part.records:
             self._waiting_since.pop(key, None)
             return 0.0
-        committed, since = self._waiting_since.get(key, (part.committed, now))
-        if committed != part.committed:
-            since = now
-        self._waiting_since[key] = part.committed, since
-        return now - since
+        return _unchanged(self._waiting_since, key, part.committed, now)
 
     def _hidden(self, topic: str, partition: int, hidden: int, end: int, now: float) -> float:
         """Seconds for which an open transaction has hidden records of a partition."""
         if not hidden:
             self._hidden_since.pop((topic, partition), None)
             return 0.0
-        before, since = self._hidden_since.get((topic, partition), (end, now))
-        if before != end:
-            since = now
-        self._hidden_since[topic, partition] = end, since
-        return now - since
+        return _unchanged(self._hidden_since, (topic, partition), end, now)
 
     def _show_retention(self) -> None:
         try:
@@ -134,6 +129,15 @@ class LagCollector(threading.Thread):
         self._metrics.retention.clear()
         for topic, seconds in found.items():
             self._metrics.retention.labels(topic).set(seconds)
+
+
+def _unchanged(since: dict[_K, tuple[_V, float]], key: _K, value: _V, now: float) -> float:
+    """Seconds for which a value has been the same; `since` holds each with the time at which it became that."""
+    before, began = since.get(key, (value, now))
+    if before != value:
+        began = now
+    since[key] = value, began
+    return now - began
 
 
 def _age(part: PartitionLag, waiting: float, clock: float) -> float:

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import PartitionMetadata
 
 from machine_learning_engineering.kafka.client import consumer_options, topic_name, unpolled_consumer
+from machine_learning_engineering.kafka.positions import is_end
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.runtime.consumer import Position
 from monitoring.runtime.groups import READS
@@ -74,7 +75,6 @@ class LagReader:
     def _connect(self) -> None:
         self._consumers = {group: unpolled_consumer(self._settings, group) for group in READS}
         options = consumer_options(self._settings, "inflight-reader") | {
-            "enable.partition.eof": True,
             "fetch.wait.max.ms": 20,
             # One record of each partition is enough.
             "queued.min.messages": 1,
@@ -189,13 +189,13 @@ class LagReader:
         try:
             while len(found) < len(offsets) and (left := deadline - monotonic()) > 0:
                 for message in consumer.consume(1, left):
-                    position, error = (message.topic(), message.partition()), message.error()
+                    position = message.topic(), message.partition()
                     if position in found or position not in offsets:
                         continue
-                    if error is None:
+                    if message.error() is None:
                         _, milliseconds = message.timestamp()
                         found[position] = message.offset(), milliseconds / 1_000
-                    elif error.code() == KafkaError._PARTITION_EOF:
+                    elif is_end(message):
                         found[position] = message.offset(), None
         finally:
             consumer.unassign()

@@ -75,7 +75,7 @@ class ExporterMetrics:
         self.open_transaction = metric(Gauge, "inflight_topic_open_transaction_seconds", text, "topic")
         text = "Partitions without a leader, or with replicas that are not in sync."
         self.under_replicated = metric(Gauge, "inflight_topic_under_replicated_partitions", text, "topic")
-        text = "Age at which the broker deletes records of a topic; absent if it keeps them for ever."
+        text = "Age at which the broker deletes records of a topic; absent if it keeps them forever."
         self.retention = metric(Gauge, "inflight_topic_retention_seconds", text, "topic")
         text = "Time since the lag was last read from the broker; it grows while the broker is unreachable."
         self.lag_checked = metric(Gauge, "inflight_consumer_lag_age_seconds", text)

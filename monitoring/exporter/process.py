@@ -126,7 +126,7 @@ def run(settings: ExporterSettings) -> None:
 
 
 def _warn_of_topics(settings: ExporterSettings) -> None:
-    # It loses nothing by such settings, and tells of a broker that is away: so it neither ends nor waits.
+    # The exporter loses nothing by such settings, and reports an unreachable broker: so it neither exits nor retries.
     try:
         for fault in check_topics(settings, READS[EXPORTER], timeout=CREATE_TOPICS_TIMEOUT):
             log_event("exporter", "topic_setting", cause=str(fault))

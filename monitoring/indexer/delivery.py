@@ -19,6 +19,8 @@ from monitoring.indexer.projections import Entry
 from monitoring.runtime.retry import Backoff, error_label, error_reason
 from monitoring.settings import IndexerSettings
 
+HALVED = "halved"
+"""Cause of the retry of a request that is too large or spoilt by a record: no fault of Elasticsearch."""
 MAX_REFUSALS = 10
 """Requests of a single record that may be refused in a row, as the record's fault. More are the server's."""
 BLOCKED_SECONDS = 300.0
@@ -44,7 +46,7 @@ class Delivery:
 
     Failures are permanent or temporary. Permanent: Elasticsearch rejects the document itself (an item with status 400),
     or a request of its record alone (400, or 413: too large); the record becomes a dead letter. Everything else (429,
-    5xx, no connection, access denied, a missing or blocked index) is a state of the server, and is retried for ever. So
+    5xx, no connection, access denied, a missing or blocked index) is a state of the server, and is retried forever. So
     is a 400 that is not one of Elasticsearch's, and a server that refuses one record after the other.
     """
 
@@ -91,7 +93,7 @@ class Delivery:
                 if _may_be_a_record(error):
                     if len(chunk) > 1:
                         # The request is too large, or one entry spoils it: send its halves.
-                        self._backoff.count(cause)
+                        self._backoff.count(HALVED)
                         middle = len(chunk) // 2
                         waiting += (chunk[middle:], chunk[:middle])
                         continue

@@ -106,11 +106,13 @@ class Indexer:
         return [task for task in self._tasks if task.topic == lane.topic]
 
     def _add(self, messages: list[Message]) -> None:
+        in_flight = {name: [task.batch for task in self._tasks_of(lane)] for name, lane in self._lanes.items()}
         for message in records(messages, "indexer"):
-            lane = self._lanes[message.topic()]
+            topic = message.topic()
+            lane = self._lanes[topic]
             if not lane.batch.records:
                 lane.due = monotonic() + LINGER
-            lane.batch.add(message, [task.batch for task in self._tasks_of(lane)])
+            lane.batch.add(message, in_flight[topic])
         self._count_in_flight()
 
     def _send(self, lane: Lane) -> None:
@@ -152,9 +154,8 @@ class Indexer:
         """Commit the finished batches of each topic in the order in which they were read, and count their results."""
         waiting: set[str] = set()
         for task in tuple(self._tasks):
-            topics = {topic for topic, _ in task.batch.next_offsets}
-            if task.is_alive() or topics & waiting:
-                waiting |= topics
+            if task.is_alive() or task.topic in waiting:
+                waiting.add(task.topic)
                 continue
             self._tasks.remove(task)
             tally = task.tally

@@ -27,7 +27,7 @@ from monitoring.elastic.bulk import action
 _encode_json = msgspec.json.encode
 MAX_AHEAD = timedelta(hours=1)
 """How far the time of an event may be after that of its record."""
-# The time of an event names its index, and a node takes a thousand shards: nobody may name as many indices as he likes.
+# The time of an event names its index, and a node takes a thousand shards: no sender may name them at will.
 # These are 730 daily indices, and 60 monthly ones for each of the other families.
 MAX_AGE, MAX_AGE_OF_LOGS = timedelta(days=5 * 365), timedelta(days=730)
 
@@ -137,7 +137,7 @@ def _entries(
 
 
 def _check_time(moment: datetime, record: Message, max_age: timedelta) -> None:
-    # Almost always; and where the time is bounded by our own clock, nobody can name many indices.
+    # Almost always; and where the time is bounded by our own clock, no sender can name many indices.
     if -MAX_AHEAD <= datetime.now(UTC) - moment <= max_age:
         return
     age = written_at(record) - moment

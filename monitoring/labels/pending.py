@@ -119,12 +119,15 @@ class PendingLabels:
             body["search_after"] = after
         found = []
         for hit in scan.hits(self._client, _PATTERN, body):
-            source = hit["_source"]
-            report = read(StoredRecord(source["inflight"]["record"]))
-            # Only readable labels were stored.
-            if isinstance(report, Report):
-                since = datetime.fromisoformat(source["@timestamp"]).astimezone(UTC)
-                found.append(PendingLabel(hit["_id"], since, hit["sort"], report))
+            try:
+                source = hit["_source"]
+                report = read(StoredRecord(source["inflight"]["record"]))
+                # Only readable labels were stored.
+                if isinstance(report, Report):
+                    since = datetime.fromisoformat(source["@timestamp"]).astimezone(UTC)
+                    found.append(PendingLabel(hit["_id"], since, hit["sort"], report))
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                continue  # Not written by Inflight.
         return found
 
     def remove(self, labels: Sequence[PendingLabel]) -> list[bool]:
@@ -137,7 +140,7 @@ class PendingLabels:
         response = scan.search(self._client, _PATTERN, body)
         try:
             return int(response["hits"]["total"]["value"])
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UnexpectedResponse(f"a search response without a total: {response!r:.200}") from error
 
     def _of(self, partitions: Collection[int]) -> list[dict[str, Any]]:

@@ -123,7 +123,7 @@ def _logged(hit: scan.Hit) -> LoggedRequest | None:
             accepted_at=_utc(source["@timestamp"]),
             held=held,
         )
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 

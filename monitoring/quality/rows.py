@@ -60,16 +60,17 @@ class LabelledPredictions:
                 }
             },
         }
-        sources = [hit["_source"] for hit in scan.hits(self._client, INDEX_PATTERN, body)]
-        return [
-            (
-                datetime.fromisoformat(source["@timestamp"]).astimezone(UTC),
-                _prediction(source["inflight"]),
-                source["inflight"]["label"].encode(),
-            )
-            for source in sources
-            if {"prediction", "prediction_text"} & source["inflight"].keys() and "label" in source["inflight"]
-        ]
+        rows = (_row(hit) for hit in scan.hits(self._client, INDEX_PATTERN, body))
+        return [row for row in rows if row is not None]
+
+
+def _row(hit: scan.Hit) -> tuple[datetime, bytes, bytes] | None:
+    """None if the document has no prediction or label, or was not written by Inflight."""
+    try:
+        moment, fields = hit["_source"]["@timestamp"], hit["_source"]["inflight"]
+        return datetime.fromisoformat(moment).astimezone(UTC), _prediction(fields), fields["label"].encode()
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
 
 
 def _prediction(fields: dict[str, Any]) -> bytes:

@@ -34,13 +34,13 @@ def group_options(settings: KernelSettings, group: str, prefetch_kbytes: int = 3
         **consumer_options(settings, group),
         "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
         "queued.max.messages.kbytes": prefetch_kbytes,
-        # `GroupConsumer` starts at the first record then, and says what it missed.
+        # `GroupConsumer` starts at the first record then, and logs what it missed.
         "auto.offset.reset": "error",
     }
 
 
 class ConsumerMetrics:
-    """Counts what a consumer was not handed. Every process with a `GroupConsumer` has these, by topic.
+    """Counts what a consumer missed. Every process with a `GroupConsumer` has these, by topic.
 
     Args:
         topics: those that are consumed, without the deployment's prefix; each has a series from the start.
@@ -148,7 +148,7 @@ def ends_to_commit(
 ) -> dict[Position, int]:
     """The ends of partitions that are not committed yet, without those that have `unfinished` records.
 
-    Else what lies behind the last record, such as a transaction's marker, would count as lag for ever.
+    Else what lies behind the last record, such as a transaction's marker, would count as lag forever.
     """
     return {tp: end for tp, end in consumer.ends.items() if committed.get(tp) != end and tp not in unfinished}
 

@@ -11,7 +11,7 @@ from monitoring.runtime.retry import CREATE_TOPICS_TIMEOUT
 def prepare_topics(
     process: str, settings: KernelSettings, *, reads: Collection[str], writes: Collection[str] = ()
 ) -> None:
-    """Create missing topics, and log a line for each setting that should be another one.
+    """Create missing topics, and log a line for each setting that should be different.
 
     Args:
         process: name in the service log.

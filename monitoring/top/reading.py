@@ -151,7 +151,7 @@ def _indexer(window: Window, lags: list[Lag]) -> Indexer:
     retries = window.rates("inflight_indexer_retries_total", "cause")
     return Indexer(
         documents_per_second=window.rate("inflight_indexer_documents_total") or 0.0,
-        retries_per_second=sum(rate for (cause,), rate in retries.items() if cause not in ("400", "413")),
+        retries_per_second=sum(rate for (cause,), rate in retries.items() if cause != "halved"),
         lag_records=sum(lag) if lag else None,
         in_flight=window.total("inflight_indexer_in_flight_documents"),
     )

@@ -32,12 +32,15 @@ def parse(text: str) -> Series:
     Raises:
         ValueError: the page has another format.
     """
-    return {
-        (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if math.isfinite(sample.value)
-    }
+    try:
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if math.isfinite(sample.value)
+        }
+    except Exception as error:  # The parser raises anything on what is no such page.
+        raise ValueError(f"not a page of metrics ({type(error).__name__})") from error
 
 
 class Window:

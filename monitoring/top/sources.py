@@ -84,16 +84,17 @@ class Sources:
         try:
             text = _get(f"{self._prometheus.rstrip('/')}/api/v1/alerts")
             found: Any = msgspec.json.decode(text)["data"]["alerts"]
-            return [
-                Alert(
-                    one["labels"].get("alertname", "?"),
-                    one["state"],
-                    one["labels"].get("severity", ""),
-                    one.get("annotations", {}).get("summary", ""),
-                )
+            alerts = [
+                {
+                    "name": one["labels"].get("alertname", "?"),
+                    "state": one["state"],
+                    "severity": one["labels"].get("severity", ""),
+                    "summary": one.get("annotations", {}).get("summary", ""),
+                }
                 for one in found
             ]
-        except (OSError, ValueError, HTTPException, KeyError, TypeError, AttributeError) as error:
+            return msgspec.convert(alerts, list[Alert])
+        except (OSError, ValueError, RecursionError, HTTPException, KeyError, TypeError, AttributeError) as error:
             return _problem(error)
 
     def close(self) -> None:

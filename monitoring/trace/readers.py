@@ -31,8 +31,8 @@ from monitoring.settings import ElasticsearchSettings
 from monitoring.trace.path import Document, Path, Position, Repeat, Stage, Step, build_path
 
 MAX_STEPS = 100
-_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 """Records of one topic that a path holds; further ones are counted."""
+_UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 BROKER_SECONDS = 10.0
 ELASTICSEARCH_SECONDS = 10.0
 
@@ -239,7 +239,7 @@ def read_documents(
             hits = [doc for doc in known if doc is not None] + scan.hits(client, INDEX_PATTERN, query)
             unique = {(hit["_index"], hit["_id"]): hit["_source"] for hit in reversed(hits)}
             return [Document(*address, _document_details(source, values)) for address, source in sorted(unique.items())]
-    except (*elastic.FAILURES, ValueError, KeyError, TypeError) as error:
+    except (*elastic.FAILURES, ValueError, KeyError, TypeError, AttributeError) as error:
         # ValueError: the setting is no URL. The others: the response is not one of Elasticsearch.
         return f"Elasticsearch did not respond as expected ({type(error).__name__}: {error!s:.200})"
 

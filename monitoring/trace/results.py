@@ -47,7 +47,7 @@ def newest_results(
         for record in read_to_end(settings, RESULTS, last_n=limit if everything else None):
             try:
                 result = decode_result(record.value() or b"")
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except (ValueError, RecursionError):
                 unreadable += 1
                 continue
             if model not in (None, result.model) or (request_ids and result.request_id not in request_ids):

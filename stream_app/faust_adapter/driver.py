@@ -24,7 +24,7 @@ class TransportOptions:
         batch_limit: returns the maximum number of records of the next batch; called on the event loop for each one.
         on_failed: called with the reason, in the consumer's own thread, when that thread failed; has to end the
             process.
-        idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.idle.IdlePausingConsumer`.
         on_statistics: called with librdkafka's statistics, in the consumer's own thread.
         on_reset: called in that thread when a partition is read from another offset.
         on_unreadable: called in that thread with the partition of a batch that was skipped.

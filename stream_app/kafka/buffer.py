@@ -1,6 +1,7 @@
 """Partition batches between the thread that fetches them and the event loop, with their memory."""
 
 from collections import deque
+from collections.abc import Iterable
 
 from stream_app.serving.batch import TP, PartitionBatch
 
@@ -20,6 +21,10 @@ class BatchBuffer:
     def size(self) -> int:
         """Memory of the batches that were appended and not released, in bytes."""
         return self._bytes_in - self._bytes_out
+
+    def size_with(self, batches: Iterable[PartitionBatch]) -> int:
+        """`size` once these batches are appended, too."""
+        return self.size + sum(batch.size for batch in batches)
 
     def append(self, batch: PartitionBatch) -> None:
         """Add a batch at the end."""

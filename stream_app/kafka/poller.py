@@ -18,9 +18,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.kafka.broker_check import STATISTICS_SECONDS, broker_check_options
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.positions import OffsetReset
-from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.kafka.buffer import MAX_BATCH_BYTES, BatchBuffer
 from stream_app.kafka.commits import commit
 from stream_app.kafka.positions import Positions
@@ -74,7 +74,7 @@ class KafkaPoller(threading.Thread):
         listener: told of records, rebalances and failure.
         max_records: the most records that one poll fetches.
         max_bytes: memory of buffered and unreleased batches above which fetching pauses.
-        idle_pause: seconds; see `machine_learning_engineering.kafka.client.IdlePausingConsumer`.
+        idle_pause: seconds; see `machine_learning_engineering.kafka.idle.IdlePausingConsumer`.
         on_statistics: called with librdkafka's statistics.
         statistics_interval: seconds between two of them. The thread fails when they show that no broker is left.
     """
@@ -94,7 +94,8 @@ class KafkaPoller(threading.Thread):
         self._listener = listener
         self._max_records = max_records
         self._max_bytes = max_bytes
-        own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": self._error}
+        self._enough = min(READ_AHEAD_BYTES, max_bytes)
+        own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": error_logger(options)}
         options = {**options, "auto.offset.reset": "error"}
         self.consumer = Consumer({**options, **own})
         self._positions = Positions(self.consumer, options)
@@ -137,7 +138,7 @@ class KafkaPoller(threading.Thread):
     def release(self, size: int) -> None:
         """Free the `size` bytes of a batch that was taken and is finished."""
         self._buffer.release(size)
-        if self.buffered_bytes <= READ_AHEAD_BYTES:
+        if self.buffered_bytes < self._enough:
             self._awake.set()
 
     def call(self, function: Callable[[Consumer], T]) -> Future[T]:
@@ -184,17 +185,16 @@ class KafkaPoller(threading.Thread):
                 logger.warning("the consumer was not closed", exc_info=True)
 
     def _poll(self) -> None:
-        backpressured = self._is_backpressured()
+        room = 1 if self._is_backpressured() else self._max_records
         self._run_pending_call()
         self._bound_memory()
         # consume(n, t) waits for all n records or t: so wait for one, then take what else is there.
         fetched = _Fetched([], [])
         count = self._consume(fetched, 1, POLL_SECONDS)
         self.last_poll = monotonic()
-        room = 0 if backpressured else self._max_records - count
-        while count and room > 0:
+        # librdkafka fetches more meanwhile: without a bound in bytes, a poll could take as much as the broker sends.
+        while count and (room := room - count) > 0 and self._buffer.size_with(fetched.batches) < self._enough:
             count = self._consume(fetched, min(room, MAX_CALL_RECORDS), 0)
-            room -= count
         self._hand_over(fetched.batches)
         if fetched.events or self._positions.is_resetting:
             self._follow(fetched.events)
@@ -237,9 +237,9 @@ class KafkaPoller(threading.Thread):
     def _is_backpressured(self) -> bool:
         """Whether enough records wait for scoring, even after a moment. A poll takes one record then."""
         self._awake.clear()
-        if self.buffered_bytes > READ_AHEAD_BYTES and self._calls.empty():
+        if self.buffered_bytes >= self._enough and self._calls.empty():
             self._awake.wait(POLL_SECONDS)
-        return self.buffered_bytes > READ_AHEAD_BYTES
+        return self.buffered_bytes >= self._enough
 
     def _run_pending_call(self) -> None:
         # One between two polls: while the broker is unreachable each takes half a minute, and polling must continue.
@@ -285,14 +285,14 @@ class KafkaPoller(threading.Thread):
             offsets = self._listener.on_revoked(_tps(partitions))
             if offsets:
                 self._commit_revoked(consumer, offsets)
-        self._positions.forget()
-        consumer.unassign()
-        self._revocations += 1
-        self._is_assigned = False
+        self._unassign(consumer)
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if not self._stopping.is_set():
             self._listener.on_lost(_tps(partitions))
+        self._unassign(consumer)
+
+    def _unassign(self, consumer: Consumer) -> None:
         self._positions.forget()
         consumer.unassign()
         self._revocations += 1
@@ -304,9 +304,6 @@ class KafkaPoller(threading.Thread):
         except KafkaException as error:
             # The next owner scores the uncommitted records again: repeated, not lost.
             logger.warning("offsets were not committed before the partitions were revoked: %s", error.args[0])
-
-    def _error(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
 
 
 class _Fetched(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from machine_learning_engineering.events.unreadable import UnreadableRecord
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.kafka.positions import (
     OffsetReset,
     OffsetResets,
@@ -31,6 +32,7 @@ class Positions:
     def __init__(self, consumer: Consumer, options: dict[str, Any]) -> None:
         self._consumer = consumer
         self._options = options
+        self._log_error = error_logger(options)
         self._resets = OffsetResets(consumer)
         # The offset behind the last record read, and the end of the partition, while it is there.
         self._read: dict[TP, int] = {}
@@ -57,7 +59,7 @@ class Positions:
         self._read[batch.tp] = batch.next_offset
 
     def follow(self, events: Iterable[Message]) -> list[UnreadableRecord]:
-        """Deal with what is no record, and return what takes the place of unreadable batches.
+        """Handle messages that are not records, and return what takes the place of unreadable batches.
 
         Raises:
             KafkaException: a permanent error.
@@ -93,4 +95,4 @@ class Positions:
         # librdkafka recovers from all but fatal errors: an unreachable broker, a topic that is not created yet.
         if error.fatal():
             raise KafkaException(error)
-        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)
+        self._log_error(error)

@@ -10,14 +10,18 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as KafkaProducer
 
+from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES
 from machine_learning_engineering.kafka.broker_check import broker_check_options
 from machine_learning_engineering.kafka.client import METADATA_REFRESH_SECONDS
+from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from stream_app.serving.outputs import OutputRecord
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+# Longer than it takes to hand a produce batch to librdkafka.
+LINGER_MILLISECONDS = 100
 METADATA_SECONDS = 10.0
 REFRESH_SECONDS = 1.0
 """Maximum wait for the partitions of a topic while batches wait to be published."""
@@ -42,13 +46,22 @@ class Publisher:
     acknowledged when the producer's queue is empty, and only failures need individual delivery reports. Waiting costs
     nothing: librdkafka's idempotent producer sends nothing more for a partition while five *records* of it are
     unacknowledged, and while records wait in its queue beyond `linger.ms`, its thread spins at the full cost of a core.
+    For the same reason nothing of a produce batch is sent before librdkafka has all of it: `linger.ms` holds the
+    records back, and a flush sends them at once, in one request for each partition.
 
     Args:
         options: librdkafka's; see `machine_learning_engineering.kafka.client.producer_options`.
     """
 
     def __init__(self, options: dict[str, Any]) -> None:
-        own = {"delivery.report.only.error": True, "on_delivery": self._not_delivered, "error_cb": self._warn}
+        own = {
+            "linger.ms": LINGER_MILLISECONDS,
+            # A partition gets the next request only after the answer to the last one; the topics take twice as much.
+            "batch.size": MAX_MESSAGE_BYTES // 2,
+            "delivery.report.only.error": True,
+            "on_delivery": self._not_delivered,
+            "error_cb": error_logger(options),
+        }
         self._producer = KafkaProducer({**broker_check_options(), **options, **own})
         self._partition_counts: dict[str, int] = {}
         self._counts_due: dict[str, float] = {}
@@ -62,6 +75,8 @@ class Publisher:
         # What ended the thread: nothing is acknowledged any more, and the process has to end.
         self.failure: BaseException | None = None
         self._queue_space = threading.Event()
+        # Set where the thread has something to send.
+        self._wake_up = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="inflight-publisher", daemon=True)
         self._thread.start()
 
@@ -96,7 +111,7 @@ class Publisher:
                 return
             self._start_next()
         self._enqueue()
-        self._complete_if_delivered()
+        self._wake_up.set()
 
     def unacknowledged(self) -> int:
         """The number of records that wait for the broker's acknowledgement. For any thread."""
@@ -107,7 +122,14 @@ class Publisher:
     def _serve(self) -> None:
         try:
             while True:
-                self._producer.poll(POLL_SECONDS)
+                if not self._enqueued:
+                    self._wake_up.wait(POLL_SECONDS)
+                    self._wake_up.clear()
+                if len(self._producer):
+                    self._producer.flush(POLL_SECONDS)
+                else:
+                    # Errors and statistics are reported while nothing is published, too.
+                    self._producer.poll(0)
                 self._queue_space.set()
                 while self._complete_if_delivered():
                     self._enqueue()
@@ -130,7 +152,7 @@ class Publisher:
         with self._lock:
             if not self._in_flight or not self._enqueued or len(self._producer):
                 return False
-            finished, error, self._in_flight = self._in_flight, self._error, []
+            finished, error, self._in_flight, self._enqueued = self._in_flight, self._error, [], False
             more = bool(self._waiting)
             if more:
                 self._start_next()
@@ -180,14 +202,12 @@ class Publisher:
 
     def _wait_for_queue_space(self) -> None:
         if threading.current_thread() is self._thread:
-            self._producer.poll(POLL_SECONDS)
+            self._producer.flush(POLL_SECONDS)
         else:
             self._queue_space.clear()
+            self._wake_up.set()
             self._queue_space.wait(POLL_SECONDS)
 
     def _not_delivered(self, error: KafkaError | None, _: Message) -> None:
         if error is not None:
             self._error = error
-
-    def _warn(self, error: KafkaError) -> None:
-        logger.warning("Kafka: %s", error, extra=RATE_LIMITED)

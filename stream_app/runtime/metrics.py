@@ -76,11 +76,18 @@ class WorkerMetrics:
         self.unreadable.labels(partition).inc()
 
     def on_statistics(self, statistics: dict[str, Any]) -> None:
-        """Set the lag from librdkafka's statistics, in records (-1 means not known yet). In the poller's thread."""
+        """Set the lag from librdkafka's statistics, in records (-1 means not known yet). In the poller's thread.
+
+        Counters of partitions begin here, too.
+        """
         for topic, of_topic in statistics.get("topics", {}).items():
             for partition, found in of_topic.get("partitions", {}).items():
                 if not found.get("desired"):
                     # Another worker owns it now.
                     self.lag.remove(topic, partition)
-                elif found.get("consumer_lag", -1) >= 0:
+                    continue
+                # With the value 0: `increase` does not see the first value of a series.
+                for metric in (self.missing, self.restarted, self.unreadable):
+                    metric.labels(int(partition))
+                if found.get("consumer_lag", -1) >= 0:
                     self.lag.labels(topic, partition).set(found["consumer_lag"])

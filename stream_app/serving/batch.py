@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from machine_learning_engineering.events.headers import MAX_CARRIED_BYTES, RecordHeaders, headers_of
 from machine_learning_engineering.events.unreadable import TOO_LARGE, UnreadableRecord, cut_headers
-from stream_app.serving.request import MAX_KEY_BYTES
 
 if TYPE_CHECKING:
     from confluent_kafka import Message
@@ -14,6 +13,8 @@ if TYPE_CHECKING:
 RECORD_OVERHEAD_BYTES = 200
 # The same of a header, which has a tuple and two objects.
 HEADER_OVERHEAD_BYTES = 150
+MAX_KEY_BYTES = 16 * 1024
+"""Result and log record repeat the key: with it, they have to fit into records of their topics."""
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 * 1024
 
@@ -62,24 +63,32 @@ def split_into_batches(messages: "Iterable[Message | UnreadableRecord]", max_byt
     The messages of each partition must be in offset order. One whose key or headers are too large becomes an
     `UnreadableRecord`.
     """
-    # Plain tuples as keys: a TP for each record would cost as much as everything else here.
     open_runs: dict[tuple[str, int], _Run] = {}
     batches: list[PartitionBatch] = []
+    # A consumer hands out many records of a partition in a row.
+    tp: tuple[str, int] = ("", -1)
+    records: list[Message | UnreadableRecord] = []
+    total = 0
     for message in messages:
-        tp = (message.topic(), message.partition())
         key, headers = message.key(), headers_of(message)
         size = len(message) + RECORD_OVERHEAD_BYTES
         if headers or key:
             size += len(key or b"")
             if headers or size > MAX_KEY_BYTES:
                 message, size = _bounded(message, key, headers)
-        run = open_runs.get(tp)
-        if run is not None and run[1] + size > max_bytes:
-            batches.append(_close(run))
-            run = None
-        records, so_far = run or ([], 0)
+        found = (message.topic(), message.partition())
+        if found != tp:
+            if records:
+                open_runs[tp] = records, total
+            tp = found
+            records, total = open_runs.get(tp) or ([], 0)
+        if records and total + size > max_bytes:
+            batches.append(_close((records, total)))
+            records, total = [], 0
         records.append(message)
-        open_runs[tp] = (records, so_far + size)
+        total += size
+    if records:
+        open_runs[tp] = records, total
     batches += [_close(run) for run in open_runs.values()]
     return batches
 
@@ -123,6 +132,7 @@ def _bounded(
         value=message.value(),
         headers=kept,
         timestamp=message.timestamp(),
+        truncated=len(message) + len(key or b"") + header_bytes,
     )
     return short, len(message) + MAX_KEY_BYTES + MAX_CARRIED_BYTES + RECORD_OVERHEAD_BYTES
 

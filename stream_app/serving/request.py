@@ -7,8 +7,6 @@ import msgspec
 from machine_learning_engineering.core.validation import find_non_json_value, parse_decoder_message, safe_field_path
 from machine_learning_engineering.events.schemas import PredictionRequested, decode_request
 
-MAX_KEY_BYTES = 16 * 1024
-"""Result and log record repeat the key: with it, they have to fit into records of their topics."""
 # Larger invalid records are not searched for ids or for the cause.
 _BEST_EFFORT_BYTES = 64 * 1024
 
@@ -23,11 +21,10 @@ class InvalidRequest(ValueError):
         self.request_id = request_id
 
 
-def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> PredictionRequested:
+def read_request(value: bytes | None, max_bytes: int) -> PredictionRequested:
     """Decode the request that a record holds. The features stay raw.
 
     Args:
-        key: the producer's own; only its size matters.
         max_bytes: maximum size of the value.
 
     Raises:
@@ -38,8 +35,6 @@ def read_request(key: bytes | None, value: bytes | None, max_bytes: int) -> Pred
         raise InvalidRequest("empty_value", "the record has no value; a request is a JSON object " + _expected())
     if len(value) > max_bytes:
         raise InvalidRequest("too_large", f"the value has {len(value):,} bytes; at most {max_bytes:,} are allowed")
-    if key is not None and len(key) > MAX_KEY_BYTES:
-        raise InvalidRequest("too_large", f"the key has {len(key):,} bytes; at most {MAX_KEY_BYTES:,} are allowed")
     try:
         request = decode_request(value)
     except msgspec.ValidationError as error:

@@ -95,8 +95,7 @@ class Scorer:
         scored = [ScoredBatch(batch, {topic: [] for topic in self._topics}, []) for batch in batches]
         pending: dict[str, list[PendingRequest]] = {}
         for scored_batch in scored:
-            for record in scored_batch.batch.records:
-                self._read(models, record, scored_batch, pending, started, retry)
+            self._read(models, scored_batch, pending, started, retry)
         for name, rows in pending.items():
             self._predict(models[name], rows, started, retry)
         for scored_batch in scored:
@@ -118,52 +117,60 @@ class Scorer:
     def _read(
         self,
         models: Mapping[str, Model],
-        record: Any,
         scored: ScoredBatch,
         pending: dict[str, list[PendingRequest]],
         started: float,
         retry: FaultRetry,
     ) -> None:
-        headers = headers_of(record)
-        milliseconds = record.timestamp()[1]
-        try:
-            if isinstance(record, UnreadableRecord):
-                raise InvalidRequest(record.reason, record.explanation)
-            request = read_request(record.key(), record.value(), self._max_request_bytes)
-            if not 0 <= milliseconds <= MAX_MILLISECONDS:
-                raise without_time(request, milliseconds)
-        except InvalidRequest as error:
-            self._outcomes.dead_letter(record, headers, scored, error)
-            return
-        model = models.get(request.model)
-        if model is None:
-            known = ", ".join(sorted(models)) or "none"
-            failure = Error("unknown_model", f"model: no model is named {request.model!r}; this worker serves: {known}")
-        else:
+        max_bytes = self._max_request_bytes
+        for record in scored.batch.records:
+            headers = headers_of(record)
+            milliseconds = record.timestamp()[1]
             try:
-                try:
-                    features = model.decode(request.features)
-                except Exception as error:
-                    if not is_machine_fault(error):
-                        raise
-                    features = retry(partial(model.decode, request.features))
-            except MachineFaultError:
-                raise
-            except ValueError as error:
-                failure = Error("invalid_features", rejection_message(error)[:MAX_ERROR_CHARACTERS])
+                if isinstance(record, UnreadableRecord):
+                    raise InvalidRequest(record.reason, record.explanation)
+                request = read_request(record.value(), max_bytes)
+                if not 0 <= milliseconds <= MAX_MILLISECONDS:
+                    raise without_time(request, milliseconds)
+            except InvalidRequest as error:
+                self._outcomes.dead_letter(record, headers, scored, error)
+                continue
+            row = PendingRequest(request, None, record, headers, scored, milliseconds)
+            model = models.get(request.model)
+            if model is None:
+                known = ", ".join(sorted(models)) or "none"
+                what = f"model: no model is named {request.model!r}; this worker serves: {known}"
+                self._outcomes.fail(row, Error("unknown_model", what), UNSET, started, 0.0)
+                continue
+            try:
+                row.features = model.decode(request.features)
             except Exception as error:
-                # A mistake in the model's code: it would end every worker that reads this record.
-                what = f"model {request.model}: decode raised {describe_origin(error)}"
-                logger.warning(what, exc_info=True, extra=request_context(request, headers))
-                failure = Error("prediction_error", what)
-            else:
-                row = PendingRequest(request, features, record, headers, scored, milliseconds)
-                pending.setdefault(request.model, []).append(row)
-                return
-        version = UNSET if model is None else model.version
-        self._outcomes.fail(
-            PendingRequest(request, None, record, headers, scored, milliseconds), failure, version, started, 0.0
-        )
+                failure = self._decode_again(model, row, error, retry)
+                if failure is not None:
+                    self._outcomes.fail(row, failure, model.version, started, 0.0)
+                    continue
+            rows = pending.get(request.model)
+            if rows is None:
+                rows = pending[request.model] = []
+            rows.append(row)
+
+    def _decode_again(self, model: Model, row: PendingRequest, error: Exception, retry: FaultRetry) -> Error | None:
+        """Decode the features after a fault of the machine; returns why they can't be decoded, None if they are."""
+        request = row.request
+        try:
+            if not is_machine_fault(error):
+                raise error
+            row.features = retry(partial(model.decode, request.features))
+        except MachineFaultError:
+            raise
+        except ValueError as refused:
+            return Error("invalid_features", rejection_message(refused)[:MAX_ERROR_CHARACTERS])
+        except Exception as mistake:
+            # A mistake in the model's code: it would end every worker that reads this record.
+            what = f"model {request.model}: decode raised {describe_origin(mistake)}"
+            logger.warning(what, exc_info=True, extra=request_context(request, row.headers))
+            return Error("prediction_error", what)
+        return None
 
     def _predict(self, model: Model, rows: list[PendingRequest], started: float, retry: FaultRetry) -> None:
         features = [row.features for row in rows]

@@ -49,6 +49,30 @@ def client(settings: Settings) -> Iterator[Elasticsearch]:
         yield connected
 
 
+# Terminal sequences, text that is turned around, markup, a path, bytes above the limit of Elasticsearch's ids.
+ODD_IDS = (
+    "\u0000x",
+    "\x1b]0;owned\x07\x1b[2J",
+    "\u009b31mred",
+    "\u202etxt.exe",
+    "a\nWARNING a line",
+    "<img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1))",
+    "é" * 240,
+    "\U0001f600" * 100,
+    "../../_all/_doc/1?routing=x",
+    '"}}\n{"delete":{}}',
+)
+
+
+def test_any_request_id_is_indexed(settings: Settings) -> None:
+    """Under its own name, and as nothing else."""
+    name = fresh()
+    with ElasticsearchPredictionLog(settings) as log:
+        log.append([example(f"{name}{odd}", name) for odd in ODD_IDS])
+        assert {record.request_id for record in log.read(name)} == {f"{name}{odd}" for odd in ODD_IDS}
+
+
 def test_any_prediction_is_indexed_and_read_as_it_was(client: Elasticsearch, settings: Settings) -> None:
     """Each as the first one of a new index, which its types make, and then all of them in one."""
     name = fresh()

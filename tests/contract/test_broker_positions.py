@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from prometheus_client import CollectorRegistry
 
@@ -16,6 +16,7 @@ from inflight.settings import Settings
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH, UnreadableRecord
 from machine_learning_engineering.kafka.client import client_options, producer_options, read_to_end
+from machine_learning_engineering.kafka.positions import OffsetResets, is_out_of_range
 from monitoring.runtime.consumer import ConsumerMetrics, GroupConsumer, ends_to_commit, group_options, records
 from stream_app.kafka.lag import LagQuery
 from stream_app.kafka.publisher import Publisher
@@ -249,6 +250,65 @@ def test_a_new_group_misses_nothing(settings: Settings) -> None:
         assert reader.metrics.missing.labels(topic)._value.get() == 0
 
 
+class Restarted:
+    """Partitions without a group's assignment, whose events are only noted by the test."""
+
+    def __init__(self, settings: Settings, topic: str, *starts: int) -> None:
+        self.consumer = Consumer(group_options(settings, "g"))
+        self.resets = OffsetResets(self.consumer)
+        self.seen: list[int] = []
+        self.events: dict[int, Any] = {}
+        self.consumer.assign([TopicPartition(topic, number, start) for number, start in enumerate(starts)])
+
+    def read_until(self, condition: Callable[[], Any]) -> None:
+        def met() -> Any:
+            for message in self.consumer.consume(100, 0.1):
+                if is_out_of_range(message):
+                    self.events[message.partition()] = message
+                elif message.error() is None:
+                    self.seen.append(message.offset())
+            return condition()
+
+        until(met)
+
+
+def test_an_event_that_is_left_over_from_an_assignment_before_moves_nothing(settings: Settings) -> None:
+    """What was read since is not read again."""
+    topic = new_topic(settings, 2)
+    send(settings, topic, *[b"x"] * 50)
+    group = Restarted(settings, topic, OFFSET_INVALID, OFFSET_INVALID)
+    try:
+        group.read_until(lambda: len(group.events) == 2)
+        group.resets.note(group.events[1])
+        assert until(group.resets.apply)
+        group.read_until(lambda: len(group.seen) >= 50)
+        group.resets.note(group.events[0])
+        until(lambda: group.resets.apply() or not group.resets.is_pending)
+        send(settings, topic, *[b"y"] * 10)
+        group.read_until(lambda: group.seen[-1] == 59)
+        assert group.seen == list(range(60))
+    finally:
+        group.consumer.close()
+
+
+def test_partitions_that_are_restarted_one_after_the_other_read_no_record_twice(settings: Settings) -> None:
+    """What was read of the others counts, also if nothing was read of them in between."""
+    topic = new_topic(settings, 3)
+    send(settings, topic, *[b"x"] * 50)
+    group = Restarted(settings, topic, 0, 1_000, 1_000)
+    try:
+        group.read_until(lambda: len(group.events) == 2 and len(group.seen) == 50)
+        for event in list(group.events.values()):
+            group.resets.note(event)
+            (reset,) = until(group.resets.apply)
+            assert (reset.partition, reset.start, reset.restarted) == (event.partition(), 0, True)
+        send(settings, topic, *[b"y"] * 10)
+        group.read_until(lambda: group.seen[-1] == 59)
+        assert group.seen == list(range(60))
+    finally:
+        group.consumer.close()
+
+
 def test_a_topic_that_was_made_again_is_read_from_its_start(settings: Settings) -> None:
     """Under a live consumer: it goes on, and what it commits goes down."""
     topic, admin = new_topic(settings), AdminClient(client_options(settings))
@@ -282,7 +342,7 @@ def test_more_partitions_are_read_within_seconds(settings: Settings) -> None:
 def test_outputs_go_to_the_partition_of_their_request_when_both_topics_get_more(settings: Settings) -> None:
     """The publisher has counted the partitions at its start, and asks again when a request comes from a new one."""
     topic, admin = new_topic(settings), AdminClient(client_options(settings))
-    publisher = Publisher({**producer_options(settings), "linger.ms": 0})
+    publisher = Publisher(producer_options(settings))
     publisher.load_partition_counts([topic])
     admin.create_partitions([NewPartitions(topic, 4)])[topic].result()
     until(lambda: len(admin.list_topics(topic, timeout=20).topics[topic].partitions) == 4)

@@ -8,10 +8,10 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from inflight.settings import Settings
-from machine_learning_engineering.events.topics import LABELS, REQUESTS
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, REQUESTS
 from machine_learning_engineering.kafka.client import consumer_options, end_offsets, producer_options, topic_name
 from monitoring.exporter.lag import LagReader, PartitionLag
-from monitoring.runtime.groups import LABEL_JOINER, WORKER
+from monitoring.runtime.groups import INDEXER, LABEL_JOINER, WORKER
 from tests.support.waiting import until
 
 
@@ -82,19 +82,19 @@ def test_the_end_of_a_transaction_is_no_lag(settings: Settings, reader: LagReade
 
 @pytest.mark.usefixtures("each_broker")
 def test_the_age_is_that_of_the_first_record_that_waits(settings: Settings, reader: LagReader) -> None:
-    """By its timestamp; records behind it do not change that."""
-    name = topic_name(settings, LABELS)
+    """By its timestamp; records behind it do not change that. On a topic whose times are the sender's."""
+    name = topic_name(settings, DEAD_LETTERS)
     producer = Producer(producer_options(settings))
     old = int(time.time() - 3_600) * 1_000
     for number, timestamp in enumerate((old, old + 60_000, 0)):
         producer.produce(name, str(number), partition=0, timestamp=timestamp)
         producer.flush(30)
-    (part,) = waiting(reader, LABEL_JOINER, LABELS)
+    (part,) = waiting(reader, INDEXER, DEAD_LETTERS)
     assert (part.records, part.committed, part.timestamp) == (3, None, old / 1_000)
-    consumer = Consumer(consumer_options(settings, LABEL_JOINER))
+    consumer = Consumer(consumer_options(settings, INDEXER))
     consumer.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
     consumer.close()
-    (part,) = waiting(reader, LABEL_JOINER, LABELS)
+    (part,) = waiting(reader, INDEXER, DEAD_LETTERS)
     assert (part.records, part.committed, part.timestamp) == (2, 1, old / 1_000 + 60)
 
 

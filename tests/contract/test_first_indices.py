@@ -30,6 +30,11 @@ def _clear(client: Elasticsearch) -> None:
         elastic.request(client, "DELETE", f"/{elastic.quote_path(name)}")
 
 
+def _require_esql(search: Any) -> None:
+    if type(search).__name__ != "ElasticsearchNode":
+        pytest.skip("no ES|QL on the embedded node")
+
+
 def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: Elasticsearch) -> None:
     """And a second call changes nothing."""
     action = bulk.action("create", "inference-quality-2026.02", "1")
@@ -46,8 +51,7 @@ def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: El
 
 def test_an_esql_query_finds_nothing_where_it_was_refused_before(client: Elasticsearch, each_search: Any) -> None:
     """On the real node; the embedded one has no ES|QL."""
-    if not hasattr(each_search, "url") or type(each_search).__name__ != "ElasticsearchNode":
-        pytest.skip("no ES|QL on the embedded node")
+    _require_esql(each_search)
     query = {"query": "FROM inference-drift-* | STATS worst = MAX(inflight.drift.psi) | LIMIT 1"}
     with pytest.raises(Exception, match="Unknown index"):
         elastic.request(client, "POST", "/_query", query)
@@ -90,3 +94,10 @@ def test_shards_are_counted(client: Elasticsearch) -> None:
     templates.create_first_indices(client, NOW)
     assert elastic.count_shards(client) == (before + len(FAMILIES), limit)
     assert limit >= 1_000
+
+
+def test_a_count_with_a_list_of_values_does_not_end_the_node(client: Elasticsearch, each_search: Any) -> None:
+    """ES|QL compiles the list for each type that it knows, versions among them: their class has to be there."""
+    _require_esql(each_search)
+    query = {"query": 'ROW outcome = "failed" | STATS n = COUNT(*) WHERE outcome IN ("failed", "rejected") | LIMIT 1'}
+    assert elastic.request(client, "POST", "/_query", query)["values"] == [[1]]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from inflight.settings import Settings
 from inflight.stack.embedded import EmbeddedNode
@@ -87,3 +87,23 @@ def test_one_record_at_a_time_is_handed_over_in_milliseconds(settings: Settings,
     assert statistics.median(seconds) < 0.1
     assert after_idleness < 0.6
     assert cores < 0.3
+
+
+def test_a_consumer_whose_partitions_were_revoked_at_their_end_goes_on(settings: Settings) -> None:
+    """Between two assignments it has none: a rebalance may take its time."""
+    topic = topic_name(settings, REQUESTS)
+    producer = Producer(client_options(settings) | {"linger.ms": 0})
+    consumer = Consumer(consumer_options(settings, "revoked"))
+    fetch = IdlePausingConsumer(consumer, settings.kafka_idle_pause)
+    try:
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        # One call at a time without a pause: the end is known, and nothing has been cleared.
+        until(lambda: any(one.error() is not None for one in fetch.consume(1, 0.1, may_pause=False)), 60, "its end")
+        consumer.unassign()
+        assert fetch.consume(1, 0.1) == []
+        consumer.assign([TopicPartition(topic, 0, 0)])
+        producer.produce(topic, b"later", partition=0)
+        assert producer.flush(60) == 0
+        until(lambda: [one.value() for one in fetch.consume(1, 0.1) if one.error() is None] == [b"later"], 60, "read")
+    finally:
+        consumer.close()

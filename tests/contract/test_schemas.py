@@ -65,6 +65,7 @@ FIELDS = st.lists(
         st.booleans(),
         *[SECONDS] * 4,
         TEXTS,
+        SECONDS | UNSET_,
     ),
     max_size=3,
 )

@@ -72,7 +72,10 @@ def test_every_default_that_matters_is_told(foreign: Settings) -> None:
         for name in (RESULTS, LOGS, DEAD_LETTERS, "model-measurements", "drift-state")
     }
     assert {one for one in faults if not one[4]} == {
-        (REQUESTS, "message.timestamp.type", "CreateTime", "LogAppendTime", False),
+        *(
+            (name, "message.timestamp.type", "CreateTime", "LogAppendTime", False)
+            for name in (REQUESTS, LOGS, LABELS, MODEL_EVENTS, "model-measurements")
+        ),
         (REQUESTS, "max.message.bytes", own, "4194304 or more", False),
         *((name, "compression.type", "producer", "uncompressed", False) for name in (REQUESTS, LABELS, MODEL_EVENTS)),
         (MODEL_EVENTS, "cleanup.policy", "delete", "compact", False),
@@ -169,7 +172,7 @@ def test_more_than_is_wanted_will_do(settings: Settings) -> None:
 
 
 def test_a_minimum_of_replicas_that_can_not_be_reached_is_fatal(settings: Settings) -> None:
-    """No record is acknowledged, for ever."""
+    """No record is ever acknowledged."""
     set_topic(settings, RESULTS, "min.insync.replicas", "2")
     with pytest.raises(UnusableTopics, match=r"min\.insync\.replicas is 2 with 1 replica, wanted 1 or fewer"):
         require_topics(settings, reads=(REQUESTS,), writes=WRITTEN)

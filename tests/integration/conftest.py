@@ -36,6 +36,7 @@ def diamonds(models: Settings) -> MLEModel:
 @pytest.fixture
 def deployment(settings: Settings, models: Settings, diamonds: MLEModel) -> Iterator[Deployment]:
     """A deployment without any process yet, on topics of its own; what a test starts is ended after it."""
+    _keep_only_models(models)
     log = logging.getLogger("kafka")
     level = log.level
     # Its records about a broker that is away on purpose hold tracebacks, and so the sockets of failed connections.
@@ -47,6 +48,16 @@ def deployment(settings: Settings, models: Settings, diamonds: MLEModel) -> Iter
         log.setLevel(level)
         # kafka-python drops those sockets without closing them: let them be found here.
         gc.collect()
+
+
+def _keep_only_models(models: Settings) -> None:
+    """Remove what an earlier test left in the home of the session: its feature store, its journals."""
+    kept = (models.registry_dir, models.trials_dir, models.data_dir)
+    for path in set(models.home.iterdir()) - set(kept):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_a_board_without_documents_says_so(preview: Callable[..., tuple[int, str
 
 def test_a_refused_query_is_told(preview: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     """By board and panel, in the search node's words, and the picture is there all the same."""
-    source = (shipped() / "serving.toml").read_text().replace("AVG(inflight.batch_size)", "AVG(nonsense)")
+    source = (shipped() / "serving.toml").read_text().replace("MAX(inflight.completed_at)", "MAX(nonsense)")
     (tmp_path / "mine.toml").write_text(source)
 
     code, told, errors = preview("--out", str(tmp_path), "--folder", str(tmp_path), "--since", "now-1h")

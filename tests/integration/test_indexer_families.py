@@ -147,7 +147,9 @@ def test_a_record_among_the_dead_letters_that_is_none_is_passed_over(
     producer = Producer(producer_options(settings))
     topic = topic_name(settings, DEAD_LETTERS)
     for number in range(3):
-        origin = DeadLetterOrigin("malformed-request", "no JSON", "decode", settings.topic_prefix + LOGS, 2**80, number)
+        origin = DeadLetterOrigin(
+            "malformed-request", "no JSON", "decode", settings.topic_prefix + LOGS, 10**17, number
+        )
         producer.produce(topic, b"payload", headers=dead_letter_headers(origin, None), partition=0)
         producer.produce(topic, b"nobody's", partition=0)
     assert producer.flush(120) == 0

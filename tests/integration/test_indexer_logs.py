@@ -9,7 +9,7 @@ from inflight.settings import Settings
 from machine_learning_engineering.events.schemas import Error, encode
 from machine_learning_engineering.events.topics import LOGS, MEBIBYTE
 from machine_learning_engineering.kafka.client import topic_name
-from tests.support.indexing import document, eventually, ids, indexer, lag, letters, log, publish
+from tests.support.indexing import document, eventually, ids, indexer, lag, letters, log, publish, refused_log
 
 
 def test_every_log_becomes_one_document(settings: Settings, each_search: Any) -> None:
@@ -81,7 +81,7 @@ def test_predictions_of_any_shape_live_in_one_index(settings: Settings, each_sea
 
 def test_what_can_not_be_indexed_is_set_aside_with_its_bytes(settings: Settings, each_search: Any) -> None:
     """Poison, and a document that the mapping refuses; the records around them are indexed."""
-    refused = log(settings, "refused", prediction=Raw(b"5"))
+    refused = refused_log(settings, "refused")
     poison = [b"", b"not json", b"\xff\xfe\x00", b'{"type":"prediction.completed.v1"}', b"[" * 50_000]
     publish(settings, log(settings, 1), *poison, refused, log(settings, 2))
     with indexer(settings) as running:
@@ -122,7 +122,7 @@ def test_an_id_that_is_too_long_for_an_index_is_indexed(settings: Settings, each
 
 def test_a_first_record_that_is_refused_leaves_its_place_to_the_next(settings: Settings, each_search: Any) -> None:
     """In the same batch: only what is indexed can win."""
-    refused = log(settings, 1, b'{"a":1}', prediction=Raw(b"5"))
+    refused = refused_log(settings, 1, b'{"a":1}')
     publish(settings, refused, log(settings, 1, b'{"a":2}'), log(settings, 1, b'{"a":2}'), log(settings, 1, b'{"a":3}'))
     with indexer(settings) as running:
         eventually(lambda: running.results().total() == 4)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -167,7 +167,8 @@ def test_the_labels_of_a_replay_are_published_by_a_command(deployment: Deploymen
         answer.request_id: answer.label for answer in answers
     }
     file = tmp_path / "sold.csv"
-    lines = [f"{one.request_id},diamonds,{one.label + 5},2036-01-01T00:00:00Z" for one in answers[:20]]
+    now = datetime.now(UTC).isoformat()
+    lines = [f"{one.request_id},diamonds,{one.label + 5},{now}" for one in answers[:20]]
     file.write_text("\n".join(["request_id,model,label,observed_at", *lines]) + "\n")
     assert run_command(deployment, "labels", "publish", str(file), "--json")["accepted"] == 20
 

@@ -58,7 +58,7 @@ def test_a_joiner_killed_in_the_middle_joins_each_label_once(deployment: Deploym
         _killed(joiner, kills)
     caught_up(deployment)
     until(joiner.serves, 300, "the joiner serves")
-    until(lambda: joiner.metric("inflight_pending_labels") == 500, 300, "what is not logged yet waits")
+    until(lambda: joiner.metric("inflight_pending_labels") == 500, 300, "labels without a logged request wait")
     labelled = {name for name, document in logged_documents(deployment).items() if "label" in document}
     assert len(labelled) == 1_500
     # The other requests come now: their labels are days older and survive one more kill.

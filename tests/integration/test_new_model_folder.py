@@ -33,6 +33,8 @@ class Prediction(msgspec.Struct, frozen=True):
 def line(params, seed):
     from sklearn.linear_model import LinearRegression
 
+    if params.get("broken"):
+        raise MemoryError("no room for a line")
     return LinearRegression()
 
 
@@ -59,7 +61,7 @@ class Emeralds(MLEModel):
         return line({}, seed)
 
     def candidates(self):
-        return [Candidate("line", line), Candidate("tree", tree, DEFAULTS)]
+        return [Candidate("line", line, LINE), Candidate("tree", tree, TREE)]
 
     def build_inputs(self, rows: Sequence[Features]):
         return np.array([[row.length] for row in rows]).reshape(len(rows), 1)
@@ -71,7 +73,8 @@ class Emeralds(MLEModel):
         return regression_metrics([prediction.carat for prediction in predictions], labels)
 
 
-DEFAULTS = {}
+LINE = {}
+TREE = {}
 MODEL = Emeralds
 '''
 
@@ -98,9 +101,19 @@ def test_a_new_folder_is_a_new_model_with_the_same_pipeline(shell, emeralds):
     assert "there are diamonds, emeralds, " in shell.train("rubies").stderr
 
 
-def test_a_failing_fit_is_named_and_the_champion_stays(shell, emeralds):
+def test_a_failing_fit_is_named_and_left_out(shell, emeralds):
+    shell.entries("emeralds")
+    emeralds.write_text(EMERALDS.replace("TREE = {}", 'TREE = {"broken": True}'))
     [entry] = shell.entries("emeralds")
-    emeralds.write_text(EMERALDS.replace("DEFAULTS = {}", 'DEFAULTS = {"broken": True}'))
+    assert [model["candidate"] for model in entry["models"]] == ["line"]
+    [failed] = entry["failed_candidates"]
+    assert failed["candidate"] == "tree"
+    assert "MemoryError" in failed["error"]
+
+
+def test_the_champion_stays_where_every_fit_fails(shell, emeralds):
+    [entry] = shell.entries("emeralds")
+    emeralds.write_text(EMERALDS.replace("= {}", '= {"broken": True}'))
     done = shell.train("emeralds")
     assert done.returncode == 1
     assert "emeralds was not trained, its champion stays:\n" in done.stderr

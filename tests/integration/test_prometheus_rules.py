@@ -89,7 +89,9 @@ def test_every_metric_in_an_expression_exists() -> None:
             known |= {family.name + suffix for suffix in suffixes}
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
     expressions = [rule["expr"] for rule in rules(RULES) + rules(ALERTS)]
-    expressions += [target["expr"] for board in boards for panel in board["panels"] for target in panel["targets"]]
+    expressions += [
+        target["expr"] for board in boards for panel in board["panels"] for target in panel.get("targets", ())
+    ]
     # The lists above a board: label_values(metric, label).
     expressions += [variable["query"]["query"] for board in boards for variable in board["templating"]["list"]]
     named = set()

@@ -56,7 +56,7 @@ def test_only_what_is_over_and_ours_is_deleted(client: Elasticsearch) -> None:
 
 
 def test_nothing_is_deleted_unless_it_is_asked_for(client: Elasticsearch) -> None:
-    """With 0 days, documents are kept for ever."""
+    """With 0 days, documents are kept forever."""
     _make(client, "inference-logs-1999.12.01")
     assert delete_expired(client, LONG_AGO, 0) == []
     assert _of_1999(client) == {"inference-logs-1999.12.01"}

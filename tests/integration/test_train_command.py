@@ -18,6 +18,7 @@ from machine_learning_engineering.prediction_log.store import PredictionRecord
 from machine_learning_engineering.registry.registry import Registry
 from model.titanic.dataset import DATASET
 from model.titanic.model import Titanic
+from tests.support.doses import FULL
 from tests.support.train_shell import COMMAND, passengers
 
 
@@ -174,7 +175,8 @@ def test_turned_around_labels_promote_nothing_but_a_person_may(shell, tmp_path, 
     assert shell.champion() == champion
 
 
-@pytest.mark.parametrize("filled", [0, 1])
+# Each candidate by itself: tests/unit/model/test_candidates.py.
+@pytest.mark.parametrize("filled", [0, 1] if FULL else [0])
 def test_a_column_that_is_empty_in_all_rows_or_all_but_one_does_not_end_the_training(shell, tmp_path, filled):
     rows = list(DATASET.rows())[:200]
     with (tmp_path / "new.csv").open("w", newline="") as file:

@@ -129,10 +129,11 @@ def measured(until: datetime) -> Iterator[tuple[str, str, msgspec.Struct]]:
                     p_adjusted=1e-8 if differs > 0.1 else 1.0,
                     drifted=differs > 0.1,
                     missing_rate=0.2 if name == "features.age" else 0.0,
-                    unseen_rate=chance.uniform(0.0, 0.02),
+                    unseen_rate=chance.uniform(0.0, 0.02) + (0.7 if name == "features.text" else 0.0),
                     out_of_range_rate=chance.uniform(0.0, 0.01),
                     reference_missing_rate=0.19 if name == "features.age" else 0.0,
                     detail="battery" if name == "features.text" else "",
+                    reference_unseen_rate=0.7 if name == "features.text" else 0.0,
                 )
                 for place, name in enumerate(names)
             ]
@@ -154,9 +155,12 @@ def measured(until: datetime) -> Iterator[tuple[str, str, msgspec.Struct]]:
                 for name, value in METRICS[model].items()
                 for factor in [chance.uniform(0.95, 1.0)]
             ]
-            yield from quality_documents(
-                QualityMeasured(model, "v2", end, end - SPAN, end, rows=500, confidence=0.95, metrics=metrics)
-            )
+            # Labels of the version before come in for a while, too.
+            worse = [LiveMetric(one.name, one.value / 2, one.lower / 2, one.upper / 2, one.value) for one in metrics]
+            for version, measured_metrics in (("v2", metrics), ("v1", worse)):
+                yield from quality_documents(
+                    QualityMeasured(model, version, end, end - SPAN, end, 500, 0.95, measured_metrics)
+                )
         yield model_event_document(ModelPromoted(model, "v2", until - SPAN / 2, "r2 0.981 > 0.979", "v1"))
 
 

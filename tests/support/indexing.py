@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from confluent_kafka import KafkaException, Producer
+from elasticsearch import BadRequestError
 from msgspec import Raw
 from prometheus_client import CollectorRegistry
 
@@ -53,6 +54,24 @@ def log(settings: Settings, number: int | str, features: bytes = b'{"carat":0.5}
         "model_version": "1",
     }
     return PredictionLogged(**{**known, **answer, **fields})
+
+
+def refused_log(settings: Settings, number: int | str, features: bytes = b'{"carat":0.5}') -> PredictionLogged:
+    """A log event that each kind of node refuses: the index has a number of our own where the prediction has a text.
+
+    Everything that a prediction may be is indexed; only a mapping that somebody changed refuses one.
+    """
+    client = elastic.connect(settings)
+    try:
+        put_templates(client, settings)
+        with contextlib.suppress(BadRequestError):
+            elastic.request(client, "PUT", f"/{INDEX}")
+        of_our_own = {"prediction": {"properties": {"refused": {"type": "long"}}}}
+        mapping = {"properties": {"inflight": {"properties": of_our_own}}}
+        elastic.request(client, "PUT", f"/{INDEX}/_mapping", mapping)
+    finally:
+        client.close()
+    return log(settings, number, features, prediction=Raw(b'{"refused":"text"}'))
 
 
 def publish(settings: Settings, *values: bytes | msgspec.Struct, topic: str = LOGS) -> None:

@@ -1,13 +1,16 @@
 """A broker that authenticates by SASL/PLAIN and authorizes by access rights, all on the loopback interface."""
 
 import argparse
+import re
 import shlex
+import subprocess
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from confluent_kafka.admin import AclBinding, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
 from inflight.stack import probes
-from inflight.stack.kafka import KafkaNode
+from inflight.stack.kafka import KafkaNode, jars
 from inflight.stack.process import Launch
 
 OPERATOR = "operator"
@@ -41,6 +44,19 @@ class SecuredKafkaNode(KafkaNode):
             "sasl.password": f"{user}-secret",
         }
 
+    def configure(self, arguments: list[str]) -> None:
+        """Run `kafka-configs.sh` as the operator."""
+        properties = self.directory / "admin.properties"
+        login = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+        properties.write_text(
+            "security.protocol=SASL_PLAINTEXT\nsasl.mechanism=PLAIN\n"
+            f'sasl.jaas.config={login} username="{OPERATOR}" password="{OPERATOR}-secret";\n'
+        )
+        where = ["--bootstrap-server", self.bootstrap_servers, "--command-config", str(properties)]
+        java = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{jars()}/*", "kafka.admin.ConfigCommand"]
+        done = subprocess.run([*java, *where, *arguments], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
     def is_ready(self) -> bool:
         return probes.broker_responds(self.bootstrap_servers, self.options(OPERATOR))
 
@@ -52,6 +68,34 @@ class SecuredKafkaNode(KafkaNode):
         with (self.directory / "server.properties").open("a") as properties:
             properties.write(more)
         return launch
+
+
+class TableRow(NamedTuple):
+    """What the table of a page says of a principal: topics that it reads and writes, and the groups that it joins."""
+
+    reads: frozenset[str]
+    writes: frozenset[str]
+    joins: frozenset[str]
+
+
+def access_table(page: str) -> dict[str, TableRow]:
+    """The rows of a page's table of access rights, by principal; without the operator, who may do everything."""
+    rows = (line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| `[a-z-]+` \|", line))
+    found = {}
+    for principal, reads, writes, more in rows:
+        joins = re.findall(r"Read on `([^`]+)`", more)
+        name = principal.strip("`")
+        found[name] = TableRow(
+            *(frozenset(re.findall(r"`([^`]+)`", cell)) for cell in (reads, writes)), frozenset(joins)
+        )
+    found.pop(OPERATOR)
+    return found
+
+
+def quota_commands(page: str) -> list[list[str]]:
+    """The arguments of the commands `kafka-configs.sh` of a page, without those that say where the broker is."""
+    lines = (shlex.split(line) for line in page.splitlines() if line.startswith("kafka-configs.sh "))
+    return [arguments[arguments.index("--alter") :] for arguments in lines]
 
 
 def access_rights(page: str) -> Iterator[AclBinding]:

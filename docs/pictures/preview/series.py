@@ -17,10 +17,15 @@ LABEL = 11
 
 
 class Series(NamedTuple):
-    """One line, or the bars of one color; `points` has its number at each place along `x` where there is one."""
+    """One line, or the bars of one color; `points` has its number at each place along `x` where there is one.
+
+    With a breakdown, `split` is its value, which decides the color, and `column` the place of the series' column.
+    """
 
     name: str
     points: dict[str, float]
+    split: str = ""
+    column: int = 0
 
 
 class Frame(NamedTuple):
@@ -37,19 +42,18 @@ def all_series(panel: SeriesPanel, answer: QueryResult) -> list[Series]:
     names = answer.names
     x = names.index(panel.x.column)
     split = names.index(panel.breakdown.column) if panel.breakdown else None
-    found: dict[str, dict[str, float]] = {}
-    for column in panel.y:
+    found: dict[str, Series] = {}
+    for number, column in enumerate(panel.y):
         place = names.index(column.column)
         if split is None:
-            found[column.title] = {}
+            found[column.title] = Series(column.title, {})
         for row in answer.rows:
-            name = column.title if split is None or panel.breakdown is None else shown(panel.breakdown, row[split])
-            if split is not None and len(panel.y) > 1:
-                name = f"{name} - {column.title}"
+            value = "" if split is None or panel.breakdown is None else shown(panel.breakdown, row[split])
+            name = column.title if split is None else value if len(panel.y) == 1 else f"{value} - {column.title}"
             if row[x] is not None and row[place] is not None:
-                found.setdefault(name, {})[_place(panel.x, row[x])] = row[place]
-    order = sorted(found) if split is not None else list(found)
-    return [Series(name, found[name]) for name in order]
+                one = found.setdefault(name, Series(name, {}, value, number))
+                one.points[_place(panel.x, row[x])] = row[place]
+    return sorted(found.values(), key=lambda one: (one.split, one.column))
 
 
 def _place(x: Column, value: Any) -> str:
@@ -60,11 +64,13 @@ def _place(x: Column, value: Any) -> str:
     return str(value) if x.format == "date" else shown(x, value)
 
 
-def colors(panel: SeriesPanel, names: list[str]) -> dict[str, str]:
-    """The color of each series."""
+def colors(panel: SeriesPanel, series: list[Series]) -> dict[str, str]:
+    """The color of each series; as in Kibana, those of one value of the breakdown share it."""
     if panel.breakdown is not None:
-        return in_turn(names, {name: one for name, one in panel.breakdown.colors.items() if name in names})
-    return in_turn(names, {one.title: color(one.color) for one in panel.y if one.color})
+        splits = list(dict.fromkeys(one.split for one in series))
+        shades = in_turn(splits, {name: one for name, one in panel.breakdown.colors.items() if name in splits})
+        return {one.name: shades[one.split] for one in series}
+    return in_turn([one.name for one in series], {one.title: color(one.color) for one in panel.y if one.color})
 
 
 def series_spec(panel: SeriesPanel, answer: QueryResult, frame: Frame) -> Spec:
@@ -81,7 +87,7 @@ def series_spec(panel: SeriesPanel, answer: QueryResult, frame: Frame) -> Spec:
     numbers = _number_axis(
         panel.y[0], values, panel.y_title, percent=stack == "percent", zero=getattr(panel, "from_zero", True)
     )
-    shades = colors(panel, names)
+    shades = colors(panel, series)
     encoding: Spec = {
         "color": {
             "field": "series",
@@ -99,6 +105,10 @@ def series_spec(panel: SeriesPanel, answer: QueryResult, frame: Frame) -> Spec:
         encoding[f"{up}2"] = {"field": "y1"}
     if isinstance(panel, Bar) and is_time:
         encoding[f"{across}2"] = {"field": "x2"}
+    if isinstance(panel, Line) and panel.breakdown and len(panel.y) > 1:
+        # The lines of one color are told apart: the first column is the value, the others are bounds of it.
+        dashes = [[1, 0] if one.column == 0 else [3, 3] for one in series]
+        encoding["strokeDash"] = {"field": "series", "scale": {"domain": names, "range": dashes}, "legend": None}
     if stack == "grouped":
         encoding[f"{across}Offset"] = {"field": "series", "type": "nominal", "sort": names}
         encoding[up]["stack"] = None

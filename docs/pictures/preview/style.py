@@ -6,10 +6,10 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 """The first one comes with vl-convert, so that a machine without fonts draws the same picture."""
 INK, GREY, LINE, GROUND, PAPER = "#343741", "#69707D", "#D3DAE6", "#F1F4FA", "#FFFFFF"
 PALETTE = (
-    *(COLORS[name] for name in ("main", "third", "good", "second", "warning", "bad")),
-    *("#5AA9C9", "#B0578D", "#7C8B3A", "#98A2B3", "#2F4B7C", "#C98F5A"),
+    *(COLORS[name] for name in ("main", "third", "second")),
+    *("#3FA0C4", "#B0578D", "#7C8B3A", "#2F4B7C", "#A87745", "#5C6B7A", "#6FA8DC", "#8C4A2F"),
 )
-"""For values to which the source gives no color, in turn."""
+"""For values to which the source gives no color, in turn. None of them means fine or wrong."""
 
 
 def color(name: str) -> str:

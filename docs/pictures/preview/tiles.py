@@ -19,8 +19,9 @@ _STYLES = {
     "bold": f'font-family={quoteattr(FONT)} fill="{INK}" font-weight="bold"',
     # In color alone: vl-convert brings no font of equally wide letters along.
     "code": f'font-family={quoteattr(FONT)} fill="#7A3E9D"',
+    "link": f'font-family={quoteattr(FONT)} fill="{COLORS["main"]}"',
 }
-_RUN = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|(?P<plain>[^*`]+|[*`])")
+_RUN = re.compile(r"\*\*(?P<bold>[^*]+)\*\*|`(?P<code>[^`]+)`|\[(?P<link>[^]]+)\]\([^)]+\)|(?P<plain>[^*`[]+|[*`[])")
 
 
 def text(
@@ -163,7 +164,7 @@ def _widths(fields: list[_Field], count: int, room: float) -> list[float]:
 
 
 def markdown(panel: Markdown, room_x: float, room_y: float) -> str:
-    """Paragraphs with **bold** and `code`."""
+    """Paragraphs with **bold**, `code` and [links](of which the text is drawn)."""
     size, step, y = 12.5, 18, 14.0
     found: list[str] = []
     for paragraph in panel.text.strip().split("\n\n"):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from math import isfinite
 from typing import Any
 
@@ -81,11 +82,23 @@ def label_of_value(value: Any, label_type: Any) -> Any:
     return value
 
 
+def _kinds(field_type: Any) -> frozenset[str]:
+    return frozenset(json_kinds(inspect.type_info(field_type)) - {"null"})
+
+
+# A file has a cell for each field in each row, and looking at a type takes longer than all else here.
+_remembered_kinds = lru_cache(maxsize=1024)(_kinds)
+
+
 def value_of(cell: str, field_type: Any) -> Any:
     """Convert a CSV cell that is not empty to a JSON value of the kind that a field accepts, if possible."""
-    accepted = json_kinds(inspect.type_info(field_type)) - {"null"}
+    try:
+        accepted = _remembered_kinds(field_type)
+    except TypeError:
+        # Annotations may hold lists, such as examples: those types have no hash.
+        accepted = _kinds(field_type)
     if "string" in accepted:
-        # The schema rejects what is not a valid value, and its message names the field.
+        # The schema rejects an invalid value, and its message names the field.
         return cell
     if accepted == {"bool"}:
         return _BOOLEANS.get(cell.strip().lower(), value_of_cell(cell))

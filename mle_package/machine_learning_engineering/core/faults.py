@@ -10,6 +10,9 @@ from machine_learning_engineering.core.error_text import describe_origin, is_inf
 
 FAULT_SECONDS = 30.0
 """Time for which a call is repeated while it raises faults of the machine."""
+MEMORY_SECONDS = 1.0
+"""The same for a MemoryError while the machine has memory: then a row asks for more than there can be."""
+_PROBE_BYTES = 64 * 1024 * 1024
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 5.0
 
@@ -73,6 +76,17 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
 
 
+def _asks_for_too_much(error: BaseException) -> bool:
+    """Whether a call wanted more memory than the machine will ever have: other calls get some at the same time."""
+    if not any(isinstance(one, MemoryError) for one in _chain(error)):
+        return False
+    try:
+        bytearray(_PROBE_BYTES)
+    except MemoryError:
+        return False
+    return True
+
+
 class FaultRetry:
     """Repeats calls while they raise faults of the machine, for `seconds` from the first fault on, over all calls."""
 
@@ -83,6 +97,8 @@ class FaultRetry:
 
     def __call__(self, call: Callable[[], _T]) -> _T:
         """Return what a call returns, and raise what it raises if that is no fault of the machine.
+
+        A MemoryError is raised, too, if it stays while the machine has memory.
 
         Raises:
             MachineFaultError: The fault did not pass in time.
@@ -95,6 +111,8 @@ class FaultRetry:
                     raise
                 now = time.monotonic()
                 self._until = now + self._seconds if self._until is None else self._until
+                if now >= self._until - max(0.0, self._seconds - MEMORY_SECONDS) and _asks_for_too_much(error):
+                    raise
                 if now >= self._until:
                     what = f"raised {describe_origin(error)} for {self._seconds:g} s"
                     raise MachineFaultError(f"{what}: it is no row's fault, look at the machine") from error

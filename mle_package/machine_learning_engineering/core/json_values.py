@@ -108,7 +108,7 @@ def value_of_cell(text: str) -> Any:
     """Parse a table cell as JSON; return the text itself if it is not JSON."""
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

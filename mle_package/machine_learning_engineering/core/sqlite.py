@@ -14,7 +14,8 @@ from machine_learning_engineering.core import files
 def connect(path: Path, *, timeout: float = 30.0) -> sqlite3.Connection:
     """Open a database in WAL mode. It and its folder are created if they are missing.
 
-    Transactions are explicit, see `transaction`.
+    Transactions are explicit, see `transaction`. Each is on disk once it is committed: it survives a crash of the
+    machine.
 
     Args:
         path: The file; SQLite keeps two more next to it. It must not be on a network file system.
@@ -34,6 +35,7 @@ def connect(path: Path, *, timeout: float = 30.0) -> sqlite3.Connection:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
                 return connection
             except sqlite3.OperationalError as error:
                 # SQLite does not wait here while another process switches a new file to WAL.

@@ -191,7 +191,10 @@ def json_objects(stream: BinaryIO) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def explain_json(line: bytes, error: Exception) -> str:
     """Explain why a line is not a JSON object, with the likely cause where the line shows one."""
-    if isinstance(error, UnicodeDecodeError):
+    # By the line: what a decoder raises for it depends on msgspec's version.
+    try:
+        line.decode()
+    except UnicodeDecodeError:
         return _NOT_UTF8
     if line.startswith(b"["):
         return f"{error}; the file seems to be one JSON array: write one object per line (jq -c '.[]')"

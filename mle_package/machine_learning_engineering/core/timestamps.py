@@ -30,15 +30,6 @@ def to_utc(moment: datetime) -> datetime:
         return (datetime.min if moment.year == 1 else datetime.max).replace(tzinfo=UTC)
 
 
-def from_milliseconds(milliseconds: int) -> datetime:
-    """Convert milliseconds since 1970-01-01T00:00Z, as Kafka has them, to a datetime in UTC.
-
-    Raises:
-        OverflowError: The result is beyond the years 1 to 9999.
-    """
-    return _EPOCH + timedelta(milliseconds=milliseconds)
-
-
 def to_microseconds(moment: datetime) -> int:
     """Convert an aware datetime to microseconds since 1970-01-01T00:00Z.
 

@@ -4,6 +4,7 @@ The headers of the origin follow those of the record, which may have the same na
 `dlq_reason`. So no sender can name another origin, and a replay gets back every header of the record.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ MAX_LETTER_BYTES = MAX_MESSAGE_BYTES - MEBIBYTE
 class DeadLetterOrigin(NamedTuple):
     """Reason and position of a rejected record. `model` and `request_id` are None if they could not be read.
 
-    `truncated` is the size of the record in bytes if the dead letter holds only a part of it.
+    `truncated` is the size of the record in bytes if the dead letter holds only a part of it; 0 if it is unknown.
     """
 
     reason: str
@@ -36,6 +37,7 @@ class DeadLetterOrigin(NamedTuple):
     truncated: int | None = None
 
 
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _DLQ = "dlq_"
 _FIRST = "dlq_reason"
 
@@ -67,7 +69,7 @@ def dead_letter(
         return key, value, headers
     message = f"truncated from {size} bytes, see the original record; {origin.message}"
     short = fit_headers(incoming, MAX_CARRIED_BYTES)
-    headers = dead_letter_headers(origin._replace(message=message, truncated=size), short)
+    headers = dead_letter_headers(origin._replace(message=message, truncated=max(size, origin.truncated or 0)), short)
     return key and key[:MEBIBYTE], value and value[:MEBIBYTE], headers
 
 
@@ -91,10 +93,10 @@ def read_origin(headers: RecordHeaders | None) -> DeadLetterOrigin:
     }
 
     def number(field: str) -> int:
-        try:
-            return int(found[field])
-        except ValueError:  # its message quotes the header
-            raise KeyError(field) from None
+        # As we write it: `int` would also take 1_000, and more digits than an index does.
+        if _NUMBER.fullmatch(found[field]) is None:
+            raise KeyError(field)
+        return int(found[field])
 
     try:
         return DeadLetterOrigin(

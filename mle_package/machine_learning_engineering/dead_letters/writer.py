@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS
+from machine_learning_engineering.events.unreadable import truncated_size
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.settings import KernelSettings
@@ -130,6 +131,7 @@ class DeadLetterWriter:
             offset=record.offset(),
             model=letter.model,
             request_id=letter.request_id,
+            truncated=truncated_size(record),
         )
         key, value, headers = dead_letter(origin, record.key(), record.value(), headers_of(record))
         partition = record.partition() % self._partitions if self._partitions else _ANY_PARTITION

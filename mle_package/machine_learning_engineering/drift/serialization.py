@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from machine_learning_engineering.drift.profile import CategoryCounts, Field, NumericHistogram, Profile, TextCounts
 
 SerializedWindow = list[Any]
@@ -17,7 +19,7 @@ def deserialize(reference: Profile, serialized: SerializedWindow) -> Profile:
     """Restore a window in the bins of its reference.
 
     Raises:
-        ValueError: It was counted in other bins.
+        ValueError: It was counted in other bins, or holds something else than counts.
     """
     try:
         features, predictions = (
@@ -26,7 +28,9 @@ def deserialize(reference: Profile, serialized: SerializedWindow) -> Profile:
         )
     except (TypeError, IndexError) as error:
         raise ValueError(f"invalid counts: {error}") from error
-    return Profile(features, predictions, reference.defaults)
+    restored = Profile(features, predictions, reference.defaults)
+    # The lists may hold anything: anything but a count would crash each process that adds to it.
+    return msgspec.convert(msgspec.to_builtins(restored), Profile)
 
 
 def _serialize(field: Field) -> list[Any]:

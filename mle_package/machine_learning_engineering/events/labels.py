@@ -1,6 +1,6 @@
-"""Reported labels as they are read from their topic: bounded in size, and observed at a time that can be true.
+"""Reported labels as they are read from their topic: bounded in size, and observed at a plausible time.
 
-A label dated far in the future would beat every later one, and anybody who may write the topic could send it.
+A label dated far in the future would override every later one, and anyone who may write the topic could send one.
 """
 
 from datetime import UTC, timedelta
@@ -23,16 +23,16 @@ class LabelTooLarge(ValueError):
 
 
 class InvalidLabel(ValueError):
-    """The record is no label that may count. The message quotes no value."""
+    """The record is not an acceptable label. The message quotes no value."""
 
 
 def read_label(record: Any) -> LabelReported:
-    """The label of a record; `observed_at` is in UTC.
+    """Return the label of a record; `observed_at` is in UTC.
 
     Raises:
         LabelTooLarge: Its record has more than `MAX_LABEL_BYTES`.
         InvalidLabel: It was observed after it was written.
-        msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError: The value is no `LabelReported`.
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError: The value is not a `LabelReported`.
     """
     value = record.value() or b""
     # The value first: it is the cheaper one, and may hold a hundred megabytes.

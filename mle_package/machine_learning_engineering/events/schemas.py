@@ -19,7 +19,7 @@ Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
 
 
 MAX_ERROR_CHARACTERS = 4_096
-"""Maximum length of an error's message: the broker would reject an outcome that is too large for ever."""
+"""Maximum length of an error's message: the broker would reject an outcome that is too large at every attempt."""
 
 
 class Error(Struct, frozen=True):
@@ -120,8 +120,9 @@ class FieldDrift(Struct, frozen=True):
     """Difference of one field of a window from the reference, by its test with the smallest p-value.
 
     `field` is, for example, ``features.carat`` or ``predictions.price``. `p_adjusted` is corrected for the number of
-    tests of the window. Rates are shares of rows; those of the reference are of the training rows. `detail` names the
-    word that differs most, if the test compares words.
+    tests of the window. Rates are shares of rows; those of the reference are of the rows that it was made from, where a
+    text may have no known word either (`reference_unseen_rate`; unset in old events). `detail` names the word that
+    differs most, if the test compares words.
     """
 
     field: str
@@ -136,6 +137,7 @@ class FieldDrift(Struct, frozen=True):
     out_of_range_rate: float
     reference_missing_rate: float
     detail: str = ""
+    reference_unseen_rate: float | UnsetType = UNSET
 
 
 class DriftMeasured(Struct, frozen=True, tag_field="type", tag="drift.measured.v1"):

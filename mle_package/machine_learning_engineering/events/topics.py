@@ -13,7 +13,7 @@ DRIFT_STATE = "drift-state"
 
 MEBIBYTE = 1024 * 1024
 
-# Senders outside write these. With any other value the broker would measure what they compressed: a few kilobytes may
+# External senders write these. With any other value the broker would measure what they compressed: a few kilobytes may
 # unpack to gigabytes in every reader. So it unpacks each batch itself, and refuses what is then above the limit.
 _UNPACKED = {"compression.type": "uncompressed"}
 

@@ -1,6 +1,7 @@
 """Stand-ins for records that no process can handle."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from machine_learning_engineering.events.headers import RecordHeaders, fit_headers
 
@@ -20,9 +21,21 @@ class UnreadableRecord:
         reason: Reason of the dead letter, for programs.
         explanation: Cause and fix, for humans.
         value: Value of the dead letter; None if there is none to keep.
+        truncated: Size of the whole in bytes, of which at most a part is kept; 0 if it is unknown.
     """
 
-    __slots__ = ("_headers", "_key", "_offset", "_partition", "_timestamp", "_topic", "_value", "explanation", "reason")
+    __slots__ = (
+        "_headers",
+        "_key",
+        "_offset",
+        "_partition",
+        "_timestamp",
+        "_topic",
+        "_value",
+        "explanation",
+        "reason",
+        "truncated",
+    )
 
     def __init__(
         self,
@@ -36,6 +49,7 @@ class UnreadableRecord:
         value: bytes | None = None,
         headers: RecordHeaders = (),
         timestamp: tuple[int, int] = (0, -1),
+        truncated: int = 0,
     ) -> None:
         self._topic = topic
         self._partition = partition
@@ -46,6 +60,7 @@ class UnreadableRecord:
         self._timestamp = timestamp
         self.reason = reason
         self.explanation = explanation
+        self.truncated = truncated
 
     def topic(self) -> str:
         """Return the topic."""
@@ -80,6 +95,11 @@ class UnreadableRecord:
 
     def __len__(self) -> int:
         return len(self._value or b"")
+
+
+def truncated_size(record: Any) -> int | None:
+    """Return the size in bytes of what a record is only a part of; 0 if it is unknown, None if the record is whole."""
+    return record.truncated if isinstance(record, UnreadableRecord) else None
 
 
 def cut_headers(headers: Iterable[tuple[str, bytes | None]], max_bytes: int) -> RecordHeaders:

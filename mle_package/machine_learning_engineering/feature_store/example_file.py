@@ -1,7 +1,7 @@
 """The file of a model's examples: each labelled request of a store, one line each.
 
-New examples are appended, so that a write costs what is new and not what is there. The file is only written anew if a
-label or a request that it already holds has changed, and when a process writes it for the first time.
+New examples are appended, so that the cost of a write depends on what is new, not on the size of the file. The file is
+rewritten only if a label or a request that it already holds has changed, and when a process first writes it.
 """
 
 from collections.abc import Iterable
@@ -39,8 +39,8 @@ class _Line(Struct):
 class ExampleFile:
     """The examples of one model in `path`. Several processes may update it.
 
-    Features and labels are joined by request id alone: the features of a request never change, so its label may bear
-    any time, also one before the request, as a clock that is slow or a history that is replayed gives it.
+    Features and labels are joined by request id alone: the features of a request never change, so its label may have
+    any time, even one before the request: a clock may be slow, or a history replayed.
 
     Args:
         online: The store's latest values.

@@ -93,7 +93,8 @@ def _label_of_line(line: dict[str, Any], csv: bool, label_types: Mapping[str, An
     Raises:
         ValueError: It is not a label, or not one of its model.
     """
-    label_type = label_types.get(line.get("model", ""), Any)
+    model = line.get("model")
+    label_type = label_types.get(model, Any) if isinstance(model, str) else Any
     if csv and "label" in line:
         if not line["label"]:
             raise ValueError("the cell of `label` is empty")

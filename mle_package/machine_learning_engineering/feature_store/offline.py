@@ -73,7 +73,11 @@ def decode(record: bytes, features: type[F]) -> F:
     Raises:
         FeatureStoreError: The values do not fit the view's Struct.
     """
-    return _convert(msgspec.json.decode(record), features)
+    try:
+        values = msgspec.json.decode(record)
+    except (ValueError, RecursionError) as error:
+        raise FeatureStoreError(f"a stored row is damaged: {type(error).__name__}") from error
+    return _convert(values, features)
 
 
 def add(folder: Path, features: type[Struct], rows: Sequence[StoredRow]) -> int:

@@ -37,8 +37,6 @@ class OnlineStore:
         self._lock = threading.Lock()
         try:
             self._connection = sqlite.connect(path)
-            # Each commit is on disk: the examples are made from here, and what is read is not read again.
-            self._connection.execute("PRAGMA synchronous = FULL")
             for statement in _SCHEMA:
                 self._connection.execute(statement)
         except (OSError, sqlite3.Error) as error:
@@ -66,7 +64,7 @@ class OnlineStore:
         return sorted(found, key=lambda pair: (pair[1], pair[0]))
 
     def lines(self, file: str, keys: Iterable[str]) -> dict[str, bytes]:
-        """Digests of the lines that a file of examples has, of those of the keys."""
+        """Digests of the lines that a file of examples has for the keys."""
         found: dict[str, bytes] = {}
         for chunk in _chunks(keys):
             marks = ", ".join("?" * len(chunk))
@@ -76,7 +74,7 @@ class OnlineStore:
         return found
 
     def set_lines(self, file: str, digests: Mapping[str, bytes], *, replace: bool) -> None:
-        """Record lines of a file of examples, in place of all others or besides them."""
+        """Record lines of a file of examples, in addition to the others or instead of all of them."""
         with self._writing() as connection:
             if replace:
                 connection.execute("DELETE FROM lines WHERE file = ?", (file,))
@@ -114,12 +112,7 @@ class OnlineStore:
                 raise FeatureStoreError(f"the online features {self.path} can't be used: {error}") from error
 
     def _one(self, statement: str, *arguments: str) -> tuple[int, bytes] | None:
-        with self._lock:
-            try:
-                found: tuple[int, bytes] | None = self._connection.execute(statement, arguments).fetchone()
-            except sqlite3.Error as error:
-                raise FeatureStoreError(f"the online features {self.path} can't be used: {error}") from error
-        return found
+        return next(iter(self._all(statement, *arguments)), None)
 
 
 def _chunks(keys: Iterable[str]) -> Iterator[list[str]]:

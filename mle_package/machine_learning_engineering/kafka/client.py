@@ -13,8 +13,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
-from machine_learning_engineering.kafka.positions import is_unreadable, skip_unreadable
-from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
+from machine_learning_engineering.kafka.connection import error_logger
+from machine_learning_engineering.kafka.positions import is_end, is_unreadable, skip_unreadable
 from machine_learning_engineering.settings import KernelSettings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
         "bootstrap.servers": settings.kafka_bootstrap_servers,
         # librdkafka logs to standard error; errors reach the client's `error_cb` instead, see `consumer_options`.
         "log_level": 0,
-        # With librdkafka's five minutes, so long nobody would read the partitions that a topic gets.
+        # With librdkafka's default, nobody would read the new partitions of a topic for up to five minutes.
         "topic.metadata.refresh.interval.ms": int(METADATA_REFRESH_SECONDS * 1000),
         **settings.kafka_options,
     }
@@ -45,7 +45,7 @@ def client_options(settings: KernelSettings) -> dict[str, Any]:
 def producer_options(settings: KernelSettings) -> dict[str, Any]:
     """Return the options of a durable producer: acks from all replicas, idempotent, bounded in time and memory."""
     return {
-        # Outputs repeat what senders write, which may be large and of one letter.
+        # Outputs repeat what senders write, which may be large and highly repetitive.
         "compression.type": "lz4",
         **client_options(settings),
         "acks": "all",
@@ -64,7 +64,7 @@ def consumer_options(settings: KernelSettings, group: str) -> dict[str, Any]:
     """
     return {
         **client_options(settings),
-        "error_cb": _log_error,
+        "error_cb": error_logger(client_options(settings)),
         "group.id": topic_name(settings, group),
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
@@ -79,10 +79,6 @@ def unpolled_consumer(settings: KernelSettings, group: str) -> Consumer:
     options = consumer_options(settings, group)
     del options["error_cb"]
     return Consumer(options)
-
-
-def _log_error(error: KafkaError) -> None:
-    logger.warning("Kafka: %s", error.str(), extra=RATE_LIMITED)
 
 
 def send(
@@ -187,7 +183,7 @@ def read_to_end(
     Raises:
         TimeoutError: Records are missing and none arrived for `timeout` seconds.
     """
-    options = {**consumer_options(settings, "reader"), "group.id": "inflight-reader", "enable.partition.eof": True}
+    options = {**consumer_options(settings, "reader"), "group.id": "inflight-reader"}
     consumer = Consumer(options)
     try:
         name = topic_name(settings, topic)
@@ -217,7 +213,7 @@ def read_to_end(
                     continue
                 if error is not None:
                     # The end may be past the last record, at a transaction marker: only this event shows that.
-                    if error.code() != KafkaError._PARTITION_EOF:
+                    if not is_end(message):
                         raise KafkaException(error)
                     if message.offset() >= ends.get(partition, 0):
                         ends.pop(partition, None)

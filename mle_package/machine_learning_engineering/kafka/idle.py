@@ -3,7 +3,9 @@
 import logging
 import time
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from machine_learning_engineering.kafka.positions import is_end
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class IdlePausingConsumer:
         found = self._note_ends(messages)
         if not found and may_pause and timeout and self._at_end:
             assignment = self._consumer.assignment()
-            if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
+            # Between two assignments there is none, and nothing to pause.
+            if assignment and self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
                 self._consumer.pause(assignment)
                 # Rebalances are handled here too; partitions assigned in the meantime are not paused.
                 more = self._consumer.consume(count, self._pause())
@@ -65,11 +68,10 @@ class IdlePausingConsumer:
             logger.debug("Kafka: %s", error)
 
     def _note_ends(self, messages: list[Message]) -> int:
-        """Note which partitions are at their end; return the number of messages that are no end-of-partition event."""
+        """Note which partitions are at their end; return the number of the other messages."""
         others = 0
         for message in messages:
-            error = message.error()
-            if error is not None and error.code() == KafkaError._PARTITION_EOF:
+            if is_end(message):
                 self._at_end.add((message.topic(), message.partition()))
             else:
                 self._at_end.discard((message.topic(), message.partition()))

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH, UnreadableRecord
 
@@ -20,7 +20,7 @@ BROKER_SECONDS = 5.0
 """Maximum wait for the watermarks of a partition."""
 _RESET_PAUSE = 1.0
 # The client could not unpack a batch: unknown or damaged compression, too large once unpacked, malformed, or a format
-# that it does not know. It fetches the same batch again, for ever.
+# that it does not know. It fetches the same batch again and again.
 _UNREADABLE = (KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError._NOT_IMPLEMENTED)
 # Not for a client that only probes: it joins no group, and nothing polls it for long.
 _NOT_FOR_PROBES = ("error_cb", "stats_cb", "statistics.interval.ms", "on_commit")
@@ -30,7 +30,7 @@ def is_end(message: Message) -> bool:
     """Tell whether a message is an end-of-partition event.
 
     Its offset is the next one to read. It lies behind records that are never handed out: the markers of transactions,
-    aborted records, compacted offsets. So it has to be committed, or these count as work for ever.
+    aborted records, compacted offsets. So it has to be committed, or these count as work forever.
     """
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF
@@ -112,11 +112,15 @@ def _end_of_batch(options: Mapping[str, Any], topic: str, partition: int, first:
         probe.close()
 
 
+_Where = tuple[str, int]
+
+
 class OffsetReset(NamedTuple):
     """A partition that was read on from another offset than the next one.
 
-    `position` is None if the group had committed none. `missing` records were deleted before they were read. If
-    `restarted`, the partition ends before the position: its topic was deleted and created again.
+    `position` is None if the group had committed none; `start` is `OFFSET_BEGINNING` then. `missing` records were
+    deleted before they were read. If `restarted`, the partition ends before the position: its topic was deleted and
+    created again.
     """
 
     topic: str
@@ -128,15 +132,15 @@ class OffsetReset(NamedTuple):
 
 
 class OffsetResets:
-    """Restarts partitions whose offset is out of range at their first record, and tells what was missed.
+    """Restarts partitions whose offset is out of range at their first record, and reports what was missed.
 
     Only for a consumer with ``auto.offset.reset: error``: with `earliest`, the client does so silently.
     """
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
-        self._pending: dict[tuple[str, int], int | None] = {}
-        self._starts: dict[tuple[str, int], int] = {}
+        self._pending: dict[_Where, int | None] = {}
+        self._starts: dict[_Where, int] = {}
         self._due = 0.0
 
     @property
@@ -145,40 +149,70 @@ class OffsetResets:
         return bool(self._pending)
 
     def note(self, message: Message) -> None:
-        """Note an event; see `is_out_of_range`. The client has stopped to read the partition."""
+        """Note an event; see `is_out_of_range`. The client has stopped reading the partition."""
         offset = message.offset()
         self._pending[message.topic(), message.partition()] = offset if offset is not None and offset >= 0 else None
 
     def apply(self) -> list[OffsetReset]:
-        """Restart the noted partitions. Call it between two polls: while the broker does not respond, none is."""
+        """Restart the noted partitions. Call it between two polls. While the broker does not respond, none restarts."""
         resets: list[OffsetReset] = []
         if not self._pending or time.monotonic() < self._due:
             return resets
         self._due = time.monotonic() + _RESET_PAUSE
         consumer = self._consumer
-        assigned = consumer.assignment()
         try:
+            assigned = consumer.assignment()
+            starts, new = self._starts_of(assigned)
             for tp in assigned:
-                if (tp.topic, tp.partition) in self._pending:
-                    low, high = consumer.get_watermark_offsets(tp, timeout=BROKER_SECONDS)
-                    position = self._pending[tp.topic, tp.partition]
-                    restarted = position is not None and position > high
-                    missing = 0 if position is None or restarted else max(0, low - position)
-                    resets.append(OffsetReset(tp.topic, tp.partition, position, low, missing, restarted))
-            positions = {(tp.topic, tp.partition): tp.offset for tp in consumer.position(assigned)}
-            # A partition that was restarted before may not have been read from yet. Without a position, a partition
-            # starts at the committed offset.
-            starts = {tp: self._starts.get(tp, offset) if offset < 0 else offset for tp, offset in positions.items()}
-            starts |= {(reset.topic, reset.partition): reset.start for reset in resets}
-            # Seeking does not start a stopped partition again.
-            consumer.assign([TopicPartition(*tp, start) for tp, start in starts.items()])
+                where = (tp.topic, tp.partition)
+                # Without an offset, and the partition has a start: an event of an assignment before this one.
+                if where not in self._pending or (self._pending[where] is None and where not in new):
+                    continue
+                resets.append(self._reset_of(tp, self._pending[where]))
+                if resets[-1].position is not None:
+                    starts[where] = resets[-1].start
+            if resets:
+                # Seeking does not restart a stopped partition.
+                consumer.assign([TopicPartition(*where, start) for where, start in starts.items()])
         except KafkaException as error:
             logger.warning("an offset out of range is not reset yet: %s", error.args[0].str())
             return []
         self._due = 0.0
-        self._starts |= {(reset.topic, reset.partition): reset.start for reset in resets}
+        self._starts = starts if resets else self._starts
         self._pending.clear()
         return resets
+
+    def _starts_of(self, assigned: list[TopicPartition]) -> tuple[dict[_Where, int], set[_Where]]:
+        """Where to go on in each partition, and which of them have neither been read from nor been given a start.
+
+        All get one at once. If a partition were assigned without, it would say once more that it has no offset; and
+        that event may be handed out when the partition has been started, and read from, because of the first one.
+        """
+        starts: dict[_Where, int] = {}
+        new = []
+        for tp in self._consumer.position(assigned):
+            where = (tp.topic, tp.partition)
+            # Assigned anew, a partition has no position until it is read from.
+            if tp.offset >= 0:
+                starts[where] = tp.offset
+            elif where in self._starts:
+                starts[where] = self._starts[where]
+            else:
+                new.append(TopicPartition(*where))
+        for tp in self._consumer.committed(new, timeout=BROKER_SECONDS) if new else ():
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            starts[tp.topic, tp.partition] = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
+        return starts, {(tp.topic, tp.partition) for tp in new}
+
+    def _reset_of(self, tp: TopicPartition, position: int | None) -> OffsetReset:
+        if position is None:
+            # Nothing to count: the first record is not asked for. Each question waits for a fetch, half a second.
+            return OffsetReset(tp.topic, tp.partition, None, OFFSET_BEGINNING, 0, restarted=False)
+        low, high = self._consumer.get_watermark_offsets(tp, timeout=BROKER_SECONDS)
+        restarted = position > high
+        missing = 0 if restarted else max(0, low - position)
+        return OffsetReset(tp.topic, tp.partition, position, low, missing, restarted)
 
     def clear(self) -> None:
         """Forget everything: the partitions were revoked."""

@@ -1,4 +1,4 @@
-"""Checks the settings of existing topics: a topic that somebody else made may lose, refuse or block records.
+"""Checks the settings of existing topics: a topic created by others may lose, refuse or block records.
 
 Needs the extra `kafka` (confluent-kafka).
 """
@@ -17,7 +17,7 @@ _UNANSWERED = (KafkaError._TIMED_OUT, KafkaError._TRANSPORT, KafkaError._ALL_BRO
 
 
 class TopicFault(NamedTuple):
-    """A setting of a topic that is not as it has to be."""
+    """A setting of a topic that differs from the one that Inflight needs."""
 
     topic: str
     """Full name."""
@@ -26,7 +26,7 @@ class TopicFault(NamedTuple):
     wanted: str
     effect: str
     fatal: bool
-    """Whether a process that uses the topic must not start: it would lose records, or fail at one for ever."""
+    """Whether a process that uses the topic must not start: it would lose records, or fail at one again and again."""
     fix: str = ""
 
     @property
@@ -107,7 +107,7 @@ def check_topics(
 def _read_configs(
     admin: AdminClient, names: Collection[str], timeout: float
 ) -> dict[str, Mapping[str, str] | KafkaError]:
-    """Return the settings of each topic, or why the broker does not tell them."""
+    """Return the settings of each topic, or why the broker does not return them."""
     if not names:
         return {}
     configs: dict[str, Mapping[str, str] | KafkaError] = {}
@@ -119,7 +119,7 @@ def _read_configs(
             if error.args[0].code() in _UNANSWERED:
                 raise
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                # Deleted meanwhile, or not known to each broker yet.
+                # Deleted meanwhile, or not yet known to every broker.
                 configs[resource.name] = {}
                 continue
             configs[resource.name] = error.args[0]
@@ -167,10 +167,12 @@ def _max_message_bytes(topic: Topic, found: str, wanted: str, written: bool) -> 
     return "a larger record can't be written, and its writer ends at it again and again", written
 
 
-def _timestamp_type(_topic: Topic, found: str, wanted: str, _written: bool) -> _Verdict:
+def _timestamp_type(topic: Topic, found: str, wanted: str, _written: bool) -> _Verdict:
     if found == wanted:
         return None
-    return "the producers' clocks, and not the broker's, say when a request was accepted", False
+    if topic.name == REQUESTS:
+        return "the producers' clocks, and not the broker's, say when a request was accepted", False
+    return "no clock that its senders can't set says when a record was written: readers take their own", False
 
 
 def _compression_type(_topic: Topic, found: str, wanted: str, _written: bool) -> _Verdict:

@@ -1,4 +1,4 @@
-"""HTTP server for metrics with limits: a client that opens connections and says nothing takes no process down."""
+"""HTTP server for metrics with limits: a client that opens connections and sends nothing can't block it."""
 
 import socket
 import threading
@@ -51,7 +51,7 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._opened.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Log nothing: a client that goes away or is too slow is no fault of this process."""
+        """Log nothing: a client that disconnects or is too slow is not an error of this process."""
 
     def service_actions(self) -> None:
         """Cut connections that last too long. Called twice a second."""

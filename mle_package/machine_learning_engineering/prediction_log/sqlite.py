@@ -62,8 +62,6 @@ class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
             raise
 
     def _prepare(self) -> None:
-        # Sync every commit, so that appended records survive a crash of the machine.
-        self._connection.execute("PRAGMA synchronous = FULL")
         with self._writing() as connection:
             (found,) = connection.execute("PRAGMA user_version").fetchone()
             if found > _SCHEMA_VERSION:
@@ -127,7 +125,11 @@ class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
                 raise PredictionLogError(f"the prediction log {self.path} can't be read: {error}") from error
             for created_at, request_id, record, label in page:
                 after = (created_at, request_id)
-                logged = _decode(record)
+                try:
+                    logged = _decode(record)
+                except (ValueError, RecursionError, TypeError) as error:
+                    what = f"request {request_id!r:.300} is damaged ({type(error).__name__})"
+                    raise PredictionLogError(f"the prediction log {self.path} can't be read: {what}") from error
                 yield logged if label is None else msgspec.structs.replace(logged, label=Raw(label))
             if len(page) < _PAGE:
                 return

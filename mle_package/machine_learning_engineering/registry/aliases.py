@@ -45,14 +45,14 @@ def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
         return {}, []
     try:
         stored = msgspec.json.decode(content, type=_Stored)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         try:
             # Files written before the history existed hold the aliases only.
             return msgspec.json.decode(content, type=dict[str, str]), []
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             raise CorruptModel(
-                f"the aliases of model `{folder.name}` can't be read ({error}): restore {path}, or promote a version, "
-                f"such as {folder.name}:v1, with inflight models promote"
+                f"the aliases of model `{folder.name}` can't be read ({error!s:.500}): restore {path}, or "
+                f"promote a version, such as {folder.name}:v1, with inflight models promote"
             ) from error
     return stored.aliases, stored.history
 

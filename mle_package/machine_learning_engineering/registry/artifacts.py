@@ -62,13 +62,14 @@ def read_manifest(folder: Path, version: str) -> Manifest:
     name, path = folder.name, folder / version / MANIFEST_FILE
     try:
         found = msgspec.json.decode(_read(path), type=Manifest)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptModel(
-            f"the manifest of model `{name}` {version} can't be read ({error}): restore {path}, or move its folder away"
+            f"the manifest of model `{name}` {version} can't be read ({error!s:.500}): "
+            f"restore {path}, or move its folder away"
         ) from error
     if (found.name, found.version) != (name, version):
         raise CorruptModel(
-            f"{path} belongs to model `{found.name}` {found.version}, not to `{name}` {version}: "
+            f"{path} belongs to model `{found.name:.128}` {found.version:.128}, not to `{name}` {version}: "
             "restore the folder, or move it away"
         )
     return found
@@ -88,7 +89,9 @@ def read_verified(folder: Path, manifest: Manifest, file: str) -> bytes:
     except (KeyError, OSError) as error:
         raise CorruptModel(f"{what} can't be read ({error}): {fix}") from error
     if (found := _digest(content)) != expected.sha256:
-        raise CorruptModel(f"{what} has sha256 {found}, its manifest says {expected.sha256}; it was not opened: {fix}")
+        raise CorruptModel(
+            f"{what} has sha256 {found}, its manifest says {expected.sha256:.64}; it was not opened: {fix}"
+        )
     return content
 
 

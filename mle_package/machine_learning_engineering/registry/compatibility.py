@@ -36,7 +36,7 @@ def check(manifest: Manifest, model_class: type[Model], what: str) -> None:
         raise IncompatibleModel(f"{what} was trained for another `Prediction` than the code has: {train}")
     if manifest.scikit_learn_version.split(".")[:2] != sklearn.__version__.split(".")[:2]:
         raise IncompatibleModel(
-            f"{what} was trained with scikit-learn {manifest.scikit_learn_version}, installed is "
+            f"{what} was trained with scikit-learn {manifest.scikit_learn_version:.128}, installed is "
             f"{sklearn.__version__}: {train}"
         )
     for module, number in manifest.libraries.items():
@@ -44,7 +44,7 @@ def check(manifest: Manifest, model_class: type[Model], what: str) -> None:
         installed = _installed(module)
         if installed is None or installed.split(".")[:parts] != number.split(".")[:parts]:
             raise IncompatibleModel(
-                f"{what} was trained with {module} {number}, installed is {installed or 'none'}: "
+                f"{what} was trained with {module:.128} {number:.128}, installed is {installed or 'none'}: "
                 f"install that version, or {train}"
             )
 
@@ -53,6 +53,6 @@ def _installed(module: str) -> str | None:
     for name in _LIBRARIES.get(module, ((module,), 1))[0]:
         try:
             return version(name)
-        except PackageNotFoundError:
+        except (PackageNotFoundError, ValueError):  # ValueError: an empty name.
             continue
     return None

@@ -126,23 +126,20 @@ class Registry:
             IncompatibleModel: The version needs another schema, or another version of a library.
         """
         name, version = self.locate(name, alias_or_version)
-        content = self.check(name, version, model_class)
+        content = self._read_compatible(name, version, model_class)
         model = model_class()
         model.estimator = skops_file.loads(content, model_class, f"model `{name}` {version}")
         model.version = version
         return model
 
-    def check(self, name: str, version: str, model_class: type[Model]) -> bytes:
-        """Check what can be checked before a version is built, and return the content of its model file.
+    def check(self, name: str, version: str, model_class: type[Model]) -> None:
+        """Check what can be checked before a version is built.
 
         Raises:
             CorruptModel, IncompatibleModel: As `open`.
         """
-        manifest, what = self.manifest(name, version), f"model `{name}` {version}"
-        compatibility.check(manifest, model_class, what)
-        content = self._read_verified(manifest, MODEL_FILE)
-        skops_file.check_types(content, model_class, what)
-        return content
+        content = self._read_compatible(name, version, model_class)
+        skops_file.check_types(content, model_class, f"model `{name}` {version}")
 
     def locate(self, uri: str, default: str = CHAMPION) -> tuple[str, str]:
         """Resolve a URI, such as ``diamonds@champion`` or ``models:/diamonds/3``, to an existing version.
@@ -168,7 +165,7 @@ class Registry:
         if version not in versions:
             known = ", ".join([*versions, *sorted(aliases)]) or "none"
             raise ModelNotFound(
-                f"model `{name}` has no version or alias {wanted!r} in {self.path} (there are: {known}): "
+                f"model `{name}` has no version or alias {wanted[:128]!r} in {self.path} (there are: {known}): "
                 + ("see inflight models list" if versions else f"run inflight train {name}")
             )
         return name, version
@@ -192,9 +189,10 @@ class Registry:
             return None
         try:
             return msgspec.json.decode(self._read_verified(manifest, PROFILE_FILE), type=Profile)
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptModel(
-                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error}): run inflight train {name}"
+                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error!s:.500}): "
+                f"run inflight train {name}"
             ) from error
 
     def verify(self, name: str, version: str) -> Manifest:
@@ -288,6 +286,12 @@ class Registry:
             return self.aliases(name).get(alias)
         except CorruptModel:
             return None
+
+    def _read_compatible(self, name: str, version: str, model_class: type[Model]) -> bytes:
+        """Read the model file of a version that the installed code fits."""
+        manifest = self.manifest(name, version)
+        compatibility.check(manifest, model_class, f"model `{name}` {version}")
+        return self._read_verified(manifest, MODEL_FILE)
 
     def _read_verified(self, manifest: Manifest, file: str) -> bytes:
         return artifacts.read_verified(self._folder(manifest.name), manifest, file)

@@ -59,9 +59,9 @@ def loads(content: bytes, model_class: type[Model], what: str) -> Any:
         estimator = skops.io.loads(content, trusted=types)
     except Exception as error:  # A type that changed or is missing may raise anything while it is built.
         raise CorruptModel(
-            f"{MODEL_FILE} of {what} can't be opened ({type(error).__name__}: {error}): the code of its classes or the "
-            "installed versions of the libraries may differ from those that it was saved with; install those, or run "
-            f"inflight train {model_class.name}"
+            f"{MODEL_FILE} of {what} can't be opened ({type(error).__name__}: {error!s:.500}): the code of its "
+            "classes or the installed versions of the libraries may differ from those that it was saved with; install "
+            f"those, or run inflight train {model_class.name}"
         ) from error
     _check_parameters(estimator, model_class, what)
     for part in _parts(estimator):
@@ -95,11 +95,12 @@ def check_types(content: bytes, model_class: type[Model], what: str) -> list[str
         types: list[str] = skops.io.get_untrusted_types(data=content)
     except Exception as error:  # skops may raise anything on a malformed file.
         raise CorruptModel(
-            f"{MODEL_FILE} of {what} is not a skops file: {error}; restore it, or run inflight train {model_class.name}"
+            f"{MODEL_FILE} of {what} is not a skops file: {error!s:.500}; "
+            f"restore it, or run inflight train {model_class.name}"
         ) from error
     if unknown := sorted(set(types) - TRUSTED_TYPES - model_class.trusted_types):
         raise CorruptModel(
-            f"{MODEL_FILE} of {what} holds types that are not trusted: {', '.join(unknown)}; it was not opened. "
+            f"{MODEL_FILE} of {what} holds types that are not trusted: {', '.join(unknown):.1000}; it was not opened. "
             f"If they hold only arrays and numbers, list them in {model_class.__name__}.trusted_types; a function or a "
             "class that runs code of its own must not be in the file"
         )
@@ -110,7 +111,7 @@ def _check_size(content: bytes, model_class: type[Model], what: str) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as parts:
             size = sum(part.file_size for part in parts.infolist())
-    except zipfile.BadZipFile:
+    except Exception:  # Besides BadZipFile, zipfile raises several others on a malformed file.
         return  # skops has the message.
     if size > MAX_UNPACKED_BYTES:
         raise CorruptModel(
@@ -131,7 +132,7 @@ def _check_parameters(estimator: Any, model_class: type[Model], what: str) -> No
     for part in filter(_is_of_sklearn, _parts(estimator)):
         parameters = vars(part)
         name = type(part).__name__
-        if parameters.get("input", _SAFE_INPUT) != _SAFE_INPUT:
+        if str(parameters.get("input", _SAFE_INPUT)) != _SAFE_INPUT:
             problem = f"{name}(input={parameters['input']!r}) would read files that requests name"
         elif parameters.get("memory") is not None:
             problem = f"{name}(memory=...) would write to a folder and read pickles from it"

@@ -1,7 +1,7 @@
 """Trial of a version in a child process with limits, before this process serves it.
 
 A file may pass all checks of the registry and still end the process that predicts with it: arrays with wrong indices
-crash native code, or let it loop for ever. The child opens the version and predicts one row. If the child dies, runs
+crash native code, or let it loop forever. The child opens the version and predicts one row. If the child dies, runs
 out of memory or does not answer in time, the version is in quarantine: this machine does not try it again.
 
 The verdict on a file is kept by its digest in a folder, so that each file is tried once.

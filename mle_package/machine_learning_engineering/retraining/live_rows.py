@@ -10,7 +10,6 @@ from msgspec import UNSET
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
-from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.observability.redaction import holds_tokens
 from machine_learning_engineering.prediction_log.store import PredictionLog
 from machine_learning_engineering.training.records import GIVEN, decode_label
@@ -77,7 +76,7 @@ def read(
         try:
             row = None if redacted else model.decode(record.features)
             prediction = msgspec.json.decode(record.prediction, type=model.Prediction)
-        except (InvalidFeatures, msgspec.MsgspecError):
+        except (ValueError, RecursionError):
             skipped["unreadable"] += 1
             continue
         if redacted:

@@ -58,7 +58,10 @@ def decode_label(label_type: Any, value: Any) -> Any:
         UnicodeDecodeError: The text is not UTF-8.
     """
     if isinstance(value, bytes | Raw):
-        value = decode_as(value, label_type)
+        try:
+            value = decode_as(value, label_type)
+        except RecursionError:
+            raise msgspec.ValidationError("nested too deeply") from None
     else:
         value = msgspec.convert(label_of_value(value, label_type), label_type)
     if value is None or (isinstance(value, float) and not math.isfinite(value)):

@@ -171,7 +171,10 @@ def _jsonl(model_class: type[Model], content: bytes) -> Numbered:
 def _parquet(model_class: type[Model], content: bytes) -> Numbered:
     pa, pq = require("pyarrow", "training"), require("pyarrow.parquet", "training")
     try:
-        rows = pq.read_table(pa.BufferReader(content)).to_pylist()
+        # In this thread: if a damaged file stops the reader, its other threads go on, on memory that is freed.
+        table = pq.read_table(pa.BufferReader(content), use_threads=False, pre_buffer=False)
+        table.validate(full=True)
+        rows = table.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"not a parquet file: {error}") from error
     for number, row in enumerate(rows, start=1):

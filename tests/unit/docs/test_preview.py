@@ -270,7 +270,7 @@ def test_series_have_the_names_of_breakdown_and_column() -> None:
     (panel,) = board('chart = "line"\nx = "t"\ny = ["n", { column = "m", label = "M" }]\nbreakdown = "s"\n').panels
     assert isinstance(panel, Line)
 
-    assert [one.name for one in all_series(panel, answer())] == ["one - M", "one - n", "two - M", "two - n"]
+    assert [one.name for one in all_series(panel, answer())] == ["one - n", "one - M", "two - n", "two - M"]
     (pie,) = board(PANELS["pie"]).panels
     assert isinstance(pie, Pie)
     assert isinstance(pie, QueryPanel)

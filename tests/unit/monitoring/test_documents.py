@@ -160,6 +160,13 @@ def test_an_id_that_is_too_long_for_elasticsearch_is_digested(request_id: str) -
     assert (identity == request_id) is (len(request_id.encode()) <= 512)
 
 
+def test_no_sender_takes_the_document_of_a_long_id() -> None:
+    """By sending the digest as an id, however often it is digested."""
+    identity = document_id("é" * 257)
+    taken = document_id(identity)
+    assert len({identity, taken, document_id(taken)}) == 3
+
+
 @pytest.mark.parametrize("traceparent", ["", "00-xyz", TRACE.upper(), TRACE + "-more"])
 def test_a_malformed_traceparent_is_left_out(logged: Logged, traceparent: str) -> None:
     """It came from somebody else's header, so it may be anything."""

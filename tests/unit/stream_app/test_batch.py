@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.events.unreadable import UnreadableRecord
 from stream_app.faust_adapter.app import BatchSchema
-from stream_app.serving.batch import RECORD_OVERHEAD_BYTES, TP, PartitionBatch, extend_batches, split_into_batches
+from stream_app.serving.batch import (
+    MAX_KEY_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    TP,
+    PartitionBatch,
+    extend_batches,
+    split_into_batches,
+)
+from stream_app.serving.outcomes import OutputTopics
+from stream_app.serving.scorer import Scorer
+from tests.support.request_records import Doubling
 from tests.support.request_records import record as request_record
 
 TPS = st.builds(TP, st.sampled_from(["requests", "others"]), st.integers(0, 2))
@@ -123,9 +133,31 @@ def test_what_is_too_large_is_not_kept(what: str, large: dict[str, Any]) -> None
     assert sum(len(name) + len(value or b"") for name, value in short.headers()) <= 16 * 1024
 
 
+KEYS = {
+    "the request id": b"r1",
+    "none": None,
+    "empty": b"",
+    "a customer": b"customer-7",
+    "binary": b"\x00\xff\xfe",
+    "1 kB": b"k" * 1_024,
+    "as large as the limit": b"k" * MAX_KEY_BYTES,
+}
+
+
+@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
+def test_the_key_belongs_to_the_producer(key: bytes | None) -> None:
+    """The request id is in the value; results, log records and dead letters have the key of their request."""
+    value = b'{"request_id": "r1", "model": "doubling", "features": {"n": 1}}'
+    (batch,) = split_into_batches([request_record(value, key)], 1_000_000)
+    topics = OutputTopics("results", "logs", "dead-letters")
+    (scored,) = Scorer({"doubling": Doubling()}, topics, max_request_bytes=1_000_000).score([batch])
+    assert scored.completed == 1
+    assert [record[0] for topic in ("results", "logs") for record in scored.outputs[topic]] == [key, key]
+
+
 def test_what_is_as_large_as_allowed_is_kept() -> None:
     """Neither the key nor the headers are touched."""
-    found = request_record(b"v", b"k" * 1_024, headers=[("n", b"x" * 655)] * 99 + [("n", b"")])
+    found = request_record(b"v", b"k" * MAX_KEY_BYTES, headers=[("n", b"x" * 655)] * 99 + [("n", b"")])
     (batch,) = split_into_batches([found], 1_000_000)
     assert batch.records == [found]
 

@@ -98,7 +98,7 @@ def test_a_partition_whose_offset_was_refused_is_committed_again(run: Any) -> No
 
 
 def test_the_ends_of_partitions_are_committed(run: Any) -> None:
-    """Behind the last record may lie a transaction's marker: it would count as a waiting request for ever."""
+    """Behind the last record may lie a transaction's marker: it would count as a waiting request forever."""
 
     async def scenario(bench: Bench) -> None:
         await finished_batch(bench)

@@ -7,6 +7,7 @@ import pytest
 from faust import types
 
 from stream_app.faust_adapter import consumer as consumer_module
+from stream_app.faust_adapter.producer import Producer
 from tests.support.request_records import requests
 from tests.support.scheduler_bench import A, B, Bench
 
@@ -262,3 +263,11 @@ def test_what_came_one_by_one_does_not_wait_one_by_one(run: Any) -> None:
         assert bench.consumer.tracker.committable() == {A: 100, B: 100}
 
     run(scenario)
+
+
+@pytest.mark.parametrize("method", ["send", "send_and_wait"])
+def test_an_agent_can_not_send_by_itself(method: str) -> None:
+    """Its record would get between the outputs of a batch, and nothing would wait for its acknowledgement."""
+    producer = object.__new__(Producer)
+    with pytest.raises(NotImplementedError, match="BatchScheduler"):
+        asyncio.run(getattr(producer, method)("topic", b"key", b"value"))

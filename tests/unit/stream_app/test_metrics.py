@@ -36,3 +36,15 @@ def test_a_partition_that_went_to_another_worker_has_no_lag_here() -> None:
     metrics.on_statistics(statistics(p0=(True, 7), p1=(True, 5)))
     metrics.on_statistics(statistics(p0=(True, 8), p1=(False, 5)))
     assert lags(metrics) == {"0": 8}
+
+
+def test_counters_of_a_partition_begin_at_zero() -> None:
+    """An alert on their increase would not see the first value of a series."""
+    metrics = WorkerMetrics()
+    metrics.on_statistics(statistics(p0=(True, -1), p1=(False, 0)))
+    for name in ("requests_missing", "partitions_restarted", "unreadable_batches"):
+        name = f"inflight_worker_{name}_total"
+        assert metrics.registry.get_sample_value(name, {"partition": "0"}) == 0
+        assert metrics.registry.get_sample_value(name, {"partition": "1"}) is None
+    metrics.on_unreadable(0)
+    assert metrics.registry.get_sample_value("inflight_worker_unreadable_batches_total", {"partition": "0"}) == 1

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from confluent_kafka import KafkaException
 
-from stream_app.kafka.poller import KafkaPoller
+from machine_learning_engineering.events.topics import MEBIBYTE
+from stream_app.kafka.poller import MAX_CALL_RECORDS, READ_AHEAD_BYTES, KafkaPoller
 from stream_app.serving.batch import TP
 from tests.support.request_records import REQUESTS, record
 
@@ -148,22 +149,63 @@ def test_what_was_collected_before_a_rebalance_is_dropped(poller: KafkaPoller, l
     assert batch.records == [after]
 
 
-def test_few_records_are_made_at_a_time(poller: KafkaPoller, listener: UnusedListener) -> None:
-    """Heavy headers of thousands of records would fill the memory before one of them can be refused."""
+class Backlog:
+    """A client that never runs out of records; `asked` holds the counts that it was asked for."""
+
+    def __init__(self, **like: Any) -> None:
+        self.like, self.asked = like, []
+
+    def consume(self, count: int, timeout: float, **_: Any) -> list[Any]:
+        first = sum(self.asked)
+        self.asked.append(count)
+        return [record(offset=first + number, **self.like) for number in range(count)]
+
+
+def poller_of(backlog: Backlog, **bounds: int) -> KafkaPoller:
+    listener = UnusedListener()
     listener.on_records = lambda: None  # type: ignore[method-assign]
-    asked: list[int] = []
+    poller = KafkaPoller({"bootstrap.servers": "127.0.0.1:1", "group.id": "g", "log_level": 0}, listener, **bounds)
+    poller._fetch = backlog  # type: ignore[assignment]
+    return poller
 
-    class Heavy:
-        def consume(self, count: int, timeout: float, **_: Any) -> list[Any]:
-            asked.append(count)
-            first = sum(asked) - count
-            return [record(b"v", offset=first + n, headers=[("h", b"")] * 200) for n in range(count)]
 
-    poller._max_records = 1_000
-    poller._fetch = Heavy()  # type: ignore[assignment]
+def test_few_records_are_made_at_a_time() -> None:
+    """Heavy headers of thousands of records would fill the memory before one of them can be refused."""
+    backlog = Backlog(value=b"v", headers=[("h", b"")] * 200)
+    poller = poller_of(backlog, max_records=1_000, max_bytes=64 * MEBIBYTE)
     poller._poll()
-    assert max(asked) <= 128
-    assert sum(asked) == 1_000
+    assert max(backlog.asked) == MAX_CALL_RECORDS
     batches = poller.take({TP(REQUESTS, 0)})
-    assert sum(len(batch.records) for batch in batches) == 1_000
+    assert sum(len(batch.records) for batch in batches) == sum(backlog.asked)
     assert all(len(one.headers() or ()) <= 100 for batch in batches for one in batch.records)
+
+
+def test_small_records_fill_a_poll() -> None:
+    """As many as a scoring batch may hold."""
+    backlog = Backlog(value=b"v" * 300)
+    poller = poller_of(backlog, max_records=4_000, max_bytes=64 * MEBIBYTE)
+    poller._poll()
+    assert sum(len(batch.records) for batch in poller.take({TP(REQUESTS, 0)})) == sum(backlog.asked) == 4_000
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        {"value": b"v" * 100_000},
+        {"value": b"v", "key": b"k" * 16_000},
+        {"value": b"v", "headers": [("h", b"h" * 60_000)]},
+    ],
+    ids=["values", "keys", "headers"],
+)
+@pytest.mark.parametrize("max_bytes", [MEBIBYTE, 64 * MEBIBYTE])
+def test_a_poll_is_bounded_in_bytes(like: dict[str, Any], max_bytes: int) -> None:
+    """librdkafka fetches while it is read: a broker that is as fast as the poller would fill the memory."""
+    poller = poller_of(Backlog(**like), max_records=4_000, max_bytes=max_bytes)
+    poller._poll()
+    one = poller.take({TP(REQUESTS, 0)})[0]
+    call = MAX_CALL_RECORDS * one.size // len(one.records)
+    enough = min(READ_AHEAD_BYTES, max_bytes)
+    assert enough <= poller.buffered_bytes <= enough + call
+    before = poller.buffered_bytes
+    poller._poll()
+    assert poller.buffered_bytes - before <= call // MAX_CALL_RECORDS, "enough waits: one record more"

@@ -1,5 +1,6 @@
 """The listener to promotion events, over a client that fails."""
 
+import asyncio
 import threading
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -9,7 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError
 from stream_app.runtime import reload
-from stream_app.runtime.reload import PromotionListener
+from stream_app.runtime.metrics import WorkerMetrics
+from stream_app.runtime.reload import ModelReloader, PromotionListener
 from stream_app.settings import WorkerSettings
 
 
@@ -53,3 +55,48 @@ def test_it_connects_again_when_its_client_has_forgotten_all_brokers(monkeypatch
         assert events.acquire(timeout=60)
     listener.stop()
     assert [client.closed for client in Client.created] == [True, True, True]
+
+
+def test_a_flood_of_events_is_one_look_at_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever they say, and however many come while it looks: the registry alone says what is served."""
+    looking, go_on = threading.Semaphore(0), threading.Semaphore(0)
+    started: list[Any] = []
+    served: list[Any] = []
+
+    class Listener:
+        def __init__(self, _settings: WorkerSettings, notify: Any) -> None:
+            started.append(notify)
+
+        def start(self) -> None:
+            started[0]()
+
+        def stop(self) -> None: ...
+
+    class Registry:
+        models: ClassVar[dict[str, Any]] = {}
+        refused: ClassVar[set[str]] = set()
+        looks = 0
+
+        def refresh(self) -> tuple[list[str], list[str]]:
+            self.looks += 1
+            looking.release()
+            assert go_on.acquire(timeout=60)
+            return [], []
+
+    monkeypatch.setattr(reload, "PromotionListener", Listener)
+    app, loaded = SimpleNamespace(should_stop=False), Registry()
+    reloader = ModelReloader(app, loaded, served.append, WorkerMetrics())  # type: ignore[arg-type]
+    settings = WorkerSettings(_env_file=None, worker_model_poll_interval=3_600.0)
+
+    async def flood() -> None:
+        running = asyncio.create_task(reloader.run(settings))
+        assert await asyncio.to_thread(looking.acquire, True, 60)
+        await asyncio.to_thread(lambda: [started[0]() for _ in range(1_000)])
+        go_on.release()
+        assert await asyncio.to_thread(looking.acquire, True, 60)
+        app.should_stop = True
+        go_on.release()
+        await running
+
+    asyncio.run(flood())
+    assert (loaded.looks, served) == (2, [])

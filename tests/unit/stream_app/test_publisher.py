@@ -15,18 +15,10 @@ from stream_app.serving.outputs import OutputRecord
 NOWHERE = {
     "bootstrap.servers": "127.0.0.1:1",
     "delivery.timeout.ms": 300,
-    "linger.ms": 0,
     "log_level": 0,
 }
 # For tests that look at what is in flight, before it times out.
 LONG = {**NOWHERE, "delivery.timeout.ms": 2_000}
-
-
-class Quiet(Publisher):
-    """Its thread outlives the test, and the refused connections need no log."""
-
-    def _warn(self, error: KafkaError) -> None:
-        pass
 
 
 def wait_until_idle(publisher: Publisher) -> None:
@@ -39,7 +31,7 @@ def wait_until_idle(publisher: Publisher) -> None:
 
 @pytest.fixture
 def publisher() -> Iterator[Publisher]:
-    publisher = Quiet(LONG)
+    publisher = Publisher(LONG)
     yield publisher
     wait_until_idle(publisher)
 
@@ -108,7 +100,7 @@ def test_the_next_batch_gathers_while_one_is_in_flight(publisher: Publisher) -> 
 def test_a_full_queue_blocks_until_there_is_room() -> None:
     """Memory stays bounded however much is published to an unreachable broker; nothing is dropped silently."""
     options: dict[str, Any] = {**NOWHERE, "queue.buffering.max.messages": 10}
-    publisher = Quiet(options)
+    publisher = Publisher(options)
     for headers in (None, [("h", b"1")]):
         outcome = Outcome()
         publisher.publish({"results": [(b"k", b"v", headers) for _ in range(50)]}, 0, outcome)
@@ -123,7 +115,7 @@ def test_a_full_queue_blocks_until_there_is_room() -> None:
 def test_a_thread_that_fails_says_so() -> None:
     """Nothing is acknowledged any more; the watchdog ends the process, which would otherwise wait for the timeout."""
     # Not that of the fixture: without its thread, nobody takes the errors of the connection, which count as in flight.
-    publisher = Quiet(LONG)
+    publisher = Publisher(LONG)
     assert publisher.failure is None
     publisher._producer = Failing()
     publisher._thread.join(60)
@@ -133,7 +125,7 @@ def test_a_thread_that_fails_says_so() -> None:
 def test_a_client_that_has_forgotten_all_brokers_is_a_failure() -> None:
     """Its outputs would wait until they time out."""
     # Without bootstrap servers, librdkafka knows no broker from the start.
-    publisher = Quiet({"log_level": 0, "statistics.interval.ms": 50})
+    publisher = Publisher({"log_level": 0, "statistics.interval.ms": 50})
     publisher._thread.join(60)
     assert type(publisher.failure).__name__ == "NoBrokersLeftError"
 

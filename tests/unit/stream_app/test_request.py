@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from machine_learning_engineering.events.schemas import PredictionLogged, PredictionRequested, decode_log, encode
 from monitoring.documents.log import to_document
-from stream_app.serving.request import MAX_KEY_BYTES, InvalidRequest, read_request
+from stream_app.serving.request import InvalidRequest, read_request
 
 LIMIT = 1_000_000
 REASONS = {"empty_value", "too_large", "not_utf8", "not_json", "invalid_request"}
@@ -28,8 +28,8 @@ def raw_features(text: bytes) -> bytes:
     return b'{"request_id": "r1", "model": "diamonds", "features": ' + text + b"}"
 
 
-def read(content: bytes | None, key: bytes | None = b"r1", limit: int = LIMIT) -> PredictionRequested:
-    return read_request(key, content, limit)
+def read(content: bytes | None, limit: int = LIMIT) -> PredictionRequested:
+    return read_request(content, limit)
 
 
 GOOD = {
@@ -131,30 +131,6 @@ def test_a_request_may_be_as_large_as_the_limit() -> None:
         read(content, limit=len(content) - 1)
 
 
-KEYS = {
-    "the request id": b"r1",
-    "none": None,
-    "empty": b"",
-    "a customer": b"customer-7",
-    "binary": b"\x00\xff\xfe",
-    "1 kB": b"k" * 1_024,
-    "as large as the limit": b"k" * MAX_KEY_BYTES,
-}
-
-
-@pytest.mark.parametrize("key", KEYS.values(), ids=KEYS)
-def test_the_key_belongs_to_the_producer(key: bytes | None) -> None:
-    """The request id is in the value."""
-    assert read(value(), key=key).request_id == "r1"
-
-
-def test_a_key_may_be_as_large_as_its_limit() -> None:
-    """A larger one, written twice, might not fit into the topics of results and logs."""
-    with pytest.raises(InvalidRequest, match="the key has 16,385 bytes; at most 16,384 are allowed") as caught:
-        read(value(), key=b"k" * (MAX_KEY_BYTES + 1))
-    assert caught.value.reason == "too_large"
-
-
 def test_what_can_be_read_of_a_bad_request_is_kept() -> None:
     """Dead letters are filtered by model and found by id."""
     with pytest.raises(InvalidRequest) as caught:
@@ -169,16 +145,16 @@ def test_a_lone_surrogate_in_an_envelope_field_is_refused(surrogate: bytes) -> N
         read(b'{"request_id": "' + surrogate + b'", "model": "m", "features": {}}')
 
 
-def read_or_refused(content: bytes, key: bytes | None) -> PredictionRequested | InvalidRequest:
+def read_or_refused(content: bytes) -> PredictionRequested | InvalidRequest:
     """Any other exception fails the test."""
     try:
-        return read(content, key, limit=10_000)
+        return read(content, limit=10_000)
     except InvalidRequest as refused:
         return refused
 
 
-def assert_read_or_refused(content: bytes, key: bytes | None) -> None:
-    found = read_or_refused(content, key)
+def assert_read_or_refused(content: bytes) -> None:
+    found = read_or_refused(content)
     if isinstance(found, InvalidRequest):
         assert found.reason in REASONS
         assert str(found).encode()
@@ -199,10 +175,10 @@ def assert_indexable(request: PredictionRequested) -> None:
     assert document["inflight"]["model"]["name"] == request.model
 
 
-@given(st.binary(max_size=300), st.none() | st.binary(max_size=10))
-def test_any_bytes_are_refused_in_words(content: bytes, key: bytes | None) -> None:
+@given(st.binary(max_size=300))
+def test_any_bytes_are_refused_in_words(content: bytes) -> None:
     """Nothing but InvalidRequest, whatever is published."""
-    assert_read_or_refused(content, key)
+    assert_read_or_refused(content)
 
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
@@ -214,7 +190,7 @@ FIELDS = st.sampled_from(["request_id", "model", "features", "requested_at", "ty
 def test_any_json_is_read_or_refused(changes: dict[str, Any], ascii_only: bool) -> None:
     """Requests with fields of any type and value, NaN and unpaired surrogates included."""
     content = json.dumps({**VALID, **changes}, ensure_ascii=ascii_only).encode(errors="surrogatepass")
-    assert_read_or_refused(content, b"r1")
+    assert_read_or_refused(content)
 
 
 @pytest.mark.parametrize("number", [b"1e3163", b"-1e999", b"9" * 5_000, b"[1, 1e309]"])
@@ -232,12 +208,12 @@ def test_a_request_with_some_bytes_changed_is_read_or_refused(data: st.DataObjec
         start = data.draw(st.integers(0, len(content)))
         end = data.draw(st.integers(start, min(len(content), start + 5)))
         content[start:end] = data.draw(st.binary(max_size=5) | st.sampled_from([b"NaN", b"1e999", b"[", b'"', b"\\u"]))
-    assert_read_or_refused(bytes(content), b"r1")
+    assert_read_or_refused(bytes(content))
 
 
 @example(b"9" * 5_000)
 @given(st.text("0123456789+-.eE", max_size=30).map(str.encode))
 def test_any_number_is_read_or_refused(number: bytes) -> None:
     """Python refuses to read whole numbers of thousands of digits, with an error of its own."""
-    found = read_or_refused(raw_features(b'{"carat": ' + number + b"}"), b"r1")
+    found = read_or_refused(raw_features(b'{"carat": ' + number + b"}"))
     assert isinstance(found, PredictionRequested) or found.reason == "not_json"

@@ -69,6 +69,37 @@ def test_outputs_belong_to_their_batch_in_the_order_of_its_requests() -> None:
         assert [(log.partition, log.offset) for log in logs(scored_batch)] == positions
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.text(min_size=1, max_size=8) | st.sampled_from(["\0", '"', "\n", "%b", "\\"]),
+            st.integers(0, 10**6),
+            st.sampled_from([None, "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.25+02:00"]),
+            st.sampled_from([1_000.0, 1_000.001, 1_009.5]),
+            st.sampled_from([None, [("traceparent", TRACE)]]),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_outputs_are_what_the_events_encode_to(rows: list[Any]) -> None:
+    """Byte for byte, whatever the id: they are assembled from parts that are encoded once for many requests."""
+    records = [
+        record(request(name, n, **({"requested_at": at} if at else {})), offset=n, accepted=accepted, headers=headers)
+        for name, n, at, accepted, headers in rows
+    ]
+    scored = only(scorer(Doubling()).score([batch_of(*records)]))
+    for topic, decoded in (("results", results(scored)), ("logs", logs(scored))):
+        assert [output.value for output in on(scored, topic)] == [events.encode(event) for event in decoded]
+    for (name, n, at, accepted, headers), result, log in zip(rows, results(scored), logs(scored), strict=True):
+        assert result.request_id == log.request_id == name
+        assert result.requested_at == log.requested_at == (datetime.fromisoformat(at) if at else log.accepted_at)
+        assert log.accepted_at == datetime.fromtimestamp(accepted, UTC)
+        assert log.queue_seconds == pytest.approx(1_010.0 - accepted)
+        assert (log.offset, events.parse(log.prediction)) == (n, {"doubled": 2 * n})
+        assert log.traceparent == (TRACE.decode() if headers else msgspec.UNSET)
+
+
 class Odd(Doubling):
     """Answers with the wrong number of predictions."""
 

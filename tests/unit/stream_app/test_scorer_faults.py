@@ -12,6 +12,7 @@ from machine_learning_engineering.core.faults import MachineFaultError
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.events.schemas import Error, PredictionCompleted
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH, UnreadableRecord
+from stream_app.serving.batch import split_into_batches
 from stream_app.serving.scorer import Scorer
 from tests.support.request_records import REQUESTS, Doubling, batch_of, record, request, requests
 from tests.support.scorer_outputs import TOPICS, logs, on, only, results, scorer
@@ -62,7 +63,7 @@ def test_a_fault_of_the_machine_that_stays_answers_nothing(where: str) -> None:
 
 
 def test_a_file_that_a_request_names_is_the_requests_fault() -> None:
-    """Waiting for it would stop the worker for ever."""
+    """Waiting for it would stop the worker forever."""
     model = Faulty(FileNotFoundError(2, "No such file or directory"), float("inf"))
     scored = only(scorer(model).score([requests(1)]))
     assert (scored.completed, scored.failed) == (0, 1)
@@ -101,8 +102,27 @@ def test_an_unreadable_batch_is_one_dead_letter_without_a_value() -> None:
     assert (letter.key, letter.value) == (None, None)
     origin = read_origin(letter.headers)
     assert (origin.reason, origin.offset, origin.stage) == ("unreadable_batch", 6, "decode")
+    # So a replay does not publish it as if it were a record.
+    assert origin.truncated == 0
     assert origin.message == skipped.explanation
     assert (scored.completed, scored.dead_letters) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("large", "size"),
+    [
+        ({"key": b"k" * 20_000}, 20_000),
+        ({"headers": [("n", b"x" * 1_000)] * 70}, 70_070),
+        ({"headers": [("n", None)] * 101}, 101),
+    ],
+    ids=["key", "headers", "many headers"],
+)
+def test_a_dead_letter_that_keeps_a_part_of_its_record_says_so(large: dict[str, Any], size: int) -> None:
+    """Or its replay would publish the part, with another key or without headers, as if it were the record."""
+    [batch] = split_into_batches([record(b"value", **large)], 1_000_000)
+    (letter,) = on(only(scorer(Doubling()).score([batch])), "dead-letters")
+    origin = read_origin(letter.headers)
+    assert (origin.reason, origin.truncated) == ("too_large", size + len(b"value"))
 
 
 def test_a_long_message_of_a_model_is_cut() -> None:

@@ -111,6 +111,11 @@ def test_a_right_source_has_no_problems() -> None:
             "BY kind, t = BUCKET(@timestamp, 1 hour) |",
             "kinds: query: do not rename BUCKET; name the column by its full expression",
         ),
+        (
+            "COUNT(*)",
+            "SUM(CASE(kind == 1, 1, 0))",
+            "kinds: query: SUM(CASE()) is null where nothing matches, and shown as -; COUNT(*) WHERE is 0",
+        ),
     ],
 )
 def test_a_problem_is_named(old: str, new: str, expected: str) -> None:
@@ -119,6 +124,42 @@ def test_a_problem_is_named(old: str, new: str, expected: str) -> None:
 
     assert len(found) >= 1
     assert found[-1].startswith(expected)
+
+
+BUCKET = "BUCKET(@timestamp, 60, ?_tstart, ?_tend)"
+WHOLE = (
+    "EVAL range_end = TO_DATETIME(?_tend) "
+    f"| STATS n = COUNT(*) BY {BUCKET}, unfinished = BUCKET(range_end, 60, ?_tstart, ?_tend) "
+    f"| WHERE `{BUCKET}` >= ?_tstart AND `{BUCKET}` < unfinished"
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "is_whole"),
+    [
+        (WHOLE, True),
+        (f"STATS n = COUNT(*) BY {BUCKET}", False),
+        (WHOLE.replace(" >= ?_tstart AND", " < ?_tend AND"), False),
+        (WHOLE.replace("` < unfinished", "` <= unfinished"), False),
+        (WHOLE.replace("BUCKET(range_end, 60", "BUCKET(range_end, 30"), False),
+        (WHOLE.replace("TO_DATETIME(?_tend)", "TO_DATETIME(?_tstart)"), False),
+    ],
+)
+def test_buckets_of_time_have_to_be_whole(query: str, is_whole: bool) -> None:
+    """The first and the last one of a range are cut off by its ends."""
+    changes = (("STATS n = COUNT(*) BY kind", query), ('x = "kind"', f'x = "{BUCKET}"'))
+
+    assert [one.startswith("kinds: query: shows buckets that are not whole") for one in problems(*changes)] == (
+        [] if is_whole else [True]
+    )
+
+
+def test_a_heatmap_shows_its_newest_cell() -> None:
+    """It holds the greatest value, which is right however much of the time has passed."""
+    heatmap = ('chart = "bar"', 'chart = "heatmap"'), ('y = ["n"]', 'y = "kind"\nvalue = "n"')
+    query = ("BY kind", f"BY kind, {BUCKET}"), ('x = "kind"', f'x = "{BUCKET}"')
+
+    assert problems(*heatmap, *query) == []
 
 
 def test_kql_searches_keys_of_flattened_fields() -> None:

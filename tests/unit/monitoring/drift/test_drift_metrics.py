@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec import UNSET
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, FieldDrift
@@ -21,7 +23,7 @@ NOW = ACCEPTED.timestamp()
 def window(version: str = "v1", **drifted: bool) -> DriftMeasured:
     """A window with these fields."""
     fields = [
-        FieldDrift(f"features.{name}", "feature", "distribution", 0.5, 1e-4, 0.002, flag, 0.1, 0.2, 0.3, 0.0)
+        FieldDrift(f"features.{name}", "feature", "distribution", 0.5, 1e-4, 0.002, flag, 0.1, 0.2, 0.3, 0.0, "", 0.1)
         for name, flag in drifted.items()
     ]
     return DriftMeasured(
@@ -58,6 +60,22 @@ def test_a_window_shows_each_of_its_fields(shown: DriftSeries, value: Value) -> 
     assert shares == {"missing": 0.1, "unseen": 0.2, "out_of_range": 0.3}
     assert value("inflight_drift_windows_total", result="drifted") == 1
     assert value("inflight_drift_windows_total", result="clean") == 0
+
+
+def test_shares_without_drift_are_beside_them(shown: DriftSeries, value: Value) -> None:
+    """A text of the reference may have no known word either; an event of an earlier release does not tell."""
+    old, new = window(review=False), window(title=False)
+    old = replace(old, fields=[replace(one, reference_unseen_rate=UNSET) for one in old.fields])
+    new = replace(new, fields=[replace(one, reference_unseen_rate=0.4) for one in new.fields])
+    for one in (old, replace(new, fields=[*old.fields, *new.fields])):
+        shown.show_window(one, {}, NOW)
+
+    def expected(field: str, kind: str) -> float | None:
+        return value("inflight_drift_reference_ratio", field=field, kind=kind)
+
+    assert expected("features.title", "unseen") == 0.4
+    assert expected("features.title", "missing") == 0.0
+    assert expected("features.review", "unseen") is None
 
 
 KINDS = ("missing", "unseen", "out_of_range")
@@ -190,7 +208,7 @@ def test_a_profile_of_any_size_has_a_bounded_number_of_series(shown: DriftSeries
         shown.show_window(window(**dict.fromkeys(names, True)), {}, NOW)
     series = [sample for family in registry.collect() for sample in family.samples if "model" in sample.labels]
     # And those of each result of the counter of windows, its count and when it began.
-    assert len(series) == 6 * MAX_FIELDS + 4
+    assert len(series) == 8 * MAX_FIELDS + 4
 
 
 def test_of_many_fields_those_that_drift_are_shown(

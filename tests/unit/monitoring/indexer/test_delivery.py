@@ -75,10 +75,17 @@ def node() -> Node:
 
 
 @pytest.fixture
-def deliver(node: Node, monkeypatch: pytest.MonkeyPatch) -> Callable[[Batch], dict[str, int] | None]:
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def deliver(
+    node: Node, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Batch], dict[str, int] | None]:
     """Delivers a batch; None if it is still retrying after `TRIES` retries."""
     settings = Settings(_env_file=None, kafka_bootstrap_servers="127.0.0.1:1")  # type: ignore[call-arg]
-    found = Delivery(settings, node, IndexerMetrics(CollectorRegistry()))  # type: ignore[arg-type]
+    found = Delivery(settings, node, IndexerMetrics(registry))  # type: ignore[arg-type]
     found._writer = Writer()  # type: ignore[assignment]
     monkeypatch.setattr(retry, "FIRST_WAIT", 0.0)
 
@@ -90,6 +97,14 @@ def deliver(node: Node, monkeypatch: pytest.MonkeyPatch) -> Callable[[Batch], di
         return None if tally is None else {result: count for (_, result), count in tally.items()}
 
     return run
+
+
+def _retries(registry: CollectorRegistry) -> dict[str, float]:
+    """The number of retries by cause."""
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    return {
+        sample.labels["cause"]: sample.value for sample in samples if sample.name == "inflight_indexer_retries_total"
+    }
 
 
 def of(record: Records, *numbers: int, **fields: Any) -> Batch:
@@ -151,7 +166,7 @@ def test_a_completed_request_replaces_a_failed_one(
 def test_an_archive_is_not_waited_for(
     node: Node, deliver: Callable[[Batch], Any], record: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A blocked index of a past day takes no record; what is not blocked is indexed meanwhile."""
+    """A blocked index of a past day takes no record; the others are indexed meanwhile."""
     block = {"status": 403, "error": {"type": "cluster_block_exception", "reason": "index blocked"}}
     node.item = lambda identity: block if identity == "r1" else None
     assert deliver(of(record, 1, 2)) is None
@@ -169,11 +184,21 @@ def test_an_archive_is_not_waited_for(
     ],
 )
 def test_a_state_of_the_cluster_is_no_fault_of_a_document(
-    node: Node, deliver: Callable[[Batch], Any], record: Records, error: dict[str, str]
+    node: Node, deliver: Callable[[Batch], Any], record: Records, registry: CollectorRegistry, error: dict[str, str]
 ) -> None:
     """Whatever status it has."""
     node.item = lambda _id: {"status": 429 if "cluster" in error["type"] else 400, "error": error}
     assert deliver(of(record, 1)) is None
+    assert set(_retries(registry)) <= {"400", "429"}
+
+
+def test_a_request_in_halves_is_no_retry_of_elasticsearchs(
+    node: Node, deliver: Callable[[Batch], Any], record: Records, registry: CollectorRegistry
+) -> None:
+    """An alert tells the two apart: one bad record among others is the record's fault."""
+    node.refuse = lambda ids: SPOILT if "r3" in ids else None
+    assert deliver(of(record, *range(8))) == {"index_rejected": 1, "created": 7}
+    assert _retries(registry) == {"halved": 3}
 
 
 def test_a_race_for_the_mapping_of_a_field_is_lost_once(

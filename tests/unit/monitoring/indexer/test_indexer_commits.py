@@ -38,7 +38,7 @@ class FinishedTask:
     """A task that has ended: with a tally, cancelled, or failed."""
 
     def __init__(self, next_offset: int, tally: Tally | None, error: Exception | None = None) -> None:
-        self.batch, self.tally, self.error = Batch(), tally, error
+        self.batch, self.topic, self.tally, self.error = Batch(), TOPIC, tally, error
         self.batch.next_offsets[TOPIC, 0] = next_offset
 
     def is_alive(self) -> bool:
@@ -91,7 +91,7 @@ def test_nothing_behind_a_failed_batch_is_committed(indexer: Indexer, broker: Br
 
 
 def test_the_end_of_a_partition_is_committed_when_all_before_it_is_done(indexer: Indexer, broker: Broker) -> None:
-    """A transaction's marker lies behind the last record; else it would count as lag for ever."""
+    """A transaction's marker lies behind the last record; otherwise it would count as lag forever."""
     broker.ends[TOPIC, 0] = 11
     in_flight(indexer, FinishedTask(10, Counter()))
     indexer._lanes[TOPIC].batch.next_offsets[TOPIC, 0] = 10

@@ -112,7 +112,7 @@ def test_a_wrong_label_can_be_corrected(node: Node, joining: Joining) -> None:
 
 @pytest.mark.parametrize("year", [9999, 2027])
 def test_no_label_of_the_future_wins(node: Node, joining: Joining, year: int) -> None:
-    """Whoever dated one so could keep every other label of a request out for ever."""
+    """Such a label would keep every other label of the request out forever."""
     node.add("r1")
     minutes = (datetime(year, 12, 31, tzinfo=UTC) - ACCEPTED).total_seconds() / 60
     joining.resolver.process([reported("r1", True, minutes), reported("r1", False, 5)])
