@@ -52,8 +52,8 @@ def test_an_outage_of_elasticsearch_loses_nothing(settings: Settings, search: An
             members = _members(settings)
             search.kill()
             publish(settings, *[log(settings, number) for number in range(500, total)])
-            # Two batches on their way and a full one behind them is all that it takes, however long this lasts. Those on
-            # their way are smaller where the indexer had caught up.
+            # Two batches on their way and a full one behind them is all that it takes, however long this lasts.
+            # Those on their way are smaller where the indexer had caught up.
             eventually(lambda: running.value("inflight_indexer_in_flight_documents") > 50)
             until = time.monotonic() + 8
             while time.monotonic() < until:
