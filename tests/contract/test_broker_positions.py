@@ -316,8 +316,6 @@ def test_a_topic_that_was_made_again_is_read_from_its_start(settings: Settings) 
     with reading(settings, topic) as reader:
         reader.read_until(lambda: reader.committed.get((topic, 0)) == 10)
         admin.delete_topics([topic])[topic].result()
-        # The broker learns of it later than the controller: until then it takes records into the old topic.
-        until(lambda: admin.list_topics(topic, timeout=20).topics[topic].error)
         create(settings, topic)
         send(settings, topic, b"new", b"newer")
         reader.read_until(lambda: len(reader.seen) == 12)
