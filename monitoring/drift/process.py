@@ -74,7 +74,7 @@ class DriftMonitor:
         self._measured: list[tuple[DriftMeasured, dict[str, int]]] = []
         self._logs = topic_name(settings, LOGS)
         self._consumer = GroupConsumer(group_options(settings, DRIFT_MONITOR), _NAME, metrics.consumer)
-        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause, patient=True)
         self._states = StateReader(settings)
         self._producer = Producer(
             {

@@ -20,11 +20,18 @@ class IdlePausingConsumer:
     The pause grows with the time since the last record, up to `idle_pause`: requests that follow one another closely do
     not wait for it. Pausing discards the current fetch, so it requires the end-of-partition events that
     `consumer_options` enables.
+
+    Args:
+        consumer: Is consumed through this object alone.
+        idle_pause: Longest pause in seconds.
+        patient: Always make the longest pause: for a consumer that nobody waits for, whose short pauses would take the
+            processor from those that are waited for.
     """
 
-    def __init__(self, consumer: Consumer, idle_pause: float) -> None:
+    def __init__(self, consumer: Consumer, idle_pause: float, *, patient: bool = False) -> None:
         self._consumer = consumer
         self._idle_pause = idle_pause
+        self._patient = patient
         self._at_end: set[tuple[str, int]] = set()
         self._last_record = 0.0
 
@@ -78,6 +85,8 @@ class IdlePausingConsumer:
         return assignment if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment) else []
 
     def _pause(self) -> float:
+        if self._patient:
+            return self._idle_pause
         return min(self._idle_pause, max(_SHORTEST_PAUSE, _PAUSE_SHARE * (time.monotonic() - self._last_record)))
 
     def _wake(self, assignment: list[TopicPartition]) -> None:
