@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
+BUILD_LOCK := build.lock
 ARGS ?=
 # Many tests wait: three at a time keep two cores busy. Each process has a broker and Elasticsearch of its own.
 PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -28,15 +29,16 @@ FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-$(BIN)/uv:
+$(BIN)/uv: $(BUILD_LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(BUILD_LOCK)
+	@touch $@
 
 $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
 	@echo "setting up $(VENV), once: a minute or so" >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -e ./mle_package -e .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e ./mle_package -e .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
@@ -78,7 +80,8 @@ up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
-lock: $(BIN)/uv  ## update requirements.lock from pyproject.toml
+lock: $(BIN)/uv  ## update requirements.lock and build.lock from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra embedded --extra gateway --extra kafka --extra training
 

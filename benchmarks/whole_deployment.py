@@ -132,7 +132,9 @@ def _phases(
 ) -> Iterator[Phase]:
     everything = [*staying, *others]
     yield _measured(everything, partial(sender.steadily, f"first {FIRST:,} after the start", rate, FIRST))
-    yield _measured(everything, partial(sender.steadily, "all processes", rate, requests))
+    # Java compiles what is hot for about a minute.
+    yield _measured(everything, partial(sender.steadily, "the minute after", rate, round(60 * rate)))
+    yield _measured(everything, partial(sender.steadily, "all processes, warm", rate, requests))
     yield _measured(everything, partial(sender.one_at_a_time, "one request at a time", FIRST))
     for process in others:
         process.stop()

@@ -9,6 +9,7 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from machine_learning_engineering import Candidate, Example, MLEModel
+from machine_learning_engineering.evaluation.metrics import macro_f1
 from model.reviews import dataset, features
 from model.reviews.features import LABELS, Probabilities, ReviewFeatures, ReviewPrediction, Stars
 
@@ -80,9 +81,6 @@ class Reviews(MLEModel):
         Args:
             labels: True stars from 1 to 5, in the order of `predictions`.
         """
-        from sklearn import metrics
-
-        classes = [0, 1, 2]
         actual = [features.class_index(features.scaled(stars)) for stars in labels]
         answers = [LABELS.index(prediction.label) for prediction in predictions]
         stars_off = [abs(1 + 4 * one.score - stars) for one, stars in zip(predictions, labels, strict=True)]
@@ -94,11 +92,10 @@ class Reviews(MLEModel):
             for score in prediction.sentence_scores or (prediction.score,)
         ]
         inherited, sentence_answers = zip(*of_sentences, strict=True)
-        f1 = {"average": "macro", "labels": classes, "zero_division": 0}
         return {
-            "macro_f1": float(metrics.f1_score(actual, answers, **f1)),
+            "macro_f1": macro_f1(actual, answers, len(LABELS)),
             "accuracy": float(np.mean(np.equal(actual, answers))),
-            "sentence_macro_f1": float(metrics.f1_score(inherited, sentence_answers, **f1)),
+            "sentence_macro_f1": macro_f1(inherited, sentence_answers, len(LABELS)),
             "mae": float(np.mean(stars_off)),
             "log_loss": float(-np.mean(np.log(np.maximum((probabilities * hit).sum(axis=1), 1e-12)))),
             "brier": float(np.mean(((probabilities - hit) ** 2).sum(axis=1))),

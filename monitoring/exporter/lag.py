@@ -7,7 +7,7 @@ from typing import NamedTuple
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import PartitionMetadata
 
-from machine_learning_engineering.kafka.client import consumer_options, topic_name, unpolled_consumer
+from machine_learning_engineering.kafka.client import ask_leader, consumer_options, topic_name, unpolled_consumer
 from machine_learning_engineering.kafka.positions import is_end
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.runtime.consumer import Position
@@ -144,10 +144,16 @@ class LagReader:
         ends, hidden = {}, {}
         for number in metadata.partitions:
             partition = TopicPartition(name, number)
-            low, high = consumer.get_watermark_offsets(partition, timeout=self._timeout)
-            _, last = self._uncommitted.get_watermark_offsets(partition, timeout=self._timeout)
+            low, high = self._ends(consumer, partition)
+            _, last = self._ends(self._uncommitted, partition)
             ends[number], hidden[number] = (low, high), max(0, last - high)
         return TopicState(ends, hidden, sum(map(_is_under_replicated, metadata.partitions.values())))
+
+    def _ends(self, consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+        found: tuple[int, int] = ask_leader(
+            lambda: consumer.get_watermark_offsets(partition, timeout=self._timeout), self._timeout
+        )
+        return found
 
     def _committed(self, group: str, name: str, partitions: Iterable[int]) -> dict[int, int | None]:
         asked = [TopicPartition(name, number) for number in partitions]

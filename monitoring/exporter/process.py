@@ -48,7 +48,7 @@ class Exporter:
         self._logs = topic_name(settings, LOGS)
         self._dead_letters = topic_name(settings, DEAD_LETTERS)
         self._consumer = GroupConsumer(group_options(settings, EXPORTER), "exporter", metrics)
-        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause, patient=True)
         self._observed: dict[Position, int] = {}
         self._committed: dict[Position, int] = {}
 

@@ -74,7 +74,7 @@ class Follower:
         self._records = 0
         self._labels = topic_name(settings, LABELS)
         self._consumer = GroupConsumer(group_options(settings, FEATURES), "features", self._metrics.consumer)
-        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause, patient=True)
         # Before partitions are revoked, what was read from them is flushed and committed.
         self._consumer.subscribe(
             [topic_name(settings, LOGS), self._labels],

@@ -53,7 +53,7 @@ class Indexer:
         self._metrics = metrics
         self._documents = Children(metrics.documents)
         self._consumer = GroupConsumer(group_options(settings, INDEXER), "indexer", metrics.consumer)
-        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause, patient=True)
         self._topics = {topic_name(settings, topic): topic for topic in PROJECTIONS}
         self._projections = {name: PROJECTIONS[topic] for name, topic in self._topics.items()}
         self._lanes = {name: Lane(name, self._projections) for name in self._topics}

@@ -52,7 +52,7 @@ class Reader:
         self._backoff = Backoff("label-joiner", metrics.retries)
         options = group_options(settings, LABEL_JOINER, prefetch_kbytes=16 * 1024)
         self.consumer = GroupConsumer(options, "label-joiner", metrics.consumer)
-        self._fetch = IdlePausingConsumer(self.consumer, settings.kafka_idle_pause)
+        self._fetch = IdlePausingConsumer(self.consumer, settings.kafka_idle_pause, patient=True)
         self._read_ahead: list[Message] = []
         self._uncommitted: dict[Position, int] = {}
         self._committed: dict[Position, int] = {}

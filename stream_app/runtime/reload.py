@@ -70,7 +70,7 @@ class PromotionListener(threading.Thread):
         self._consumer.close()
 
     def _listen(self) -> None:
-        fetch = IdlePausingConsumer(self._consumer, self._settings.kafka_idle_pause)
+        fetch = IdlePausingConsumer(self._consumer, self._settings.kafka_idle_pause, patient=True)
         while not self._stopping.is_set():
             for message in fetch.consume(10, POLL_SECONDS):
                 if message.error() is None:

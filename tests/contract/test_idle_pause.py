@@ -1,5 +1,6 @@
 """The embedded broker answers an empty fetch at once: consumers pause, and yet receive a record in milliseconds."""
 
+import itertools
 import json
 import os
 import statistics
@@ -36,10 +37,11 @@ def settings(nodes: object) -> Settings:
 
 
 class Reader(threading.Thread):
-    """Polls as the processes do; when it received which record."""
+    """Polls as the processes do, for so many records and seconds at most, in turn; when it received which record."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *polls: tuple[int, float]) -> None:
         super().__init__(daemon=True)
+        self.polls = itertools.cycle(polls)
         self.topic = topic_name(settings, REQUESTS)
         self.received: dict[bytes, float] = {}
         self.stopping = threading.Event()
@@ -49,15 +51,15 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         while not self.stopping.is_set():
-            for message in self.fetch.consume(1, 0.1):
+            for message in self.fetch.consume(*next(self.polls)):
                 if message.error() is None:
                     self.received[message.value()] = time.perf_counter()
         self.consumer.close()
 
 
-@pytest.fixture
-def reader(settings: Settings) -> Iterator[Reader]:
-    found = Reader(settings)
+@pytest.fixture(params=[[(1, 0.1)], [(100, 1.0)], [(1, 0.25), (500, 0)]], ids=["one", "many", "one-and-the-rest"])
+def reader(settings: Settings, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    found = Reader(settings, *request.param)
     found.start()
     yield found
     found.stopping.set()

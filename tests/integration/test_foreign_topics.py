@@ -41,6 +41,8 @@ def recreate(settings: Settings, **config: str) -> None:
     """The topic of requests as somebody else makes it."""
     admin, name = AdminClient(client_options(settings)), topic_name(settings, REQUESTS)
     admin.delete_topics([name])[name].result()
+    # The broker learns of it later than the controller: until then it takes records into the old topic.
+    until(lambda: admin.list_topics(name, timeout=20).topics[name].error, 60, "the topic is gone")
 
     def made() -> bool:
         try:

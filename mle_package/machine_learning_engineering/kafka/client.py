@@ -5,9 +5,9 @@ Needs the extra `kafka` (confluent-kafka).
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
@@ -16,6 +16,8 @@ from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES, TOPICS
 from machine_learning_engineering.kafka.connection import error_logger
 from machine_learning_engineering.kafka.positions import is_end, is_unreadable, skip_unreadable
 from machine_learning_engineering.settings import KernelSettings
+
+_T = TypeVar("_T")
 
 logger = logging.getLogger(__name__)
 # In a command without a service log, the final error is enough; Python would print a line per attempt.
@@ -239,22 +241,31 @@ def _offsets_since(
 
 
 def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tuple[int, int]]:
+    def ask() -> dict[int, tuple[int, int]]:
+        metadata = consumer.list_topics(name, timeout=timeout).topics[name]
+        if metadata.error is None:
+            partitions = [TopicPartition(name, partition) for partition in metadata.partitions]
+            return {tp.partition: consumer.get_watermark_offsets(tp, timeout=timeout) for tp in partitions}
+        if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return {}
+        raise KafkaException(metadata.error)
+
+    return ask_leader(ask, timeout)
+
+
+def ask_leader(ask: Callable[[], _T], timeout: float) -> _T:
+    """Ask the broker, again for `timeout` seconds while a partition has no leader.
+
+    Raises:
+        KafkaException: the broker is unreachable, rejects the request, or a partition still has no leader.
+    """
     deadline = time.monotonic() + timeout
     while True:
         try:
-            metadata = consumer.list_topics(name, timeout=timeout).topics[name]
-            if metadata.error is None:
-                partitions = [TopicPartition(name, partition) for partition in metadata.partitions]
-                return {tp.partition: consumer.get_watermark_offsets(tp, timeout=timeout) for tp in partitions}
-            if metadata.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return {}
-            error = metadata.error
-        except KafkaException as failure:
-            error = failure.args[0]
-            if error.code() not in _TRANSIENT:
+            return ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _TRANSIENT or time.monotonic() > deadline:
                 raise
-        if time.monotonic() > deadline:
-            raise KafkaException(error)
         time.sleep(0.05)
 
 

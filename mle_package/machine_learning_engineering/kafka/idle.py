@@ -20,11 +20,18 @@ class IdlePausingConsumer:
     The pause grows with the time since the last record, up to `idle_pause`: requests that follow one another closely do
     not wait for it. Pausing discards the current fetch, so it requires the end-of-partition events that
     `consumer_options` enables.
+
+    Args:
+        consumer: Is consumed through this object alone.
+        idle_pause: Longest pause in seconds.
+        patient: Always make the longest pause: for a consumer that nobody waits for, whose short pauses would take the
+            processor from those that are waited for.
     """
 
-    def __init__(self, consumer: Consumer, idle_pause: float) -> None:
+    def __init__(self, consumer: Consumer, idle_pause: float, *, patient: bool = False) -> None:
         self._consumer = consumer
         self._idle_pause = idle_pause
+        self._patient = patient
         self._at_end: set[tuple[str, int]] = set()
         self._last_record = 0.0
 
@@ -36,27 +43,50 @@ class IdlePausingConsumer:
             timeout: Maximum wait in seconds, without the pause.
             may_pause: False while the consumer is paused for another reason: the end of a pause resumes it.
         """
-        messages: list[Message] = self._consumer.consume(count, timeout)
         if not self._idle_pause:
-            return messages
-        found = self._note_ends(messages)
-        if not found and may_pause and timeout and self._at_end:
-            assignment = self._consumer.assignment()
-            # Between two assignments there is none, and nothing to pause.
-            if assignment and self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment):
-                self._consumer.pause(assignment)
-                # Rebalances are handled here too; partitions assigned in the meantime are not paused.
-                more = self._consumer.consume(count, self._pause())
-                self._consumer.resume(self._consumer.assignment())
-                self._at_end.clear()
-                self._wake(assignment)
-                found = self._note_ends(more)
-                messages += more
+            return self._consumer.consume(count, timeout)  # type: ignore[no-any-return]
+        messages, found = self._read(count, timeout, may_pause)
+        if not found and may_pause and timeout and (assignment := self._ended()):
+            self._consumer.pause(assignment)
+            # Rebalances are handled here too; partitions assigned in the meantime are not paused.
+            more: list[Message] = self._consumer.consume(count, self._pause())
+            self._consumer.resume(self._consumer.assignment())
+            self._at_end.clear()
+            self._wake(assignment)
+            found = self._note_ends(more)
+            messages += more
         if found:
             self._last_record = time.monotonic()
         return messages
 
+    def _read(self, count: int, timeout: float, may_pause: bool) -> tuple[list[Message], int]:
+        """Messages, and how many of them are no ends: at most `count`.
+
+        consume(n, t) waits for n messages or t, and librdkafka asks an idle broker without a pause all the while. So
+        this waits for one record, or for the ends of all partitions.
+        """
+        until = time.monotonic() + timeout
+        # The ends of partitions come one at a time, and once: a caller may have had some of them before.
+        messages: list[Message] = []
+        while one := self._consumer.consume(
+            1, 0 if may_pause and self._ended() else max(0.0, until - time.monotonic())
+        ):
+            messages += one
+            if self._note_ends(one):
+                more = self._consumer.consume(count - 1, 0) if count > 1 else []
+                return messages + more, 1 + self._note_ends(more)
+        return messages, 0
+
+    def _ended(self) -> list[TopicPartition]:
+        """The assignment if all of it is at its end. Between two assignments there is none, and nothing to pause."""
+        if not self._at_end:
+            return []
+        assignment: list[TopicPartition] = self._consumer.assignment()
+        return assignment if self._at_end.issuperset((tp.topic, tp.partition) for tp in assignment) else []
+
     def _pause(self) -> float:
+        if self._patient:
+            return self._idle_pause
         return min(self._idle_pause, max(_SHORTEST_PAUSE, _PAUSE_SHARE * (time.monotonic() - self._last_record)))
 
     def _wake(self, assignment: list[TopicPartition]) -> None:
