@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.schemas import DriftMeasured, encode
 from machine_learning_engineering.events.topics import DRIFT_STATE, LOGS, MAX_MESSAGE_BYTES, MEASUREMENTS, MODEL_EVENTS
-from machine_learning_engineering.kafka.client import ask_leader, client_options, topic_name
+from machine_learning_engineering.kafka.client import client_options, partition_ends, topic_name
 from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.registry.profiles import ProfileCache
@@ -232,8 +232,7 @@ class DriftMonitor:
         self._metrics.partitions.set(len(partitions))
 
     def _restore(self, partition: int, committed: int, until: float) -> None:
-        where = TopicPartition(self._logs, partition)
-        _, end = ask_leader(lambda: self._consumer.get_watermark_offsets(where, timeout=TIMEOUT), TIMEOUT)
+        _, end = partition_ends(self._consumer, TopicPartition(self._logs, partition), TIMEOUT)
         if committed > end:
             cause = "the topic holds fewer records than were read"
             log_event(_NAME, "log_restarted", cause=cause, partition=partition)

@@ -6,7 +6,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from machine_learning_engineering.events.topics import DRIFT_STATE
-from machine_learning_engineering.kafka.client import ask_leader, consumer_options, topic_name
+from machine_learning_engineering.kafka.client import consumer_options, partition_ends, topic_name
 from machine_learning_engineering.kafka.positions import is_end, is_unreadable, skip_unreadable
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.drift.windows import State
@@ -70,7 +70,7 @@ class StateReader:
 
     def _last(self, partition: int) -> State | None:
         where = TopicPartition(self._topic, self.partition_of(partition))
-        low, high = ask_leader(lambda: self._consumer.get_watermark_offsets(where, timeout=TIMEOUT), TIMEOUT)
+        low, high = partition_ends(self._consumer, where, TIMEOUT)
         length = _TAIL
         while True:
             begin = max(low, high - length)

@@ -1,6 +1,7 @@
 """Lag of all consumer groups, from the broker: what each group has not committed, and since when it waits."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
@@ -110,7 +111,10 @@ class LagReader:
         Raises:
             KafkaException: the broker is unreachable or rejects a request.
         """
-        topics = {topic: self._topic_state(topic_name(self._settings, topic)) for topic in TOPICS}
+        topics = {
+            topic: ask_leader(partial(self._topic_state, topic_name(self._settings, topic)), self._timeout)
+            for topic in TOPICS
+        }
         starts: dict[tuple[str, str], list[tuple[int, int | None, int]]] = {}
         for group, names in READS.items():
             for topic in names:
@@ -144,16 +148,10 @@ class LagReader:
         ends, hidden = {}, {}
         for number in metadata.partitions:
             partition = TopicPartition(name, number)
-            low, high = self._ends(consumer, partition)
-            _, last = self._ends(self._uncommitted, partition)
+            low, high = consumer.get_watermark_offsets(partition, timeout=self._timeout)
+            _, last = self._uncommitted.get_watermark_offsets(partition, timeout=self._timeout)
             ends[number], hidden[number] = (low, high), max(0, last - high)
         return TopicState(ends, hidden, sum(map(_is_under_replicated, metadata.partitions.values())))
-
-    def _ends(self, consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
-        found: tuple[int, int] = ask_leader(
-            lambda: consumer.get_watermark_offsets(partition, timeout=self._timeout), self._timeout
-        )
-        return found
 
     def _committed(self, group: str, name: str, partitions: Iterable[int]) -> dict[int, int | None]:
         asked = [TopicPartition(name, number) for number in partitions]

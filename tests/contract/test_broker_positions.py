@@ -21,6 +21,7 @@ from monitoring.runtime.consumer import ConsumerMetrics, GroupConsumer, ends_to_
 from stream_app.kafka.lag import LagQuery
 from stream_app.kafka.publisher import Publisher
 from stream_app.serving.batch import TP
+from tests.support.topics import delete_topic
 
 
 @pytest.fixture
@@ -311,11 +312,11 @@ def test_partitions_that_are_restarted_one_after_the_other_read_no_record_twice(
 
 def test_a_topic_that_was_made_again_is_read_from_its_start(settings: Settings) -> None:
     """Under a live consumer: it goes on, and what it commits goes down."""
-    topic, admin = new_topic(settings), AdminClient(client_options(settings))
+    topic = new_topic(settings)
     send(settings, topic, *[b"old"] * 10)
     with reading(settings, topic) as reader:
         reader.read_until(lambda: reader.committed.get((topic, 0)) == 10)
-        admin.delete_topics([topic])[topic].result()
+        delete_topic(settings, topic)
         create(settings, topic)
         send(settings, topic, b"new", b"newer")
         reader.read_until(lambda: len(reader.seen) == 12)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from machine_learning_engineering.events.topics import DEAD_LETTERS, MEBIBYTE, RESULTS
-from machine_learning_engineering.kafka.client import client_options, end_offsets, topic_name
+from machine_learning_engineering.kafka.client import topic_name
 from producers.request_builder import Record, Source
 from tests.support.deployment import UNTIL_STOPPED, Deployment
 from tests.support.doses import FULL
 from tests.support.supervised import Supervised
+from tests.support.topics import delete_topic
 from tests.support.waiting import figures, until
 
 EXIT_BUG = 70
@@ -91,10 +91,7 @@ def test_a_topic_that_is_gone_holds_the_requests_back(deployment: Deployment, to
     worker = deployment.worker(**patience)
     deployment.serving(1)
     deployment.abandon(worker)
-    name = topic_name(deployment.settings, topic)
-    admin = AdminClient(client_options(deployment.settings))
-    admin.delete_topics([name])[name].result(120)
-    until(lambda: not end_offsets(deployment.settings, topic), 120, "the topic is gone")
+    delete_topic(deployment.settings, topic_name(deployment.settings, topic))
     report = deployment.load(source()).report()
     ended = until(lambda: not worker.is_alive(), 300, "the worker ends")
     worker.stop()

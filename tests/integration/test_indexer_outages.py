@@ -44,21 +44,21 @@ def _members(settings: Settings) -> set[str]:
 def test_an_outage_of_elasticsearch_loses_nothing(settings: Settings, search: Any) -> None:
     """The indexer waits, in its group and in little memory, and goes on by itself."""
     few = settings.model_copy(update={"elasticsearch_batch_records": 50})
-    total = 3_000
+    before, total = 6_000, 8_000
     with indexer(few) as running:
         try:
-            publish(settings, *[log(settings, number) for number in range(500)])
+            publish(settings, *[log(settings, number) for number in range(before)])
+            # Most are still to come, so that the batches on their way are full.
             eventually(lambda: running.results()["created"] >= 100)
             members = _members(settings)
             search.kill()
-            publish(settings, *[log(settings, number) for number in range(500, total)])
+            publish(settings, *[log(settings, number) for number in range(before, total)])
             # Two batches on their way and a full one behind them is all that it takes, however long this lasts.
-            # Those on their way are smaller where the indexer had caught up.
-            eventually(lambda: running.value("inflight_indexer_in_flight_documents") > 50)
+            eventually(lambda: running.value("inflight_indexer_in_flight_documents") >= 150)
             until = time.monotonic() + 8
             while time.monotonic() < until:
                 assert running.value("inflight_indexer_in_flight_documents") <= 160
-                assert running.results()["created"] <= 500
+                assert running.results()["created"] < before
                 time.sleep(0.2)
             assert _members(settings) == members
         finally:

@@ -253,6 +253,12 @@ def _watermarks(consumer: Consumer, name: str, timeout: float) -> dict[int, tupl
     return ask_leader(ask, timeout)
 
 
+def partition_ends(consumer: Consumer, partition: TopicPartition, timeout: float) -> tuple[int, int]:
+    """Return the first and the next offset of a partition. Asks and raises as `ask_leader` does."""
+    found: tuple[int, int] = ask_leader(lambda: consumer.get_watermark_offsets(partition, timeout=timeout), timeout)
+    return found
+
+
 def ask_leader(ask: Callable[[], _T], timeout: float) -> _T:
     """Ask the broker, again for `timeout` seconds while a partition has no leader.
 

@@ -66,16 +66,17 @@ class IdlePausingConsumer:
         this waits for one record, or for the ends of all partitions.
         """
         until = time.monotonic() + timeout
-        # The ends of partitions come one at a time, and once: a caller may have had some of them before.
         messages: list[Message] = []
-        while one := self._consumer.consume(
-            1, 0 if may_pause and self._ended() else max(0.0, until - time.monotonic())
-        ):
+        while True:
+            # The end of a partition comes once: an earlier call may have taken the last one.
+            wait = 0 if may_pause and self._ended() else max(0.0, until - time.monotonic())
+            one = self._consumer.consume(1, wait)
+            if not one:
+                return messages, 0
             messages += one
             if self._note_ends(one):
                 more = self._consumer.consume(count - 1, 0) if count > 1 else []
                 return messages + more, 1 + self._note_ends(more)
-        return messages, 0
 
     def _ended(self) -> list[TopicPartition]:
         """The assignment if all of it is at its end. Between two assignments there is none, and nothing to pause."""

@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.writer import STAGE
-from monitoring.audit import readers
 from monitoring.audit.audit import Audit, Letter, Log, Request, Result, audit
 from monitoring.audit.heads import Heads, TopicHead
-from tests.support import fuzz_corpus as corpus
 
 TOPIC = "prediction-requests"
 
@@ -391,15 +388,3 @@ def test_a_quantile_is_the_nearest_rank(count: int, p50: int, p99: int) -> None:
     run.logs = [Log(f"r{number}", (number + 1) / 1000) for number in range(count)]
     audited = run.audit()
     assert (audited.p50_ms, audited.p99_ms) == (p50, p99)
-
-
-@pytest.mark.parametrize(("spare", "readable"), [(0, True), (-1, False)])
-def test_what_a_worker_can_read_depends_on_its_limit(
-    spare: int, readable: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The audit judges requests by the same limit as the workers, whatever it is set to."""
-    value = corpus.REQUESTS[0]
-    record = corpus.message(TOPIC, value)
-    monkeypatch.setattr(readers, "read_to_end", lambda *_: iter([record]))
-    settings = Settings(_env_file=None, max_request_bytes=len(value) + spare)  # type: ignore[call-arg]
-    assert [one.readable for one in readers.requests(settings)] == [readable]
