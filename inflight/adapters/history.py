@@ -58,7 +58,7 @@ class IndexHistory:
                 if one.request_id in request_ids:
                     stored.setdefault(one.request_id, one)
             return stored
-        except (*FAILURES, ValueError, KeyError, TypeError) as error:
+        except (*FAILURES, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise HistoryUnavailable(f"Elasticsearch did not respond as expected ({type(error).__name__})") from None
 
     def _connected(self) -> Any:
@@ -83,5 +83,8 @@ def _stored(source: dict[str, Any]) -> StoredPrediction:
     else:
         error = Error(source["error"]["type"], source["error"]["message"])
         result = PredictionFailed(request_id, model, error, requested_at, completed_at, version or msgspec.UNSET)
-    fingerprint = None if fields.get("redacted") else fields["fingerprint"]
-    return StoredPrediction(request_id, model, fingerprint, events.encode(result))
+    encoded = events.encode(result)
+    # A document that others have written may have any types.
+    events.decode_result(encoded)
+    fingerprint = None if fields.get("redacted") else str(fields["fingerprint"])
+    return StoredPrediction(request_id, model, fingerprint, encoded)

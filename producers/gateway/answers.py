@@ -76,13 +76,16 @@ def one(result: bytes, model: ServedModel | None, *, flat: bool) -> Response:
     Raises:
         Problem: the prediction failed.
     """
-    event = events.decode_result(result)
+    event = _decode(result)
     if not isinstance(event, PredictionCompleted):
         raise failure(event, model)
     headers = {REQUEST_ID: header(event.request_id), MODEL_VERSION: header(event.model_version)}
     if not flat:
         return json_response(_plain(event), 200, headers)
-    fields = msgspec.json.decode(event.prediction)
+    try:
+        fields = msgspec.json.decode(event.prediction)
+    except (ValueError, RecursionError):
+        raise _unreadable(event.request_id) from None
     if not isinstance(fields, dict):
         fields = {"prediction": fields}
     # A model's own field of that name stays; the headers have both in any case.
@@ -95,7 +98,7 @@ def many(request_id: str, results: Sequence[bytes], model: ServedModel | None) -
     Raises:
         Problem: none is predicted; it has the problem of each row.
     """
-    decoded = [events.decode_result(result) for result in results]
+    decoded = [_decode(result) for result in results]
     rows = [_plain(one) if isinstance(one, PredictionCompleted) else _failed_row(one) for one in decoded]
     failed = [one for one in decoded if not isinstance(one, PredictionCompleted)]
     if failed and len(failed) == len(decoded):
@@ -105,6 +108,19 @@ def many(request_id: str, results: Sequence[bytes], model: ServedModel | None) -
     return json_response(
         {"request_id": request_id, "predictions": rows}, 207 if failed else 200, {REQUEST_ID: header(request_id)}
     )
+
+
+def _decode(result: bytes) -> PredictionCompleted | PredictionFailed:
+    try:
+        return events.decode_result(result)
+    except (ValueError, RecursionError):
+        raise _unreadable(None) from None
+
+
+def _unreadable(request_id: str | None) -> Problem:
+    # No worker of ours writes such a record.
+    message = "the result on the stream can't be read: see which other program writes to the topic of results"
+    return Problem("internal-error", message, request_id=request_id)
 
 
 def _plain(event: PredictionCompleted) -> dict[str, Any]:

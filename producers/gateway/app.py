@@ -20,6 +20,7 @@ from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.problems import Problem
 from producers.gateway.routes import Routes, response_headers
+from producers.gateway.unread import UnreadBodies
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
     )
     # The redirect would repeat what the client says its host is.
     starlette.router.redirect_slashes = False
-    return SecurityHeaders(starlette)
+    return UnreadBodies(SecurityHeaders(starlette))
 
 
 class _Ending:

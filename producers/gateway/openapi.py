@@ -44,7 +44,7 @@ def document(models: Mapping[str, ServedModel]) -> dict[str, Any]:
             {"name": "health"},
         ],
         "security": [{"bearer": []}, {"header": []}],
-        "paths": paths | _common(list(models)),
+        "paths": paths | _common(models),
         "components": {
             "schemas": schemas,
             "parameters": PARAMETERS,
@@ -74,13 +74,16 @@ def _friendly(model: ServedModel, features: dict[str, Any], prediction: dict[str
                 "headers": {"X-Model-Version": {"schema": {"type": "string"}}},
                 "content": json_content({"allOf": [prediction, {"type": "object", "properties": added}]}),
             },
+            "202": reference("responses", "Running"),
             **ERROR_RESPONSES,
         },
     }
 
 
-def _common(names: list[str]) -> dict[str, Any]:
-    example: dict[str, Any] = {"features": {}}
+def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
+    names = list(models)
+    # Of the first model, which is also the first of its enumeration: whoever tries the route gets a prediction.
+    example = {"features": models[names[0]].example if names else {}}
     one_id = reference("parameters", "RequestId")
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "examples": names}}
     if names:

@@ -134,8 +134,8 @@ PARAMETERS: dict[str, Any] = {
     "Wait": {
         "name": "Prefer",
         "in": "header",
-        "description": "`wait=2` waits at most two seconds; `respond-async` does not wait (RFC 7240).",
-        "schema": {"type": "string", "examples": ["wait=2", "respond-async"]},
+        "description": "`wait=10` waits at most ten seconds; `respond-async` does not wait (RFC 7240).",
+        "schema": {"type": "string", "examples": ["wait=10", "respond-async"]},
     },
     "RequestId": {
         "name": "request_id",
@@ -157,5 +157,5 @@ RESPONSES: dict[str, Any] = {
 }
 ERROR_RESPONSES = {
     code: reference("responses", "Problem")
-    for code in map(str, (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 500, 503, 504))
+    for code in map(str, (400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 431, 500, 503, 504))
 }

@@ -28,6 +28,7 @@ PROBLEMS = {
     "invalid-features": (422, "The features do not fit the model"),
     "key-reused": (422, "The Idempotency-Key belongs to another request"),
     "too-many-requests": (429, "Too many of your requests are running"),
+    "headers-too-large": (431, "The headers are too large"),
     "prediction-error": (500, "The model could not predict"),
     "internal-error": (500, "The gateway has a bug"),
     "overloaded": (503, "The gateway is at its limit"),

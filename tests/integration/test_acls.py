@@ -21,6 +21,7 @@ from confluent_kafka.admin import (
 )
 
 from inflight.settings import Settings
+from inflight.stack.process import free_port
 from machine_learning_engineering.events.topics import (
     DEAD_LETTERS,
     DRIFT_STATE,
@@ -35,6 +36,7 @@ from machine_learning_engineering.kafka.promotions import announce_promotion
 from monitoring.elastic.client import connect, request
 from monitoring.runtime.groups import READS
 from tests.conftest import MISSING_TOOLS
+from tests.support.http_clients import call
 from tests.support.secured_kafka import OPERATOR, SecuredKafkaNode, access_rights, access_table, quota_commands
 from tests.support.supervised import Supervised
 from tests.support.waiting import until
@@ -127,6 +129,7 @@ PROCESSES = {
     "drift-monitor": "drift-monitor",
     "label-joiner": "label-joiner",
     "features": "features follow diamonds --every 1",
+    "gateway": "gateway",
 }
 
 
@@ -134,11 +137,11 @@ PROCESSES = {
 def test_all_processes_run_with_these_rights(
     secured: SecuredKafkaNode, models: Settings, nodes: Callable[[str, str], Any], tmp_path: Path
 ) -> None:
-    """A request of `sender` is answered, indexed, measured and counted, and its label joined.
+    """A request of `sender` is answered, indexed, measured and counted, and its label joined; also one over HTTP.
 
     A record that is no request becomes a dead letter. Every group commits what it read.
     """
-    search = nodes("search", "embedded")
+    search, port = nodes("search", "embedded"), free_port()
     processes: dict[str, Supervised] = {}
     try:
         for user, command in PROCESSES.items():
@@ -147,9 +150,11 @@ def test_all_processes_run_with_these_rights(
                 "INFLIGHT_KAFKA_OPTIONS": json.dumps(secured.options(user)),
                 "INFLIGHT_ELASTICSEARCH_URL": search.url,
                 "INFLIGHT_HOME": str(models.home.absolute()),
+                "INFLIGHT_GATEWAY_PORT": str(port),
             }
             kind = user.replace("-", "_")
             owns = f"inflight_{kind}_assigned_partitions [1-9]" if user in ("worker", "drift-monitor") else ""
+            owns = r"\ninflight_gateway_ready 1" if user == "gateway" else owns
             processes[user] = Supervised(user, command, tmp_path / "processes", environment, owns)
             processes[user].seconds_to_ready = SECONDS
             processes[user].launch()
@@ -185,6 +190,11 @@ def test_all_processes_run_with_these_rights(
             labels.produce(LABELS, json.dumps(label).encode(), ids[0].encode())
             assert labels.flush(60) == 0
             until(lambda: ids[0] in found("inflight.label"), SECONDS, "the label joined")
+            answer = call(port, "POST", "/v1/diamonds/value", DIAMOND, {"Prefer": "wait=50"}, timeout=60)
+            assert answer.status == 200, answer
+            over_http = answer.body["request_id"]
+            assert call(port, "POST", f"/v1/predictions/{over_http}/label", {"label": 326}).status == 202
+            until(lambda: over_http in found("inflight.label"), SECONDS, "the label over HTTP joined")
         announce_promotion(settings_of(secured, "training"), "diamonds", "v1", reason="a test", timeout=60)
         assert [record.key() for record in read_to_end(operator, DEAD_LETTERS)] == [b"acl-bad"]
 

@@ -1,65 +1,52 @@
 """The server's own limits, over real sockets: silent clients, slow ones, and too many of them."""
 
 import asyncio
+import json
+import re
+import resource
 import socket
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
-from producers.gateway.bodies import Limits, read_body
-from producers.gateway.problems import Problem
-from producers.gateway.server import PortInUse, Server, listen, new_server
+from producers.gateway.server import MAX_PIPELINED, PortInUse, listen
+from tests.support.http_server import connect, hang, read, serving
 
-LIMITS = Limits(1_000, 10, 0.3)
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
-async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the size of the body, or with the problem."""
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers after a while with the path."""
+    await asyncio.sleep(0.4)
+    await PlainTextResponse(scope["path"])(scope, receive, send)
+
+
+async def large(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with 64 MiB."""
+    await PlainTextResponse(bytes(64 << 20))(scope, receive, send)
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers at once, and never looks at the body."""
+    await PlainTextResponse("no", 404)(scope, receive, send)
+
+
+def statuses(found: bytes) -> list[int]:
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", found)]
+
+
+def send_until_refused(connection: socket.socket, piece: bytes, most: int, pause: float = 0.0) -> int:
+    """Send pieces until the other side ends the connection; the number of bytes that went out."""
+    sent = 0
     try:
-        response: Response = PlainTextResponse(str(len(await read_body(Request(scope, receive), LIMITS))))
-    except Problem as problem:
-        response = problem.response()
-    await response(scope, receive, send)
-
-
-async def hang(scope: Scope, receive: Receive, send: Send) -> None:
-    """Never answers."""
-    await asyncio.sleep(600)
-
-
-@contextmanager
-def serving(app: ASGIApp = echo, connections: int = 20, drain: float = 1.0) -> Iterator[tuple[int, Server]]:
-    """A server in a thread."""
-    server = new_server(app, connections=connections, header_seconds=0.3, drain_seconds=drain)
-    with listen("127.0.0.1", 0) as listening:
-        thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield listening.getsockname()[1], server
-        finally:
-            server.should_exit = True
-            thread.join(30)
-            assert not thread.is_alive()
-
-
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
-
-
-def read(connection: socket.socket) -> bytes:
-    """All that comes until the other side closes."""
-    found = b""
-    while chunk := connection.recv(65_536):
-        found += chunk
-    return found
+        while sent < most:
+            sent += connection.send(piece)
+            time.sleep(pause)
+    except ConnectionError:
+        return sent
+    pytest.fail(f"{sent:,} bytes were taken")
 
 
 def test_a_whole_request() -> None:
@@ -139,3 +126,127 @@ def test_a_port_that_is_taken() -> None:
         port = first.getsockname()[1]
         with pytest.raises(PortInUse, match="INFLIGHT_GATEWAY_PORT"):
             listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET / HTTP/1.1\r\n" + b"A: " + b"x" * 70_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+    ],
+    ids=["value", "address", "number"],
+)
+def test_large_headers_are_431(start: bytes) -> None:
+    with serving() as (port, _), connect(port) as connection:
+        connection.sendall(start)
+        found = read(connection)
+    assert statuses(found) == [431]
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["type"] == "urn:inflight:problem:headers-too-large"
+
+
+def test_headers_without_end_take_no_memory() -> None:
+    """A client that sends them as fast as it can is refused long before its time is up."""
+    with serving() as (port, _), connect(port) as connection:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        connection.sendall(b"GET / HTTP/1.1\r\nA: ")
+        sent = send_until_refused(connection, b"x" * 65_536, 1 << 30)
+        # What is in the buffers of the system.
+        assert sent < 64 << 20
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost : h\r\n\r\n",
+    ],
+)
+def test_what_is_not_http_is_a_problem(sent: bytes) -> None:
+    """Also wrong lengths, and two that contradict each other, by which requests are smuggled past proxies."""
+    with serving() as (port, _), connect(port) as connection:
+        connection.sendall(sent)
+        found = read(connection)
+    assert statuses(found) == [400]
+    assert json.loads(found.partition(b"\r\n\r\n")[2])["type"] == "urn:inflight:problem:malformed-request"
+
+
+def test_a_body_longer_than_it_says() -> None:
+    """The request is answered, and what follows it is no request."""
+    with serving() as (port, _), connect(port) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n12345678\r\n\r\n")
+        found = read(connection)
+    assert statuses(found)[0] == 200
+    assert b"\r\n\r\n5" in found
+
+
+def test_pipelined_requests_are_answered_in_their_order() -> None:
+    with serving(slow) as (port, _), connect(port) as connection:
+        for path in (b"/a", b"/b"):
+            connection.sendall(GET.replace(b"/ ", path + b" "))
+        connection.sendall(b"GET /c HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        found = read(connection)
+    assert statuses(found) == [200] * 3
+    assert found.index(b"/a") < found.index(b"/b") < found.index(b"/c")
+
+
+def test_too_many_pipelined_requests_end_the_connection() -> None:
+    """Those that are taken are answered."""
+    with serving(slow) as (port, _), connect(port) as connection:
+        connection.sendall(GET * 1_000)
+        found = read(connection)
+    assert statuses(found) == [200] * (MAX_PIPELINED + 1)
+
+
+def test_nonsense_after_a_request_does_not_take_its_answer() -> None:
+    with serving(slow) as (port, _), connect(port) as connection:
+        connection.sendall(GET + b"nonsense\r\n\r\n")
+        found = read(connection)
+    assert statuses(found) == [200]
+
+
+@pytest.mark.parametrize("size", [10_000_000, 10_000_000_000])
+def test_a_client_that_still_sends_gets_its_answer(size: int) -> None:
+    """A connection that is closed with bytes in it is reset: the client would see no answer."""
+    with serving(refuse) as (port, _), connect(port) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size)
+        connection.sendall(bytes(10_000_000))
+        found = connection.recv(65_536)
+    assert statuses(found) == [404]
+    assert b"connection: close" in found
+
+
+def test_a_body_without_end_does_not_hold_a_connection() -> None:
+    """A byte now and then, after the answer."""
+    with serving(refuse) as (port, _), connect(port) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        started = time.monotonic()
+        send_until_refused(connection, b"1\r\nx\r\n", 6 * 400, pause=0.05)
+        assert time.monotonic() - started < 10
+
+
+def test_who_reads_no_answer_is_cut_off() -> None:
+    with serving(large, stall=1.0) as (port, server), connect(port) as connection:
+        connection.sendall(GET)
+        deadline = time.monotonic() + 30
+        while not server.server_state.connections:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        while server.server_state.connections:
+            assert time.monotonic() < deadline, "the connection is still held"
+            time.sleep(0.05)
+        with pytest.raises(ConnectionError):
+            read(connection)
+
+
+def test_a_slow_reader_gets_all() -> None:
+    with serving(large, stall=10.0) as (port, _), connect(port) as connection:
+        connection.sendall(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        time.sleep(0.3)
+        assert len(read(connection)) > 64 << 20
