@@ -145,7 +145,7 @@ def operation(model: ServedModel) -> dict[str, Any]:
         ],
         "responses": {
             "200": {"description": "The rows.", "content": json_content(content)},
-            **{code: reference("responses", "Problem") for code in "400 401 403 404 422 503".split()},
+            **{code: reference("responses", "Problem") for code in ["400", "401", "403", "404", "422", "503"]},
         },
     }
 

@@ -64,13 +64,13 @@ def test_each_row_is_answered_once_with_its_own_key(port: int, monkeypatch: pyte
 
 
 def test_an_error_ends_it_and_is_named(port: int) -> None:
-    with pytest.raises(NotAnswered, match="wrong.* with status 422"):
+    with pytest.raises(NotAnswered, match=r"wrong.* with status 422"):
         post_diamonds(port, ROWS[:1], "wrong-")
 
 
 def test_nobody_answers(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inflight.demo.callers.ANSWER_SECONDS", 0.0)
-    with pytest.raises(NotAnswered, match="has not answered .*-000 within 0 s: status 503"):
+    with pytest.raises(NotAnswered, match=r"has not answered .*-000 within 0 s: status 503"):
         post_diamonds(port, ROWS[:1], "demo-")
 
 
