@@ -127,11 +127,6 @@ class SimilarIndex:
     def __len__(self) -> int:
         return len(self._nearest)
 
-    def values_of(self, name: str) -> list[str | int]:
-        """The values of one of the features `by` that the rows have, sorted."""
-        place = self.similarity.by.index(name)
-        return sorted({key[place] for key in self._groups}, key=lambda value: (isinstance(value, str), value))
-
     def search(self, key: Key, nearest: float, n: int) -> Nearest:
         """The rows that are equal in the features `by` and the nearest in the feature `nearest`.
 
