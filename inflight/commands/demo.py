@@ -16,7 +16,7 @@ app = typer.Typer()
 
 @app.command(
     epilog="Examples: [bold]inflight demo[/bold], [bold]inflight demo --stack real --json[/bold], "
-    "[bold]inflight demo --stay[/bold]. The embedded stack needs the extra `embedded`."
+    "[bold]inflight demo --stay[/bold]. It needs the extra `gateway`, and the embedded stack the extra `embedded`."
 )
 def demo(
     stack: Literal["embedded", "real"] = typer.Option(
@@ -30,6 +30,8 @@ def demo(
 ) -> None:
     """Start everything, train, stream all diamonds and Titanic passengers with bad records among them, and count.
 
+    A thousand more diamonds come over HTTP, through the gateway.
+
     The figures at the end are counted from the topics and the index. Exit code 1 if a request was lost, has two
     different outcomes, or was not indexed.
     """
@@ -41,11 +43,11 @@ def demo(
     from machine_learning_engineering.datasets import DatasetUnavailable
 
     console = Console(stderr=True)
+    settings = load_settings()
+    # For a moment, any port will do; who stays is looked for at the usual one.
+    options = Options(stack, workers, rate, limit, settings.gateway_port if stay else 0)
     try:
-        with (
-            _Display(console) as report,
-            run_demo(load_settings(), Options(stack, workers, rate, limit), report) as running,
-        ):
+        with _Display(console) as report, run_demo(settings, options, report) as running:
             summary = summarize(running)
             report.step("Done")
             report.close()
@@ -69,6 +71,9 @@ def summarize(running: "Running") -> dict[str, Any]:
         "index_dead_letters repeats other_versions conflicts orphans unindexed"
     )
     found = {name: getattr(audit, name) for name in names.split()}
+    over_http = running.over_http
+    assert over_http is not None
+    found |= {f"http_{name}": getattr(over_http, name) for name in ("accepted", "completed", "p50_ms", "p99_ms")}
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}
 
 
@@ -126,6 +131,7 @@ def _stay(console: Any, running: "Running") -> None:
     import signal
 
     console.print("\nEverything keeps running until Ctrl-C:")
+    console.print(f"  gateway        http://127.0.0.1:{running.gateway_port}  (documentation: /docs)", highlight=False)
     console.print(f"  broker         {running.endpoints.kafka_bootstrap_servers}", highlight=False)
     console.print(f"  Elasticsearch  {running.endpoints.elasticsearch_url}", highlight=False)
     for process in running.processes:

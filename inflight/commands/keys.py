@@ -31,10 +31,11 @@ def add(
         list[str] | None, typer.Option(help="predict, label, read or admin; several times for more. Default: predict.")
     ] = None,
     days: Annotated[float | None, typer.Option(min=0.001, help="Days until it expires; never by default.")] = None,
+    missing: Annotated[bool, typer.Option("--missing", help="Do nothing if a valid key has this name.")] = False,
     json: _Json = False,
 ) -> None:
     """Add a key and print it, once: the file has a digest of it. Running gateways accept it within a second."""
-    from datetime import timedelta
+    from datetime import UTC, datetime, timedelta
 
     from producers.gateway.keys import SCOPES, KeysError
 
@@ -42,6 +43,9 @@ def add(
     if unknown := [one for one in scopes if one not in SCOPES]:
         raise typer.BadParameter(f"no scope is named {', '.join(unknown)}: there are {', '.join(SCOPES)}")
     with exits(KeysError):
+        if missing and any(one.name == name and one.is_valid(datetime.now(UTC)) for one in _file().read()):
+            typer.secho(f"there is a key named {name}", err=True)
+            return
         chosen = [one for one in SCOPES if one in scopes]
         key, text = _file().add(name, chosen, None if days is None else timedelta(days=days))
     if json:

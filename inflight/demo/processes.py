@@ -1,7 +1,9 @@
 """The processes of the product, started as a user would start them, each with its log and its metrics."""
 
+import contextlib
 import os
 import re
+import socket
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -51,8 +53,25 @@ class Process(Node):
         return Launch(command, {**os.environ, **self._environment})
 
 
-def product(directory: Path, environment: Mapping[str, str], workers: int) -> list[Process]:
-    """The workers, the indexer and the exporter of one deployment, not yet started."""
+def product(directory: Path, environment: Mapping[str, str], workers: int, gateway_port: int = 0) -> list[Process]:
+    """The workers, the indexer, the exporter and the gateway of one deployment, not yet started.
+
+    Args:
+        gateway_port: where the gateway listens, on a loopback address; 0 is any free port.
+    """
     owning = r"inflight_worker_assigned_partitions [1-9]"
     found = [Process(f"worker-{n}", "worker", directory, environment, owning) for n in range(1, workers + 1)]
-    return found + [Process(name, name, directory, environment) for name in ("indexer", "exporter")]
+    found += [Process(name, name, directory, environment) for name in ("indexer", "exporter")]
+    # Whatever is set for a gateway elsewhere: this one is for this machine, and asks for no key.
+    own = {"INFLIGHT_GATEWAY_HOST": "127.0.0.1", "INFLIGHT_GATEWAY_PORT": str(gateway_port)}
+    own["INFLIGHT_GATEWAY_ALLOWED_HOSTS"] = "[]"
+    ready = r"(?m)^inflight_gateway_ready 1"
+    return [*found, Process("gateway", "gateway", directory, {**environment, **own}, ready)]
+
+
+def usable_port(wanted: int) -> int:
+    """The port that is wanted, unless somebody listens on it or it is 0; else a free one."""
+    if wanted:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", wanted)):
+            return wanted
+    return free_port()

@@ -8,7 +8,8 @@ from itertools import islice
 from typing import Literal, Protocol
 
 from inflight.demo.bad_records import DIAMOND, bad_records
-from inflight.demo.processes import Process, product
+from inflight.demo.callers import NotAnswered, post_diamonds
+from inflight.demo.processes import Process, product, usable_port
 from inflight.rendering import render_metrics
 from inflight.settings import Settings
 from inflight.stack.stack import Endpoints, start_stack
@@ -32,6 +33,7 @@ MODELS = ("diamonds", "titanic")
 # Intervals in diamonds, so that passengers and bad records are in the same batches as diamonds.
 PASSENGER_EVERY = 60
 BAD_EVERY = 1_900
+HTTP_REQUESTS = 1_000
 STALLED_SECONDS = 60.0
 
 
@@ -47,6 +49,8 @@ class Options:
     workers: int = 2
     rate: float | None = None
     limit: int | None = None
+    gateway_port: int = 0
+    """Where the gateway listens, if nobody else does; 0 is any free port."""
 
 
 class Report(Protocol):
@@ -66,7 +70,12 @@ class Running:
     settings: Settings
     endpoints: Endpoints
     processes: list[Process]
+    gateway_port: int = 0
+    prefix: str = ""
+    """Of the request ids."""
     audit: Audit | None = None
+    over_http: Audit | None = None
+    """Of the requests that came over HTTP alone."""
     replayed: ReplayReport | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -96,11 +105,12 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
             Trials(registry, settings.trials_dir).pass_(name, trained.version)
             report.step(f"Trained {name} {trained.version}: " + render_metrics(trained.metrics))
         running.seconds["training"] = time.monotonic() - started
-        report.step(f"Starting {options.workers} workers, the indexer and the exporter")
+        report.step(f"Starting {options.workers} workers, the indexer, the exporter and the gateway")
         # Without this process's secrets and file of settings: the stack asks for none.
         without = {"INFLIGHT_KAFKA_OPTIONS": "{}", "INFLIGHT_ELASTICSEARCH_API_KEY": "", "INFLIGHT_ENV_FILE": ""}
         environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | without
-        running.processes = product(home / "processes", environment, options.workers)
+        running.gateway_port = usable_port(options.gateway_port)
+        running.processes = product(home / "processes", environment, options.workers, running.gateway_port)
         started = time.monotonic()
         # One worker after the other: where one joins a group while partitions are being assigned, the embedded broker
         # leaves the whole group without any for minutes. Kafka starts another rebalance.
@@ -115,11 +125,17 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         report.step("Replaying diamonds and passengers, with bad records among them")
         started = time.monotonic()
         with contextlib.closing(LagReader(settings)) as reader:
-            _follow(running, options, _Lag(reader, report))
-        running.seconds["stream"] = time.monotonic() - started
+            lag = _Lag(reader, report)
+            _follow(running, options, lag)
+            running.seconds["stream"] = time.monotonic() - started
+            report.step(f"Posting {HTTP_REQUESTS:,} diamonds to the gateway, http://127.0.0.1:{running.gateway_port}")
+            started = time.monotonic()
+            _post(running, lag)
+            running.seconds["http"] = time.monotonic() - started
         report.step("Counting from the topics and the index")
         started = time.monotonic()
         running.audit = run_audit(settings)
+        running.over_http = run_audit(settings, f"{running.prefix}-http-")
         running.seconds["count"] = time.monotonic() - started
         yield running
         report.step("Stopping")
@@ -145,7 +161,7 @@ def requests(options: Options, settings: Settings, prefix: str) -> Iterator[Requ
 
 def _follow(running: Running, options: Options, lag: "_Lag") -> None:
     settings = running.settings
-    prefix = f"demo-{time.time_ns() // 1_000_000:x}"
+    running.prefix = prefix = f"demo-{time.time_ns() // 1_000_000:x}"
     source = requests(options, settings, prefix)
     with stop_on_signals() as stop_signal:
         running.replayed = replayed = replay(
@@ -161,6 +177,23 @@ def _follow(running: Running, options: Options, lag: "_Lag") -> None:
     if replayed.failed or replayed.indeterminate:
         causes = "; ".join(f"{seen.records:,} x {kind}: {seen.first}" for kind, seen in replayed.errors.items())
         raise DemoFailed(f"{replayed.failed} requests failed, {replayed.indeterminate} are indeterminate: {causes}")
+    _drain(running, lag)
+
+
+def _post(running: Running, lag: "_Lag") -> None:
+    """Post the first diamonds of the dataset to the gateway."""
+    settings = running.settings
+    rows = list(islice(available()["diamonds"].example_requests(settings.data_dir), HTTP_REQUESTS))
+    try:
+        post_diamonds(running.gateway_port, rows, f"{running.prefix}-http-", lag.add)
+    except NotAnswered as error:
+        [gateway] = [process for process in running.processes if process.name == "gateway"]
+        raise DemoFailed(f"{error}; see {gateway.log_path}") from None
+    _drain(running, lag)
+
+
+def _drain(running: Running, lag: "_Lag") -> None:
+    """Wait until everything is scored and indexed."""
     waiting, moved = lag.read(), time.monotonic()
     while waiting != (0, 0):
         for process in running.processes:
@@ -188,6 +221,14 @@ class _Lag:
     def published(self, progress: Progress) -> None:
         """Update the number of accepted requests. The broker is asked once a second at most."""
         self._published = progress.accepted
+        self._count()
+
+    def add(self, accepted: int) -> None:
+        """Add further accepted requests."""
+        self._published += accepted
+        self._count()
+
+    def _count(self) -> None:
         if time.monotonic() - self._read_at > 1.0:
             self.read()
 

@@ -24,6 +24,8 @@ class Diamonds(MLEModel):
     Label = features.Price
     label_name = "price"
     prediction_name = "value"
+    similar_by = ("cut", "color", "clarity")
+    nearest = "carat"
     feature_names_in = features.INPUTS
     # Own arrays and numbers, and XGBoost's trees, which its own parser reads: docs/decisions/0004-training.md.
     trusted_types = frozenset(

@@ -18,7 +18,7 @@ from producers.gateway import docs_page
 from producers.gateway.access import ANYBODY, Access
 from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
-from producers.gateway.problems import Problem
+from producers.gateway.problems import PROBLEMS, Problem
 from producers.gateway.routes import Routes, response_headers
 from producers.gateway.unread import UnreadBodies
 
@@ -59,6 +59,10 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
         cors_origins: origins whose pages may call it.
     """
 
+    # Prometheus does not see the first value of a series: so each has one before something goes wrong.
+    for kind in PROBLEMS:
+        metrics.problems.labels(kind.replace("-", "_"))
+
     def route(path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET") -> Route:
         return Route(path, _Ending(path, endpoint, scope, access, metrics), methods=[method])
 
@@ -74,6 +78,7 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
             route("/v1/models/{model}/predictions", routes.predict, "predict", "POST"),
             route("/v1/predictions/{request_id:path}/label", routes.report_label, "label", "POST"),
             route("/v1/predictions/{request_id:path}", routes.show_prediction, "read"),
+            route("/v1/{model}/similar", routes.show_similar, "read"),
             route("/v1/{model}/{prediction}", routes.predict_friendly, "predict", "POST"),
         ],
         middleware=[

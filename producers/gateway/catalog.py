@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.registry import aliases as alias_file
-from machine_learning_engineering.registry import artifacts
+from machine_learning_engineering.registry import artifacts, similar
 from machine_learning_engineering.registry.aliases import ALIASES_FILE
-from machine_learning_engineering.registry.manifest import CorruptModel
+from machine_learning_engineering.registry.manifest import CorruptModel, Manifest
+from machine_learning_engineering.registry.similar import SimilarIndex
 from machine_learning_engineering.registry.uri import CHAMPION, NAME
 from producers.gateway.examples import example
 
@@ -39,11 +40,19 @@ class ServedModel(Struct, frozen=True):
     features_schema: dict[str, Any]
     prediction_schema: dict[str, Any]
     example: Any
+    similar: SimilarIndex | None = None
+    similar_problem: str = ""
+    """Why the index of similar rows can't be used, although the version has one."""
 
     @property
     def path(self) -> str:
         """The path of its route for developers; empty if its name is one of the gateway's own."""
         return "" if self.name in RESERVED else f"/v1/{self.name}/{self.prediction_name}"
+
+    @property
+    def similar_path(self) -> str:
+        """The path of its route for similar rows; empty if it has none."""
+        return "" if self.name in RESERVED or self.similar is None else f"/v1/{self.name}/similar"
 
 
 class Catalog:
@@ -84,6 +93,8 @@ class Catalog:
                 models.pop(name, None)
                 if found is not None:
                     models[name] = found
+                    if found.similar_problem:
+                        stamps[name] = (0, 0)
         self._stamps = stamps
         if models == self.models:
             return False
@@ -111,6 +122,7 @@ class Catalog:
             return None
         manifest = artifacts.read_manifest(folder, version)
         noun = manifest.prediction_name
+        index, problem = self._read_similar(folder, manifest)
         return ServedModel(
             name,
             version,
@@ -121,4 +133,17 @@ class Catalog:
             manifest.features_schema,
             manifest.prediction_schema,
             msgspec.to_builtins(example(manifest.features_schema)),
+            similar=index,
+            similar_problem=problem,
         )
+
+    def _read_similar(self, folder: Path, manifest: Manifest) -> tuple[SimilarIndex | None, str]:
+        """The index of similar rows, or why it can't be used: predictions do without it."""
+        before = self.models.get(manifest.name)
+        if before is not None and before.similar is not None and before.created_at == manifest.created_at:
+            return before.similar, ""
+        try:
+            return similar.read(folder, manifest), ""
+        except CorruptModel as error:
+            logger.warning("%s", error, extra=RATE_LIMITED)
+            return None, f"the index of {manifest.name} {manifest.version} is damaged: the service log says more"

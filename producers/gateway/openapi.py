@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from machine_learning_engineering.core.version import __version__
+from producers.gateway import similar
 from producers.gateway.catalog import ServedModel
 from producers.gateway.openapi_parts import (
     ERROR_RESPONSES,
@@ -30,6 +31,8 @@ def document(models: Mapping[str, ServedModel]) -> dict[str, Any]:
         prediction = _add(schemas, model.name, "Prediction", model.prediction_schema)
         if model.path:
             paths[model.path] = {"post": _friendly(model, features, prediction)}
+        if model.similar_path:
+            paths.setdefault(model.similar_path, {})["get"] = similar.operation(model)
     return {
         "openapi": "3.1.0",
         "info": {

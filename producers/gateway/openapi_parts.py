@@ -110,6 +110,16 @@ SCHEMAS: dict[str, Any] = {
             "features_schema": {"type": "object"},
             "prediction_schema": {"type": "object"},
             "example": {"description": "A valid row."},
+            "similar": {
+                "description": "Its route for similar training rows, what they have in common, and what is nearest.",
+                "type": ["object", "null"],
+                "properties": {
+                    "path": _TEXT,
+                    "by": {"type": "array", "items": _TEXT},
+                    "nearest": _TEXT,
+                    "rows": {"type": "integer"},
+                },
+            },
         },
     },
     "ModelList": {

@@ -17,6 +17,7 @@ PROBLEMS = {
     "host-not-allowed": (403, "The host is not allowed"),
     "not-found": (404, "There is nothing at this address"),
     "unknown-model": (404, "There is no such model"),
+    "no-similar-rows": (404, "The model has no index of similar rows"),
     "unknown-prediction": (404, "There is no such prediction"),
     "method-not-allowed": (405, "The method is not allowed here"),
     "body-timeout": (408, "The body did not arrive in time"),
@@ -34,6 +35,7 @@ PROBLEMS = {
     "overloaded": (503, "The gateway is at its limit"),
     "not-ready": (503, "The gateway is not ready"),
     "stream-unavailable": (503, "The stream did not accept the request"),
+    "similar-unavailable": (503, "The index of similar rows can't be read"),
     "history-unavailable": (503, "Elasticsearch does not respond"),
     "prediction-timeout": (504, "The prediction is not there yet"),
 }

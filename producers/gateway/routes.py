@@ -16,7 +16,7 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.labels import MAX_AHEAD, MAX_LABEL_BYTES
 from machine_learning_engineering.events.schemas import LabelReported
 from machine_learning_engineering.observability.trace import TRACEPARENT
-from producers.gateway import answers
+from producers.gateway import answers, similar
 from producers.gateway.bodies import (
     LabelBody,
     Limits,
@@ -185,6 +185,12 @@ class Routes:
         await self._refresh()
         return answers.json_response(_shown(self._model(request.path_params["model"])))
 
+    async def show_similar(self, request: Request, caller: str) -> Response:
+        """`GET /v1/{model}/similar`."""
+        model = self._model(request.path_params["model"])
+        found = similar.answer(model, request.query_params)
+        return answers.json_response(found, headers={answers.MODEL_VERSION: answers.header(model.version)})
+
     async def openapi(self, request: Request, caller: str) -> Response:
         """`GET /openapi.json`."""
         await self._refresh()
@@ -233,5 +239,5 @@ def _request_id(request: Request) -> str:
 
 def _shown(model: ServedModel) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.structs.asdict(model)
-    del shown["prediction_name"]
-    return shown | {"path": model.path}
+    del shown["prediction_name"], shown["similar_problem"]
+    return shown | {"path": model.path, "similar": similar.shown(model)}

@@ -15,6 +15,7 @@ from inflight.stack.maven import missing_tools
 DIAMONDS = 1_500
 PASSENGERS = 891
 SAME_ID = 3
+OVER_HTTP = 1_000
 
 
 def run_demo(home: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
@@ -41,7 +42,7 @@ def test_every_request_of_the_demo_has_exactly_one_outcome_and_is_indexed(stack:
 
     bad = bad_records("x")
     dead_letters = sum(record.is_dead_letter for record in bad)
-    good = DIAMONDS + PASSENGERS + SAME_ID
+    good = DIAMONDS + PASSENGERS + SAME_ID + OVER_HTTP
     assert code == 0, printed
     assert summary["accepted"] == good + len(bad)
     assert summary["completed"] == good
@@ -54,6 +55,8 @@ def test_every_request_of_the_demo_has_exactly_one_outcome_and_is_indexed(stack:
     assert (summary["lost"], summary["duplicates"], summary["orphans"], summary["unindexed"]) == (0, 0, 0, 0)
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
     assert summary["rate_per_s"] > 0
+    assert (summary["http_accepted"], summary["http_completed"]) == (OVER_HTTP, OVER_HTTP)
+    assert summary["http_p99_ms"] > 0
     assert "Replaying" in printed
 
 

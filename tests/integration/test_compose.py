@@ -19,7 +19,7 @@ from monitoring.labels.process import MEASURE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
-ENDS = {"train", "dashboards", "producer"}
+ENDS = {"train", "dashboards", "keys", "producer"}
 """Services of one command, which ends by itself."""
 
 
@@ -47,7 +47,7 @@ def test_compose_accepts_the_file() -> None:
 
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
     """The stream, its log, its metrics, drift and labels, and what brings the dashboards."""
-    processes = {"worker", "indexer", "exporter", "drift-monitor", "label-joiner", "features"}
+    processes = {"worker", "indexer", "exporter", "drift-monitor", "label-joiner", "features", "gateway"}
     assert processes | ENDS <= ours.keys()
 
 
@@ -92,7 +92,7 @@ def test_dashboards_are_there_without_anybodys_doing(services: dict[str, Any]) -
     assert list((files["/etc/grafana/provisioning"] / "datasources").glob("*.yml"))
     (provider,) = (files["/etc/grafana/provisioning"] / "dashboards").glob("*.yml")
     (path,) = [one["options"]["path"] for one in yaml.safe_load(provider.read_text())["providers"]]
-    assert len(list(files[path].glob("*.json"))) == 2
+    assert len(list(files[path].glob("*.json"))) == 3
 
 
 def test_a_process_that_is_stopped_has_time_to_drain(ours: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_every_command_is_one(ours: dict[str, Any]) -> None:
         while hasattr(command, "commands"):
             command = command.commands[arguments.pop(0)]
         known = {option for parameter in command.params for option in parameter.opts}
-        assert set(arguments) <= known, service["command"]
+        assert {one for one in arguments if one.startswith("-")} <= known, service["command"]
 
 
 def test_one_service_builds_the_image(ours: dict[str, Any]) -> None:
@@ -164,7 +164,7 @@ def test_only_training_may_change_the_registry(ours: dict[str, Any]) -> None:
     writable, read_only = "registry:/var/lib/inflight/registry", "registry:/var/lib/inflight/registry:ro"
     assert mounted.pop("train") == [writable]
     readers = {name for name, volumes in mounted.items() if volumes}
-    assert readers == {"worker", "drift-monitor", "label-joiner"}
+    assert readers == {"worker", "drift-monitor", "label-joiner", "gateway"}
     assert {volume for volumes in mounted.values() for volume in volumes} == {read_only}
     homes = [name for name, one in ours.items() if "home:/var/lib/inflight" in one.get("volumes", [])]
     assert homes == ["train", "features"]
@@ -181,7 +181,7 @@ def test_nothing_has_more_rights_than_it_needs(services: dict[str, Any]) -> None
             # What has ended, such as a training, is not talked to.
             assert needed in ENDS or networks[name] & networks[needed], (name, needed)
     searching = {name for name, joined in networks.items() if "search" in joined}
-    assert searching == {"elasticsearch", "kibana", "dashboards", "indexer", "label-joiner", "producer"}
+    assert searching == {"elasticsearch", "kibana", "dashboards", "indexer", "label-joiner", "gateway", "producer"}
 
 
 def test_health_checks_have_time_to_start_and_start_no_jvm(services: dict[str, Any]) -> None:
@@ -191,6 +191,18 @@ def test_health_checks_have_time_to_start_and_start_no_jvm(services: dict[str, A
         if not check.get("disable"):
             assert check["start_period"], name
     assert services["kafka"]["healthcheck"]["test"] == ["CMD", "nc", "-z", "localhost", "9092"]
+
+
+def test_the_gateway_needs_a_key_that_is_made_once(ours: dict[str, Any]) -> None:
+    """It listens beyond its container, so it would not start without one; a second `up` finds the key there."""
+    keys, gateway = ours["keys"], ours["gateway"]
+    assert gateway["environment"]["INFLIGHT_GATEWAY_HOST"] == "0.0.0.0"
+    assert gateway["environment"].items() > ours["worker"]["environment"].items()
+    assert gateway["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
+    assert set(keys["volumes"]) <= set(gateway["volumes"])
+    assert "--missing" in keys["command"]
+    dockerfile = (ROOT / "ds/docker/Dockerfile").read_text()
+    assert '".[gateway,training]"' in dockerfile
 
 
 def test_nobody_logs_in_to_grafana(services: dict[str, Any]) -> None:

@@ -63,9 +63,10 @@ def test_the_examples_run(deployment: Deployment, tmp_path: Path) -> None:
     assert json.loads(outputs[0])["price"] > 0
     assert {kind for kind, _ in printed.values()} >= {"sh", "python"}
     shells = [json.loads(text) for kind, text in printed.values() if kind == "sh"]
-    assert len(shells) == 3
+    assert len(shells) == 4
     assert len(shells[1]["predictions"]) == 2
     assert set(shells[2]["prediction"]) == {"survived", "probability"}
+    assert [row["features"]["cut"] for row in shells[3]["rows"]] == ["Ideal", "Ideal"]
 
 
 PYTHON = """

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from inflight.demo.bad_records import bad_records
+from inflight.demo.bad_records import DIAMOND, bad_records
+from inflight.stack.process import free_port
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import read_to_end
 from producers.labels import RequestLabel, publish_labels
 from producers.request_builder import Record, Source
 from tests.support.deployment import Deployment
+from tests.support.http_clients import call
 from tests.support.prometheus import FOLDER, Prometheus, observed
 from tests.support.waiting import until
 
@@ -34,14 +36,19 @@ def rules(file: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def running(deployment: Deployment, tmp_path: Path) -> Iterator[tuple[Deployment, Prometheus]]:
-    with observed(deployment, tmp_path / "prometheus", quality_interval=1) as (prometheus, _):
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def running(deployment: Deployment, tmp_path: Path, port: int) -> Iterator[tuple[Deployment, Prometheus]]:
+    with observed(deployment, tmp_path / "prometheus", quality_interval=1, gateway_port=port) as (prometheus, _):
         yield deployment, prometheus
 
 
 @pytest.mark.usefixtures("search")
 def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
-    running: tuple[Deployment, Prometheus],
+    running: tuple[Deployment, Prometheus], port: int
 ) -> None:
     """Requests, failures and dead letters flow: each recording rule has a series. Alerts execute, and are silent."""
     deployment, prometheus = running
@@ -60,6 +67,9 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
     missing = set(recorded)
 
     def all_recorded() -> bool:
+        # Some come over HTTP all the time, and some of these are wrong.
+        assert call(port, "POST", "/v1/diamonds/value", DIAMOND).status == 200
+        assert call(port, "POST", "/v1/diamonds/value", DIAMOND | {"carat": -1}).status == 422
         missing.difference_update([name for name in missing if prometheus.has(name)])
         return not missing
 
@@ -84,7 +94,7 @@ def test_every_rule_and_every_panel_finds_something_and_no_alert_fires(
     assert panels
     for panel in panels:
         for target in panel["targets"]:
-            expression = re.sub(r"\$(model|job)", ".*", target["expr"])
+            expression = re.sub(r"\$(model|job|route)", ".*", target["expr"])
             if "ALERTS" not in expression:
                 # A zero that stands in for a series that does not exist proves nothing.
                 expression = expression.removesuffix(" or vector(0)")

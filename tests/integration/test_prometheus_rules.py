@@ -18,6 +18,7 @@ from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
+from producers.gateway.metrics import GAUGES, GatewayMetrics
 from stream_app.runtime.metrics import WorkerMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +83,8 @@ def test_every_metric_in_an_expression_exists() -> None:
     for metrics in (ExporterMetrics, *monitoring):
         registries.append(CollectorRegistry())
         metrics(registries[-1])
-    known = {"up"} | {rule["record"] for rule in rules(RULES)}
+    registries.append(GatewayMetrics().registry)
+    known = {"up"} | {rule["record"] for rule in rules(RULES)} | {f"inflight_gateway_{name}" for name in GAUGES}
     for registry in registries:
         for family in registry.collect():
             suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"]}.get(family.type, [""])

@@ -1,7 +1,7 @@
 """A gateway without Kafka: a stream in memory, under the same contract tests as the real one, and a test client."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,7 +128,14 @@ def score(request: NewRequest, version: str = "v1") -> bytes:
     return events.encode(PredictionFailed(request.request_id, event.model, error, now, now, version))
 
 
-def put_model(registry: Path, name: str = "line", noun: str = "double", **changes: Any) -> str:
+def put_model(
+    registry: Path,
+    name: str = "line",
+    noun: str = "double",
+    *,
+    files: Mapping[str, bytes] | None = None,
+    **changes: Any,
+) -> str:
     """Put a new champion into a registry, as far as a gateway reads it; return the version."""
     schema = {
         "$ref": "#/$defs/Number",
@@ -163,7 +170,7 @@ def put_model(registry: Path, name: str = "line", noun: str = "double", **change
         prediction_schema=answer,
         prediction_name=noun,
     )
-    version = artifacts.add(registry / name, {}, msgspec.structs.replace(manifest, **changes))
+    version = artifacts.add(registry / name, files or {}, msgspec.structs.replace(manifest, **changes))
     with alias_file.edit(registry / name) as aliases:
         aliases["champion"] = version
     return version

@@ -85,12 +85,18 @@ class Prometheus:
 
 @contextmanager
 def observed(
-    deployment: Deployment, folder: Path, *, quality_interval: float = 60.0, **worker: object
+    deployment: Deployment,
+    folder: Path,
+    *,
+    quality_interval: float = 60.0,
+    gateway_port: int | None = None,
+    **worker: object,
 ) -> Iterator[tuple[Prometheus, dict[str, Supervised]]]:
     """One process of each kind, all at work, and the Prometheus that scrapes them; the processes are by job.
 
     Args:
         quality_interval: seconds between two measurements of live quality.
+        gateway_port: where the gateway listens; any free port by default.
         worker: settings of the worker.
     """
     if shutil.which("prometheus") is None:
@@ -103,6 +109,7 @@ def observed(
         "inflight-drift-monitor": deployment.drift_monitor(),
         "inflight-label-joiner": deployment.label_joiner(quality_interval=quality_interval),
         "inflight-features": deployment.features(),
+        "inflight-gateway": deployment.gateway(gateway_port or free_port()),
     }
     deployment.serving(1)
     for process in jobs.values():

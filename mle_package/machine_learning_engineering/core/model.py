@@ -16,6 +16,7 @@ from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.csv_row import example_from_row
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.json_values import with_integers
+from machine_learning_engineering.core.similarity import Similarity, similarity
 from machine_learning_engineering.core.validation import InvalidFeatures, explain
 
 __all__ = ["Model", "MethodNotImplemented", "RedactAction"]
@@ -55,6 +56,11 @@ class Model(ABC):
     then ``/v1/diamonds/value``."""
     feature_names_in: ClassVar[tuple[str, ...]] = ()
     """Names of the columns that `build_inputs` returns, in order: for stored layers and plots of importance."""
+    similar_by: ClassVar[tuple[str, ...]] = ()
+    """Features that similar rows have in common, such as ``("cut", "color", "clarity")``. With `nearest`, training
+    publishes its rows for the gateway's route ``/v1/diamonds/similar``; by default they stay private."""
+    nearest: ClassVar[str] = ""
+    """Feature by whose distance similar rows are ordered, such as ``carat``."""
     redacted_features: ClassVar[Mapping[str, RedactAction]] = {}
     """Features that the prediction log redacts: ``{"name": "hash", "ticket": "drop"}``; ``*`` matches every other
     feature. The settings may add rules, see `machine_learning_engineering.observability.redaction`."""
@@ -80,6 +86,8 @@ class Model(ABC):
         ):
             if not hasattr(self, attribute):
                 raise MethodNotImplemented(f"{type(self).__name__}.{attribute} is not set: it must be {meaning}")
+        # Now, rather than at the end of a training.
+        self.similarity()
 
     # --- written by the author of a model -----------------------------------------------------------------------------
 
@@ -183,6 +191,15 @@ class Model(ABC):
                 return self._decode.decode(whole)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidFeatures(explain(error, raw, self.Features, self.name)) from error
+
+    @classmethod
+    def similarity(cls) -> Similarity | None:
+        """Return which rows are similar, by `similar_by` and `nearest`; None if the model declares neither.
+
+        Raises:
+            ValueError: The declaration does not fit `Features`.
+        """
+        return similarity(cls.__name__, cls.Features, cls.similar_by, cls.nearest)
 
     @classmethod
     def example_requests(cls, data_dir: Path | None = None) -> Iterator[dict[str, Any]]:

@@ -202,7 +202,7 @@ def _accepts(features: type[Struct], field: str) -> str:
     """Describe the values that a field accepts: "a number greater than 0 and at most 100", "one of C, Q, S or null"."""
     # The decoder reports a path, such as `sizes[0]`; the field is its first part.
     name = re.split(r"[.\[]", field)[0]
-    return _describe(_properties(features).get(name, {}))
+    return describe(_properties(features).get(name, {}))
 
 
 @lru_cache
@@ -213,9 +213,10 @@ def _properties(features: type[Struct]) -> dict[str, Any]:
     return dict(definition.get("properties", {}))
 
 
-def _describe(schema: dict[str, Any]) -> str:
+def describe(schema: dict[str, Any]) -> str:
+    """Describe the values that a JSON Schema accepts: "a number greater than 0 and at most 50", "one of C, Q or S"."""
     if alternatives := schema.get("anyOf"):
-        return " or ".join(_describe(one) for one in alternatives)
+        return " or ".join(describe(one) for one in alternatives)
     if choices := schema.get("enum"):
         text = "one of " + ", ".join(str(choice) for choice in choices if choice is not None)
         return text + " or null" if None in choices else text

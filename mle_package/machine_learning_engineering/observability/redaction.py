@@ -121,6 +121,13 @@ def redaction(settings: KernelSettings, classes: Mapping[str, type]) -> Redactio
     return Redaction(by_model, bool(by_model) or any(settings.log_redact.values()), unmatched)
 
 
+def redacted_names(settings: KernelSettings, model: Any) -> list[str]:
+    """Features of a model class that its rules hash or drop, so that nobody is to read them elsewhere."""
+    rules = settings.log_redact.get(model.name, settings.log_redact.get(ALL, {}))
+    known = model.Features.__struct_encode_fields__
+    return [one for one in known if _stricter(rules, model.redacted_features, one) != "keep"]
+
+
 def tokens(settings: KernelSettings) -> Callable[[Any], str] | None:
     """Return a function that maps a value to its token, a keyed BLAKE2b digest that is equal for equal JSON values.
 

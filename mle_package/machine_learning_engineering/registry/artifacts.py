@@ -1,4 +1,4 @@
-"""Files of a model's versions: ``<version>/{model.skops,profile.json,manifest.json}`` in the model's folder."""
+"""Files of a model's versions in its folder: ``<version>/{model.skops,profile.json,similar.jsonl,manifest.json}``."""
 
 import errno
 import hashlib

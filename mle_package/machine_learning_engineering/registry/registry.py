@@ -1,6 +1,7 @@
 """Life cycle of trained models on disk: save, open, promote and roll back versions.
 
-Layout: ``<registry>/<name>/<version>/{model.skops,profile.json,manifest.json}`` and ``<registry>/<name>/aliases.json``.
+Layout: ``<registry>/<name>/<version>/{model.skops,profile.json,similar.jsonl,manifest.json}``, of which profile and
+index are optional, and ``<registry>/<name>/aliases.json``.
 A version is written atomically and never changes; aliases say which version is the champion, and was. Before a file is
 opened, its SHA-256 is compared with the manifest, and only types on an allow-list are built from it.
 
@@ -30,6 +31,7 @@ from machine_learning_engineering.registry.manifest import (
     RegistryError,
     require_finite,
 )
+from machine_learning_engineering.registry.similar import SIMILAR_FILE
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
 from machine_learning_engineering.registry.uri import CHAMPION, LATEST, NAME, check_alias, parse
 
@@ -61,6 +63,7 @@ class Registry:
         params: Mapping[str, Any] | None = None,
         profile: "Profile | None" = None,
         lineage: Lineage | None = None,
+        similar: bytes | None = None,
     ) -> str:
         """Store a fitted model as a new version. It is not promoted.
 
@@ -72,6 +75,7 @@ class Registry:
             params: Further facts about the training run, as JSON values.
             profile: Reference profile of the training data, see `drift.binning.reference_profile`.
             lineage: Origin of the version. The parent defaults to the current champion.
+            similar: Index of the training rows, see `registry.similar`.
 
         Returns:
             The new version, such as ``v3``.
@@ -87,6 +91,8 @@ class Registry:
         contents = {MODEL_FILE: skops_file.dumps(model)}
         if profile is not None:
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
+        if similar is not None:
+            contents[SIMILAR_FILE] = similar
         lineage = lineage or Lineage()
         if lineage.parent is None:
             lineage = msgspec.structs.replace(lineage, parent=self.alias(model.name, CHAMPION))

@@ -33,6 +33,7 @@ from machine_learning_engineering.training.run_log import (
     plain_params,
 )
 from machine_learning_engineering.training.search import Plan, best, choose, plan
+from machine_learning_engineering.training.similar import index_of
 
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog
@@ -216,6 +217,7 @@ class _Training:
                 "dataset_sha256": model.dataset_sha256,
             },
             profile=reference_profile(model, parts.rows, predictions, labels, held_out=rows, groups=groups),
+            similar=index_of(model, self._settings, parts.rows, parts.labels),
         )
         self.update(metrics=metrics, held_out=held_out, version=version)
         # The log is written first, so that there is no champion without an entry.

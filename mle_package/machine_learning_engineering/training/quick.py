@@ -20,6 +20,7 @@ from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import KernelSettings
 from machine_learning_engineering.training.promotion import Verdict, promote_if_better
 from machine_learning_engineering.training.run_log import plain_params
+from machine_learning_engineering.training.similar import index_of
 from machine_learning_engineering.training.sources import digest_of
 
 __all__ = ["TrainingRun", "train"]
@@ -90,7 +91,8 @@ def train(
     on_progress(f"{model.name}: fitting {len(fitting)} rows")
     # By default none, so that a model's own `fit` need not accept them.
     choice: dict[str, Any] = {} if candidate is None else {"candidate": candidate, "params": params}
-    model.fit(fitted, [labels[i] for i in fitting], seed=settings.seed, **choice)
+    fitted_labels = [labels[i] for i in fitting]
+    model.fit(fitted, fitted_labels, seed=settings.seed, **choice)
     on_progress(f"{model.name}: measuring on {len(testing)} rows")
     predictions = model.predict(held_out.rows)
     metrics = finite_metrics(model, model.evaluate(predictions, held_out.labels))
@@ -112,6 +114,7 @@ def train(
             model, fitted, predictions, held_out.labels, held_out=held_out.rows, groups=held_out.groups
         ),
         lineage=Lineage(training_run),
+        similar=index_of(model, settings, fitted, fitted_labels),
     )
     verdict = promote_if_better(registry, model, held_out) if promote else Verdict(False, "not asked to promote")
     return TrainingRun(

@@ -6,6 +6,7 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_learning_engineering.core import files
+from machine_learning_engineering.core.similarity import Similarity
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.registry import artifacts
+from machine_learning_engineering.registry import artifacts, similar
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.profiles import ProfileCache
 from machine_learning_engineering.registry.registry import Registry
@@ -32,6 +34,9 @@ DOORS = (
     _K + "registry/artifacts.py:read_manifest",
     _K + "registry/manifest.py:schemas_equivalent",
     _K + "registry/registry.py:Registry.profile",
+    _K + "registry/similar.py:_decode_header",
+    _K + "registry/similar.py:_decode_row",
+    _K + "registry/similar.py:_decode_whole_row",
     _K + "registry/skops_file.py:loads",
     _K + "registry/skops_file.py:check_types",
     _K + "registry/skops_file.py:_check_size",
@@ -50,7 +55,12 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.estimator = corpus.fitted().estimator
     rows = [model.decode(msgspec.json.encode(example.features)) for example in corpus.Houses.examples()]
     profile = reference_profile(model, rows, model.predict(rows))
-    version = registry.save(model, metrics={"r2": 0.9}, training_data_sha256="0", seed=1, profile=profile)
+    examples = list(corpus.Houses.examples())
+    features, labels = [one.features for one in examples], [one.label for one in examples]
+    index = similar.encode(Similarity(("rooms",), "area"), features, labels)
+    version = registry.save(
+        model, metrics={"r2": 0.9}, training_data_sha256="0", seed=1, profile=profile, similar=index
+    )
     registry.promote("houses", version)
     return registry.path
 
@@ -92,6 +102,7 @@ def _everything(registry: Registry) -> None:
         lambda: registry.profile("houses", "v1"),
         lambda: registry.verify("houses", "v1"),
         lambda: registry.overview(),
+        lambda: similar.read(registry.path / "houses", registry.manifest("houses", "v1")),
     ):
         _is_refused(read, 100_000)
     ProfileCache(registry.path).get("houses", "v1")
@@ -144,6 +155,33 @@ def test_profile(registry: Registry) -> None:
     def read(content: bytes) -> None:
         _rewrite(registry, "profile.json", content)
         _everything(registry)
+
+    read()
+
+
+def test_index_of_similar_rows(registry: Registry) -> None:
+    """What is read as one can be searched, and all rows of it are found."""
+    content = (registry.path / "houses" / "v1" / "similar.jsonl").read_bytes()
+
+    @dose(20)
+    @given(content=mutated([content]))
+    @hypothesis.example(content=b"\xff" + content)
+    @hypothesis.example(content=content.replace(b'"area":0.0', b'"area":' + DEEP, 1))
+    @hypothesis.example(content=content.replace(b'"area":0.0', b'"area":1e999', 1))
+    @hypothesis.example(content=content.replace(b'"area":0.0', b'"area":' + b"9" * 400, 1))
+    @hypothesis.example(content=content.replace(b'"rooms"', b'"area"', 1))
+    @hypothesis.example(content=content.replace(b"\n", b"\n\n"))
+    def read(content: bytes) -> None:
+        _rewrite(registry, "similar.jsonl", content)
+        _everything(registry)
+        with suppress(RegistryError):
+            index = similar.read(registry.path / "houses", registry.manifest("houses", "v1"))
+            assert index is not None
+            rows = [msgspec.json.decode(line)["features"] for line in content.split(b"\n")[1:-1]]
+            kinds = {tuple(row.get(name) for name in index.similarity.by) for row in rows}
+            found = [index.search(kind, 3.0, 1_000) for kind in kinds]
+            assert sum(len(one.rows) for one in found) == len(index)
+            assert msgspec.json.decode(msgspec.json.encode(found))
 
     read()
 

@@ -42,6 +42,15 @@ def test_the_default_scope_is_the_least() -> None:
     assert json.loads(run("keys", "add", "shop", "--json"))["scopes"] == ["predict"]
 
 
+def test_a_key_that_is_there_is_not_made_again() -> None:
+    """With --missing, as a start script wants it; a revoked one does not count."""
+    assert run("keys", "add", "shop", "--missing")
+    assert run("keys", "add", "shop", "--missing", "--json") == ""
+    assert len(json.loads(run("keys", "list", "--json"))) == 1
+    run("keys", "revoke", "shop")
+    assert json.loads(run("keys", "add", "shop", "--missing", "--json"))["name"] == "shop"
+
+
 def test_mistakes_name_the_fix() -> None:
     assert "there are predict, label, read, admin" in run("keys", "add", "shop", "--scope", "all", code=2)
     assert "keys list" in run("keys", "revoke", "nobody", code=1)
