@@ -19,6 +19,7 @@ from machine_learning_engineering.registry.aliases import ALIASES_FILE
 from machine_learning_engineering.registry.manifest import CorruptModel
 from machine_learning_engineering.registry.uri import CHAMPION, NAME
 from producers.gateway.examples import example
+from producers.gateway.problems import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -122,3 +123,16 @@ class Catalog:
             manifest.prediction_schema,
             msgspec.to_builtins(example(manifest.features_schema)),
         )
+
+
+def served_model(catalog: Catalog, name: str) -> ServedModel:
+    """The model of this name.
+
+    Raises:
+        Problem: none of this name is in service.
+    """
+    model = catalog.models.get(name)
+    if model is None:
+        known = ", ".join(catalog.models) or "none: run inflight train"
+        raise Problem("unknown-model", f"model: no model of this name is in service; there are {known}")
+    return model
