@@ -99,7 +99,7 @@ def many(request_id: str, results: Sequence[bytes], model: ServedModel | None) -
         Problem: none is predicted; it has the problem of each row.
     """
     decoded = [_decode(result) for result in results]
-    rows = [_plain(one) if isinstance(one, PredictionCompleted) else _failed_row(one) for one in decoded]
+    rows = [_row(one, None) for one in decoded]
     failed = [one for one in decoded if not isinstance(one, PredictionCompleted)]
     if failed and len(failed) == len(decoded):
         first = failure(failed[0], model)
@@ -108,6 +108,23 @@ def many(request_id: str, results: Sequence[bytes], model: ServedModel | None) -
     return json_response(
         {"request_id": request_id, "predictions": rows}, 207 if failed else 200, {REQUEST_ID: header(request_id)}
     )
+
+
+def row(result: bytes, model: ServedModel | None) -> dict[str, Any]:
+    """The outcome of a row as JSON values: its prediction, or its problem.
+
+    Args:
+        result: as on the topic of results.
+        model: for an example, if the features are at fault.
+
+    Raises:
+        Problem: the result can't be read.
+    """
+    return _row(_decode(result), model)
+
+
+def _row(event: PredictionCompleted | PredictionFailed, model: ServedModel | None) -> dict[str, Any]:
+    return _plain(event) if isinstance(event, PredictionCompleted) else _failed_row(event, model)
 
 
 def _decode(result: bytes) -> PredictionCompleted | PredictionFailed:
@@ -132,5 +149,5 @@ def _plain(event: PredictionCompleted) -> dict[str, Any]:
     }
 
 
-def _failed_row(event: PredictionFailed) -> dict[str, Any]:
-    return {"request_id": event.request_id, "model": event.model, "problem": failure(event, None).document()}
+def _failed_row(event: PredictionFailed, model: ServedModel | None) -> dict[str, Any]:
+    return {"request_id": event.request_id, "model": event.model, "problem": failure(event, model).document()}

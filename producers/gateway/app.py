@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.gateway import docs_page
 from producers.gateway.access import ANYBODY, Access
+from producers.gateway.addresses import Address, Endpoint
 from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.problems import PROBLEMS, Problem
@@ -23,8 +24,6 @@ from producers.gateway.routes import Routes, response_headers
 from producers.gateway.unread import UnreadBodies
 
 logger = logging.getLogger(__name__)
-
-Endpoint = Callable[[Request, str], Awaitable[Response]]
 
 SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -34,11 +33,13 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
-EXPOSED_HEADERS = ["Location", "Retry-After", "traceparent", "X-Model-Version", "X-Request-Id"]
+EXPOSED_HEADERS = ["Inference-Header-Content-Length", "Location", "Retry-After", "traceparent", "X-Model-Version", "X-Request-Id"]
 ALLOWED_HEADERS = [
     "Authorization",
     "Content-Type",
     "Idempotency-Key",
+    "Inference-Header-Content-Length",
+    "Last-Event-ID",
     "Prefer",
     "traceparent",
     "tracestate",
@@ -49,7 +50,13 @@ ALLOWED_HEADERS = [
 NO_ROUTE = "none"
 
 
-def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_origins: tuple[str, ...]) -> ASGIApp:
+def create_app(
+    routes: Routes,
+    access: Access,
+    metrics: GatewayMetrics,
+    cors_origins: tuple[str, ...],
+    more: Iterable[Address] = (),
+) -> ASGIApp:
     """The application.
 
     Args:
@@ -57,6 +64,7 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
         access: who may call them.
         metrics: updated for each request.
         cors_origins: origins whose pages may call it.
+        more: addresses beside those of `routes`; they come first.
     """
 
     # Prometheus does not see the first value of a series: so each has one before something goes wrong.
@@ -68,6 +76,7 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
 
     starlette = Starlette(
         routes=[
+            *(route(*one) for one in more),
             route("/v2/health/live", routes.live, None),
             route("/v2/health/ready", routes.ready, None),
             route("/openapi.json", routes.openapi, None),
@@ -121,12 +130,12 @@ class _Ending:
             response = await self._endpoint(request, caller)
         except Problem as problem:
             self._metrics.problems.labels(problem.kind.replace("-", "_")).inc()
-            response = problem.response()
+            response = problem.response(self._path)
         except Exception:
             # Without the message of the exception, which may quote a value.
             logger.exception("%s %s failed", request.method, self._path, extra={"about_request": True})
             self._metrics.problems.labels("internal_error").inc()
-            response = Problem("internal-error", "the service log says more; try again").response()
+            response = Problem("internal-error", "the service log says more; try again").response(self._path)
         for name, value in response_headers(request).items():
             response.headers[name] = value
         self._metrics.requests.labels(self._path, request.method, str(response.status_code)).inc()
@@ -155,8 +164,9 @@ def _http_exception(request: Request, error: Exception) -> Response:
     """The router's own errors as problems."""
     assert isinstance(error, HTTPException)
     headers: Any = error.headers or {}
+    problem = Problem("malformed-request", "the request can't be read")
     if error.status_code == 405:
-        return Problem("method-not-allowed", "see /openapi.json for the methods", headers=headers).response()
-    if error.status_code == 404:
-        return Problem("not-found", "see /openapi.json for the addresses").response()
-    return Problem("malformed-request", "the request can't be read").response()
+        problem = Problem("method-not-allowed", "see /openapi.json for the methods", headers=headers)
+    elif error.status_code == 404:
+        problem = Problem("not-found", "see /openapi.json for the addresses")
+    return problem.response(request.url.path)

@@ -39,14 +39,21 @@ class LabelBody(Struct, frozen=True, forbid_unknown_fields=True):
     model: str | UnsetType = UNSET
 
 
-def declared_size(request: Request, limits: Limits) -> int:
+def media_type(request: Request) -> str:
+    """The media type of the body, in lower case; empty if the client does not say it."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def declared_size(request: Request, limits: Limits, *, json: bool = True) -> int:
     """What to reserve for the body: the size that its header declares, or the largest that is allowed.
 
+    Args:
+        json: the body has to be declared as JSON.
+
     Raises:
-        Problem: the body is declared as too large, or as something else than JSON.
+        Problem: the body is declared as too large, or as something else.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if json and media_type(request) != "application/json":
         # A web page of another origin can send other types without asking.
         raise Problem("unsupported-media-type", "send JSON with the header Content-Type: application/json", close=True)
     if request.headers.get("content-encoding", "identity").lower() != "identity":

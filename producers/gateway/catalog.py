@@ -20,6 +20,7 @@ from machine_learning_engineering.registry.manifest import CorruptModel, Manifes
 from machine_learning_engineering.registry.similar import SimilarIndex
 from machine_learning_engineering.registry.uri import CHAMPION, NAME
 from producers.gateway.examples import example
+from producers.gateway.problems import Problem
 
 logger = logging.getLogger(__name__)
 
@@ -147,3 +148,16 @@ class Catalog:
         except CorruptModel as error:
             logger.warning("%s", error, extra=RATE_LIMITED)
             return None, f"the index of {manifest.name} {manifest.version} is damaged: the service log says more"
+
+
+def served_model(catalog: Catalog, name: str) -> ServedModel:
+    """The model of this name.
+
+    Raises:
+        Problem: none of this name is in service.
+    """
+    model = catalog.models.get(name)
+    if model is None:
+        known = ", ".join(catalog.models) or "none: run inflight train"
+        raise Problem("unknown-model", f"model: no model of this name is in service; there are {known}")
+    return model

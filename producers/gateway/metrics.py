@@ -14,6 +14,8 @@ GAUGES = {
     "repeated_results": "Results after the first one of their request.",
     "ready": "1 if the gateway takes requests.",
     "connections": "Open connections.",
+    "streams": "Open live streams.",
+    "stream_overflows": "Gaps of live streams whose client was too slow, since the start.",
 }
 
 

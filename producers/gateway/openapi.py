@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from machine_learning_engineering.core.version import __version__
-from producers.gateway import similar
+from producers.gateway import openapi_inference, openapi_streams, similar
 from producers.gateway.catalog import ServedModel
 from producers.gateway.openapi_parts import (
     ERROR_RESPONSES,
@@ -24,7 +24,7 @@ DESCRIPTION = (
 
 def document(models: Mapping[str, ServedModel]) -> dict[str, Any]:
     """The document for the models in service."""
-    schemas: dict[str, Any] = dict(SCHEMAS)
+    schemas: dict[str, Any] = SCHEMAS | openapi_inference.SCHEMAS
     paths: dict[str, Any] = {}
     for model in models.values():
         features = _add(schemas, model.name, "Features", model.features_schema)
@@ -44,6 +44,8 @@ def document(models: Mapping[str, ServedModel]) -> dict[str, Any]:
         "tags": [
             {"name": "models", "description": "One route for each model, with its own fields."},
             {"name": "predictions", "description": "The same for any model, for one row or many, and for later."},
+            {"name": "streams", "description": "What comes out of the stream, as it comes."},
+            {"name": "open inference", "description": "The Open Inference Protocol, version 2."},
             {"name": "health"},
         ],
         "security": [{"bearer": []}, {"header": []}],
@@ -125,9 +127,12 @@ def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
                     reference("parameters", "RecordKey"),
                     reference("parameters", "Wait"),
                 ],
-                "requestBody": body(reference("schemas", "PredictionRequest"), example),
+                "requestBody": _and(body(reference("schemas", "PredictionRequest"), example), openapi_streams.UPLOAD),
                 "responses": {
-                    "200": _ok("The prediction, or those of all rows.", reference("schemas", "PredictionOrMany")),
+                    "200": _and(
+                        _ok("The prediction, or those of all rows.", reference("schemas", "PredictionOrMany")),
+                        openapi_streams.OUTCOMES,
+                    ),
                     "202": reference("responses", "Running"),
                     "207": _ok("Some of the rows failed.", reference("schemas", "Predictions")),
                     **{code: one for code, one in ERROR_RESPONSES.items() if code != "504"},
@@ -161,6 +166,8 @@ def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
                 },
             }
         },
+        **openapi_streams.paths(),
+        **openapi_inference.paths(model),
         "/v2/health/live": {"get": _health("live", "Tell whether the process runs")},
         "/v2/health/ready": {"get": _health("ready", "Tell whether the gateway takes requests", "503")},
     }
@@ -179,6 +186,11 @@ def _health(name: str, summary: str, errors: str = "") -> dict[str, Any]:
 
 def _ok(description: str, schema: dict[str, Any]) -> dict[str, Any]:
     return {"description": description, "content": json_content(schema)}
+
+
+def _and(part: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    """A body or a response that has another media type, too."""
+    return part | {"content": part["content"] | content}
 
 
 def _errors(codes: str) -> dict[str, Any]:

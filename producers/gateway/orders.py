@@ -102,6 +102,20 @@ def new_order(headers: Mapping[str, str], model: str, rows: list[Raw], *, many: 
     )
 
 
+def require_small(order: Order, limit: int) -> None:
+    """Check that each row fits into a request of `limit` bytes.
+
+    Raises:
+        Problem: one does not; it names the row.
+    """
+    # What the request adds to the features: names, ids, time.
+    allowed = limit - len(order.model) - len(order.request_id) - 200
+    for number, row in enumerate(order.rows):
+        if len(memoryview(row)) > allowed:
+            which = f"rows[{number}]" if order.many else "features"
+            raise Problem("too-large", f"{which}: a row may have some {allowed:,} bytes", field=which)
+
+
 def fingerprint_of_body(model: str, rows: list[Raw], *, many: bool) -> str:
     """What the header `FINGERPRINT` says: for one row as the prediction log has it, for many with their number."""
     if not many:

@@ -8,6 +8,8 @@ from starlette.responses import Response
 
 CONTENT_TYPE = "application/problem+json"
 TYPE = "urn:inflight:problem:"
+INFERENCE_PROTOCOL = "/v2"
+"""Paths of the Open Inference Protocol."""
 
 # The title of each type of problem, and the usual status.
 PROBLEMS = {
@@ -17,6 +19,7 @@ PROBLEMS = {
     "host-not-allowed": (403, "The host is not allowed"),
     "not-found": (404, "There is nothing at this address"),
     "unknown-model": (404, "There is no such model"),
+    "unknown-version": (404, "This version is not in service"),
     "no-similar-rows": (404, "The model has no index of similar rows"),
     "unknown-prediction": (404, "There is no such prediction"),
     "method-not-allowed": (405, "The method is not allowed here"),
@@ -39,6 +42,8 @@ PROBLEMS = {
     "history-unavailable": (503, "Elasticsearch does not respond"),
     "prediction-timeout": (504, "The prediction is not there yet"),
 }
+
+_BODY_AT_FAULT = ("invalid-request", "invalid-features")
 
 
 class Problem(Exception):
@@ -68,9 +73,18 @@ class Problem(Exception):
         own = {"type": TYPE + self.kind, "title": self.title, "status": self.status, "detail": self.detail}
         return own | self.members
 
-    def response(self) -> Response:
-        """The problem as a response."""
-        return Response(msgspec.json.encode(self.document()), self.status, self.headers, CONTENT_TYPE)
+    def response(self, path: str = "") -> Response:
+        """The problem as a response.
+
+        Below `/v2/` also as the Open Inference Protocol wants errors: with the message as `error`, and 400 for a body
+        at fault.
+        """
+        document = self.document()
+        if not path.startswith(INFERENCE_PROTOCOL):
+            return Response(msgspec.json.encode(document), self.status, self.headers, CONTENT_TYPE)
+        status = 400 if self.kind in _BODY_AT_FAULT else self.status
+        document = {"error": self.detail} | document | {"status": status}
+        return Response(msgspec.json.encode(document), status, self.headers, "application/json")
 
 
 def busy(kind: str, detail: str, *, seconds: int = 1, close: bool = False, **members: Any) -> Problem:

@@ -6,7 +6,7 @@ import logging
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from prometheus_client import make_wsgi_app
 
@@ -17,10 +17,15 @@ from machine_learning_engineering.settings import http_url
 from producers.gateway.access import Access, require_protection
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
+from producers.gateway.bulk.endpoints import Bulk
 from producers.gateway.catalog import Catalog
 from producers.gateway.kafka_stream import KafkaStream
 from producers.gateway.keys import KeyFile, KeysError
+from producers.gateway.live.endpoints import Live
+from producers.gateway.live.hub import Hub
+from producers.gateway.live.kafka_source import KafkaSource
 from producers.gateway.metrics import GatewayMetrics
+from producers.gateway.open_inference.endpoints import OpenInference
 from producers.gateway.predictor import Predictor
 from producers.gateway.routes import Routes
 from producers.gateway.server import Server, listen, new_server
@@ -32,6 +37,7 @@ logger = logging.getLogger(__name__)
 PROCESS = "gateway"
 # Of the drain time, what is left to send the answers.
 _ANSWER_SECONDS = 2.0
+_CLOSE_SECONDS = 3.0
 # Event loop, sender, tail and the clients' own threads share the interpreter lock: 5 ms would show in the p99.
 _SWITCH_SECONDS = 0.001
 
@@ -71,7 +77,17 @@ class _Gateway:
         )
         routes = Routes(settings, stream, predictor, self._catalog, budget)
         access = Access(settings, self._keys)
-        app = create_app(routes, access, self._metrics, settings.gateway_cors_origins)
+        source = KafkaSource(settings)
+        hub = Hub(
+            source,
+            settings.gateway_stream_backlog,
+            settings.gateway_max_streams,
+            settings.gateway_max_streams_per_caller,
+        )
+        inference = OpenInference(settings, stream, predictor, self._catalog, budget)
+        bulk = Bulk(settings, stream, predictor, self._catalog, budget, routes.predict)
+        more = [*inference.addresses(), *bulk.addresses(), *Live(hub).addresses()]
+        app = create_app(routes, access, self._metrics, settings.gateway_cors_origins, more)
         server = new_server(
             app,
             connections=settings.gateway_max_connections,
@@ -85,21 +101,29 @@ class _Gateway:
             "repeated_results": lambda: stream.recall.repeats,
             "ready": lambda: not stream.problem,
             "connections": lambda: len(server.server_state.connections),
+            "streams": lambda: hub.subscribers,
+            "stream_overflows": lambda: hub.overflows,
         }
         self._metrics.watch(readings)
         try:
             async with self._serve_metrics() as address, self._polling():
-                await self._serve(server, predictor, address)
+                await self._serve(server, predictor, (hub.drain, bulk.drain), address)
         finally:
+            hub.close()
+            await asyncio.to_thread(source.close, _CLOSE_SECONDS)
             await asyncio.to_thread(stream.close)
 
-    async def _serve(self, server: Server, predictor: Predictor, metrics: str) -> None:
+    async def _serve(
+        self, server: Server, predictor: Predictor, drains: Iterable[Callable[[], None]], metrics: str
+    ) -> None:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
             if server.should_exit:
                 server.force_exit = True
             server.should_exit = True
+            for drain in drains:
+                drain()
             wait = max(0.0, self._settings.gateway_drain_timeout - _ANSWER_SECONDS)
             loop.call_later(wait, predictor.drain)
 

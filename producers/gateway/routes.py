@@ -27,9 +27,9 @@ from producers.gateway.bodies import (
     require_objects,
 )
 from producers.gateway.budget import Budget
-from producers.gateway.catalog import Catalog, ServedModel
+from producers.gateway.catalog import Catalog, ServedModel, served_model
 from producers.gateway.openapi import document
-from producers.gateway.orders import Order, new_order, preference
+from producers.gateway.orders import new_order, preference, require_small
 from producers.gateway.predictor import Predictor
 from producers.gateway.problems import Problem, busy
 from producers.gateway.settings import GatewaySettings
@@ -64,7 +64,7 @@ class Routes:
 
     async def predict(self, request: Request, caller: str) -> Response:
         """`POST /v1/models/{model}/predictions`."""
-        model = self._model(request.path_params["model"])
+        model = served_model(self._catalog, request.path_params["model"])
         example = {"features": model.example}
         with self._budget.hold_rows(caller, 1, close=True), self._hold_body(request, self._limits):
             body = decode(await read_body(request, self._limits), PredictionBody, self._limits, example)
@@ -77,7 +77,7 @@ class Routes:
 
     async def predict_friendly(self, request: Request, caller: str) -> Response:
         """`POST /v1/{model}/{prediction}`: the body is the row, and the answer the prediction."""
-        model = self._model(request.path_params["model"])
+        model = served_model(self._catalog, request.path_params["model"])
         if request.path_params["prediction"] != model.prediction_name:
             raise Problem("not-found", f"predictions of {model.name} are at {model.path}")
         with self._budget.hold_rows(caller, 1, close=True), self._hold_body(request, self._limits):
@@ -102,7 +102,7 @@ class Routes:
             raise Problem("invalid-request", message, field="rows", example=example)
         require_objects(rows, name, example)
         order = new_order(request.headers, model.name, rows, many=many)
-        self._require_small(order)
+        require_small(order, settings.max_request_bytes)
         wish = preference(request.headers.get("prefer", ""))
         seconds = settings.gateway_deadline if wish.seconds is None else wish.seconds
         if wish.respond_async and wish.seconds is None:
@@ -124,15 +124,6 @@ class Routes:
     def _hold_body(self, request: Request, limits: Limits) -> AbstractContextManager[None]:
         """Hold the memory of a body that is not read yet."""
         return self._budget.hold_bytes(declared_size(request, limits))
-
-    def _require_small(self, order: Order) -> None:
-        limit = self._settings.max_request_bytes
-        # What the request adds to the features: names, ids, time.
-        allowed = limit - len(order.model) - len(order.request_id) - 200
-        for number, row in enumerate(order.rows):
-            if len(memoryview(row)) > allowed:
-                which = f"rows[{number}]" if order.many else "features"
-                raise Problem("too-large", f"{which}: a row may have some {allowed:,} bytes", field=which)
 
     async def show_prediction(self, request: Request, caller: str) -> Response:
         """`GET /v1/predictions/{request_id}`."""
@@ -166,7 +157,7 @@ class Routes:
                 if body.model is UNSET:
                     message = "no request with this id is known here: check the id, or name its `model` in the body"
                     raise Problem("unknown-prediction", message, field="model", request_id=request_id)
-                model = self._model(body.model).name
+                model = served_model(self._catalog, body.model).name
             event = LabelReported(request_id, model, body.label, observed_at)
             try:
                 await self._stream.publish_label(request_id.encode(), events.encode(event))
@@ -183,7 +174,7 @@ class Routes:
     async def show_model(self, request: Request, caller: str) -> Response:
         """`GET /v1/models/{model}`."""
         await self._refresh()
-        return answers.json_response(_shown(self._model(request.path_params["model"])))
+        return answers.json_response(_shown(served_model(self._catalog, request.path_params["model"])))
 
     async def show_similar(self, request: Request, caller: str) -> Response:
         """`GET /v1/{model}/similar`."""
@@ -200,24 +191,17 @@ class Routes:
 
     async def live(self, request: Request, caller: str) -> Response:
         """`GET /v2/health/live`."""
-        return answers.json_response({"status": "live"})
+        return answers.json_response({"status": "live", "live": True})
 
     async def ready(self, request: Request, caller: str) -> Response:
         """`GET /v2/health/ready`: true once all positions are known and everything before is read."""
         if problem := self._stream.problem:
             raise busy("not-ready", f"{problem}: wait")
-        return answers.json_response({"status": "ready"})
+        return answers.json_response({"status": "ready", "ready": True})
 
     async def _refresh(self) -> None:
         # What is shown is never older than the registry.
         await asyncio.to_thread(self._catalog.refresh)
-
-    def _model(self, name: str) -> ServedModel:
-        model = self._catalog.models.get(name)
-        if model is None:
-            known = ", ".join(self._catalog.models) or "none: run inflight train"
-            raise Problem("unknown-model", f"model: no model of this name is in service; there are {known}")
-        return model
 
 
 def response_headers(request: Request) -> Mapping[str, str]:

@@ -59,14 +59,23 @@ def test_the_examples_run(deployment: Deployment, tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, (code, done.stdout, done.stderr)
         printed[number] = (kind, done.stdout)
-    outputs = [text for _, text in printed.values()]
-    assert json.loads(outputs[0])["price"] > 0
     assert {kind for kind, _ in printed.values()} >= {"sh", "python"}
-    shells = [json.loads(text) for kind, text in printed.values() if kind == "sh"]
-    assert len(shells) == 4
-    assert len(shells[1]["predictions"]) == 2
-    assert set(shells[2]["prediction"]) == {"survived", "probability"}
-    assert [row["features"]["cut"] for row in shells[3]["rows"]] == ["Ideal", "Ideal"]
+    row, many, later, similar, upload, stream, tensors = [text for kind, text in printed.values() if kind == "sh"]
+    assert json.loads(row)["price"] > 0
+    assert len(json.loads(many)["predictions"]) == 2
+    assert set(json.loads(later)["prediction"]) == {"survived", "probability"}
+    assert [one["features"]["cut"] for one in json.loads(similar)["rows"]] == ["Ideal", "Ideal"]
+    outcomes = [json.loads(line) for line in upload.splitlines()]
+    assert outcomes[0]["request_id"] == "passengers-2026-11:1"
+    assert outcomes[2] == {"lines": 2, "predicted": 1, "running": 0, "failed": 1}
+    assert "id: " in stream
+    assert [one["name"] for one in json.loads(tensors)["outputs"]] == ["survived", "probability", "prediction"]
+    programs = [text.strip() for kind, text in printed.values() if kind == "python"]
+    assert programs[1] == "2000"
+    assert "probability" in programs[2]
+    if scripts := [text.strip() for kind, text in printed.values() if kind == "javascript"]:
+        assert scripts[1] == "2000"
+        assert scripts[2] in ("true", "false")
 
 
 PYTHON = """

@@ -20,14 +20,19 @@ from machine_learning_engineering.registry.manifest import Manifest
 from producers.gateway.access import Access
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
+from producers.gateway.bulk.endpoints import Bulk
 from producers.gateway.catalog import Catalog
 from producers.gateway.keys import KeyFile
+from producers.gateway.live.endpoints import Live
+from producers.gateway.live.hub import Hub
 from producers.gateway.metrics import GatewayMetrics
+from producers.gateway.open_inference.endpoints import OpenInference
 from producers.gateway.predictor import Predictor
 from producers.gateway.recall import Entry, Position, Recall, Seen
 from producers.gateway.routes import Routes
 from producers.gateway.settings import GatewaySettings
 from producers.gateway.stream import History, NewRequest, NoHistory, NotAccepted
+from tests.support.live import MemorySource
 
 
 class Topics:
@@ -185,6 +190,8 @@ class Running(NamedTuple):
     settings: GatewaySettings
     predictor: Predictor
     keys: KeyFile
+    hub: Hub
+    bulk: Bulk
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         async def call() -> Any:
@@ -217,6 +224,7 @@ def gateway(
     topics: Topics | None = None,
     history: History | None = None,
     max_bytes: int = 1 << 20,
+    source: MemorySource | None = None,
     **settings: Any,
 ) -> Iterator[Running]:
     """A gateway with a model `line` and, unless `topics` are given, a worker that answers at once."""
@@ -255,8 +263,17 @@ def gateway(
             )
             routes = Routes(configured, stream, predictor, catalog, budget)
             access = Access(configured, keys)
-            built.append(Running(client, stream.topics, stream, configured, predictor, keys))
-            return create_app(routes, access, GatewayMetrics(), configured.gateway_cors_origins)
+            inference = OpenInference(configured, stream, predictor, catalog, budget)
+            bulk = Bulk(configured, stream, predictor, catalog, budget, routes.predict)
+            hub = Hub(
+                source or MemorySource(),
+                configured.gateway_stream_backlog,
+                configured.gateway_max_streams,
+                configured.gateway_max_streams_per_caller,
+            )
+            more = [*inference.addresses(), *bulk.addresses(), *Live(hub).addresses()]
+            built.append(Running(client, stream.topics, stream, configured, predictor, keys, hub, bulk))
+            return create_app(routes, access, GatewayMetrics(), configured.gateway_cors_origins, more)
 
     with TestClient(Lazy(), base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
         client.get("/v2/health/live")

@@ -51,8 +51,16 @@ def test_it_is_complete(tmp_path: Path) -> None:
         "/v1/models/{model}/predictions",
         "/v1/predictions/{request_id}",
         "/v1/predictions/{request_id}/label",
+        "/v1/streams/{streams}",
+        "/v2",
         "/v2/health/live",
         "/v2/health/ready",
+        "/v2/models/{model}",
+        "/v2/models/{model}/infer",
+        "/v2/models/{model}/ready",
+        "/v2/models/{model}/versions/{version}",
+        "/v2/models/{model}/versions/{version}/infer",
+        "/v2/models/{model}/versions/{version}/ready",
     }
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
     assert len(ids) == len(set(ids))

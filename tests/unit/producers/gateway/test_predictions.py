@@ -163,7 +163,9 @@ def test_nothing_is_sent_before_the_stream_is_ready(tmp_path: Path) -> None:
     with gateway(tmp_path) as running:
         assert running.client.get("/v2/health/ready").status_code == 200
         running.stream.problem = "the stream is being read"
-        found = problem(running.client.get("/v2/health/ready"), 503, "not-ready")
+        response = running.client.get("/v2/health/ready")
+        found = response.json()
+        assert (response.status_code, found["error"]) == (503, found["detail"])
         assert "being read" in found["detail"]
         problem(running.client.post(PREDICT, json={"features": {"number": 4}}), 503, "not-ready")
         assert running.client.get("/v2/health/live").status_code == 200

@@ -1,0 +1,62 @@
+"""The path of live streams in the OpenAPI document, and what bulk uploads add to that of predictions."""
+
+from typing import Any
+
+from producers.gateway.openapi_parts import reference
+
+NDJSON = "application/x-ndjson"
+UPLOAD = {NDJSON: {"schema": {"type": "string", "description": "An object of features a line."}}}
+"""Beside `application/json` in the body of predictions."""
+OUTCOMES = {
+    NDJSON: {
+        "schema": {
+            "type": "string",
+            "description": "An outcome a line, with its number; the last line counts them.",
+        }
+    }
+}
+"""Beside `application/json` in the response."""
+_NAMES = ["results", "measurements", "events", "all"]
+
+
+def paths() -> dict[str, Any]:
+    """The path."""
+    names = {
+        "name": "streams",
+        "in": "path",
+        "required": True,
+        "description": "One of them, or several, joined with commas.",
+        "schema": {"type": "string", "enum": _NAMES},
+    }
+    models = {
+        "name": "model",
+        "in": "query",
+        "description": "Only of this model; several are joined with commas.",
+        "schema": {"type": "string"},
+    }
+    last = {
+        "in": "header",
+        "name": "Last-Event-ID",
+        "description": "Go on behind this event; browsers send it by themselves. Also as `last_event_id`.",
+        "schema": {"type": "string", "examples": ["r0:17,r1:4"]},
+    }
+    problem = reference("responses", "Problem")
+    return {
+        "/v1/streams/{streams}": {
+            "get": {
+                "operationId": "stream_events",
+                "tags": ["streams"],
+                "summary": "Follow results, measurements and model events as server-sent events",
+                "description": "Events are named `result`, `measurement` and `model_event`; `gap` tells what is left"
+                " out. The stream does not end by itself.",
+                "parameters": [names, models, last],
+                "responses": {
+                    "200": {
+                        "description": "Events.",
+                        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                    },
+                    **{code: problem for code in ("400", "401", "403", "404", "429", "503")},
+                },
+            }
+        }
+    }
