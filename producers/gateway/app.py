@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,14 +16,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.gateway import docs_page
 from producers.gateway.access import ANYBODY, Access
+from producers.gateway.addresses import Address, Endpoint
 from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.problems import Problem
 from producers.gateway.routes import Routes, response_headers
 
 logger = logging.getLogger(__name__)
-
-Endpoint = Callable[[Request, str], Awaitable[Response]]
 
 SECURITY_HEADERS = (
     (b"cache-control", b"no-store"),
@@ -48,7 +47,13 @@ ALLOWED_HEADERS = [
 NO_ROUTE = "none"
 
 
-def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_origins: tuple[str, ...]) -> ASGIApp:
+def create_app(
+    routes: Routes,
+    access: Access,
+    metrics: GatewayMetrics,
+    cors_origins: tuple[str, ...],
+    more: Iterable[Address] = (),
+) -> ASGIApp:
     """The application.
 
     Args:
@@ -56,6 +61,7 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
         access: who may call them.
         metrics: updated for each request.
         cors_origins: origins whose pages may call it.
+        more: addresses beside those of `routes`; they come first.
     """
 
     def route(path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET") -> Route:
@@ -63,6 +69,7 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
 
     starlette = Starlette(
         routes=[
+            *(route(*one) for one in more),
             route("/v2/health/live", routes.live, None),
             route("/v2/health/ready", routes.ready, None),
             route("/openapi.json", routes.openapi, None),
