@@ -64,15 +64,17 @@ def _gateway() -> None:
 
     settings = _configured("gateway")
     try:
+        from inflight.adapters.console import BrokerLags, IndexLogbook
         from inflight.adapters.history import IndexHistory
         from producers.gateway.access import Unprotected
+        from producers.gateway.console.sources import ConsoleSources
         from producers.gateway.keys import KeysError
         from producers.gateway.process import run
         from producers.gateway.server import PortInUse
     except ModuleNotFoundError as error:
         raise exit_with(f"{error.name} is not installed: pip install 'inflight[gateway]'") from None
     try:
-        run(settings, IndexHistory(settings))
+        run(settings, IndexHistory(settings), ConsoleSources(BrokerLags(settings), IndexLogbook(settings)))
     except (Unprotected, KeysError, PortInUse) as error:
         raise exit_with(error) from error
 
@@ -88,8 +90,9 @@ _PROCESSES = {
     "gateway": _Process(
         _gateway,
         "Serve predictions over HTTP until SIGTERM, then let open requests end.",
-        "Example: [bold]inflight gateway[/bold], then [bold]curl http://127.0.0.1:8080/v1/models[/bold], or open "
-        "http://127.0.0.1:8080/docs. Start several behind one address: any of them answers for all.",
+        "Example: [bold]inflight gateway[/bold], then [bold]curl http://127.0.0.1:8080/v1/models[/bold]. The console is "
+        "at http://127.0.0.1:8080, the documentation of all routes at /docs. Start several behind one address: any of "
+        "them answers for all.",
     ),
     "indexer": _Process(
         _indexer,

@@ -2,10 +2,11 @@
 
 import ipaddress
 import re
+from typing import NamedTuple
 
 from starlette.requests import Request
 
-from producers.gateway.keys import KeyFile, Scope
+from producers.gateway.keys import SCOPES, ApiKey, KeyFile, Scope
 from producers.gateway.problems import Problem
 from producers.gateway.settings import GatewaySettings
 
@@ -13,6 +14,14 @@ _LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::\d{1,5})?")
 ANYBODY = "anybody"
 """The caller where no keys are needed."""
+
+
+class Session(NamedTuple):
+    """Whether the gateway needs keys; and of the caller, the name of the key (None without one) and its scopes."""
+
+    keys_required: bool
+    name: str | None
+    scopes: tuple[Scope, ...]
 
 
 class Unprotected(RuntimeError):
@@ -79,10 +88,27 @@ class Access:
         """
         if not self._keys.exists:
             return ANYBODY
-        given = request.headers.get("x-api-key", "")
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
-        if not given and kind.lower() == "bearer":
-            given = token.strip()
+        key = self._key(_given(request))
+        if not key.allows(scope):
+            message = f"the key named {key.name} lacks the scope {scope}: add one with inflight keys add"
+            raise Problem("forbidden", message, close=True)
+        return key.id
+
+    def session(self, request: Request) -> Session:
+        """What the caller may do; nothing without a key where one is needed.
+
+        Raises:
+            Problem: it has a key that is not valid.
+        """
+        if not self._keys.exists:
+            return Session(False, None, SCOPES)
+        given = _given(request)
+        if not given:
+            return Session(True, None, ())
+        key = self._key(given)
+        return Session(True, key.name, tuple(scope for scope in SCOPES if key.allows(scope)))
+
+    def _key(self, given: str) -> ApiKey:
         key = self._keys.find(given)
         if key is None:
             raise Problem(
@@ -91,7 +117,10 @@ class Access:
                 headers={"www-authenticate": 'Bearer realm="inflight"'},
                 close=True,
             )
-        if not key.allows(scope):
-            message = f"the key named {key.name} lacks the scope {scope}: add one with inflight keys add"
-            raise Problem("forbidden", message, close=True)
-        return key.id
+        return key
+
+
+def _given(request: Request) -> str:
+    given = request.headers.get("x-api-key", "")
+    kind, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if not given and kind.lower() == "bearer" else given

@@ -25,6 +25,7 @@ PROBLEMS = {
     "method-not-allowed": (405, "The method is not allowed here"),
     "body-timeout": (408, "The body did not arrive in time"),
     "still-running": (409, "The request is still running"),
+    "replay-running": (409, "Another replay is running"),
     "result-gone": (410, "The result is no longer stored"),
     "too-large": (413, "The request is too large"),
     "unsupported-media-type": (415, "The body must be JSON"),

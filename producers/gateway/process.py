@@ -15,10 +15,14 @@ from machine_learning_engineering.observability.metrics_server import start_metr
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.settings import http_url
 from producers.gateway.access import Access, require_protection
+from producers.gateway.addresses import Address
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
 from producers.gateway.bulk.endpoints import Bulk
 from producers.gateway.catalog import Catalog
+from producers.gateway.console.routes import ConsoleRoutes
+from producers.gateway.console.sources import ConsoleSources
+from producers.gateway.console.watch import Watch
 from producers.gateway.kafka_stream import KafkaStream
 from producers.gateway.keys import KeyFile, KeysError
 from producers.gateway.live.endpoints import Live
@@ -42,8 +46,11 @@ _CLOSE_SECONDS = 3.0
 _SWITCH_SECONDS = 0.001
 
 
-def run(settings: GatewaySettings, history: History) -> None:
+def run(settings: GatewaySettings, history: History, console: ConsoleSources | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let open requests end.
+
+    Args:
+        console: what the console asks of others; without it, there is none.
 
     Raises:
         Unprotected: it would be open to others.
@@ -52,13 +59,14 @@ def run(settings: GatewaySettings, history: History) -> None:
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     _raise_file_limit(settings.gateway_max_connections)
-    asyncio.run(_Gateway(settings, history).run())
+    asyncio.run(_Gateway(settings, history, console).run())
 
 
 class _Gateway:
-    def __init__(self, settings: GatewaySettings, history: History) -> None:
+    def __init__(self, settings: GatewaySettings, history: History, console: ConsoleSources | None) -> None:
         self._settings = settings
         self._history = history
+        self._console = console
         self._keys = KeyFile(settings.gateway_keys_file)
         self._keys.refresh()
         require_protection(settings, self._keys)
@@ -86,7 +94,8 @@ class _Gateway:
         )
         inference = OpenInference(settings, stream, predictor, self._catalog, budget)
         bulk = Bulk(settings, stream, predictor, self._catalog, budget, routes.predict)
-        more = [*inference.addresses(), *bulk.addresses(), *Live(hub).addresses()]
+        watch, console = self._build_console(access, stream)
+        more = [*inference.addresses(), *bulk.addresses(), *Live(hub).addresses(), *console]
         app = create_app(routes, access, self._metrics, settings.gateway_cors_origins, more)
         server = new_server(
             app,
@@ -112,6 +121,15 @@ class _Gateway:
             hub.close()
             await asyncio.to_thread(source.close, _CLOSE_SECONDS)
             await asyncio.to_thread(stream.close)
+            if watch is not None:
+                await asyncio.to_thread(watch.close)
+
+    def _build_console(self, access: Access, stream: KafkaStream) -> tuple[Watch | None, list[Address]]:
+        if self._console is None:
+            return None, []
+        watch = Watch(self._settings, self._console.lags)
+        routes = ConsoleRoutes(self._settings, access, stream, self._catalog, watch, self._console.logbook)
+        return watch, routes.addresses()
 
     async def _serve(
         self, server: Server, predictor: Predictor, drains: Iterable[Callable[[], None]], metrics: str

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from confluent_kafka import Message
+
 from machine_learning_engineering.core.timestamps import datetime_of_milliseconds
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, read_origin, without_origin
 from machine_learning_engineering.events.headers import headers_of
@@ -86,22 +88,27 @@ def select(settings: KernelSettings, selection: Selection | None = None) -> Iter
     """
     selection = selection or Selection()
     for message in read_to_end(settings, DEAD_LETTERS):
-        headers = headers_of(message)
-        try:
-            origin = read_origin(headers)
-        except ValueError:
-            continue
-        _, timestamp_ms = message.timestamp()
-        letter = DeadLetter(
-            Address(message.partition(), message.offset()),
-            datetime_of_milliseconds(timestamp_ms) or _UNKNOWN_TIME,
-            message.key(),
-            message.value(),
-            without_origin(headers),
-            origin,
-        )
-        if selection.holds(letter):
+        letter = letter_of(message)
+        if letter is not None and selection.holds(letter):
             yield letter
+
+
+def letter_of(message: Message) -> DeadLetter | None:
+    """Return the dead letter in a record of their topic; None if its headers hold no origin."""
+    headers = headers_of(message)
+    try:
+        origin = read_origin(headers)
+    except ValueError:
+        return None
+    _, timestamp_ms = message.timestamp()
+    return DeadLetter(
+        Address(message.partition(), message.offset()),
+        datetime_of_milliseconds(timestamp_ms) or _UNKNOWN_TIME,
+        message.key(),
+        message.value(),
+        without_origin(headers),
+        origin,
+    )
 
 
 def newest(settings: KernelSettings, selection: Selection, limit: int) -> tuple[list[DeadLetter], int]:

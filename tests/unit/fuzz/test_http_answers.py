@@ -11,9 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
+from inflight.adapters.console import stored_story
 from inflight.settings import Settings
+from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.prediction_log.store import PredictionLogError
 from monitoring.dashboards.kibana import ImportResult, Kibana, KibanaError
+from monitoring.documents.log import to_document
 from monitoring.elastic import bulk, client, scan
 from monitoring.elastic.client import UnexpectedResponse
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
@@ -27,10 +30,12 @@ from monitoring.quality.rows import LabelledPredictions
 from monitoring.top import sources
 from monitoring.top.samples import Window, parse
 from monitoring.trace.readers import read_documents
+from producers.gateway.console import story
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, check_message, dose, mutated
 
 DOORS = (
+    "inflight/adapters/console.py:_json",
     "monitoring/elastic/bulk.py:bulk",
     "monitoring/elastic/prediction_log.py:ElasticsearchPredictionLog._record",
     "monitoring/elastic/prediction_log.py:_sent",
@@ -170,6 +175,24 @@ def test_a_label_is_kept_when_its_document_is_replaced(fields: bytes) -> None:
         return
     assert stored is not None
     msgspec.json.decode(_with_label(b'{"inflight":{"request_id":"r"}}', stored.label))
+
+
+@dose(20)
+@given(source=mutated([to_document(one) for one in map(events.decode_log, corpus.LOGS)]))
+def test_a_story_of_the_index(source: bytes) -> None:
+    """A request with all of its types, or no document of ours."""
+    try:
+        found: Any = msgspec.json.decode(source)
+    except (ValueError, RecursionError):
+        return
+    with bounded(len(source)):
+        try:
+            stored = stored_story(found)
+        except ValueError as error:
+            assert len(str(error)) < 2_000
+            return
+    msgspec.json.encode(story.of_log(stored.event))
+    events.decode_log(events.encode(stored.event))
 
 
 KIBANA = tuple(

@@ -1,0 +1,136 @@
+// The live overview: throughput, outcomes, latency and lag.
+
+import { get, poll, query } from "./api.js";
+import { chart } from "./chart.js";
+import { badge, empty, h, rows, show, table } from "./dom.js";
+import { count, duration, rate, share, when } from "./format.js";
+
+const WINDOWS = [[300, "5 min"], [900, "15 min"], [3600, "1 h"]];
+const PROCESSES = {
+  "inflight-worker": "worker",
+  "inflight-indexer": "indexer",
+  "inflight-exporter": "exporter",
+  "inflight-label-joiner": "label-joiner",
+  "inflight-drift-monitor": "drift-monitor",
+  "inflight-features": "features",
+};
+
+export function mount(root, context) {
+  let seconds = 300;
+  let turn = () => {};
+  const tiles = new Map([["rate", "Predictions a second"], ["latency", "Latency, p99"], ["failed", "Failed"], ["lag", "Waiting for a worker"]]
+    .map(([name, label]) => [name, tile(label)]));
+  const throughput = chart({
+    title: "Throughput and outcomes, a second",
+    stacked: true,
+    lines: [{ name: "completed", label: "Completed" }, { name: "failed", label: "Failed" }, { name: "dead_letters", label: "Dead letters" }],
+    unit: rate,
+  });
+  const latency = chart({
+    title: "Latency from acceptance to outcome",
+    lines: [{ name: "p50", label: "p50" }, { name: "p95", label: "p95" }, { name: "p99", label: "p99" }],
+    unit: duration,
+  });
+  const note = h("div", { class: "notes" });
+  const models = table("Models in this time", [{ name: "Model" }, { name: "Completed", number: true }, { name: "Failed", number: true },
+    { name: "Queue, mean", number: true }, { name: "Model, mean", number: true }, { name: "p50", number: true }, { name: "p99", number: true }]);
+  const lag = table("Lag of the consumer groups", [{ name: "Process" }, { name: "Topic" }, { name: "Waiting", number: true }, { name: "Oldest", number: true }]);
+  const events = h("ol", { class: "events" });
+  const modelsPart = h("section", {}, h("h2", {}, "Models"), models.frame, h("div", {}));
+  const lagPart = h("section", {}, h("h2", {}, "Lag"), lag.frame, h("div", {}));
+  const eventsPart = h("section", {}, h("h2", {}, "Events of models"), events, h("div", {}));
+  const choice = h("div", { class: "segments", role: "radiogroup", "aria-label": "Time shown" }, WINDOWS.map(([value, label]) =>
+    h("label", {}, h("input", { type: "radio", name: "window", value, checked: value === seconds, onchange: () => { seconds = value; turn(); } }), h("span", {}, label))));
+  root.append(
+    h("div", { class: "heading" }, h("h1", { tabindex: "-1" }, "Overview"), choice), note,
+    h("div", { class: "tiles" }, [...tiles.values()].map((one) => one.element)),
+    h("div", { class: "columns" }, h("section", {}, throughput.element), h("section", {}, latency.element)),
+    modelsPart, h("div", { class: "columns" }, lagPart, eventsPart));
+
+  function tell(found) {
+    context.report(found);
+    show(note, notes(found));
+    const { series, total } = found;
+    const step = series.step_seconds;
+    const perSecond = (name) => series[name].map((value) => (value === null ? null : value / step));
+    const now = series.completed.slice(-3).filter((value) => value !== null);
+    const recent = now.length ? sum(series.completed.slice(-3)) + sum(series.failed.slice(-3)) : null;
+    const worker = found.lag.filter((one) => one.group === "inflight-worker");
+    const oldest = worker.map((one) => one.waiting_seconds).filter((value) => value !== null);
+    set(tiles, "rate", recent === null ? "–" : rate(recent / (now.length * step)), `${count(total.completed + total.failed)} in ${label(found.seconds)}`);
+    set(tiles, "latency", duration(total.p99), total.p50 === null ? "no prediction in this time" : `p50 ${duration(total.p50)}, p95 ${duration(total.p95)}`);
+    set(tiles, "failed", share(total.failed, total.completed + total.failed), `${count(total.failed)} failed, ${count(total.dead_letters)} dead letters`, total.failed > 0);
+    set(tiles, "lag", worker.length ? count(sum(worker.map((one) => one.records))) : "–", oldest.length ? `the oldest for ${duration(Math.max(...oldest))}` : worker.length ? "nothing waits" : "not known", oldest.length > 0 && Math.max(...oldest) > 5);
+    throughput.update({ at: series.at, step, columns: { completed: perSecond("completed"), failed: perSecond("failed"), dead_letters: perSecond("dead_letters") } });
+    latency.update({ at: series.at, step, columns: series });
+    const busy = found.models.filter((one) => one.completed + one.failed + one.dead_letters > 0);
+    rows(models.body, busy, (one) => one.name, modelRow);
+    hint(modelsPart, models.frame, busy.length, () => empty("No prediction in this time.", "Send one with ", h("a", { href: "#/try" }, "Try it"),
+      ", or choose a longer time above."));
+    rows(lag.body, found.lag, (one) => one.group + one.topic, lagRow);
+    hint(lagPart, lag.frame, found.lag.length, () => empty(found.lag_problem || "The lag is being read.", found.lag_problem ? "The console tries again every two seconds." : ""));
+    rows(events, found.events, (one) => one.at + JSON.stringify(one.event), eventRow);
+    hint(eventsPart, events, found.events.length, () => empty("Nothing has happened to a model yet.", "Promotions and drift will be here: ", h("code", {}, "inflight models promote"), " and ", h("code", {}, "inflight drift-monitor"), "."));
+  }
+
+  turn = poll(2, context.signal, () => get(query("/v1/console/overview", { seconds }), context.signal), tell, context.fail);
+}
+
+function notes(found) {
+  const texts = [];
+  if (found.gateway.problem) texts.push(["The gateway takes no predictions now", found.gateway.problem]);
+  if (found.problem) texts.push(["The stream can't be read", found.problem]);
+  if (found.lag_problem && found.lag.length) texts.push(["The lag below is old", found.lag_problem]);
+  return texts.map(([title, text]) => h("div", { class: "note" }, h("strong", {}, `${title}: `), text));
+}
+
+function tile(text) {
+  const value = h("p", { class: "value" }, "–");
+  const more = h("p", { class: "more" }, "\u00a0");
+  return { element: h("div", { class: "tile" }, h("h2", { class: "label" }, text), value, more), value, more };
+}
+
+function set(tiles, name, value, more, bad = false) {
+  const one = tiles.get(name);
+  one.value.textContent = value;
+  one.more.textContent = more;
+  one.element.classList.toggle("bad", bad);
+}
+
+/** Show what to do next in place of an empty list. */
+function hint(part, list, filled, make) {
+  list.hidden = !filled;
+  show(part.lastElementChild, filled ? [] : [make()]);
+}
+
+function modelRow(one) {
+  const cell = (text) => h("td", { class: "number" }, text);
+  const name = one.name ? h("a", { href: `#/models/${encodeURIComponent(one.name)}` }, one.name) : "(not read)";
+  return h("tr", {}, h("th", { scope: "row" }, name), cell(count(one.completed)), cell(one.failed ? badge(count(one.failed), "bad") : "0"),
+    cell(duration(one.queue_seconds)), cell(duration(one.score_seconds)), cell(duration(one.p50)), cell(duration(one.p99)));
+}
+
+function lagRow(one) {
+  const process = PROCESSES[one.group] ?? one.group;
+  if (!one.active) {
+    return h("tr", { class: "off" }, h("th", { scope: "row" }, process), h("td", {}, one.topic), h("td", { class: "number", colspan: "2" }, "never started"));
+  }
+  return h("tr", {}, h("th", { scope: "row" }, process), h("td", {}, one.topic), h("td", { class: "number" }, count(one.records)),
+    h("td", { class: "number" }, one.waiting_seconds === null ? "–" : duration(one.waiting_seconds)));
+}
+
+function eventRow({ at, event }) {
+  const model = h("a", { href: `#/models/${encodeURIComponent(event.model)}` }, event.model);
+  const text = event.type.startsWith("model.promoted")
+    ? [model, ` ${event.model_version} is the champion`, event.previous_version ? `, in place of ${event.previous_version}` : "", event.reason ? `: ${event.reason}` : ""]
+    : [badge("drift", "warn"), " ", model, ` ${event.model_version}: ${event.fields.map((one) => one.field).join(", ")}`];
+  return h("li", {}, h("time", { datetime: at }, when(at)), h("span", {}, text));
+}
+
+function sum(values) {
+  return values.reduce((total, value) => total + (value ?? 0), 0);
+}
+
+function label(seconds) {
+  return WINDOWS.find(([value]) => value === seconds)[1];
+}
