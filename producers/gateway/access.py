@@ -5,6 +5,7 @@ import re
 
 from starlette.requests import Request
 
+from producers.gateway.calls import call_of
 from producers.gateway.keys import KeyFile, Scope
 from producers.gateway.problems import Problem
 from producers.gateway.settings import GatewaySettings
@@ -78,6 +79,7 @@ class Access:
             Problem: it has none, or a key that does not allow this.
         """
         if not self._keys.exists:
+            call_of(request).caller = ANYBODY
             return ANYBODY
         given = request.headers.get("x-api-key", "")
         kind, _, token = request.headers.get("authorization", "").partition(" ")
@@ -91,6 +93,7 @@ class Access:
                 headers={"www-authenticate": 'Bearer realm="inflight"'},
                 close=True,
             )
+        call_of(request).caller = key.name
         if not key.allows(scope):
             message = f"the key named {key.name} lacks the scope {scope}: add one with inflight keys add"
             raise Problem("forbidden", message, close=True)

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,6 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from producers.gateway import docs_page
 from producers.gateway.access import ANYBODY, Access
+from producers.gateway.answers import MODEL_VERSION
+from producers.gateway.calls import Call, Recorder, call_of
 from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.problems import Problem
@@ -44,11 +47,16 @@ ALLOWED_HEADERS = [
     "X-API-Key",
     "X-Record-Key",
 ]
-# A label for paths that no route has: anybody can make them up.
-NO_ROUTE = "none"
 
 
-def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_origins: tuple[str, ...]) -> ASGIApp:
+def create_app(
+    routes: Routes,
+    access: Access,
+    metrics: GatewayMetrics,
+    cors_origins: tuple[str, ...],
+    record: Callable[[Call], None] | None = None,
+    max_recorded_bytes: int = 0,
+) -> ASGIApp:
     """The application.
 
     Args:
@@ -56,6 +64,8 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
         access: who may call them.
         metrics: updated for each request.
         cors_origins: origins whose pages may call it.
+        record: gets each call of a route that needs a key, and of unknown paths, see `calls.Recorder`.
+        max_recorded_bytes: larger bodies are not among what is recorded.
     """
 
     def route(path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET") -> Route:
@@ -91,7 +101,8 @@ def create_app(routes: Routes, access: Access, metrics: GatewayMetrics, cors_ori
     )
     # The redirect would repeat what the client says its host is.
     starlette.router.redirect_slashes = False
-    return SecurityHeaders(starlette)
+    app: ASGIApp = starlette if record is None else Recorder(starlette, record, max_recorded_bytes)
+    return SecurityHeaders(app)
 
 
 class _Ending:
@@ -109,20 +120,26 @@ class _Ending:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = Request(scope, receive)
+        call = call_of(request)
+        call.route, call.is_logged = self._path, self._scope is not None
+        call.model, call.request_id = (request.path_params.get(name, "") for name in ("model", "request_id"))
         try:
             self._access.check_host(request)
             caller = ANYBODY if self._scope is None else self._access.caller(request, self._scope)
             response = await self._endpoint(request, caller)
         except Problem as problem:
+            call.problem = problem.kind
             self._metrics.problems.labels(problem.kind.replace("-", "_")).inc()
             response = problem.response()
         except Exception:
             # Without the message of the exception, which may quote a value.
             logger.exception("%s %s failed", request.method, self._path, extra={"about_request": True})
+            call.problem = "internal-error"
             self._metrics.problems.labels("internal_error").inc()
             response = Problem("internal-error", "the service log says more; try again").response()
         for name, value in response_headers(request).items():
             response.headers[name] = value
+        call.model_version = unquote(response.headers.get(MODEL_VERSION, ""))
         self._metrics.requests.labels(self._path, request.method, str(response.status_code)).inc()
         await response(scope, receive, send)
         self._metrics.seconds.labels(self._path).observe(time.perf_counter() - started)
@@ -149,6 +166,7 @@ def _http_exception(request: Request, error: Exception) -> Response:
     """The router's own errors as problems."""
     assert isinstance(error, HTTPException)
     headers: Any = error.headers or {}
+    call_of(request).problem = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "malformed-request")
     if error.status_code == 405:
         return Problem("method-not-allowed", "see /openapi.json for the methods", headers=headers).response()
     if error.status_code == 404:

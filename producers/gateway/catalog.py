@@ -28,7 +28,10 @@ RESERVED = frozenset({"models", "predictions"})
 
 
 class ServedModel(Struct, frozen=True):
-    """What developers need to know of a model. `example` is a valid row."""
+    """What developers need to know of a model. `example` is a valid row.
+
+    `redacted_features` is what its author keeps out of logs; None if the version does not tell.
+    """
 
     name: str
     version: str
@@ -39,6 +42,7 @@ class ServedModel(Struct, frozen=True):
     features_schema: dict[str, Any]
     prediction_schema: dict[str, Any]
     example: Any
+    redacted_features: dict[str, str] | None
 
     @property
     def path(self) -> str:
@@ -121,4 +125,5 @@ class Catalog:
             manifest.features_schema,
             manifest.prediction_schema,
             msgspec.to_builtins(example(manifest.features_schema)),
+            manifest.redacted_features,
         )

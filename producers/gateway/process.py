@@ -17,8 +17,10 @@ from machine_learning_engineering.settings import http_url
 from producers.gateway.access import Access, require_protection
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
+from producers.gateway.call_events import CallEvents
+from producers.gateway.call_log import CallLog
 from producers.gateway.catalog import Catalog
-from producers.gateway.kafka_stream import KafkaStream
+from producers.gateway.kafka_stream import CLOSE_SECONDS, KafkaStream
 from producers.gateway.keys import KeyFile, KeysError
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.predictor import Predictor
@@ -71,7 +73,17 @@ class _Gateway:
         )
         routes = Routes(settings, stream, predictor, self._catalog, budget)
         access = Access(settings, self._keys)
-        app = create_app(routes, access, self._metrics, settings.gateway_cors_origins)
+        calls = None
+        if settings.gateway_call_log:
+            calls = CallLog(settings, CallEvents(settings, self._catalog), self._metrics.calls)
+        app = create_app(
+            routes,
+            access,
+            self._metrics,
+            settings.gateway_cors_origins,
+            None if calls is None else calls.add,
+            settings.gateway_call_body_bytes,
+        )
         server = new_server(
             app,
             connections=settings.gateway_max_connections,
@@ -92,6 +104,8 @@ class _Gateway:
                 await self._serve(server, predictor, address)
         finally:
             await asyncio.to_thread(stream.close)
+            if calls is not None:
+                await asyncio.to_thread(calls.close, CLOSE_SECONDS)
 
     async def _serve(self, server: Server, predictor: Predictor, metrics: str) -> None:
         loop = asyncio.get_running_loop()

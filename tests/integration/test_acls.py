@@ -125,6 +125,7 @@ PROCESSES = {
     "drift-monitor": "drift-monitor",
     "label-joiner": "label-joiner",
     "features": "features follow diamonds --every 1",
+    "archive": "archive",
 }
 
 
@@ -145,6 +146,7 @@ def test_all_processes_run_with_these_rights(
                 "INFLIGHT_KAFKA_OPTIONS": json.dumps(secured.options(user)),
                 "INFLIGHT_ELASTICSEARCH_URL": search.url,
                 "INFLIGHT_HOME": str(models.home.absolute()),
+                "INFLIGHT_ARCHIVE_URL": f"sqlite:///{tmp_path / 'archive.sqlite'}",
             }
             kind = user.replace("-", "_")
             owns = f"inflight_{kind}_assigned_partitions [1-9]" if user in ("worker", "drift-monitor") else ""

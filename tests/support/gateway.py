@@ -13,13 +13,15 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from machine_learning_engineering.events import schemas as events
-from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed
+from machine_learning_engineering.events.schemas import ApiCalled, Error, PredictionCompleted, PredictionFailed
 from machine_learning_engineering.registry import aliases as alias_file
 from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.manifest import Manifest
 from producers.gateway.access import Access
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
+from producers.gateway.call_events import CallEvents
+from producers.gateway.calls import Call
 from producers.gateway.catalog import Catalog
 from producers.gateway.keys import KeyFile
 from producers.gateway.metrics import GatewayMetrics
@@ -162,6 +164,7 @@ def put_model(registry: Path, name: str = "line", noun: str = "double", **change
         scikit_learn_version="1",
         prediction_schema=answer,
         prediction_name=noun,
+        redacted_features={},
     )
     version = artifacts.add(registry / name, {}, msgspec.structs.replace(manifest, **changes))
     with alias_file.edit(registry / name) as aliases:
@@ -178,6 +181,14 @@ class Running(NamedTuple):
     settings: GatewaySettings
     predictor: Predictor
     keys: KeyFile
+    catalog: Catalog
+    calls: list[Call]
+    """What was recorded, as the log of calls gets it."""
+
+    def events(self) -> list[ApiCalled]:
+        """The recorded calls as events."""
+        encode = CallEvents(self.settings, self.catalog)
+        return [encode(call) for call in self.calls]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         async def call() -> Any:
@@ -248,8 +259,10 @@ def gateway(
             )
             routes = Routes(configured, stream, predictor, catalog, budget)
             access = Access(configured, keys)
-            built.append(Running(client, stream.topics, stream, configured, predictor, keys))
-            return create_app(routes, access, GatewayMetrics(), configured.gateway_cors_origins)
+            calls: list[Call] = []
+            built.append(Running(client, stream.topics, stream, configured, predictor, keys, catalog, calls))
+            origins, limit = configured.gateway_cors_origins, configured.gateway_call_body_bytes
+            return create_app(routes, access, GatewayMetrics(), origins, calls.append, limit)
 
     with TestClient(Lazy(), base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
         client.get("/v2/health/live")
