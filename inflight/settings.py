@@ -20,6 +20,7 @@ class Settings(WorkerSettings, MonitoringSettings, GatewaySettings):
             "drift-monitor": self.drift_monitor_metrics_port,
             "label-joiner": self.label_joiner_metrics_port,
             "features": self.features_metrics_port,
+            "archive": self.archive_metrics_port,
             "gateway": self.gateway_metrics_port,
         }
 

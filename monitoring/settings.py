@@ -1,7 +1,8 @@
 """Settings of each monitoring process, and of Elasticsearch and Kibana."""
 
+from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
@@ -114,8 +115,45 @@ class FeatureIngestSettings(KernelSettings):
     features_metrics_port: Port = 9_106
 
 
+class ArchiveSettings(KernelSettings):
+    """Settings of `inflight archive`."""
+
+    archive_url: str | None = None
+    """Database of the archive: ``postgresql://USER:PASSWORD@HOST/DATABASE``, or ``sqlite:///PATH``; by default the file
+    ``archive.sqlite`` in `home`."""
+    archive_retention_days: Annotated[int, Field(ge=0, le=100_000)] = 365
+    """Rows that are older are deleted; 0 keeps them forever."""
+    archive_batch_records: PositiveInt = 2_000
+    """Maximum number of records in a transaction."""
+    archive_batch_bytes: PositiveInt = 8 * 1024 * 1024
+    """Target size of the records in a transaction."""
+    archive_timeout: PositiveSeconds = 15.0
+    """A transaction that takes longer is given up, and tried again."""
+    archive_metrics_port: Port = 9_108
+
+    @property
+    def archive_file(self) -> Path:
+        return self.home.absolute() / "archive.sqlite"
+
+    @property
+    def archive_address(self) -> str:
+        return self.archive_url or f"sqlite:///{self.archive_file}"
+
+    @model_validator(mode="after")
+    def _require_encryption_of_archive_in_production(self) -> Self:
+        if self.production and self.archive_url:
+            _require_tls_of_database(self.archive_url)
+        return self
+
+
 class MonitoringSettings(
-    KibanaSettings, IndexerSettings, ExporterSettings, DriftMonitorSettings, LabelJoinerSettings, FeatureIngestSettings
+    KibanaSettings,
+    IndexerSettings,
+    ExporterSettings,
+    DriftMonitorSettings,
+    LabelJoinerSettings,
+    FeatureIngestSettings,
+    ArchiveSettings,
 ):
     """Settings of all monitoring processes."""
 
@@ -134,4 +172,25 @@ def _require_https(name: str, url: str, key: SecretStr | None) -> None:
             f"INFLIGHT_PRODUCTION is set and {name} would send {what} without encryption: use https://, "
             "with the certificates of a private authority in "
             f"{name.removesuffix('_URL')}_CA_CERTS, or unset INFLIGHT_PRODUCTION"
+        )
+
+
+def _require_tls_of_database(url: str) -> None:
+    """Reject an address of PostgreSQL that would get rows, and a password, without encryption."""
+    try:
+        parts = urlsplit(url)
+        query = dict(parse_qsl(parts.query))
+        # Without a host it is a socket of this machine.
+        local = parts.hostname in (*_LOOPBACK, None) and query.get("host", "/").startswith("/")
+        safe = (
+            parts.scheme.startswith("sqlite")
+            or local
+            or query.get("sslmode") in ("require", "verify-ca", "verify-full")
+        )
+    except ValueError:
+        safe = False
+    if not safe:
+        raise ValueError(
+            "INFLIGHT_PRODUCTION is set and INFLIGHT_ARCHIVE_URL may send data without encryption: add "
+            "?sslmode=verify-full (with sslrootcert=FILE for a private authority), or unset INFLIGHT_PRODUCTION"
         )

@@ -24,6 +24,7 @@ from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.training.quick import TrainingRun, train
 from model.catalog import available
+from tests.support.postgres import PostgresNode, binaries
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
 # takes is the machine's affair.
@@ -163,6 +164,42 @@ def search(nodes: Nodes) -> SearchNode:
     return node
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresNode]:
+    """The session's PostgreSQL, running. `new_database()`; `start`, `stop`, `kill`, `restart(hard=True)`."""
+    if binaries() is None:
+        if os.environ.get("REQUIRE_REAL") == "1":
+            pytest.fail("REQUIRE_REAL=1, but PostgreSQL is not installed: apt-get install postgresql")
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    node = PostgresNode()
+    try:
+        node.start()
+        yield node
+    finally:
+        node.remove()
+
+
+@pytest.fixture
+def new_archive(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """`new_archive("sqlite" | "postgresql")`: the address of an empty database; skips without PostgreSQL."""
+
+    def address(kind: str) -> str:
+        if kind == "sqlite":
+            return f"sqlite:///{tmp_path / 'archive.sqlite'}"
+        node: PostgresNode = request.getfixturevalue("postgres")
+        if not node.is_alive():
+            node.start()
+        return node.new_database()
+
+    return address
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def archive_url(request: pytest.FixtureRequest, new_archive: Callable[[str], str]) -> str:
+    """The address of an empty database, of every kind in turn."""
+    return new_archive(request.param)
+
+
 @pytest.fixture(params=KINDS)
 def each_broker(request: pytest.FixtureRequest, nodes: Nodes) -> Broker:
     """Every kind of broker in turn, for contract suites."""
@@ -202,6 +239,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         drift_monitor_metrics_port=0,
         label_joiner_metrics_port=0,
         features_metrics_port=0,
+        archive_metrics_port=0,
         gateway_port=0,
         gateway_metrics_port=0,
         **search_url,

@@ -1,7 +1,7 @@
 """Take the pictures of the console: a page full of an invented afternoon, in Debian's Chromium.
 
-    python -m docs.pictures.console             # the pictures of docs/console.md
-    python -m docs.pictures.console --all DIR   # every view in both themes and two widths, full and empty, to look at
+python -m docs.pictures.console             # the pictures of docs/console.md
+python -m docs.pictures.console --all DIR   # every view in both themes and two widths, full and empty, to look at
 """
 
 import argparse
@@ -72,9 +72,7 @@ def take_all(browser: Browser, home: Path, out: Path) -> None:
 
 
 @contextmanager
-def opened(
-    browser: Browser, running: Console, view: str, wanted: str, width: int, theme: str
-) -> Iterator[Page]:
+def opened(browser: Browser, running: Console, view: str, wanted: str, width: int, theme: str) -> Iterator[Page]:
     """A view that shows what is wanted; the form is filled and has been sent."""
     with page_of(browser, width=width, theme=theme, expected=("404",)) as page:
         page.goto(f"{running.url}/#/{view}")

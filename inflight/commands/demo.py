@@ -32,8 +32,8 @@ def demo(
 
     A thousand more diamonds come over HTTP, through the gateway.
 
-    The figures at the end are counted from the topics and the index. Exit code 1 if a request was lost, has two
-    different outcomes, or was not indexed.
+    The figures at the end are counted from the topics, the index and the archive. Exit code 1 if a request was lost,
+    has two different outcomes, or was not indexed or archived.
     """
     from rich.console import Console
 
@@ -58,19 +58,20 @@ def demo(
         raise exit_for(error, DemoFailed, StackError, DatasetUnavailable) from None
     if as_json:
         print_json(summary)
-    if summary["lost"] or summary["duplicates"] or summary["unindexed"]:
+    not_archived = summary["archived"] not in (None, summary["indexed_distinct"])
+    if summary["lost"] or summary["duplicates"] or summary["unindexed"] or not_archived:
         raise typer.Exit(FAILED)
 
 
 def summarize(running: "Running") -> dict[str, Any]:
-    """The figures of a run, from its audit alone."""
+    """The figures of a run, from its audit, and the number of requests in the archive."""
     audit = running.audit
     assert audit is not None
     names = (
         "accepted completed failed dead_letters results_seen indexed_distinct lost duplicates p50_ms p99_ms rate_per_s "
         "index_dead_letters repeats other_versions conflicts orphans unindexed"
     )
-    found = {name: getattr(audit, name) for name in names.split()}
+    found = {name: getattr(audit, name) for name in names.split()} | {"archived": running.archived}
     over_http = running.over_http
     assert over_http is not None
     found |= {f"http_{name}": getattr(over_http, name) for name in ("accepted", "completed", "p50_ms", "p99_ms")}
@@ -116,7 +117,7 @@ class _Display:
 def _print_table(console: Any, summary: dict[str, Any], running: "Running") -> None:
     from rich.table import Table
 
-    table = Table("counted from the topics and the index", "", show_edge=False)
+    table = Table("counted from topics, index and archive", "", show_edge=False)
     for name, value in summary.items():
         wrong = name in ("lost", "duplicates", "unindexed") and value
         shown = f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -33,7 +33,7 @@ def build(
         typer.Option(metavar="FILE", help="Labels (.jsonl, .csv): request_id, model, label, observed_at."),
     ] = None,
     log: Annotated[
-        str, typer.Option(help="`elasticsearch`, or the path of a SQLite prediction log.")
+        str, typer.Option(help="`elasticsearch`, `archive`, or the path of a SQLite prediction log.")
     ] = "elasticsearch",
     since: Annotated[
         str | None, typer.Option(help="Only requests from this time on: 2h, 30d ago, or 2026-01-31T12:00:00Z.")

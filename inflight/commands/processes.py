@@ -1,4 +1,5 @@
-"""The processes: `inflight worker`, `gateway`, `indexer`, `exporter`, `drift-monitor` and `label-joiner`."""
+"""The processes: `inflight worker`, `gateway`, `indexer`, `exporter`, `drift-monitor`,
+`label-joiner` and `archive`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +60,21 @@ def _label_joiner() -> None:
     run(settings, RegistryEvaluator(settings))
 
 
+def _archive() -> None:
+    from inflight.errors import exit_with
+
+    settings = _configured("archive")
+    try:
+        from monitoring.archive.database import ArchiveError
+        from monitoring.archive.process import run
+    except ModuleNotFoundError as error:
+        raise exit_with(f"{error.name} is not installed: pip install 'inflight[archive]'") from None
+    try:
+        run(settings)
+    except ArchiveError as error:
+        raise exit_with(error) from error
+
+
 def _gateway() -> None:
     from inflight.errors import exit_with
 
@@ -90,7 +106,8 @@ _PROCESSES = {
     "gateway": _Process(
         _gateway,
         "Serve predictions over HTTP until SIGTERM, then let open requests end.",
-        "Example: [bold]inflight gateway[/bold], then [bold]curl http://127.0.0.1:8080/v1/models[/bold]. The console is "
+        "Example: [bold]inflight gateway[/bold], then [bold]curl http://127.0.0.1:8080/v1/models[/bold]. "
+        "The console is "
         "at http://127.0.0.1:8080, the documentation of all routes at /docs. Start several behind one address: any of "
         "them answers for all.",
     ),
@@ -118,6 +135,13 @@ _PROCESSES = {
         "Join labels to logged requests and measure live quality until SIGTERM.",
         "Example: [bold]inflight label-joiner[/bold], then [bold]inflight labels replay diamonds[/bold]. "
         f"{_SHARED} Labels that arrive before their request wait in Elasticsearch; while it is unavailable it retries.",
+    ),
+    "archive": _Process(
+        _archive,
+        "Write logs, labels and calls of the API to a SQL database until SIGTERM: PostgreSQL, or a SQLite file.",
+        "Examples: [bold]inflight archive[/bold], then [bold]sqlite3 .inflight/archive.sqlite .tables[/bold]; "
+        "[bold]INFLIGHT_ARCHIVE_URL=postgresql://inflight:secret@db/inflight inflight archive[/bold]. "
+        f"{_SHARED} While the database is unavailable it retries; nothing is lost.",
     ),
 }
 

@@ -32,7 +32,7 @@ def retrain(
     log: Annotated[
         str | None,
         typer.Option(
-            help="`elasticsearch`, or the path of a SQLite prediction log; HOME/predictions.sqlite by default."
+            help="`elasticsearch`, `archive`, or the path of a SQLite prediction log; default HOME/predictions.sqlite."
         ),
     ] = None,
     labels: Annotated[

@@ -1,7 +1,7 @@
 """`inflight train`: compare candidates on data, keep every model, promote the best."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,8 +25,9 @@ _EPILOG = (
 )
 _DATA_SOURCE = (
     "`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, `log` "
-    "(labelled requests in HOME/predictions.sqlite), `elasticsearch` (those in the deployment's log), or "
-    "`log:FILE`, `elasticsearch:FILE` (with the labels in FILE). Repeat it to train on several sources together."
+    "(labelled requests in HOME/predictions.sqlite), `elasticsearch` or `archive` (those in the deployment's log), or "
+    "`log:FILE`, `elasticsearch:FILE`, `archive:FILE` (with the labels in FILE). "
+    "Repeat it to train on several sources together."
 )
 _SOTA_TARGET = "The registry for the best candidate; workers open the one in HOME."
 _N_MODELS = (
@@ -147,14 +148,12 @@ def train(
 
 @contextmanager
 def _logs(sources: "Sequence[str]", settings: "Settings") -> "Iterator[dict[str, PredictionLog]]":
-    """The log of the deployment by its name, if it is among the sources."""
+    """The logs of the deployment by name, as far as they are among the sources."""
     from inflight.adapters.logs import DEPLOYMENT, open_log
 
-    if not any(source.partition(":")[0] == DEPLOYMENT for source in sources):
-        yield {}
-        return
-    with open_log(DEPLOYMENT, settings) as log:
-        yield {DEPLOYMENT: log}
+    wanted = {source.partition(":")[0] for source in sources}
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(open_log(name, settings)) for name in DEPLOYMENT if name in wanted}
 
 
 @contextmanager

@@ -2,11 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal, Protocol
 
+from inflight.demo.archive import DemoArchive
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.callers import NotAnswered, post_diamonds
 from inflight.demo.processes import Process, product, usable_port
@@ -23,7 +24,7 @@ from model.catalog import available
 from monitoring.audit.audit import Audit
 from monitoring.audit.readers import run_audit
 from monitoring.exporter.lag import LagReader
-from monitoring.runtime.groups import INDEXER, WORKER
+from monitoring.runtime.groups import ARCHIVE, INDEXER, WORKER
 from producers.replay import Progress, ReplayReport, replay
 from producers.request_builder import Record
 from producers.sources import Request
@@ -76,6 +77,8 @@ class Running:
     audit: Audit | None = None
     over_http: Audit | None = None
     """Of the requests that came over HTTP alone."""
+    archived: int | None = None
+    """Requests in the archive; None without one."""
     replayed: ReplayReport | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -105,12 +108,14 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
             Trials(registry, settings.trials_dir).pass_(name, trained.version)
             report.step(f"Trained {name} {trained.version}: " + render_metrics(trained.metrics))
         running.seconds["training"] = time.monotonic() - started
-        report.step(f"Starting {options.workers} workers, the indexer, the exporter and the gateway")
+        report.step(f"Starting {options.workers} workers, the indexer, the exporter, the gateway and the archive")
         # Without this process's secrets and file of settings: the stack asks for none.
         without = {"INFLIGHT_KAFKA_OPTIONS": "{}", "INFLIGHT_ELASTICSEARCH_API_KEY": "", "INFLIGHT_ENV_FILE": ""}
         environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | without
         running.gateway_port = usable_port(options.gateway_port)
         running.processes = product(home / "processes", environment, options.workers, running.gateway_port)
+        archive = DemoArchive(home)
+        running.processes += archive.process(home / "processes", environment)
         started = time.monotonic()
         # One worker after the other: where one joins a group while partitions are being assigned, the embedded broker
         # leaves the whole group without any for minutes. Kafka starts another rebalance.
@@ -125,17 +130,19 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         report.step("Replaying diamonds and passengers, with bad records among them")
         started = time.monotonic()
         with contextlib.closing(LagReader(settings)) as reader:
-            lag = _Lag(reader, report)
+            groups = [INDEXER, ARCHIVE] if archive.is_installed else [INDEXER]
+            lag = _Lag(reader, report, groups)
             _follow(running, options, lag)
             running.seconds["stream"] = time.monotonic() - started
             report.step(f"Posting {HTTP_REQUESTS:,} diamonds to the gateway, http://127.0.0.1:{running.gateway_port}")
             started = time.monotonic()
             _post(running, lag)
             running.seconds["http"] = time.monotonic() - started
-        report.step("Counting from the topics and the index")
+        report.step("Counting from the topics, the index and the archive")
         started = time.monotonic()
         running.audit = run_audit(settings)
         running.over_http = run_audit(settings, f"{running.prefix}-http-")
+        running.archived = archive.count()
         running.seconds["count"] = time.monotonic() - started
         yield running
         report.step("Stopping")
@@ -212,8 +219,9 @@ def _drain(running: Running, lag: "_Lag") -> None:
 class _Lag:
     """Requests and log records that wait, by committed offsets; updates the report."""
 
-    def __init__(self, reader: LagReader, report: Report) -> None:
+    def __init__(self, reader: LagReader, report: Report, groups: Sequence[str]) -> None:
         self._reader = reader
+        self._groups = groups
         self._report = report
         self._published = 0
         self._read_at = 0.0
@@ -233,10 +241,10 @@ class _Lag:
             self.read()
 
     def read(self) -> tuple[int, int]:
-        """Requests that wait for the workers, and log records that wait for the indexer."""
+        """Requests that wait for the workers, and log records that wait for the indexer or the archive."""
         behind = self._reader.read()
         self._read_at = time.monotonic()
-        waiting = behind[WORKER, REQUESTS], behind[INDEXER, LOGS]
+        waiting = behind[WORKER, REQUESTS], max(behind[group, LOGS] for group in self._groups)
         answered = max(0, self._published - waiting[0])
         indexed = max(0, answered - waiting[1])
         self._report.count(published=self._published, answered=answered, indexed=indexed)

@@ -11,11 +11,13 @@ from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.record_time import written_at
 from machine_learning_engineering.events.schemas import (
     DriftMeasured,
+    decode_api_call,
     decode_log,
     decode_measurement,
     decode_model_event,
 )
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.events.topics import API_CALLS, DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from monitoring.documents.api_call import CallDocument, call_document
 from monitoring.documents.common import PlainDocument
 from monitoring.documents.dead_letter import DeadLetterDocument, dead_letter_document
 from monitoring.documents.drift import drift_documents
@@ -28,8 +30,8 @@ _encode_json = msgspec.json.encode
 MAX_AHEAD = timedelta(hours=1)
 """How far the time of an event may be after that of its record."""
 # The time of an event names its index, and a node takes a thousand shards: no sender may name them at will.
-# These are 730 daily indices, and 60 monthly ones for each of the other families.
-MAX_AGE, MAX_AGE_OF_LOGS = timedelta(days=5 * 365), timedelta(days=730)
+# These are 730 daily indices of logs and of calls, and 60 monthly ones for each of the other families.
+MAX_AGE, MAX_AGE_OF_DAILY = timedelta(days=5 * 365), timedelta(days=730)
 
 
 class Entry(NamedTuple):
@@ -77,7 +79,7 @@ def log_entries(record: Message) -> tuple[Entry]:
     """The document of a request and its outcome."""
     event = decode_log(record.value() or b"")
     fields = to_fields(event)
-    _check_time(fields.timestamp, record, MAX_AGE_OF_LOGS)
+    _check_time(fields.timestamp, record, MAX_AGE_OF_DAILY)
     index, identity = index_name(event.accepted_at), document_id(event.request_id)
     return (
         Entry(
@@ -123,14 +125,20 @@ def dead_letter_entries(record: Message) -> list[Entry]:
     return _entries(record, [document])
 
 
+def api_call_entries(record: Message) -> list[Entry]:
+    """The document of a call of the gateway."""
+    return _entries(record, [call_document(decode_api_call(record.value() or b""))], max_age=MAX_AGE_OF_DAILY)
+
+
 def _entries(
     record: Message,
-    documents: Iterable[tuple[str, str, PlainDocument[Any] | DeadLetterDocument]],
+    documents: Iterable[tuple[str, str, PlainDocument[Any] | DeadLetterDocument | CallDocument]],
     model: str | None = None,
+    max_age: timedelta = MAX_AGE,
 ) -> list[Entry]:
     found = []
     for index, identity, document in documents:
-        _check_time(document.timestamp, record, MAX_AGE)
+        _check_time(document.timestamp, record, max_age)
         line = action("create", index, identity)
         found.append(Entry(record, index, identity, line, _encode_json(document), model=model))
     return found
@@ -152,5 +160,6 @@ PROJECTIONS = {
     DEAD_LETTERS: Projection("dead letter", "undecodable_dead_letter", dead_letter_entries),
     MEASUREMENTS: Projection("measurement", "undecodable_measurement", measurement_entries),
     MODEL_EVENTS: Projection("model event", "undecodable_model_event", model_event_entries),
+    API_CALLS: Projection("API call", "undecodable_api_call", api_call_entries),
 }
 """By topic, without the deployment's prefix."""

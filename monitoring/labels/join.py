@@ -26,10 +26,6 @@ _BLOCKED = ("cluster_block_exception", "index_closed_exception")
 _T = TypeVar("_T")
 
 
-class Interrupted(Exception):
-    """The process stops, or its partitions are revoked: unfinished labels are reread later."""
-
-
 class Result(NamedTuple):
     """Result of a report: that of `reports.compare`, "early", or the reason of a dead letter.
 

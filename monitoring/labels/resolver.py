@@ -9,11 +9,12 @@ from typing import Any
 from machine_learning_engineering.dead_letters.writer import DeadLetterWriter, RejectedRecord
 from machine_learning_engineering.observability.logging import log_event
 from monitoring.elastic.bulk import describe_refusal
-from monitoring.labels.join import CHANGES, EARLY, Interrupted, Join, Result
+from monitoring.labels.join import CHANGES, EARLY, Join, Result
 from monitoring.labels.metrics import RESULTS, LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel, PendingLabels
 from monitoring.labels.reports import INVALID, REJECTED, UNMATCHED, WRONG_MODEL, Record, Report, read
 from monitoring.model_version import ModelVersion
+from monitoring.runtime.batch_reader import Interrupted
 from monitoring.runtime.metrics import UNKNOWN, Children
 from monitoring.settings import LabelJoinerSettings
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from starlette.requests import Request
 
+from producers.gateway.calls import call_of
 from producers.gateway.keys import SCOPES, ApiKey, KeyFile, Scope
 from producers.gateway.problems import Problem
 from producers.gateway.settings import GatewaySettings
@@ -87,8 +88,10 @@ class Access:
             Problem: it has none, or a key that does not allow this.
         """
         if not self._keys.exists:
+            call_of(request).caller = ANYBODY
             return ANYBODY
         key = self._key(_given(request))
+        call_of(request).caller = key.name
         if not key.allows(scope):
             message = f"the key named {key.name} lacks the scope {scope}: add one with inflight keys add"
             raise Problem("forbidden", message, close=True)

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from producers.gateway import docs_page
 from producers.gateway.access import ANYBODY, Access
 from producers.gateway.addresses import Address, Endpoint
+from producers.gateway.answers import MODEL_VERSION
+from producers.gateway.calls import Call, Recorder, call_of
 from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.problems import PROBLEMS, Problem
@@ -33,7 +36,14 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 )
-EXPOSED_HEADERS = ["Inference-Header-Content-Length", "Location", "Retry-After", "traceparent", "X-Model-Version", "X-Request-Id"]
+EXPOSED_HEADERS = [
+    "Inference-Header-Content-Length",
+    "Location",
+    "Retry-After",
+    "traceparent",
+    "X-Model-Version",
+    "X-Request-Id",
+]
 ALLOWED_HEADERS = [
     "Authorization",
     "Content-Type",
@@ -46,8 +56,6 @@ ALLOWED_HEADERS = [
     "X-API-Key",
     "X-Record-Key",
 ]
-# A label for paths that no route has: anybody can make them up.
-NO_ROUTE = "none"
 
 
 def create_app(
@@ -56,6 +64,8 @@ def create_app(
     metrics: GatewayMetrics,
     cors_origins: tuple[str, ...],
     more: Iterable[Address] = (),
+    record: Callable[[Call], None] | None = None,
+    max_recorded_bytes: int = 0,
 ) -> ASGIApp:
     """The application.
 
@@ -65,6 +75,8 @@ def create_app(
         metrics: updated for each request.
         cors_origins: origins whose pages may call it.
         more: addresses beside those of `routes`; they come first.
+        record: gets each call of a route that needs a key, and of unknown paths, see `calls.Recorder`.
+        max_recorded_bytes: larger bodies are not among what is recorded.
     """
 
     # Prometheus does not see the first value of a series: so each has one before something goes wrong.
@@ -106,7 +118,8 @@ def create_app(
     )
     # The redirect would repeat what the client says its host is.
     starlette.router.redirect_slashes = False
-    return UnreadBodies(SecurityHeaders(starlette))
+    app: ASGIApp = starlette if record is None else Recorder(starlette, record, max_recorded_bytes)
+    return UnreadBodies(SecurityHeaders(app))
 
 
 class _Ending:
@@ -124,20 +137,26 @@ class _Ending:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
         request = Request(scope, receive)
+        call = call_of(request)
+        call.route, call.is_logged = self._path, self._scope is not None
+        call.model, call.request_id = (request.path_params.get(name, "") for name in ("model", "request_id"))
         try:
             self._access.check_host(request)
             caller = ANYBODY if self._scope is None else self._access.caller(request, self._scope)
             response = await self._endpoint(request, caller)
         except Problem as problem:
+            call.problem = problem.kind
             self._metrics.problems.labels(problem.kind.replace("-", "_")).inc()
             response = problem.response(self._path)
         except Exception:
             # Without the message of the exception, which may quote a value.
             logger.exception("%s %s failed", request.method, self._path, extra={"about_request": True})
+            call.problem = "internal-error"
             self._metrics.problems.labels("internal_error").inc()
             response = Problem("internal-error", "the service log says more; try again").response(self._path)
         for name, value in response_headers(request).items():
             response.headers[name] = value
+        call.model_version = unquote(response.headers.get(MODEL_VERSION, ""))
         self._metrics.requests.labels(self._path, request.method, str(response.status_code)).inc()
         await response(scope, receive, send)
         self._metrics.seconds.labels(self._path).observe(time.perf_counter() - started)
@@ -164,6 +183,7 @@ def _http_exception(request: Request, error: Exception) -> Response:
     """The router's own errors as problems."""
     assert isinstance(error, HTTPException)
     headers: Any = error.headers or {}
+    call_of(request).problem = {404: "not-found", 405: "method-not-allowed"}.get(error.status_code, "malformed-request")
     problem = Problem("malformed-request", "the request can't be read")
     if error.status_code == 405:
         problem = Problem("method-not-allowed", "see /openapi.json for the methods", headers=headers)

@@ -30,7 +30,10 @@ RESERVED = frozenset({"models", "predictions"})
 
 
 class ServedModel(Struct, frozen=True):
-    """What developers need to know of a model. `example` is a valid row."""
+    """What developers need to know of a model. `example` is a valid row.
+
+    `redacted_features` is what its author keeps out of logs; None if the version does not tell.
+    """
 
     name: str
     version: str
@@ -41,6 +44,7 @@ class ServedModel(Struct, frozen=True):
     features_schema: dict[str, Any]
     prediction_schema: dict[str, Any]
     example: Any
+    redacted_features: dict[str, str] | None
     similar: SimilarIndex | None = None
     similar_problem: str = ""
     """Why the index of similar rows can't be used, although the version has one."""
@@ -134,6 +138,7 @@ class Catalog:
             manifest.features_schema,
             manifest.prediction_schema,
             msgspec.to_builtins(example(manifest.features_schema)),
+            manifest.redacted_features,
             similar=index,
             similar_problem=problem,
         )

@@ -37,8 +37,27 @@ class GatewayMetrics:
         )
         text = "Requests that ended in a problem, by its type."
         self.problems = Counter("inflight_gateway_problems", text, ["problem"], registry=self.registry)
+        self.calls = CallMetrics(self.registry)
 
     def watch(self, readings: Mapping[str, Callable[[], float]]) -> None:
         """Add the gauges, which are read when they are scraped."""
         for name, read in readings.items():
             self._gauge(f"inflight_gateway_{name}", GAUGES[name]).set_function(read)
+
+
+class CallMetrics:
+    """Metrics of the log of calls."""
+
+    REASONS = ("buffer_full", "internal_error", "not_delivered", "stopped", "too_large")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        text = "Calls that are on their topic."
+        self.written = Counter("inflight_gateway_calls_logged", text, registry=registry)
+        text = "Calls that did not reach their topic, by reason."
+        self._lost = Counter("inflight_gateway_calls_lost", text, ["reason"], registry=registry)
+        for reason in self.REASONS:
+            self._lost.labels(reason)
+
+    def lost(self, reason: str, count: int = 1) -> None:
+        """Count lost calls."""
+        self._lost.labels(reason).inc(count)

@@ -55,7 +55,7 @@ def paths() -> dict[str, Any]:
                         "description": "Events.",
                         "content": {"text/event-stream": {"schema": {"type": "string"}}},
                     },
-                    **{code: problem for code in ("400", "401", "403", "404", "429", "503")},
+                    **dict.fromkeys(("400", "401", "403", "404", "429", "503"), problem),
                 },
             }
         }

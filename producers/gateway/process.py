@@ -19,11 +19,13 @@ from producers.gateway.addresses import Address
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
 from producers.gateway.bulk.endpoints import Bulk
+from producers.gateway.call_events import CallEvents
+from producers.gateway.call_log import CallLog
 from producers.gateway.catalog import Catalog
 from producers.gateway.console.routes import ConsoleRoutes
 from producers.gateway.console.sources import ConsoleSources
 from producers.gateway.console.watch import Watch
-from producers.gateway.kafka_stream import KafkaStream
+from producers.gateway.kafka_stream import CLOSE_SECONDS, KafkaStream
 from producers.gateway.keys import KeyFile, KeysError
 from producers.gateway.live.endpoints import Live
 from producers.gateway.live.hub import Hub
@@ -41,7 +43,6 @@ logger = logging.getLogger(__name__)
 PROCESS = "gateway"
 # Of the drain time, what is left to send the answers.
 _ANSWER_SECONDS = 2.0
-_CLOSE_SECONDS = 3.0
 # Event loop, sender, tail and the clients' own threads share the interpreter lock: 5 ms would show in the p99.
 _SWITCH_SECONDS = 0.001
 
@@ -96,7 +97,18 @@ class _Gateway:
         bulk = Bulk(settings, stream, predictor, self._catalog, budget, routes.predict)
         watch, console = self._build_console(access, stream)
         more = [*inference.addresses(), *bulk.addresses(), *Live(hub).addresses(), *console]
-        app = create_app(routes, access, self._metrics, settings.gateway_cors_origins, more)
+        calls = None
+        if settings.gateway_call_log:
+            calls = CallLog(settings, CallEvents(settings, self._catalog), self._metrics.calls)
+        app = create_app(
+            routes,
+            access,
+            self._metrics,
+            settings.gateway_cors_origins,
+            more,
+            None if calls is None else calls.add,
+            settings.gateway_call_body_bytes,
+        )
         server = new_server(
             app,
             connections=settings.gateway_max_connections,
@@ -119,10 +131,12 @@ class _Gateway:
                 await self._serve(server, predictor, (hub.drain, bulk.drain), address)
         finally:
             hub.close()
-            await asyncio.to_thread(source.close, _CLOSE_SECONDS)
+            await asyncio.to_thread(source.close, CLOSE_SECONDS)
             await asyncio.to_thread(stream.close)
             if watch is not None:
                 await asyncio.to_thread(watch.close)
+            if calls is not None:
+                await asyncio.to_thread(calls.close, CLOSE_SECONDS)
 
     def _build_console(self, access: Access, stream: KafkaStream) -> tuple[Watch | None, list[Address]]:
         if self._console is None:

@@ -27,6 +27,7 @@ from producers.gateway.bodies import (
     require_objects,
 )
 from producers.gateway.budget import Budget
+from producers.gateway.calls import call_of
 from producers.gateway.catalog import Catalog, ServedModel, served_model
 from producers.gateway.openapi import document
 from producers.gateway.orders import new_order, preference, require_small
@@ -102,6 +103,9 @@ class Routes:
             raise Problem("invalid-request", message, field="rows", example=example)
         require_objects(rows, name, example)
         order = new_order(request.headers, model.name, rows, many=many)
+        call = call_of(request)
+        call.model, call.request_id, call.traceparent = model.name, order.request_id, order.traceparent
+        call.rows, call.shape = rows, "rows" if many else "row" if friendly else "features"
         require_small(order, settings.max_request_bytes)
         wish = preference(request.headers.get("prefer", ""))
         seconds = settings.gateway_deadline if wish.seconds is None else wish.seconds
@@ -128,6 +132,7 @@ class Routes:
     async def show_prediction(self, request: Request, caller: str) -> Response:
         """`GET /v1/predictions/{request_id}`."""
         request_id = _request_id(request)
+        call_of(request).is_open = True
         if problem := self._stream.problem:
             raise busy("not-ready", f"{problem}: try again")
         found = await self._predictor.find(request_id)
@@ -145,6 +150,7 @@ class Routes:
         example = {"label": 326}
         with self._budget.hold_rows(caller, 1, close=True), self._hold_body(request, limits):
             body = decode(await read_body(request, limits), LabelBody, limits, example)
+            call_of(request).is_open = True
             now = datetime.now(UTC)
             observed_at = now if body.observed_at is UNSET else to_utc(body.observed_at)
             if observed_at - now > MAX_AHEAD:
@@ -158,6 +164,7 @@ class Routes:
                     message = "no request with this id is known here: check the id, or name its `model` in the body"
                     raise Problem("unknown-prediction", message, field="model", request_id=request_id)
                 model = served_model(self._catalog, body.model).name
+            call_of(request).model = model
             event = LabelReported(request_id, model, body.label, observed_at)
             try:
                 await self._stream.publish_label(request_id.encode(), events.encode(event))
@@ -168,11 +175,13 @@ class Routes:
 
     async def list_models(self, request: Request, caller: str) -> Response:
         """`GET /v1/models`."""
+        call_of(request).is_open = True
         await self._refresh()
         return answers.json_response({"models": [_shown(one) for one in self._catalog.models.values()]})
 
     async def show_model(self, request: Request, caller: str) -> Response:
         """`GET /v1/models/{model}`."""
+        call_of(request).is_open = True
         await self._refresh()
         return answers.json_response(_shown(served_model(self._catalog, request.path_params["model"])))
 
@@ -223,5 +232,5 @@ def _request_id(request: Request) -> str:
 
 def _shown(model: ServedModel) -> dict[str, Any]:
     shown: dict[str, Any] = msgspec.structs.asdict(model)
-    del shown["prediction_name"], shown["similar_problem"]
+    del shown["prediction_name"], shown["redacted_features"], shown["similar_problem"]
     return shown | {"path": model.path, "similar": similar.shown(model)}

@@ -61,6 +61,12 @@ class GatewaySettings(ProducerSettings):
     """Maximum number of requests that a gateway knows without Elasticsearch, some 500 bytes each."""
     gateway_recall_bytes: PositiveInt = 64 * MEBIBYTE
     """Maximum size of the results that a gateway keeps in memory; it reads others from the topic again."""
+    gateway_call_log: bool = True
+    """Write each call and its answer to the topic `api-calls`."""
+    gateway_call_body_bytes: Annotated[int, Field(ge=0, le=3 * MEBIBYTE)] = MEBIBYTE
+    """Maximum size of a body in the log of calls; of a larger one only the size is logged. 0 logs no bodies."""
+    gateway_call_buffer_bytes: Annotated[int, Field(ge=MEBIBYTE)] = 32 * MEBIBYTE
+    """Memory for calls that are not on their topic yet; beyond it, calls are lost and counted."""
     gateway_registry_poll_interval: PositiveSeconds = 1.0
     """Interval at which the registry is polled for new champions, and the file of API keys for changes."""
 

@@ -1,4 +1,4 @@
-"""What the console sees of the stream: read from every kind of broker as it is put into the memory of the pages' tests."""
+"""What the console sees of the stream: from every kind of broker, as from the memory of the pages' tests."""
 
 import time
 from collections.abc import Iterator
@@ -53,7 +53,9 @@ def send(settings: Settings, producer: Producer, topic: str, value: bytes | None
 def send_logs(settings: Settings, producer: Producer, start: int, count: int) -> None:
     now = datetime.now(UTC)
     for number in range(start, start + count):
-        event = log(f"r{number}", "diamonds", now + timedelta(milliseconds=number), failed="yes" if number % 4 == 0 else "")
+        event = log(
+            f"r{number}", "diamonds", now + timedelta(milliseconds=number), failed="yes" if number % 4 == 0 else ""
+        )
         producer.produce(topic_name(settings, LOGS), events.encode(event), str(number).encode())
     assert producer.flush(SECONDS) == 0
 

@@ -1,4 +1,4 @@
-"""What live streams expect of their source: the one on Kafka, with every kind of broker, and the one in memory alike."""
+"""What live streams expect of their source: on Kafka, with every kind of broker, and in memory."""
 
 import asyncio
 import json

@@ -1,6 +1,7 @@
-"""One contract, every log of predictions: SQLite, and Elasticsearch on every kind of search node."""
+"""One contract, every log of predictions: SQLite, the archive on SQLite and PostgreSQL, Elasticsearch on every kind of
+search node."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionL
 from machine_learning_engineering.testing.log_store import run_store_check
 from machine_learning_engineering.testing.log_store_checks import STORE_CHECKS, OpenLog, StoreCheck
 from machine_learning_engineering.testing.log_store_examples import START, example, fresh
+from monitoring.archive.prediction_log import ArchivePredictionLog
 from monitoring.documents.log import INDEX_PATTERN
 from monitoring.elastic import bulk, scan
 from monitoring.elastic import client as elastic
@@ -36,12 +38,19 @@ def used() -> Iterator[set[str]]:
                 elastic.request(client, "POST", f"/{INDEX_PATTERN}/_refresh")
 
 
-@pytest.fixture(params=["sqlite", "elasticsearch-embedded", "elasticsearch-real"])
-def open_log(request: pytest.FixtureRequest, tmp_path: Path, used: set[str]) -> OpenLog:
+@pytest.fixture(
+    params=["sqlite", "archive-sqlite", "archive-postgresql", "elasticsearch-embedded", "elasticsearch-real"]
+)
+def open_log(
+    request: pytest.FixtureRequest, tmp_path: Path, used: set[str], new_archive: Callable[[str], str]
+) -> OpenLog:
     """Opens one log of a kind."""
     store, _, kind = request.param.partition("-")
     if store == "sqlite":
         return lambda: SqlitePredictionLog(tmp_path / "log.sqlite")
+    if store == "archive":
+        address = new_archive(kind)
+        return lambda: ArchivePredictionLog(address)
     url = request.getfixturevalue("search_url")(kind)
     used.add(url)
     settings = Settings(_env_file=None, home=tmp_path, elasticsearch_url=url)  # type: ignore[call-arg]
@@ -53,7 +62,7 @@ def test_the_log_passes_the_contract_checks(
     check: StoreCheck, open_log: OpenLog, request: pytest.FixtureRequest
 ) -> None:
     store = request.node.callspec.params["open_log"]
-    if store != "sqlite" and check.__name__ in ELASTICSEARCH_GAPS:
+    if store.startswith("elasticsearch") and check.__name__ in ELASTICSEARCH_GAPS:
         request.applymarker(pytest.mark.xfail(strict=True, reason=ELASTICSEARCH_GAPS[check.__name__]))
     run_store_check(check, open_log)
 

@@ -18,6 +18,7 @@ from machine_learning_engineering.events import json_schema as schemas
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import carried
 from machine_learning_engineering.events.schemas import (
+    ApiCalled,
     DriftDetected,
     DriftMeasured,
     Error,
@@ -45,6 +46,7 @@ DECODERS: dict[str, Any] = {
     "drift.detected": events.decode_model_event,
     "quality.measured": events.decode_measurement,
     "model.promoted": events.decode_model_event,
+    "api.called": events.decode_api_call,
 }
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
@@ -112,6 +114,26 @@ EVENTS = st.one_of(
     st.builds(DriftDetected, NAMES, TEXTS, TEXTS, TIMES, TIMES, TIMES, ROWS, SECONDS, FIELDS),
     st.builds(QualityMeasured, NAMES, TEXTS, TIMES, TIMES, TIMES, ROWS, SECONDS, LIVE),
     st.builds(ModelPromoted, NAMES, TEXTS, TIMES, TEXTS, TEXTS | UNSET_),
+    st.builds(
+        ApiCalled,
+        call_id=NAMES,
+        method=st.sampled_from(["GET", "POST"]),
+        route=TEXTS,
+        status=st.integers(100, 599),
+        started_at=TIMES,
+        seconds=SECONDS,
+        request_bytes=ROWS,
+        response_bytes=ROWS,
+        caller=TEXTS | UNSET_,
+        model=TEXTS | UNSET_,
+        request_id=TEXTS | UNSET_,
+        rows=ROWS | UNSET_,
+        problem=TEXTS | UNSET_,
+        query=OBJECTS | UNSET_,
+        request_body=OBJECTS | UNSET_,
+        response_body=OBJECTS | UNSET_,
+        redacted=st.lists(TEXTS, max_size=3) | UNSET_,
+    ),
 )
 
 

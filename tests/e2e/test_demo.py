@@ -53,6 +53,7 @@ def test_every_request_of_the_demo_has_exactly_one_outcome_and_is_indexed(stack:
     assert summary["indexed_distinct"] == summary["results_seen"] - (SAME_ID - 1)
     assert (summary["conflicts"], summary["index_dead_letters"]) == (1, 1)
     assert (summary["lost"], summary["duplicates"], summary["orphans"], summary["unindexed"]) == (0, 0, 0, 0)
+    assert summary["archived"] == summary["indexed_distinct"]
     assert 0 < summary["p50_ms"] <= summary["p99_ms"]
     assert summary["rate_per_s"] > 0
     assert (summary["http_accepted"], summary["http_completed"]) == (OVER_HTTP, OVER_HTTP)

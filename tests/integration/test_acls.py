@@ -130,6 +130,7 @@ PROCESSES = {
     "label-joiner": "label-joiner",
     "features": "features follow diamonds --every 1",
     "gateway": "gateway",
+    "archive": "archive",
 }
 
 
@@ -151,6 +152,7 @@ def test_all_processes_run_with_these_rights(
                 "INFLIGHT_ELASTICSEARCH_URL": search.url,
                 "INFLIGHT_HOME": str(models.home.absolute()),
                 "INFLIGHT_GATEWAY_PORT": str(port),
+                "INFLIGHT_ARCHIVE_URL": f"sqlite:///{tmp_path / 'archive.sqlite'}",
             }
             kind = user.replace("-", "_")
             owns = f"inflight_{kind}_assigned_partitions [1-9]" if user in ("worker", "drift-monitor") else ""

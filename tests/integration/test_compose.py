@@ -47,7 +47,7 @@ def test_compose_accepts_the_file() -> None:
 
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
     """The stream, its log, its metrics, drift and labels, and what brings the dashboards."""
-    processes = {"worker", "indexer", "exporter", "drift-monitor", "label-joiner", "features", "gateway"}
+    processes = {"worker", "indexer", "exporter", "drift-monitor", "label-joiner", "features", "gateway", "archive"}
     assert processes | ENDS <= ours.keys()
 
 

@@ -32,7 +32,9 @@ def test_the_console_of_a_deployment(deployment: Deployment, settings: Settings,
     deployment.serving(1)
     until(gateway.serves, SECONDS, "the gateway is ready")
     rows = [one for one, _ in zip(deployment.diamonds(ROWS), range(ROWS), strict=False)]
-    answers = [call(port, "POST", "/v1/diamonds/value", row, {"Idempotency-Key": f"s{n}"}) for n, row in enumerate(rows)]
+    answers = [
+        call(port, "POST", "/v1/diamonds/value", row, {"Idempotency-Key": f"s{n}"}) for n, row in enumerate(rows)
+    ]
     assert [one.status for one in answers] == [200] * ROWS
     bad = [one for one in bad_records("careless") if one.is_dead_letter and one.value]
     producer = Producer(producer_options(settings))
@@ -83,7 +85,9 @@ def test_a_story_outlives_the_stream(deployment: Deployment, settings: Settings,
 
         def indexed() -> bool:
             elastic.request(client, "POST", f"/{index}/_refresh")
-            found = elastic.request(client, "GET", f"/{index}/_count", {"query": {"term": {"inflight.request_id": "kept"}}})
+            found = elastic.request(
+                client, "GET", f"/{index}/_count", {"query": {"term": {"inflight.request_id": "kept"}}}
+            )
             return bool(found["count"])
 
         until(indexed, SECONDS, "it is in the index")

@@ -1,4 +1,4 @@
-"""The console's page in Chromium: every view empty and full, both themes, two widths, errors, keyboard, 10,000 events."""
+"""The console's page in Chromium: views empty and full, themes, widths, errors, keyboard, 10,000 events."""
 
 import re
 import time
@@ -77,7 +77,9 @@ def test_every_view(browser: Browser, full: Console, empty: Console, theme: str,
 
 def test_theme_switch(browser: Browser, full: Console) -> None:
     """It follows the system until one is chosen, which stays."""
-    back = "getComputedStyle(document.body).backgroundColor && getComputedStyle(document.documentElement).backgroundColor"
+    back = (
+        "getComputedStyle(document.body).backgroundColor && getComputedStyle(document.documentElement).backgroundColor"
+    )
     with page_of(browser, theme="dark") as page:
         go(page, full)
         dark = page.evaluate(back)
@@ -118,7 +120,9 @@ def test_ten_thousand_events(browser: Browser, full: Console) -> None:
         page.get_by_label("Outcome").select_option("failed")
         expect(rows.first).to_contain_text("invalid_features")
         page.get_by_label("Request id").fill("titanic-0")
-        page.wait_for_function("[...document.querySelectorAll('tbody tr')].every((row) => row.textContent.includes('titanic-0'))")
+        page.wait_for_function(
+            "[...document.querySelectorAll('tbody tr')].every((row) => row.textContent.includes('titanic-0'))"
+        )
 
 
 def test_the_charts_show_all_of_it(browser: Browser, full: Console) -> None:
@@ -176,7 +180,10 @@ def test_no_worker_runs(browser: Browser, full: Console) -> None:
     full.topics.working = False
     try:
         with page_of(browser, expected=("504", "404")) as page:
-            page.route("**/v1/titanic/survival", lambda route: route.continue_(headers={**route.request.headers, "prefer": "wait=0.2"}))
+            page.route(
+                "**/v1/titanic/survival",
+                lambda route: route.continue_(headers={**route.request.headers, "prefer": "wait=0.2"}),
+            )
             go(page, full, "try/titanic")
             page.get_by_role("button", name="Fill with the example").click()
             page.get_by_role("button", name="Predict").click()
@@ -308,7 +315,10 @@ def test_a_scope_is_taken_while_the_page_is_open(browser: Browser, full: Console
     """403 is told in the gateway's words."""
     with page_of(browser, expected=("403",)) as page:
         problem = '{"title": "The API key does not allow this", "detail": "the key named me lacks the scope admin"}'
-        page.route("**/v1/console/dead-letters*", lambda route: route.fulfill(status=403, body=problem, content_type="application/problem+json"))
+        page.route(
+            "**/v1/console/dead-letters*",
+            lambda route: route.fulfill(status=403, body=problem, content_type="application/problem+json"),
+        )
         page.goto(f"{full.url}/#/dead-letters")
         expect(page.get_by_role("alert")).to_contain_text("lacks the scope admin")
         check_access(page)

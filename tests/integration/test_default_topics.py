@@ -22,6 +22,7 @@ from inflight.stack.process import Launch
 from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.topics import (
+    API_CALLS,
     DEAD_LETTERS,
     DRIFT_STATE,
     LABELS,
@@ -148,7 +149,7 @@ def test_requests_on_a_topic_that_the_broker_made_are_answered(foreign: Deployme
     wanted = {"message.timestamp.type": "CreateTime", "max.message.bytes": "1048588", "cleanup.policy": "delete"}
     assert {name: found[name] for name in wanted} == wanted
     processes = [foreign.worker(), foreign.indexer(), foreign.exporter(), foreign.drift_monitor()]
-    processes += [foreign.label_joiner(), foreign.features()]
+    processes += [foreign.label_joiner(), foreign.features(), foreign.archive()]
     for process in processes:
         until(process.serves, 300, f"{process.name} serves")
 
@@ -208,7 +209,7 @@ def test_topics_that_the_broker_made_are_refused_and_mended_by_the_commands_that
     sent = run(foreign, "replay", "one.jsonl", "--model", "diamonds", "--id-prefix", settings.topic_prefix)
     assert sent.returncode == 0, sent.stderr
     assert f"warning: topic {topic_name(settings, LABELS)}: compression.type is producer" in sent.stderr
-    readers = [foreign.exporter(), foreign.features()]
+    readers = [foreign.exporter(), foreign.features(), foreign.archive()]
     for process in readers:
         until(process.serves, 300, f"{process.name} serves")
 
@@ -218,9 +219,9 @@ def test_topics_that_the_broker_made_are_refused_and_mended_by_the_commands_that
     assert {(topic_name(settings, MODEL_EVENTS), "cleanup.policy", "compact")} < fixes
     for topic, setting, value in fixes:
         set_topic(settings, topic.removeprefix(settings.topic_prefix), setting, value)
-    assert check_topics(settings, ALL, [*OUTPUTS, MEASUREMENTS, DRIFT_STATE]) == []
+    assert check_topics(settings, ALL, [*OUTPUTS, MEASUREMENTS, API_CALLS, DRIFT_STATE]) == []
     for process in (foreign.worker(), foreign.indexer(), foreign.drift_monitor(), foreign.label_joiner()):
         until(process.serves, 300, f"{process.name} serves")
     until(lambda: foreign.results() >= 3, 300, "both requests are answered, behind the record that is none of ours")
-    assert [process.exit_codes for process in readers] == [[], []]
+    assert [process.exit_codes for process in readers] == [[], [], []]
     figures(faults=json.dumps(sorted(f"{topic} {setting}" for topic, setting, _ in fixes)))

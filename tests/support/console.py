@@ -245,8 +245,13 @@ def fill(watch: FilledWatch, count: int = 10_000, seconds: float = 900.0) -> Non
     note(watch.memory, MODEL_EVENTS, events.encode(promoted), now - 400)
     watch.lag = LagReading(
         [
-            GroupLag(group, topic, 17 if group == "inflight-worker" else 0, 0.042 if group == "inflight-worker" else None,
-                     group != "inflight-label-joiner")
+            GroupLag(
+                group,
+                topic,
+                17 if group == "inflight-worker" else 0,
+                0.042 if group == "inflight-worker" else None,
+                group != "inflight-label-joiner",
+            )
             for group, topics in TOPICS.items()
             for topic in topics
         ],
@@ -259,7 +264,9 @@ def fill_letter(watch: FilledWatch, number: int, at: float) -> None:
     reason, message, stage = REASONS[number % len(REASONS)]
     model = None if reason == "invalid_json" else "diamonds"
     request_id = None if reason == "invalid_json" else f"careless-{number}"
-    origin = DeadLetterOrigin(reason, message, stage, "prediction-requests", number % 4, 1_000 + number, model, request_id)
+    origin = DeadLetterOrigin(
+        reason, message, stage, "prediction-requests", number % 4, 1_000 + number, model, request_id
+    )
     watch.memory.letter(Letter(0, number, at, origin, 180 + 7 * number))
 
 
@@ -270,13 +277,38 @@ def fill_drift(watch: FilledWatch, number: int, at: float) -> None:
     for name in ("carat", "x", "y", "z", "depth", "table", "cut", "color", "clarity"):
         heavy = name in ("carat", "x", "y", "z") and number > 11
         psi = chance.uniform(0.12, 0.6) if heavy else chance.uniform(0.002, 0.045)
-        found = FieldDrift(f"features.{name}", "feature", "distribution", psi, 1e-9, 1e-8 if heavy else 0.6, heavy, 0, 0, 0, 0)
+        found = FieldDrift(
+            f"features.{name}", "feature", "distribution", psi, 1e-9, 1e-8 if heavy else 0.6, heavy, 0, 0, 0, 0
+        )
         fields.append(found)
-    fields.append(FieldDrift("predictions.price", "prediction", "distribution", 0.31 if number > 12 else 0.02, 0.1, 0.4,
-                             number > 12, 0, 0, 0, 0))
+    fields.append(
+        FieldDrift(
+            "predictions.price",
+            "prediction",
+            "distribution",
+            0.31 if number > 12 else 0.02,
+            0.1,
+            0.4,
+            number > 12,
+            0,
+            0,
+            0,
+            0,
+        )
+    )
     end = datetime.fromtimestamp(at, UTC)
-    window = DriftMeasured("diamonds", "v3", f"diamonds/v3/{number:04d}", end - timedelta(seconds=50), end, "count",
-                           1_000, 0.01, 0.1, fields)
+    window = DriftMeasured(
+        "diamonds",
+        "v3",
+        f"diamonds/v3/{number:04d}",
+        end - timedelta(seconds=50),
+        end,
+        "count",
+        1_000,
+        0.01,
+        0.1,
+        fields,
+    )
     note(watch.memory, MEASUREMENTS, events.encode(window), at)
 
 

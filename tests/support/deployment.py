@@ -113,6 +113,11 @@ class Deployment:
         """A new process that fills the feature store, launched."""
         return self._launch("features follow", environment)
 
+    def archive(self, url: str = "", **environment: object) -> Supervised:
+        """A new archive, launched; its database is a SQLite file of the test unless there is an address."""
+        address = url or f"sqlite:///{(self.settings.home / 'archive.sqlite').absolute()}"
+        return self._launch("archive", {"archive_url": address, **environment})
+
     def _launch(self, command: str, changes: dict[str, object]) -> Supervised:
         variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name, kind = f"{command.split()[0]}-{len(self._processes) + 1}", command.replace("-", "_")

@@ -162,6 +162,30 @@ MODEL_EVENTS = tuple(
         events.DriftDetected("houses", "v1", "w1", NOW, NOW, NOW, 500, 0.01, [_DRIFT]),
     )
 )
+API_CALLS = tuple(
+    events.encode(
+        events.ApiCalled(
+            call_id=f"c-{number}",
+            method="POST",
+            route="/v1/models/{model}/predictions",
+            status=status,
+            started_at=NOW,
+            seconds=0.01,
+            request_bytes=20,
+            response_bytes=30,
+            caller="shop",
+            model="houses",
+            request_id="r-00000000",
+            rows=1,
+            request_body=Raw(body),
+            response_body=Raw(b'{"price":3.5}'),
+            redacted=["owner"],
+        )
+    )
+    for number, (status, body) in enumerate(
+        ((200, b'{"features":{"area":70.5,"owner":"hash-1"}}'), (422, b'"' + SECRET.encode() + b'"'))
+    )
+)
 
 
 def message(

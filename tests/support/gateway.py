@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from machine_learning_engineering.events import schemas as events
-from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed
+from machine_learning_engineering.events.schemas import ApiCalled, Error, PredictionCompleted, PredictionFailed
 from machine_learning_engineering.registry import aliases as alias_file
 from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.manifest import Manifest
@@ -21,6 +21,8 @@ from producers.gateway.access import Access
 from producers.gateway.app import create_app
 from producers.gateway.budget import Budget
 from producers.gateway.bulk.endpoints import Bulk
+from producers.gateway.call_events import CallEvents
+from producers.gateway.calls import Call
 from producers.gateway.catalog import Catalog
 from producers.gateway.keys import KeyFile
 from producers.gateway.live.endpoints import Live
@@ -174,6 +176,7 @@ def put_model(
         scikit_learn_version="1",
         prediction_schema=answer,
         prediction_name=noun,
+        redacted_features={},
     )
     version = artifacts.add(registry / name, files or {}, msgspec.structs.replace(manifest, **changes))
     with alias_file.edit(registry / name) as aliases:
@@ -192,6 +195,14 @@ class Running(NamedTuple):
     keys: KeyFile
     hub: Hub
     bulk: Bulk
+    catalog: Catalog
+    calls: list[Call]
+    """What was recorded, as the log of calls gets it."""
+
+    def events(self) -> list[ApiCalled]:
+        """The recorded calls as events."""
+        encode = CallEvents(self.settings, self.catalog)
+        return [encode(call) for call in self.calls]
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         async def call() -> Any:
@@ -263,6 +274,7 @@ def gateway(
             )
             routes = Routes(configured, stream, predictor, catalog, budget)
             access = Access(configured, keys)
+            calls: list[Call] = []
             inference = OpenInference(configured, stream, predictor, catalog, budget)
             bulk = Bulk(configured, stream, predictor, catalog, budget, routes.predict)
             hub = Hub(
@@ -272,8 +284,9 @@ def gateway(
                 configured.gateway_max_streams_per_caller,
             )
             more = [*inference.addresses(), *bulk.addresses(), *Live(hub).addresses()]
-            built.append(Running(client, stream.topics, stream, configured, predictor, keys, hub, bulk))
-            return create_app(routes, access, GatewayMetrics(), configured.gateway_cors_origins, more)
+            built.append(Running(client, stream.topics, stream, configured, predictor, keys, hub, bulk, catalog, calls))
+            origins, limit = configured.gateway_cors_origins, configured.gateway_call_body_bytes
+            return create_app(routes, access, GatewayMetrics(), origins, more, calls.append, limit)
 
     with TestClient(Lazy(), base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as client:
         client.get("/v2/health/live")

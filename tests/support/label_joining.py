@@ -15,13 +15,14 @@ from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.writer import RejectedRecord
 from machine_learning_engineering.events.schemas import LabelReported, encode
 from monitoring.elastic.bulk import BulkItem
-from monitoring.labels.join import Interrupted, Join
+from monitoring.labels.join import Join
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.labels.pending import PendingLabel
 from monitoring.labels.reports import Rank, Report
 from monitoring.labels.resolver import TIERS, LabelResolver
 from monitoring.labels.store import LoggedRequest
 from monitoring.model_version import ModelVersion
+from monitoring.runtime.batch_reader import Interrupted
 
 ACCEPTED = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WRITTEN = ACCEPTED + timedelta(days=3)

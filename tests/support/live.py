@@ -1,4 +1,4 @@
-"""Live streams without Kafka: topics in memory, under the same contract tests as the real ones; and a reader of events."""
+"""Live streams without Kafka: topics in memory, under the contract tests of the real ones; a reader of events."""
 
 import asyncio
 import json

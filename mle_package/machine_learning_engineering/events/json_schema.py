@@ -9,6 +9,7 @@ import msgspec
 from machine_learning_engineering.core.version import __version__
 from machine_learning_engineering.events.headers import FINGERPRINT
 from machine_learning_engineering.events.schemas import (
+    ApiCalled,
     DriftDetected,
     DriftMeasured,
     LabelReported,
@@ -20,6 +21,7 @@ from machine_learning_engineering.events.schemas import (
     QualityMeasured,
 )
 from machine_learning_engineering.events.topics import (
+    API_CALLS,
     DEAD_LETTERS,
     LABELS,
     LOGS,
@@ -94,6 +96,7 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
     ),
     LABELS: ("Labels of requests, from any producer, in any order and at any time.", "receive", (LabelReported,)),
     MEASUREMENTS: ("Measurements of windows of live requests.", "send", (DriftMeasured, QualityMeasured)),
+    API_CALLS: ("A record of each call of the gateway and its answer.", "send", (ApiCalled,)),
 }
 EVENTS = tuple(event for _, _, events in _CHANNELS.values() for event in events)
 
@@ -111,6 +114,7 @@ _KEYS: dict[type[msgspec.Struct], dict[str, str]] = {
     DriftDetected: {**_TEXT, "description": "Its type, a slash, and the model."},
     DriftMeasured: {**_TEXT, "description": "The model."},
     QualityMeasured: {**_TEXT, "description": "The model."},
+    ApiCalled: {**_TEXT, "description": "The request id, or the id of the call if it has none."},
 }
 
 

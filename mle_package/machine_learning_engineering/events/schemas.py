@@ -116,6 +116,40 @@ class LabelReported(Struct, frozen=True, forbid_unknown_fields=True, tag_field="
     observed_at: Timestamp
 
 
+class ApiCalled(Struct, frozen=True, kw_only=True, tag_field="type", tag="api.called.v1"):
+    """One call of the gateway and its answer; also of a refused one.
+
+    `call_id` is unique per call, `route` the template of the path, or "none" if no route has it. `caller` is the name
+    of the API key, "anybody" where none is needed, and missing if the call had no valid one. `seconds` is the time from
+    the headers of the call to the end of its answer. `problem` is the type of the problem that it ended in.
+    `request_id` is that of the request on the stream, or of a batch with so many `rows`.
+
+    Bodies are JSON values; one that is no JSON is a string. A body is missing if there is none, if it is not logged
+    because of its size or its route, or if it was not read. `query` holds the parameters behind the path. `redacted`
+    names the features that are hashed or omitted in body and query; ``*`` means all of them.
+    """
+
+    call_id: Annotated[str, Meta(min_length=1, max_length=64)]
+    method: Annotated[str, Meta(max_length=32)]
+    route: Annotated[str, Meta(max_length=256)]
+    status: Annotated[int, Meta(ge=100, le=599)]
+    started_at: Timestamp
+    seconds: Seconds
+    request_bytes: Annotated[int, Meta(ge=0, description="Size of the body that was received.")]
+    response_bytes: Annotated[int, Meta(ge=0, description="Size of the body that was sent.")]
+    caller: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    model: Annotated[str, Meta(max_length=128)] | UnsetType = UNSET
+    model_version: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    request_id: Annotated[str, Meta(max_length=256)] | UnsetType = UNSET
+    rows: Annotated[int, Meta(ge=0)] | UnsetType = UNSET
+    problem: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+    query: Raw | UnsetType = UNSET
+    request_body: Raw | UnsetType = UNSET
+    response_body: Raw | UnsetType = UNSET
+    redacted: list[str] | UnsetType = UNSET
+    traceparent: str | UnsetType = UNSET
+
+
 class FieldDrift(Struct, frozen=True):
     """Difference of one field of a window from the reference, by its test with the smallest p-value.
 
@@ -200,13 +234,14 @@ class QualityMeasured(Struct, frozen=True, tag_field="type", tag="quality.measur
 Result = PredictionCompleted | PredictionFailed
 Measurement = DriftMeasured | QualityMeasured
 ModelEvent = ModelPromoted | DriftDetected
-Event = PredictionRequested | Result | PredictionLogged | LabelReported | Measurement | ModelEvent
+Event = PredictionRequested | Result | PredictionLogged | LabelReported | ApiCalled | Measurement | ModelEvent
 
 encode = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(PredictionRequested).decode
 decode_result: Callable[[bytes], Result] = msgspec.json.Decoder(Result).decode
 decode_log = msgspec.json.Decoder(PredictionLogged).decode
 decode_label = msgspec.json.Decoder(LabelReported).decode
+decode_api_call = msgspec.json.Decoder(ApiCalled).decode
 decode_model_event: Callable[[bytes], ModelEvent] = msgspec.json.Decoder(ModelEvent).decode
 decode_measurement: Callable[[bytes], Measurement] = msgspec.json.Decoder(Measurement).decode
 

@@ -9,6 +9,7 @@ DEAD_LETTERS = "prediction-dead-letters"
 MODEL_EVENTS = "model-events"
 LABELS = "prediction-labels"
 MEASUREMENTS = "model-measurements"
+API_CALLS = "api-calls"
 DRIFT_STATE = "drift-state"
 
 MEBIBYTE = 1024 * 1024
@@ -48,6 +49,8 @@ TOPICS = (
     # Labels arrive days after their requests and are small: 30 days, so that a new reader gets them too.
     Topic(LABELS, {"cleanup.policy": "delete", **_BY_BROKER, "retention.ms": str(30 * 24 * 3_600_000), **_UNPACKED}),
     Topic(MEASUREMENTS, {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(8 * MEBIBYTE)}),
+    # A record repeats the bodies of a call and of its answer.
+    Topic(API_CALLS, {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(8 * MEBIBYTE)}),
     # One record every few seconds for each partition of the log; only the last counts, so old ones are deleted soon.
     Topic(
         DRIFT_STATE,

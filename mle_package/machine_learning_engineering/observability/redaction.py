@@ -5,7 +5,7 @@ not affected: models see the original values.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
@@ -96,29 +96,51 @@ def redaction(settings: KernelSettings, classes: Mapping[str, type]) -> Redactio
     token = tokens(settings)
     by_model = {}
     for name, model in classes.items():
-        rules = settings.log_redact.get(name, settings.log_redact.get(ALL, {}))
-        declared: Mapping[str, RedactAction] = getattr(model, "redacted_features", {})
-        if not (set(rules.values()) | set(declared.values())) - {"keep"}:
-            continue
-        if wrong := sorted(set(declared.values()).difference(_STRICTNESS)):
-            raise InvalidRules(f"the class of the model `{name}` has the action {wrong[0]}: use keep, hash or drop")
         features = getattr(model, "Features", None)
-        known: tuple[str, ...] = () if features is None else features.__struct_encode_fields__
-        exact = {name for name in settings.log_redact if name != ALL}
-        for source, given in (("INFLIGHT_LOG_REDACT", rules if name in exact else {}), ("its class", declared)):
-            if known and (unknown := sorted(set(given) - {ALL, *known})):
-                raise InvalidRules(
-                    f"{source} redacts `{'`, `'.join(unknown)}` of the model `{name}`, which takes {', '.join(known)}"
-                )
-        actions = {one: _stricter(rules, declared, one) for one in known or sorted({*rules, *declared} - {ALL})}
-        # The content of an undeclared feature is unknown.
-        redactor = Redactor(actions, "drop" if known else _stricter(rules, declared, ALL), token or _no_key)
-        if token is None and "hash" in actions.values():
-            raise InvalidRules(f"features of the model `{name}` are hashed: set INFLIGHT_LOG_REDACT_KEY to a secret")
-        if redactor.names:
+        known = () if features is None else features.__struct_encode_fields__
+        redactor = model_redactor(settings, token, name, getattr(model, "redacted_features", {}), known)
+        if redactor is not None:
             by_model[name] = redactor
     unmatched = tuple(sorted(set(settings.log_redact).difference(classes, (ALL,))))
     return Redaction(by_model, bool(by_model) or any(settings.log_redact.values()), unmatched)
+
+
+def model_redactor(
+    settings: KernelSettings,
+    token: Callable[[Any], str] | None,
+    name: str,
+    declared: Mapping[str, Any],
+    known: Sequence[str],
+) -> Redactor | None:
+    """Build the redactor of one model; None if nothing of it is redacted.
+
+    Args:
+        settings: Rules of the deployment.
+        token: See `tokens`.
+        name: Of the model.
+        declared: Rules of the model's author.
+        known: Features that the model takes, if they are known.
+
+    Raises:
+        InvalidRules: A rule names an unknown feature or action, or hashes without a key.
+    """
+    rules = settings.log_redact.get(name, settings.log_redact.get(ALL, {}))
+    if not (set(rules.values()) | set(declared.values())) - {"keep"}:
+        return None
+    if wrong := sorted(set(declared.values()).difference(_STRICTNESS)):
+        raise InvalidRules(f"the class of the model `{name}` has the action {wrong[0]}: use keep, hash or drop")
+    exact = name != ALL and name in settings.log_redact
+    for source, given in (("INFLIGHT_LOG_REDACT", rules if exact else {}), ("its class", declared)):
+        if known and (unknown := sorted(set(given) - {ALL, *known})):
+            raise InvalidRules(
+                f"{source} redacts `{'`, `'.join(unknown)}` of the model `{name}`, which takes {', '.join(known)}"
+            )
+    actions = {one: _stricter(rules, declared, one) for one in known or sorted({*rules, *declared} - {ALL})}
+    # The content of an undeclared feature is unknown.
+    redactor = Redactor(actions, "drop" if known else _stricter(rules, declared, ALL), token or _no_key)
+    if token is None and "hash" in actions.values():
+        raise InvalidRules(f"features of the model `{name}` are hashed: set INFLIGHT_LOG_REDACT_KEY to a secret")
+    return redactor if redactor.names else None
 
 
 def redacted_names(settings: KernelSettings, model: Any) -> list[str]:

@@ -77,6 +77,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """JSON Schema of `Prediction`; empty before it was recorded."""
     prediction_name: str = "prediction"
     """What the model predicts, in one word; see `core.model.Model.prediction_name`."""
+    redacted_features: dict[str, str] | None = None
+    """See `core.model.Model.redacted_features`; None before it was recorded."""
 
 
 def require_finite(metrics: Mapping[str, float], model: str) -> dict[str, float]:

@@ -112,6 +112,7 @@ class Registry:
             libraries=compatibility.libraries(contents[MODEL_FILE]),
             prediction_schema=msgspec.json.schema(model.Prediction),
             prediction_name=model.prediction_name,
+            redacted_features=dict(model.redacted_features),
         )
         model.version = artifacts.add(self._folder(model.name), contents, manifest)
         return model.version

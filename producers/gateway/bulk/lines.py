@@ -51,5 +51,5 @@ class Lines:
         content = None if self._too_long else bytes(self._begun)
         self._begun.clear()
         self._too_long = False
-        if content is None or not content.isspace() and content:
+        if content is None or (not content.isspace() and content):
             yield Line(self._number, content)

@@ -1,7 +1,7 @@
 """One upload: reads lines, orders their predictions, and writes the outcomes in the order of the lines.
 
-Nothing is collected: no more is read than may be in progress at a time, and what is in progress ends once the client has
-taken its outcome. So a client has to read while it sends.
+Nothing is collected: no more is read than may be in progress at a time, and what is in progress ends once the client
+has taken its outcome. So a client has to read while it sends.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""Live streams: what comes out of the topics, as server-sent events. Positions are Kafka's, so any gateway resumes them."""
+"""Live streams of the topics as server-sent events. Positions are Kafka's, so any gateway resumes them."""

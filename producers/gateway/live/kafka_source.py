@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from machine_learning_engineering.kafka.client import METADATA_REFRESH_SECONDS, consumer_options, topic_name
 from machine_learning_engineering.kafka.idle import IdlePausingConsumer

@@ -1,4 +1,4 @@
-"""One subscriber of live streams: from the position that it has to what is new, without a hole that it isn't told of."""
+"""One subscriber of live streams: from the position that it has to what is new, and told of every hole."""
 
 import asyncio
 import logging

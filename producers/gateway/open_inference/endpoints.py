@@ -121,7 +121,9 @@ class OpenInference:
         completed = _completed(order.request_id, done, model)
         version = completed[-1].model_version
         if _version(request, version) != version:
-            message = f"{_served(model.name, version)} since a moment ago; its result is at {location(order.request_id)}"
+            message = (
+                f"{_served(model.name, version)} since a moment ago; its result is at {location(order.request_id)}"
+            )
             raise Problem("unknown-version", message, request_id=order.request_id)
         found = signature.predictions(model, [one.prediction for one in completed], list(asked.outputs.values()))
         # Under the names that the client knows.

@@ -18,6 +18,10 @@ from inflight.settings import Settings
 from machine_learning_engineering.drift.binning import reference_profile
 from machine_learning_engineering.feature_store.examples import ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
+from monitoring.archive.prediction_log import ArchivePredictionLog
+from monitoring.archive.rows import PROJECTIONS as PROJECTIONS_OF_ARCHIVE
+from monitoring.archive.rows import UNREADABLE
+from monitoring.archive.store import Store
 from monitoring.audit import readers as audit_readers
 from monitoring.drift import history
 from monitoring.drift.batch import decode_objects, read_batch
@@ -66,6 +70,8 @@ DOORS = (
     "mle_package/machine_learning_engineering/events/schemas.py:decode_label",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_model_event",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_measurement",
+    "mle_package/machine_learning_engineering/events/schemas.py:decode_api_call",
+    "monitoring/archive/prediction_log.py:_decode_names",
     "mle_package/machine_learning_engineering/events/schemas.py:parse",
     "mle_package/machine_learning_engineering/observability/redaction.py:_decode_fields",
 )
@@ -73,12 +79,12 @@ DEEP = b"[" * 20_000 + b"]" * 20_000
 TIMES = st.sampled_from(
     [(2, corpus.MILLISECONDS), (1, 0), (0, -1), (1, 2**62), (2, -(2**62)), (1, 253_402_300_800_000)]
 )
-EVENTS = (*corpus.LOGS, *corpus.MEASUREMENTS, *corpus.MODEL_EVENTS, *corpus.LABELS, *corpus.RESULTS)
+EVENTS = (*corpus.API_CALLS, *corpus.LOGS, *corpus.MEASUREMENTS, *corpus.MODEL_EVENTS, *corpus.LABELS, *corpus.RESULTS)
 
 
 @dose(83)
 @given(
-    topic=st.sampled_from(["prediction-logs", "model-measurements", "model-events"]),
+    topic=st.sampled_from(["prediction-logs", "model-measurements", "model-events", "api-calls"]),
     value=mutated(EVENTS),
     timestamp=TIMES,
 )
@@ -100,6 +106,39 @@ def test_the_indexer_makes_documents_or_a_dead_letter(topic: str, value: bytes, 
     again = Batch(PROJECTIONS)
     again.add(corpus.message(topic, value, timestamp=timestamp))
     assert [one.lines for one in again.entries] == [one.lines for one in batch.entries]
+
+
+@pytest.fixture(scope="module")
+def archived(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of an archive."""
+    return f"sqlite:///{tmp_path_factory.mktemp('archive') / 'archive.sqlite'}"
+
+
+@dose(60)
+@given(
+    topic=st.sampled_from(["prediction-logs", "prediction-labels", "api-calls"]),
+    value=mutated((*corpus.LOGS, *corpus.LABELS, *corpus.API_CALLS)),
+    timestamp=TIMES,
+)
+@hypothesis.example("prediction-logs", corpus.LOGS[0].replace(b'"batch_size":7', b'"batch_size":' + b"9" * 25), (2, 0))
+def test_the_archive_takes_a_record_or_it_is_unreadable(
+    archived: str, topic: str, value: bytes, timestamp: tuple[int, int]
+) -> None:
+    """What it takes is read back; the database refuses none."""
+    record = corpus.message(topic, value, timestamp=timestamp)
+    try:
+        with bounded(len(value)):
+            row = PROJECTIONS_OF_ARCHIVE[topic].row(record)
+    except UNREADABLE:
+        return
+    with ArchivePredictionLog(archived) as log:
+        results = Store(log._database).write([row])
+        assert sum(results.values()) == 1
+        assert not [result for _, result in results if result == "refused"]
+        if row.table == "predictions":
+            read = list(log.read(row.values["model"], since=row.at, until=row.at + timedelta(microseconds=1)))
+            assert row.key[0] in [one.request_id for one in read]
+            msgspec.json.encode(read)
 
 
 @dose(33)

@@ -30,6 +30,9 @@ class Record:
     def value(self) -> bytes | None:
         return self._value
 
+    def key(self) -> bytes | None:
+        return None
+
     def offset(self) -> int:
         return self._offset
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from monitoring.documents.api_call import CallDocument
 from monitoring.documents.common import ECS, FAMILIES, SERVICE
 from monitoring.documents.dead_letter import DeadLetterDocument
 from monitoring.documents.drift import DriftDocument
@@ -19,6 +20,7 @@ from monitoring.documents.quality import QualityDocument
 
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "logs": Document,
+    "api": CallDocument,
     "drift": DriftDocument,
     "quality": QualityDocument,
     "dead-letters": DeadLetterDocument,

@@ -12,6 +12,7 @@ from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, d
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, STAGE
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH
+from monitoring.archive.metrics import ArchiveMetrics
 from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import DEAD_LETTER_REASONS, MODEL_ERRORS, OUTCOMES, ExporterMetrics
 from monitoring.exporter.observer import Observer
@@ -35,6 +36,7 @@ MONITORING = (
     LabelJoinerMetrics,
     QualityMetrics,
     FeatureMetrics,
+    ArchiveMetrics,
 )
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -249,7 +251,7 @@ def test_every_reason_of_a_dead_letter_has_a_series_from_the_start(registry: Col
 
 def test_counters_of_the_other_processes_begin_at_zero(registry: CollectorRegistry) -> None:
     """For every value that a label can have, as far as it is known."""
-    for metrics in (IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, FeatureMetrics):
+    for metrics in (IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, FeatureMetrics, ArchiveMetrics):
         registry = CollectorRegistry()
         metrics(registry)
         empty = {
@@ -258,7 +260,8 @@ def test_counters_of_the_other_processes_begin_at_zero(registry: CollectorRegist
             if family.type == "counter" and family.name.startswith("inflight_") and not family.samples
         }
         # The causes of retries are HTTP statuses and names of errors; versions are not known yet.
-        assert empty <= {"inflight_indexer_retries", "inflight_label_joiner_retries", "inflight_drift_windows"}
+        retries = {f"inflight_{process}_retries" for process in ("indexer", "label_joiner", "archive")}
+        assert empty <= retries | {"inflight_drift_windows"}
 
 
 @pytest.mark.parametrize("metrics", MONITORING)

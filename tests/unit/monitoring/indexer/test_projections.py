@@ -17,7 +17,7 @@ from machine_learning_engineering.events.schemas import (
     QualityMeasured,
     encode,
 )
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.events.topics import API_CALLS, DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
 from monitoring.indexer.batch import Batch
 from monitoring.indexer.projections import PROJECTIONS, Entry
 from monitoring.runtime.groups import INDEXER, READS
@@ -241,6 +241,7 @@ def test_quality_measured_again_later_is_another_document(make: Any) -> None:
         (LOGS, "undecodable_log"),
         (MEASUREMENTS, "undecodable_measurement"),
         (MODEL_EVENTS, "undecodable_model_event"),
+        (API_CALLS, "undecodable_api_call"),
         (DEAD_LETTERS, "undecodable_dead_letter"),
     ],
 )

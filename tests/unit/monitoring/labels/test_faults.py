@@ -7,9 +7,9 @@ import pytest
 
 from inflight.settings import Settings
 from monitoring.labels import process
-from monitoring.labels.join import Interrupted
 from monitoring.labels.reports import Rank
 from monitoring.model_version import ModelVersion
+from monitoring.runtime.batch_reader import Interrupted
 from monitoring.runtime.retry import run_until_ready
 from tests.support.label_joining import ACCEPTED, WRITTEN, Joining, Node, reported
 

@@ -290,5 +290,5 @@ def test_ids_of_events() -> None:
     assert event_id(positions) == "r0:17,r1:4,e0:2"
     assert read_event_id(event_id(positions)) == positions
     for wrong in ("", "x", "r0:1,r0:2", "r0:-1", "r:1", "r0:1,", "r0:01", "m0:" + "9" * 30, "r0:1," * 20_000):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             read_event_id(wrong)

@@ -48,6 +48,7 @@ def test_the_scope(tmp_path: Path) -> None:
 @contextmanager
 def serving(hub_made: list[Any], source: MemorySource) -> Iterator[tuple[int, Any]]:
     """Live streams on a real socket; `hub_made` gets the hub and its loop."""
+
     async def endpoint(request: Request) -> Response:
         return await Live(hub_made[0]).stream(request, "a")
 

@@ -78,8 +78,8 @@ def test_a_missing_value(tmp_path: Path) -> None:
         frozenset(),
     )
     assert values == {"a": [None, 1.5]}
+    infinite = struct.pack("<f", float("inf"))
     with pytest.raises(InvalidTensor, match="infinite"):
-        infinite = struct.pack("<f", float("inf"))
         columns([InputTensor("a", "FP32", [1], parameters={"binary_data_size": 4})], infinite, frozenset())
 
 

@@ -246,7 +246,11 @@ def test_redaction_is_kept(running: Console) -> None:
 
 def test_files(running: Console) -> None:
     """Nothing inline, nothing of others, and a policy that forbids both."""
-    for path, kind in {"/": "text/html", "/console/app.js": "text/javascript", "/console/style.css": "text/css"}.items():
+    for path, kind in {
+        "/": "text/html",
+        "/console/app.js": "text/javascript",
+        "/console/style.css": "text/css",
+    }.items():
         with urllib.request.urlopen(running.url + path, timeout=30) as response:
             policy, text = response.headers["content-security-policy"], response.read().decode()
             assert response.headers["content-type"].startswith(kind)

@@ -89,7 +89,11 @@ def test_every_event_of_its_topics_is_kept(path: Path) -> None:
     memory, value = Memory(), path.read_bytes()
     kind = msgspec.json.decode(value)["type"]
     topics = {"prediction.logged.v1": LOGS, "label.reported.v1": LABELS, "drift.measured.v1": MEASUREMENTS}
-    topics |= {"quality.measured.v1": MEASUREMENTS, "model.promoted.v1": MODEL_EVENTS, "drift.detected.v1": MODEL_EVENTS}
+    topics |= {
+        "quality.measured.v1": MEASUREMENTS,
+        "model.promoted.v1": MODEL_EVENTS,
+        "drift.detected.v1": MODEL_EVENTS,
+    }
     if kind not in topics:
         pytest.skip("of a topic that the console does not read")
     note(memory, topics[kind], value, 1.0)

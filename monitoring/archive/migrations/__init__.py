@@ -1,0 +1,1 @@
+"""Migrations of the archive's schema, for Alembic. Published ones never change."""
