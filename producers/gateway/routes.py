@@ -187,7 +187,7 @@ class Routes:
 
     async def show_similar(self, request: Request, caller: str) -> Response:
         """`GET /v1/{model}/similar`."""
-        model = self._model(request.path_params["model"])
+        model = served_model(self._catalog, request.path_params["model"])
         found = similar.answer(model, request.query_params)
         return answers.json_response(found, headers={answers.MODEL_VERSION: answers.header(model.version)})
 

@@ -120,10 +120,10 @@ class Upload(Response):
         try:
             await asyncio.wait((receiving, stopping), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if receiving.done():
-                message = receiving.result()
-                if message["type"] == "http.disconnect":
+                piece = receiving.result()
+                if piece["type"] == "http.disconnect":
                     raise ClientDisconnect
-                return message
+                return piece
             if stopping.done():
                 raise self._ending()
             message = f"nothing came for {seconds:g} s: send the lines after these again"
@@ -189,8 +189,8 @@ class Upload(Response):
             return {"line": line.number, "problem": problem.document()}
         except Exception:
             logger.exception("a line of an upload failed", extra={"about_request": True})
-            problem = Problem("internal-error", "the service log says more; try again")
-            return {"line": line.number, "problem": problem.document()}
+            unknown = Problem("internal-error", "the service log says more; try again")
+            return {"line": line.number, "problem": unknown.document()}
 
     async def _predict(self, line: Line) -> dict[str, Any]:
         plan, example = self._plan, self._plan.model.example

@@ -46,7 +46,10 @@ class KafkaSource:
             if follower is self._follower:
                 deliver(found)
 
-        follower = _Follower(self._settings, lambda found: self._loop.call_soon_threadsafe(hand_over, found))
+        def from_thread(found: Delivery) -> None:
+            self._loop.call_soon_threadsafe(hand_over, found)
+
+        follower = _Follower(self._settings, from_thread)
         self._follower = follower
         follower.start()
 

@@ -172,13 +172,13 @@ def _is(value: Any, datatype: str) -> bool:
 
 def _from_binary(tensor: InputTensor, part: bytes, count: int) -> list[Any]:
     if tensor.datatype == "BYTES":
-        values = list(_texts(tensor, part))
-        _require_count(tensor, len(values), count)
-        return values
+        texts = list(_texts(tensor, part))
+        _require_count(tensor, len(texts), count)
+        return texts
     code = _CODES[tensor.datatype]
     if len(part) != count * struct.calcsize(f"<{code}"):
         raise InvalidTensor(f"{_named(tensor)}: `binary_data_size` does not fit its shape and datatype")
-    values = list(struct.unpack(f"<{count}{code}", part))
+    values: list[Any] = list(struct.unpack(f"<{count}{code}", part))
     if tensor.datatype in _FLOATS:
         return [_plain(tensor, one) for one in values]
     return values
