@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 import msgspec
-from elasticsearch import ApiError, Elasticsearch, TransportError
+from elasticsearch import ApiError, ConnectionTimeout, Elasticsearch, TransportError
 
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, DeadLetterWriter, RejectedRecord
 from monitoring.elastic import scan
@@ -85,7 +85,7 @@ class Delivery:
         while waiting:
             if cancelled.is_set():
                 return False
-            chunk, refused = waiting.pop(), False
+            chunk, refused, slow = waiting.pop(), False, False
             try:
                 again = self._send(chunk, result)
             except ApiError as error:
@@ -94,8 +94,7 @@ class Delivery:
                     if len(chunk) > 1:
                         # The request is too large, or one entry spoils it: send its halves.
                         self._backoff.count(HALVED)
-                        middle = len(chunk) // 2
-                        waiting += (chunk[middle:], chunk[:middle])
+                        waiting += _halves(chunk)
                         continue
                     if self._is_believed(chunk[0], result):
                         explanation = describe_error(elasticsearch_error(error))
@@ -104,6 +103,8 @@ class Delivery:
                     refused = True
             except (TransportError, UnexpectedResponse) as error:
                 again, cause, why = chunk, error_label(error), ""
+                # As a whole it may never be done in time. Of its parts, what is done stays done.
+                slow = isinstance(error, ConnectionTimeout)
             else:
                 self._refusals = 0
                 self._successes += 1
@@ -112,7 +113,9 @@ class Delivery:
                 attempt = 0
             if again:
                 # After a refusal at the other end: if one of the others is accepted, the next refusal is believed.
-                waiting.insert(0 if refused else len(waiting), again)
+                parts = _halves(again) if slow and len(again) > 1 else (again,)
+                end = 0 if refused else len(waiting)
+                waiting[end:end] = parts
                 reason = {"reason": why} if why else {}
                 cancelled.wait(self._backoff.next(attempt, cause, entries=len(again), **reason))
                 attempt += 1
@@ -265,6 +268,12 @@ def _may_be_a_record(error: ApiError) -> bool:
     status, found = error.meta.status, elasticsearch_error(error)
     # Servers and proxies refuse what is too large with any body, or with none.
     return status == 413 or (status == 400 and found is not None and found["type"] not in _CLUSTER_ERRORS)
+
+
+def _halves(chunk: list[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The second half and the first, which is sent first."""
+    middle = len(chunk) // 2
+    return chunk[middle:], chunk[:middle]
 
 
 def _is_past(index: str) -> bool:

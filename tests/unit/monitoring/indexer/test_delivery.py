@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from elastic_transport import ApiResponseMeta, HttpHeaders, NodeConfig
-from elasticsearch import BadRequestError
+from elasticsearch import BadRequestError, ConnectionTimeout
 from prometheus_client import CollectorRegistry
 
 from inflight.settings import Settings
@@ -199,6 +199,25 @@ def test_a_request_in_halves_is_no_retry_of_elasticsearchs(
     node.refuse = lambda ids: SPOILT if "r3" in ids else None
     assert deliver(of(record, *range(8))) == {"index_rejected": 1, "created": 7}
     assert _retries(registry) == {"halved": 3}
+
+
+def test_a_node_that_is_too_slow_for_a_batch_gets_smaller_ones(
+    node: Node, deliver: Callable[[Batch], Any], record: Records, registry: CollectorRegistry
+) -> None:
+    """Sent again as a whole, it would time out for ever, and stop its partition."""
+
+    def refuse(ids: list[str]) -> None:
+        sizes.append(len(ids))
+        if len(ids) > 2:
+            raise ConnectionTimeout("too slow")
+
+    sizes: list[int] = []
+    node.refuse = refuse
+    assert deliver(of(record, *range(16))) == {"created": 16}
+    assert sizes == [16, 8, 4, 2, 2, 4, 2, 2, 8, 4, 2, 2, 4, 2, 2]
+    assert _retries(registry) == {"ConnectionTimeout": 7}
+    node.refuse = lambda _ids: refuse([""] * 3)
+    assert deliver(of(record, 20)) is None, "one record is not divided, and is no dead letter"
 
 
 def test_a_race_for_the_mapping_of_a_field_is_lost_once(
