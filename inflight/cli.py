@@ -24,6 +24,7 @@ from inflight.commands import (
     replay,
     results,
     retrain,
+    run,
     schemas,
     top,
     trace,
@@ -42,7 +43,7 @@ app = typer.Typer(
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
     app.add_typer(_commands.app)
-for _commands in (processes, keys, audit, dashboards, top, redact, drift, labels, prune):
+for _commands in (run, processes, keys, audit, dashboards, top, redact, drift, labels, prune):
     app.add_typer(_commands.app)
 
 

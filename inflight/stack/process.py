@@ -246,7 +246,7 @@ class Node(ABC):
                 user=launch.uid,
                 group=launch.uid,
                 extra_groups=None if launch.uid is None else [],
-                preexec_fn=_die_with_parent if self.die_with_parent else None,
+                preexec_fn=end_with_parent if self.die_with_parent else None,
             )
 
     def _reap(self) -> None:
@@ -266,7 +266,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

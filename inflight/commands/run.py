@@ -1,0 +1,81 @@
+"""`inflight run`: every process of a deployment on this machine, supervised."""
+
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from inflight.errors import exit_with, exits
+
+if TYPE_CHECKING:
+    from inflight.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command(
+    epilog="Examples: [bold]inflight run[/bold], [bold]inflight run --workers 2 --without archive[/bold], "
+    "[bold]INFLIGHT_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 inflight run[/bold]. Train a model first: "
+    "[bold]inflight train diamonds[/bold]. Exit code 2: a process can't start; its log says why."
+)
+def run(
+    workers: int = typer.Option(1, min=1, max=64, help="Number of workers."),
+    without: list[str] = typer.Option([], "--without", metavar="PROCESS", help="Leave a process out, such as archive."),
+    stack: Literal["embedded", "real"] | None = typer.Option(
+        None, help="Start this stack, whatever the settings say: one small process, or Kafka and Elasticsearch."
+    ),
+) -> None:
+    """Start every process of a deployment on this machine, and start again what ends, until Ctrl-C or SIGTERM.
+
+    These are workers, gateway with console, indexer, exporter, drift monitor, label joiner and archive, with the logs
+    of all on standard error. The broker and Elasticsearch are those of the settings, or those that `inflight up`
+    started. Without them, the embedded stack is started as well, and keeps its data in INFLIGHT_HOME.
+    """
+    import asyncio
+    import os
+    import sys
+
+    from inflight.settings import load_settings
+    from inflight.stack.process import StackError
+    from inflight.supervisor.backing import backing
+    from inflight.supervisor.managed import NotStarted
+    from inflight.supervisor.output import SUPERVISOR, Output
+    from inflight.supervisor.specs import PROCESSES, deployment, missing_extra
+    from inflight.supervisor.supervisor import Supervisor
+    from machine_learning_engineering.observability.logging import configure_logging
+    from machine_learning_engineering.settings import http_url
+
+    if unknown := sorted(set(without) - set(PROCESSES)):
+        raise exit_with(f"--without {unknown[0]}: there is no such process; there are {', '.join(PROCESSES)}")
+    settings = load_settings()
+    configure_logging(SUPERVISOR, settings)
+    _require_model(settings)
+    text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    kinds = [kind for kind in PROCESSES if kind not in without]
+    left_out = [kind for kind in kinds if missing_extra(kind)]
+    kinds = [kind for kind in kinds if kind not in left_out]
+    common = {"INFLIGHT_HOME": str(settings.home.absolute()), "INFLIGHT_LOG_FORMAT": "text" if text else "ecs"}
+    with exits(StackError), backing(settings, stack) as found:
+        specs = deployment(found.settings, found.environment | common, kinds, workers)
+        colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        output = Output([spec.name for spec in specs], text=text, colours=colours)
+        output.event(f"on {found.summary}", "started", nodes=found.summary)
+        for kind in left_out:
+            output.event(f"without {kind}: pip install 'inflight[{kind}]'", "left_out", left_out=kind)
+        console = http_url(settings.gateway_host, settings.gateway_port)
+        ready = f"Console: {console}" if "gateway" in kinds else "Stop with Ctrl-C."
+        try:
+            asyncio.run(Supervisor(specs, found.nodes, output, ready).run())
+        except NotStarted as error:
+            raise exit_with(f"{error} can't start: its log above says why") from error
+
+
+def _require_model(settings: "Settings") -> None:
+    """Fail at once where there is nothing to serve."""
+    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.registry import Registry
+    from model.catalog import available
+
+    with exits(RegistryError):
+        champions = Registry(settings.registry_dir).champions()
+    if not set(champions) & set(available()):
+        raise exit_with(f"there is no trained model in {settings.registry_dir}: run `inflight train diamonds` first")

@@ -1,0 +1,90 @@
+"""Which processes a deployment on one machine has, and how each is started."""
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inflight.settings import Settings
+from inflight.stack.process import free_port, is_listening
+
+PROCESSES = ("worker", "gateway", "indexer", "exporter", "drift-monitor", "label-joiner", "archive")
+"""In the order in which they start."""
+_EXTRAS = {"gateway": "starlette", "archive": "sqlalchemy"}
+"""A package of the extra that a process needs."""
+_READY = {
+    "worker": r"(?m)^inflight_worker_assigned_partitions [1-9]",
+    "gateway": r"(?m)^inflight_gateway_ready 1",
+}
+
+
+@dataclass(frozen=True)
+class ProcessSpec:
+    """How to start a process, and how to see that it is ready.
+
+    Attributes:
+        name: unique, such as `worker-2`.
+        kind: the command, such as `worker`.
+        argv: the command line.
+        environment: the whole environment.
+        metrics_url: where it serves its metrics.
+        ready_when: it is ready once its metrics match this.
+    """
+
+    name: str
+    kind: str
+    argv: Sequence[str]
+    environment: Mapping[str, str]
+    metrics_url: str
+    ready_when: re.Pattern[str]
+
+
+def missing_extra(kind: str) -> bool:
+    """Whether a process can't start because its extra is not installed."""
+    return kind in _EXTRAS and importlib.util.find_spec(_EXTRAS[kind]) is None
+
+
+def deployment(
+    settings: Settings, environment: Mapping[str, str], kinds: Sequence[str], workers: int
+) -> list[ProcessSpec]:
+    """The processes of a deployment.
+
+    Args:
+        settings: for the ports of the metrics; a port in use is replaced by a free one.
+        environment: added to that of this process.
+        kinds: the commands to run, of `PROCESSES`.
+        workers: number of workers.
+    """
+    specs = []
+    for kind in kinds:
+        count = workers if kind == "worker" else 1
+        for number in range(1, count + 1):
+            name = f"{kind}-{number}" if count > 1 else kind
+            port = _metrics_port(settings.metrics_ports[kind] if number == 1 else 0)
+            variable = f"INFLIGHT_{kind.upper().replace('-', '_')}_METRICS_PORT"
+            specs.append(
+                ProcessSpec(
+                    name,
+                    kind,
+                    [sys.executable, "-P", "-m", "inflight.cli", kind],
+                    {**os.environ, **environment, variable: str(port)},
+                    f"http://{_reachable(settings.metrics_host)}:{port}/metrics",
+                    re.compile(_READY.get(kind, "")),
+                )
+            )
+    return specs
+
+
+def _metrics_port(wanted: int) -> int:
+    return wanted if wanted and not is_listening(wanted) else free_port()
+
+
+def _reachable(host: str) -> str:
+    """An address of this machine that reaches a server which listens on `host`."""
+    if host in ("0.0.0.0", ""):  # noqa: S104 - compared, not listened on
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host else host
