@@ -66,13 +66,15 @@ class Supervisor:
         self._stopping.set()
 
     async def _start(self) -> None:
-        for process in self._processes:
-            self._tasks.append(asyncio.create_task(self._keep(process)))
-            if process.spec.kind == "worker" and process is not self._processes[-1]:
+        workers = [process for process in self._processes if process.spec.kind == "worker"]
+        for process in [*workers[:1], *(one for one in self._processes if one not in workers), *workers[1:]]:
+            if process in workers[1:]:
                 # One after the other: where one joins its group while partitions are being assigned, the embedded
                 # broker leaves the whole group without any for minutes.
+                before = workers[workers.index(process) - 1]
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(process.ready.wait(), _IN_TURN_SECONDS)
+                    await asyncio.wait_for(before.ready.wait(), _IN_TURN_SECONDS)
+            self._tasks.append(asyncio.create_task(self._keep(process)))
 
     async def _keep(self, process: ManagedProcess) -> None:
         try:
