@@ -17,6 +17,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 STABLE_SECONDS = 60.0
 """A process that ran for this long begins with the first pause again."""
 _POLL_SECONDS = 0.25
+_TURN_SECONDS = 60.0
 _CHUNK, _LONGEST_LINE = 64 * 1024, 1024 * 1024
 
 
@@ -30,14 +31,17 @@ class ManagedProcess:
     Args:
         spec: how to start it.
         output: gets its log and what happens to it.
+        turn: shared by processes that start one after the other, each when the one before is ready.
     """
 
-    def __init__(self, spec: ProcessSpec, output: Output) -> None:
+    def __init__(self, spec: ProcessSpec, output: Output, turn: asyncio.Lock) -> None:
         self.spec = spec
         self.ready = asyncio.Event()
         """Set once it was ready for the first time."""
         self._output = output
+        self._turn = turn
         self._process: asyncio.subprocess.Process | None = None
+        self._copying: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -48,8 +52,22 @@ class ManagedProcess:
         """
         pause = FIRST_PAUSE
         while not self._stopping.is_set():
-            began = time.monotonic()
-            code = await self._run_once(began)
+            # Where one joins its group while partitions are being assigned, the embedded broker leaves the whole group
+            # without any for minutes.
+            async with self._turn:
+                if self._stopping.is_set():
+                    return
+                began = time.monotonic()
+                process = await self._start()
+                if self._stopping.is_set():
+                    # `stop` came while it started, and did not see it.
+                    await self.stop(0)
+                watching = asyncio.create_task(self._watch(began))
+                ended = asyncio.create_task(process.wait())
+                await asyncio.wait((watching, ended), timeout=_TURN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            code = await ended
+            watching.cancel()
+            await self._finish_copying()
             if self._stopping.is_set():
                 return
             if code == UNAVAILABLE and not self.ready.is_set():
@@ -86,7 +104,7 @@ class ManagedProcess:
             else:
                 self._process.send_signal(number)
 
-    async def _run_once(self, began: float) -> int:
+    async def _start(self) -> asyncio.subprocess.Process:
         process = self._process = await asyncio.create_subprocess_exec(
             *self.spec.argv,
             env=self.spec.environment,
@@ -97,18 +115,16 @@ class ManagedProcess:
             start_new_session=True,
             preexec_fn=end_with_parent,
         )
-        self._event(f"started, pid {process.pid}", "process_started", pid=process.pid)
         assert process.stdout is not None
-        watching = asyncio.create_task(self._watch(began))
-        copying = asyncio.create_task(self._copy(process.stdout))
-        try:
-            code = await process.wait()
-            # What it has written is still in the pipe; a child of its own could keep that open for ever.
-            await asyncio.wait((copying,), timeout=1.0)
-        finally:
-            watching.cancel()
-            copying.cancel()
-        return code
+        self._event(f"started, pid {process.pid}", "process_started", pid=process.pid)
+        self._copying = asyncio.create_task(self._copy(process.stdout))
+        return process
+
+    async def _finish_copying(self) -> None:
+        """Print what an ended process has written; a child of its own could keep the pipe open for ever."""
+        if self._copying is not None:
+            await asyncio.wait((self._copying,), timeout=1.0)
+            self._copying.cancel()
 
     async def _watch(self, began: float) -> None:
         while not await asyncio.to_thread(self._is_ready):

@@ -1,9 +1,9 @@
 """Runs all processes of a deployment until a signal, then stops them in order."""
 
 import asyncio
-import contextlib
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 from inflight.stack.process import Node, StackError
@@ -13,7 +13,6 @@ from inflight.supervisor.specs import ProcessSpec
 
 STOP_SECONDS = 60.0
 """How long a process may take to finish what is in flight."""
-_IN_TURN_SECONDS = 60.0
 _NODE_POLL_SECONDS = 1.0
 # What accepts requests, then what answers them; after these, all that read the outcomes.
 _STOPS_FIRST = ("gateway", "worker")
@@ -30,12 +29,12 @@ class Supervisor:
     """
 
     def __init__(self, specs: Sequence[ProcessSpec], nodes: Sequence[Node], output: Output, ready_message: str) -> None:
-        self._processes = [ManagedProcess(spec, output) for spec in specs]
+        turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._processes = [ManagedProcess(spec, output, turns[spec.kind]) for spec in specs]
         self._nodes = nodes
         self._output = output
         self._ready_message = ready_message
         self._stopping = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
         self._failed: Exception | None = None
 
     async def run(self) -> None:
@@ -47,13 +46,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        helpers = [asyncio.create_task(one) for one in (self._start(), self._announce(), self._keep_nodes())]
+        tasks = [asyncio.create_task(self._keep(process)) for process in self._processes]
+        helpers = [asyncio.create_task(one) for one in (self._announce(), self._keep_nodes())]
         await self._stopping.wait()
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
         await self._stop()
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*tasks)
         if self._failed is not None:
             raise self._failed
 
@@ -64,17 +64,6 @@ class Supervisor:
             return
         self._output.event("stopping: what is in flight is finished; once more kills", "stopping")
         self._stopping.set()
-
-    async def _start(self) -> None:
-        workers = [process for process in self._processes if process.spec.kind == "worker"]
-        for process in [*workers[:1], *(one for one in self._processes if one not in workers), *workers[1:]]:
-            if process in workers[1:]:
-                # One after the other: where one joins its group while partitions are being assigned, the embedded
-                # broker leaves the whole group without any for minutes.
-                before = workers[workers.index(process) - 1]
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(before.ready.wait(), _IN_TURN_SECONDS)
-            self._tasks.append(asyncio.create_task(self._keep(process)))
 
     async def _keep(self, process: ManagedProcess) -> None:
         try:
