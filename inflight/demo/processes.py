@@ -1,9 +1,7 @@
 """The processes of the product, started as a user would start them, each with its log and its metrics."""
 
-import contextlib
 import os
 import re
-import socket
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -67,11 +65,3 @@ def product(directory: Path, environment: Mapping[str, str], workers: int, gatew
     own["INFLIGHT_GATEWAY_ALLOWED_HOSTS"] = "[]"
     ready = r"(?m)^inflight_gateway_ready 1"
     return [*found, Process("gateway", "gateway", directory, {**environment, **own}, ready)]
-
-
-def usable_port(wanted: int) -> int:
-    """The port that is wanted, unless somebody listens on it or it is 0; else a free one."""
-    if wanted:
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", wanted)):
-            return wanted
-    return free_port()

@@ -10,9 +10,10 @@ from typing import Literal, Protocol
 from inflight.demo.archive import DemoArchive
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.callers import NotAnswered, post_diamonds
-from inflight.demo.processes import Process, product, usable_port
+from inflight.demo.processes import Process, product
 from inflight.rendering import render_metrics
 from inflight.settings import Settings
+from inflight.stack.process import usable_port
 from inflight.stack.stack import Endpoints, start_stack
 from inflight.stack.status import with_endpoints
 from machine_learning_engineering.events.topics import LOGS, REQUESTS

@@ -300,3 +300,15 @@ def free_port(host: str = "127.0.0.1") -> int:
             probe.bind((host, port))
             return port
     raise StackError(f"no port from {start} to {start + _PORTS_OF_A_PROCESS - 1} is free")
+
+
+def usable_port(wanted: int) -> int:
+    """The port that is wanted, unless somebody listens on it or it is 0; else a free one.
+
+    Raises:
+        StackError: see `free_port`.
+    """
+    if wanted:
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", wanted)):
+            return wanted
+    return free_port()

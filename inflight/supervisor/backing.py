@@ -1,12 +1,13 @@
 """The nodes behind a deployment: those of the settings, those that run already, or its own."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from inflight.settings import Settings
 from inflight.stack.embedded import EmbeddedNode, binary
-from inflight.stack.process import Node
+from inflight.stack.process import Node, usable_port
 from inflight.stack.stack import Endpoints, StackState, start_stack
 from inflight.stack.status import with_endpoints
 
@@ -59,13 +60,28 @@ def backing(settings: Settings, stack: Literal["embedded", "real"] | None) -> It
         summary = f"the {running.kind} stack that runs"
         yield _pointed(settings, running.endpoints, (), summary)
         return
-    with start_stack(stack or "embedded", settings.home.absolute()) as started:
+    started = start_stack(
+        stack or "embedded",
+        settings.home.absolute(),
+        # Where the commands in other terminals look for it, if nobody else is there.
+        kafka_port=usable_port(_port(settings.kafka_bootstrap_servers)),
+        elasticsearch_port=usable_port(_port(settings.elasticsearch_url)),
+    )
+    with started:
         yield _pointed(settings, started.endpoints, started.nodes, f"an own {started.kind} stack")
 
 
 def _pointed(settings: Settings, endpoints: Endpoints, nodes: tuple[Node, ...], what: str) -> Backing:
     summary = f"{what}: broker {endpoints.kafka_bootstrap_servers}, Elasticsearch {endpoints.elasticsearch_url}"
+    if endpoints[:2] != (settings.kafka_bootstrap_servers, settings.elasticsearch_url):
+        summary += '; other terminals find them after: eval "$(inflight up)"'
     return Backing(with_endpoints(settings, endpoints), endpoints.environment | _NO_SECRETS, nodes, summary)
+
+
+def _port(address: str) -> int:
+    """The port of an address on this machine; 0 of any other."""
+    found = re.fullmatch(r"(?:https?://)?(?:127\.0\.0\.1|localhost):(\d{1,5})/?", address)
+    return int(found[1]) if found else 0
 
 
 @contextlib.contextmanager

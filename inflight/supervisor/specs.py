@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from inflight.settings import Settings
-from inflight.stack.process import free_port, is_listening
+from inflight.stack.process import usable_port
 
 PROCESSES = ("worker", "gateway", "indexer", "exporter", "drift-monitor", "label-joiner", "archive")
 """In the order in which they start."""
@@ -62,7 +62,7 @@ def deployment(
         count = workers if kind == "worker" else 1
         for number in range(1, count + 1):
             name = f"{kind}-{number}" if count > 1 else kind
-            port = _metrics_port(settings.metrics_ports[kind] if number == 1 else 0)
+            port = usable_port(settings.metrics_ports[kind] if number == 1 else 0)
             variable = f"INFLIGHT_{kind.upper().replace('-', '_')}_METRICS_PORT"
             specs.append(
                 ProcessSpec(
@@ -75,10 +75,6 @@ def deployment(
                 )
             )
     return specs
-
-
-def _metrics_port(wanted: int) -> int:
-    return wanted if wanted and not is_listening(wanted) else free_port()
 
 
 def _reachable(host: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from inflight.demo.callers import NotAnswered, post_diamonds
-from inflight.demo.processes import usable_port
+from inflight.stack.process import usable_port
 
 ROWS = [{"carat": number / 100} for number in range(60)]
 
