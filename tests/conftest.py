@@ -53,6 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "embedded_gap(reason): the embedded node can't do this: a strict xfail there, a plain test elsewhere"
     )
+    config.addinivalue_line(
+        "markers", "needs_real(reason): skipped where the main broker and search node are the embedded ones"
+    )
     if MISSING_TOOLS and os.environ.get("REQUIRE_REAL") == "1":
         pytest.exit(
             f"REQUIRE_REAL=1, but {' and '.join(MISSING_TOOLS)} not found on PATH: no real broker", returncode=3
@@ -100,6 +103,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (not item.nodeid.startswith(_HEAVY), not item.nodeid.startswith(_LONG)))
     for item in items:
+        needed = item.get_closest_marker("needs_real")
+        if needed is not None and MISSING_TOOLS:
+            item.add_marker(pytest.mark.skip(reason=needed.kwargs["reason"]))
         gap = item.get_closest_marker("embedded_gap")
         parameters = (
             item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()

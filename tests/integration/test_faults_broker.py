@@ -12,6 +12,7 @@ from machine_learning_engineering.kafka.client import topic_name
 from producers.request_builder import Record, Source
 from tests.support.deployment import UNTIL_STOPPED, Deployment
 from tests.support.doses import FULL
+from tests.support.durability import needs_durable_nodes
 from tests.support.supervised import Supervised
 from tests.support.topics import delete_topic
 from tests.support.waiting import figures, until
@@ -21,6 +22,7 @@ EXIT_UNAVAILABLE = 2
 AWAY_SECONDS = 60 if FULL else 16
 
 
+@needs_durable_nodes
 @pytest.mark.timeout(2_400)
 @pytest.mark.usefixtures("search")
 def test_a_broker_that_goes_three_times_loses_nothing(deployment: Deployment, broker: Any) -> None:
@@ -76,6 +78,7 @@ def _watch(process: Supervised, before: int, seconds: float) -> int:
     return max(0, largest - before)
 
 
+@pytest.mark.needs_real(reason="the embedded broker makes a deleted topic again as soon as somebody asks for it")
 @pytest.mark.parametrize("topic", [RESULTS, DEAD_LETTERS])
 def test_a_topic_that_is_gone_holds_the_requests_back(deployment: Deployment, topic: str) -> None:
     """Without its topic no outcome is acknowledged: nothing is committed, the worker ends, and the next one answers."""

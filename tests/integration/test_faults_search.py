@@ -15,6 +15,7 @@ from machine_learning_engineering.events.topics import MEBIBYTE
 from monitoring.elastic import client as elastic
 from tests.support.deployment import UNTIL_STOPPED, Deployment
 from tests.support.doses import FULL
+from tests.support.durability import needs_durable_nodes
 from tests.support.waiting import figures, until
 
 pytestmark = pytest.mark.usefixtures("search")
@@ -31,6 +32,7 @@ def _with_failures(deployment: Deployment, count: int) -> Iterator[dict[str, Any
     return ({"carat": "?"} if number % 10 == 0 else row for number, row in enumerate(deployment.diamonds(count)))
 
 
+@needs_durable_nodes
 def test_a_search_node_that_is_away_costs_no_document(deployment: Deployment, search: Any) -> None:
     """Killed for a quarter of a minute (a minute in the full dose) under load: the indexer waits in bounded memory."""
     deployment.worker()

@@ -31,6 +31,7 @@ from producers.shift import parse_shift
 from producers.sources import Request
 from producers.stop_signal import StopSignal
 from tests.support.broker_clients import confluent_sender
+from tests.support.durability import needs_durable_nodes
 from tests.support.waiting import until
 
 # kafka-python drops the sockets of failed connections without closing them; the garbage collector does.
@@ -241,7 +242,9 @@ def test_a_missing_topic_is_an_error_and_is_not_created(settings: Settings) -> N
             replay(elsewhere, [FEATURES], model="diamonds")
 
 
-@pytest.mark.parametrize("hard", [False, True], ids=["clean", "hard"])
+@pytest.mark.parametrize(
+    "hard", [pytest.param(False, id="clean"), pytest.param(True, id="hard", marks=needs_durable_nodes)]
+)
 @pytest.mark.usefixtures("sockets_collected")
 def test_a_broker_that_restarts_loses_no_accepted_request(settings: Settings, broker: Any, hard: bool) -> None:
     """Restarted in the middle: all are accepted in the end, each is on the topic, and none twice on real Kafka."""
