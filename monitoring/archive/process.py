@@ -134,9 +134,12 @@ class Archiver:
             deleted = {table: self._store.prune(table, self._oldest()) for table in AGES}
         except (SQLAlchemyError, OSError) as error:
             # No reason to stop: what is written next waits for the database.
+            self._metrics.available.set(0)
             _log_failure(error)
             self._prune_due = monotonic() + PRUNE_SECONDS / 10
             return
+        # Also where nothing is written: partitions may have gone to another archive meanwhile.
+        self._metrics.available.set(1)
         for table, rows in deleted.items():
             self._metrics.deleted.labels(table).inc(rows)
         if not any(deleted.values()):

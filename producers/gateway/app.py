@@ -158,8 +158,24 @@ class _Ending:
             response.headers[name] = value
         call.model_version = unquote(response.headers.get(MODEL_VERSION, ""))
         self._metrics.requests.labels(self._path, request.method, str(response.status_code)).inc()
-        await response(scope, receive, send)
+        if "content-length" in response.headers:
+            await response(scope, receive, send)
+            self._observe(started)
+        else:
+            await response(scope, receive, self._until_its_begin(started, send))
+
+    def _observe(self, started: float) -> None:
         self._metrics.seconds.labels(self._path).observe(time.perf_counter() - started)
+
+    def _until_its_begin(self, started: float, send: Send) -> Send:
+        """Time a live stream or an upload, which goes on for as long as its client listens or sends."""
+
+        async def send_and_time(message: Message) -> None:
+            await send(message)
+            if message["type"] == "http.response.start":
+                self._observe(started)
+
+        return send_and_time
 
 
 class SecurityHeaders:

@@ -88,7 +88,7 @@ def _friendly(model: ServedModel, features: dict[str, Any], prediction: dict[str
 def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
     names = list(models)
     # Of the first model, which is also the first of its enumeration: whoever tries the route gets a prediction.
-    example = {"features": models[names[0]].example if names else {}}
+    row = models[names[0]].example if names else {}
     one_id = reference("parameters", "RequestId")
     model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "examples": names}}
     if names:
@@ -127,7 +127,9 @@ def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
                     reference("parameters", "RecordKey"),
                     reference("parameters", "Wait"),
                 ],
-                "requestBody": _and(body(reference("schemas", "PredictionRequest"), example), openapi_streams.UPLOAD),
+                "requestBody": _and(
+                    body(reference("schemas", "PredictionRequest"), {"features": row}), openapi_streams.UPLOAD
+                ),
                 "responses": {
                     "200": _and(
                         _ok("The prediction, or those of all rows.", reference("schemas", "PredictionOrMany")),
@@ -167,7 +169,7 @@ def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
             }
         },
         **openapi_streams.paths(),
-        **openapi_inference.paths(model),
+        **openapi_inference.paths(model, row),
         "/v2/health/live": {"get": _health("live", "Tell whether the process runs")},
         "/v2/health/ready": {"get": _health("ready", "Tell whether the gateway takes requests", "503")},
     }

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from producers.gateway.openapi_parts import json_content, reference
 
 _TENSOR = {
@@ -74,11 +76,12 @@ _VERSION = {
 }
 
 
-def paths(model: dict[str, Any]) -> dict[str, Any]:
+def paths(model: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     """The paths.
 
     Args:
         model: the parameter of the path.
+        row: a valid one, of the first of its models.
     """
     found: dict[str, Any] = {"/v2": {"get": _get("server_metadata", "Show the server's metadata", _SERVER, [])}}
     for prefix, suffix, parameters in (
@@ -91,7 +94,7 @@ def paths(model: dict[str, Any]) -> dict[str, Any]:
             f"{prefix}/ready": {
                 "get": _get(f"model_ready{suffix}", "Tell whether a model takes requests", _FLAG, parameters, "503")
             },
-            f"{prefix}/infer": {"post": _infer(f"infer{suffix}", parameters)},
+            f"{prefix}/infer": {"post": _infer(f"infer{suffix}", parameters, row)},
         }
     return found
 
@@ -109,8 +112,8 @@ def _get(
     }
 
 
-def _infer(name: str, parameters: list[dict[str, Any]]) -> dict[str, Any]:
-    text = '{"carat": 0.23}'
+def _infer(name: str, parameters: list[dict[str, Any]], row: dict[str, Any]) -> dict[str, Any]:
+    text = msgspec.json.encode(row).decode()
     example = {"inputs": [{"name": "features", "datatype": "BYTES", "shape": [1], "data": [text]}]}
     length = {
         "name": "Inference-Header-Content-Length",

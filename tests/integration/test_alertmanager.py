@@ -160,3 +160,15 @@ def test_a_group_that_stands_still_is_behind_as_well(alertmanager: Alertmanager)
         {"alertname": "InflightLagGrowing", **LATE, "topic": "model-measurements"},
     )
     assert inhibited(told) == {"InflightBehind"}
+
+
+def test_an_archive_without_its_database_is_behind(alertmanager: Alertmanager) -> None:
+    """And nobody else is, for that reason."""
+    calls = {"severity": "warning", "group": "shop-inflight-archive", "topic": "shop-api-calls"}
+    told = alertmanager.told_of(
+        {"alertname": "InflightArchiveUnavailable", "severity": "warning"},
+        {"alertname": "InflightConsumerStalled", **calls},
+        {"alertname": "InflightRetentionNear", **calls},
+        {"alertname": "InflightBehind", **LATE},
+    )
+    assert inhibited(told) == {"InflightConsumerStalled"}

@@ -201,8 +201,13 @@ def test_the_gateway_needs_a_key_that_is_made_once(ours: dict[str, Any]) -> None
     assert gateway["depends_on"]["keys"] == {"condition": "service_completed_successfully"}
     assert set(keys["volumes"]) <= set(gateway["volumes"])
     assert "--missing" in keys["command"]
-    dockerfile = (ROOT / "ds/docker/Dockerfile").read_text()
-    assert '".[gateway,training]"' in dockerfile
+
+
+def test_the_image_has_what_each_process_needs(ours: dict[str, Any]) -> None:
+    """A process whose extra is missing would end with a message about it."""
+    [extras] = re.findall(r'"\.\[([\w,]+)\]"', (ROOT / "ds/docker/Dockerfile").read_text())
+    assert {"archive", "gateway"} <= ours.keys()
+    assert set(extras.split(",")) >= {"archive", "gateway", "training"}
 
 
 def test_nobody_logs_in_to_grafana(services: dict[str, Any]) -> None:

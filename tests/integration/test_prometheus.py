@@ -25,10 +25,11 @@ from tests.support.waiting import until
 DASHBOARDS = sorted((FOLDER.parent / "grafana" / "dashboards").glob("*.json"))
 METRICS_PAGE = FOLDER.parents[2] / "docs" / "metrics.md"
 ONLY_OF_FAULTS = {
+    "inflight_archive_retries_total",
     "inflight_indexer_retries_total",
     "inflight_label_joiner_retries_total",
 }
-"""Without a fault they have no series: see test_faults_search and test_labels_faults."""
+"""Without a fault they have no series: see test_archive, test_faults_search and test_labels_faults."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:

@@ -110,6 +110,7 @@ def observed(
         "inflight-label-joiner": deployment.label_joiner(quality_interval=quality_interval),
         "inflight-features": deployment.features(),
         "inflight-gateway": deployment.gateway(gateway_port or free_port()),
+        "inflight-archive": deployment.archive(),
     }
     deployment.serving(1)
     for process in jobs.values():

@@ -45,14 +45,16 @@ async def asynchronous(port: int, rows: list[dict[str, Any]]) -> list[float]:
 
 
 def main(port: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    client = triton.InferenceServerClient(f"127.0.0.1:{port}")
+    client = triton.InferenceServerClient(f"127.0.0.1:{port}", concurrency=len(rows))
     metadata = client.get_model_metadata(MODEL)
     version = metadata["versions"][0]
     usual = client.infer(MODEL, inputs(rows), request_id="triton-1")
     objects = triton.InferInput("features", [len(rows)], "BYTES")
     objects.set_data_from_numpy(np.array([json.dumps(row) for row in rows], dtype=np.object_))
     only_price = [triton.InferRequestedOutput("price", binary_data=False)]
+    # Each holds its connection until its result is taken.
     pending = [client.async_infer(MODEL, inputs([row])) for row in rows]
+    one_by_one = [one.get_result().as_numpy("price").tolist()[0] for one in pending]
     return {
         "live": client.is_server_live(),
         "ready": [client.is_server_ready(), client.is_model_ready(MODEL), client.is_model_ready(MODEL, version)],
@@ -67,7 +69,7 @@ def main(port: int, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "json": client.infer(MODEL, inputs(rows, binary=False), outputs=only_price).as_numpy("price").tolist(),
         "fp32": client.infer(MODEL, inputs(rows, floats=np.float32)).as_numpy("price").tolist(),
         "objects": client.infer(MODEL, [objects], model_version=version).as_numpy("price").tolist(),
-        "one_by_one": [one.get_result().as_numpy("price").tolist()[0] for one in pending],
+        "one_by_one": one_by_one,
         "asynchronous": asyncio.run(asynchronous(port, rows)),
         "errors": {
             "model": failure(client.infer, "nothing", inputs(rows)),

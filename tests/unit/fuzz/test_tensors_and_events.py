@@ -64,6 +64,7 @@ MODEL = msgspec.convert(
         "features_schema": {"properties": {"carat": {"type": "number"}, "sizes": {"type": "array"}}},
         "prediction_schema": {"properties": {"price": {"type": "number"}, "label": {"type": "string"}}},
         "example": {},
+        "redacted_features": {},
     },
     ServedModel,
 )

@@ -3,7 +3,7 @@
 import asyncio
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from producers.gateway.access import Access
+from producers.gateway.app import _Ending
 from producers.gateway.keys import KeyFile
 from producers.gateway.live.endpoints import Live
+from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.server import listen, new_server
+from producers.gateway.settings import GatewaySettings
 from tests.support.gateway import gateway
 from tests.support.live import Event, EventReader, MemorySource
 from tests.support.waiting import until
@@ -98,3 +102,39 @@ def test_over_http() -> None:
         loop.call_soon_threadsafe(hub.drain)
         assert b"event: gap" not in first.read(), "the stream ends by itself"
     assert hub.subscribers == 0
+
+
+def test_how_long_a_client_listens_is_no_latency(tmp_path: Path) -> None:
+    """A response without a length counts from its begin: boards and alerts are about how fast a gateway answers."""
+    settings = GatewaySettings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+    metrics = GatewayMetrics()
+
+    async def test() -> None:
+        leaves, seen = asyncio.Event(), asyncio.Queue[str]()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b": the first\n\n"
+            await leaves.wait()
+
+        async def stream(request: Request, caller: str) -> Response:
+            return StreamingResponse(pieces())
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        async def send(message: Any) -> None:
+            seen.put_nowait(message["type"])
+
+        app = _Ending("/x", stream, None, Access(settings, KeyFile(tmp_path / "keys.json")), metrics)
+        scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"127.0.0.1")]}
+        serving = asyncio.ensure_future(app(scope | {"path_params": {}, "query_string": b""}, receive, send))
+        assert [await seen.get(), await seen.get()] == ["http.response.start", "http.response.body"]
+        assert counted() == 1
+        leaves.set()
+        await serving
+        assert counted() == 1
+
+    def counted() -> float | None:
+        return metrics.registry.get_sample_value("inflight_gateway_request_seconds_count", {"route": "/x"})
+
+    asyncio.run(test())

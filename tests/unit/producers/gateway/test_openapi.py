@@ -143,3 +143,20 @@ def test_the_page_needs_no_other_server(tmp_path: Path) -> None:
 )
 def test_examples(schema: dict[str, Any], wanted: Any) -> None:
     assert example(schema) == wanted
+
+
+def test_every_example_of_a_body_is_accepted(tmp_path: Path) -> None:
+    """Whoever tries a route of the page as it stands gets a success."""
+    with gateway(tmp_path) as running:
+        paths = running.client.get("/openapi.json").json()["paths"]
+        known = running.client.post("/v1/line/double", json={"number": 1}).json()["request_id"]
+        tried = set()
+        for path, methods in paths.items():
+            content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
+            if content is not None:
+                address = path.format(model="line", version="v1", request_id=known)
+                answer = running.client.post(address, json=content["example"])
+                assert answer.status_code in (200, 202), (path, answer.text)
+                tried.add(path)
+    assert "/v2/models/{model}/versions/{version}/infer" in tried
+    assert len(tried) >= 5
