@@ -12,6 +12,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from monitoring.archive.metrics import ArchiveMetrics
 from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import ExporterMetrics
 from monitoring.feature_ingest.metrics import FeatureMetrics
@@ -80,7 +81,7 @@ def test_every_metric_in_an_expression_exists() -> None:
     """A rule or a panel over a metric that nobody exposes would stay empty, and nobody would notice."""
     registries = [WorkerMetrics().registry]
     monitoring = (IndexerMetrics, DriftMonitorMetrics, LabelJoinerMetrics, QualityMetrics, FeatureMetrics)
-    for metrics in (ExporterMetrics, *monitoring):
+    for metrics in (ExporterMetrics, ArchiveMetrics, *monitoring):
         registries.append(CollectorRegistry())
         metrics(registries[-1])
     registries.append(GatewayMetrics().registry)
