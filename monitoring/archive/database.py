@@ -47,7 +47,8 @@ class Database:
     """
 
     def __init__(self, url: str, timeout: float = 15.0) -> None:
-        self.shown = redact_url(url).partition("?")[0]
+        # A password may hold anything, also a space.
+        self.shown = redact_url("".join(url.split())).partition("?")[0]
         self._timeout = timeout
         parsed = _parse(url)
         self.is_postgresql = parsed.get_backend_name() == "postgresql"

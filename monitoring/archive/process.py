@@ -22,7 +22,7 @@ from monitoring.archive.database import Database, DatabaseUnavailable, describe,
 from monitoring.archive.metrics import EXPIRED, UNREADABLE, ArchiveMetrics
 from monitoring.archive.rows import PROJECTIONS, Row
 from monitoring.archive.rows import UNREADABLE as UNREADABLE_ERRORS
-from monitoring.archive.store import REFUSED, Store
+from monitoring.archive.store import Store
 from monitoring.archive.tables import AGES
 from monitoring.runtime.batch_reader import BatchReader, Interrupted
 from monitoring.runtime.groups import ARCHIVE, READS
@@ -97,8 +97,6 @@ class Archiver:
                 attempt += 1
         for (topic, result), count in results.items():
             self._metrics.records.labels(topic, result).inc(count)
-            if result == REFUSED:
-                log_event(PROCESS, "refused", topic=topic, records=count, cause="the database can't hold them")
 
     def _rows(self, messages: Sequence[Message]) -> tuple[list[Row], "Counter[tuple[str, str]]"]:
         """The rows of records, and the numbers of those that have none. The indexer makes dead letters of these."""
@@ -110,7 +108,7 @@ class Archiver:
             try:
                 if isinstance(message, UnreadableRecord):
                     raise ValueError(message.explanation)
-                row = PROJECTIONS[topic].row(message)
+                row = PROJECTIONS[topic].row(message)._replace(position=f"{message.partition()}:{message.offset()}")
             except UNREADABLE_ERRORS:
                 without[topic, UNREADABLE] += 1
                 continue

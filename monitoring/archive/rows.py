@@ -35,13 +35,17 @@ Values = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of the table `table`. `at` is the time by which it is deleted; `topic` the one of its record."""
+    """A row of the table `table`. `at` is the time by which it is deleted.
+
+    `topic` is the one of its record, and `position` its partition and offset.
+    """
 
     table: str
     key: tuple[str, ...]
     at: datetime
     values: Values
     topic: str = ""
+    position: str = ""
 
 
 class Projection(NamedTuple):

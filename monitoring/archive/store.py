@@ -1,5 +1,6 @@
 """Writes rows into the tables, and deletes old ones. Writing the same rows again changes nothing."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -7,11 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, and_, delete, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DataError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
-from monitoring.archive.database import Database
+from monitoring.archive.database import Database, describe
 from monitoring.archive.rows import Row
 from monitoring.archive.tables import AGES, api_calls, labels, metadata, predictions
+
+logger = logging.getLogger(__name__)
 
 WRITTEN, REPEATED, REFUSED = "written", "repeated", "refused"
 Results = Counter[tuple[str, str]]
@@ -45,8 +48,12 @@ class Store:
         try:
             with self._database.writing() as connection:
                 return self._write(connection, rows)
-        except (DataError, IntegrityError):
+        except (SQLAlchemyError, ValueError, OverflowError) as error:
+            if not _is_refusal(error):
+                raise
             if len(rows) == 1:
+                # Its position, so that it can be found: its content is nobody's business here.
+                logger.warning("a record of %s was refused: %s, %s", rows[0].topic, rows[0].position, describe(error))
                 return Counter({(rows[0].topic, REFUSED): 1})
         half = len(rows) // 2
         return self.write(rows[:half]) + self.write(rows[half:])
@@ -83,6 +90,15 @@ class Store:
         old = select(*keys).where(AGES[table] < before).limit(_DELETED_ROWS)
         with self._database.writing() as connection:
             return connection.execute(delete(found).where(tuple_(*keys).in_(old))).rowcount
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether an error comes back with its row, which the database can't hold, or its driver can't send."""
+    if not isinstance(error, DBAPIError):
+        return isinstance(error, StatementError | ValueError | OverflowError)
+    # Class 54 of SQLSTATE: beyond a limit of PostgreSQL, which its driver counts among operational errors.
+    beyond = str(getattr(error.orig, "sqlstate", None)).startswith("54")
+    return beyond or isinstance(error, DataError | IntegrityError)
 
 
 def _replaces(row: Row, held: Row) -> bool:

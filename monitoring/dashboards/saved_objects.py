@@ -36,7 +36,7 @@ def default_file(folder: Path) -> Path:
 def saved_objects(dashboard: Dashboard) -> Iterator[SavedObject]:
     """The dashboard's data views and searches, then the dashboard."""
     searches = [panel for panel in dashboard.panels if isinstance(panel, Search)]
-    indices = {*dashboard.views, *(control.index for control in dashboard.controls), *(one.index for one in searches)}
+    indices = {*(control.index for control in dashboard.controls), *(one.index for one in searches)}
     for index in sorted(indices):
         yield _data_view(index)
     for search in searches:

@@ -208,17 +208,13 @@ class Control(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Dashboard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A dashboard. `since` is the start of its time range, as in Kibana; `refresh` is in seconds, 0: never.
-
-    `views` are indices that it brings data views of, beside those of its controls and searches: for Discover.
-    """
+    """A dashboard. `since` is the start of its time range, as in Kibana; `refresh` is in seconds, 0: never."""
 
     id: Id
     title: Text
     description: Text
     since: Annotated[str, Meta(pattern=r"^now-\d+[smhdwMy](/[dwMy])?$")] = "now-1h"
     refresh: Annotated[int, Meta(ge=0)] = 30
-    views: tuple[Text, ...] = ()
     controls: tuple[Control, ...] = field(default=(), name="control")
     panels: Annotated[tuple[AnyPanel, ...], Meta(min_length=1)] = field(name="panel")
 

@@ -13,9 +13,13 @@ Endpoint = Callable[[Request, str], Awaitable[Response]]
 
 
 class Address(NamedTuple):
-    """A path with its method and its endpoint. Without a scope, nobody needs a key."""
+    """A path with its method and its endpoint. Without a scope, nobody needs a key.
+
+    Without `is_logged`, or a scope, what is called there is not in the log of calls.
+    """
 
     path: str
     endpoint: Endpoint
     scope: Scope | None
     method: str = "GET"
+    is_logged: bool = True

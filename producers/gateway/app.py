@@ -83,8 +83,11 @@ def create_app(
     for kind in PROBLEMS:
         metrics.problems.labels(kind.replace("-", "_"))
 
-    def route(path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET") -> Route:
-        return Route(path, _Ending(path, endpoint, scope, access, metrics), methods=[method])
+    def route(
+        path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET", is_logged: bool = True
+    ) -> Route:
+        one = Address(path, endpoint, scope, method, is_logged)
+        return Route(path, _Ending(one, access, metrics), methods=[method])
 
     starlette = Starlette(
         routes=[
@@ -125,12 +128,9 @@ def create_app(
 class _Ending:
     """An endpoint as an ASGI application: checks access, counts and times, and answers problems."""
 
-    def __init__(
-        self, path: str, endpoint: Endpoint, scope: KeyScope | None, access: Access, metrics: GatewayMetrics
-    ) -> None:
-        self._path = path
-        self._endpoint = endpoint
-        self._scope = scope
+    def __init__(self, address: Address, access: Access, metrics: GatewayMetrics) -> None:
+        self._path, self._endpoint, self._scope = address.path, address.endpoint, address.scope
+        self._is_logged = address.is_logged and address.scope is not None
         self._access = access
         self._metrics = metrics
 
@@ -138,7 +138,7 @@ class _Ending:
         started = time.perf_counter()
         request = Request(scope, receive)
         call = call_of(request)
-        call.route, call.is_logged = self._path, self._scope is not None
+        call.route, call.is_logged = self._path, self._is_logged
         call.model, call.request_id = (request.path_params.get(name, "") for name in ("model", "request_id"))
         try:
             self._access.check_host(request)

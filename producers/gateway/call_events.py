@@ -23,6 +23,7 @@ from machine_learning_engineering.settings import KernelSettings
 from producers.gateway.calls import Call
 from producers.gateway.catalog import Catalog, ServedModel
 from producers.gateway.examples import resolve
+from producers.gateway.settings import GatewaySettings
 
 logger = logging.getLogger(__name__)
 
@@ -39,17 +40,18 @@ class CallEvents:
     apart are not logged.
 
     Args:
-        settings: rules of the deployment.
+        settings: rules of the deployment, and the size of bodies.
         catalog: the models in service.
     """
 
-    def __init__(self, settings: KernelSettings, catalog: Catalog) -> None:
+    def __init__(self, settings: GatewaySettings, catalog: Catalog) -> None:
         self._settings = settings
         self._catalog = catalog
         self._token = tokens(settings)
         self._revision = -1
         self._redactors: dict[str, Redactor] = {}
         self._active = False
+        self._max_bytes = settings.gateway_call_body_bytes
 
     def __call__(self, call: Call) -> ApiCalled:
         """The event of a call."""
@@ -60,7 +62,7 @@ class CallEvents:
         hidden = self._active and not known
         query = self._query(call, redactor, hidden, redacted)
         # Where there are rules, only of these bodies it is known what they hold.
-        clear = not self._active or call.is_open or (bool(call.rows) and known)
+        clear = not self._active or call.is_open or (known and _is_told_apart(call, redactor))
         request_body = self._request_body(call, redactor, clear, redacted)
         return ApiCalled(
             call_id=call.call_id,
@@ -75,12 +77,12 @@ class CallEvents:
             model=_text(call.model, _MAX_MODEL),
             model_version=_text(call.model_version, _MAX_VERSION),
             request_id=_text(call.request_id, _MAX_ID),
-            rows=len(call.rows) or UNSET,
+            rows=call.lines or len(call.rows) or UNSET,
             problem=call.problem or UNSET,
             query=query,
             request_body=request_body,
             # A problem quotes no value.
-            response_body=self._body(call.response_body, clear or bool(call.problem), redacted),
+            response_body=self._body(call, call.response_body, clear or bool(call.problem), redacted),
             redacted=sorted(redacted) or UNSET,
             traceparent=call.traceparent or UNSET,
         )
@@ -116,22 +118,49 @@ class CallEvents:
         return redactor(query)
 
     def _request_body(self, call: Call, redactor: Redactor | None, clear: bool, redacted: set[str]) -> Raw | UnsetType:
-        if call.request_body is None or not call.rows or redactor is None:
-            return self._body(call.request_body, clear, redacted)
-        redacted.update(redactor.names)
-        rows = [redactor(row) for row in call.rows]
-        shapes: Mapping[str, Any] = {"row": rows[0], "features": {"features": rows[0]}, "rows": {"rows": rows}}
-        return Raw(_encode(shapes[call.shape]))
+        body = call.request_body
+        rows = [Raw(line) for line in _lines(body or b"")] if call.shape == "lines" else call.rows
+        # A body that is withheld has no rows that are told apart.
+        if body is None or not rows or not clear or (redactor is None and call.shape != "tensors"):
+            return self._body(call, body, clear, redacted)
+        if redactor is not None:
+            redacted.update(redactor.names)
+            rows = [_redact(redactor, row) for row in rows]
+        shapes: Mapping[str, Any] = {"row": rows[0], "features": {"features": rows[0]}, "lines": rows}
+        found = Raw(_encode(shapes.get(call.shape, {"rows": rows})))
+        # Tensors say the names of features once.
+        return found if call.shape != "tensors" or len(memoryview(found)) <= self._max_bytes else UNSET
 
     @staticmethod
-    def _body(body: bytes | None, clear: bool, redacted: set[str]) -> Raw | UnsetType:
-        """A body as a JSON value; text that is no JSON as a string."""
+    def _body(call: Call, body: bytes | None, clear: bool, redacted: set[str]) -> Raw | UnsetType:
+        """A body as a JSON value; text that is no JSON as a string, and lines of JSON as a list."""
         if body is None:
             return UNSET
         if not clear:
             redacted.add(ALL)
             return UNSET
-        return Raw(body) if canonical_json(body) is not None else Raw(_encode(body.decode(errors="replace")))
+        if call.shape == "lines" and not call.problem:
+            return Raw(_encode([_json(line) for line in _lines(body)]))
+        return _json(body)
+
+
+def _is_told_apart(call: Call, redactor: Redactor | None) -> bool:
+    """Whether all features of a model in the bodies of a call are known, or nothing of this model is redacted."""
+    return bool(call.rows) or call.shape == "lines" or (redactor is None and not call.request_bytes)
+
+
+def _lines(body: bytes) -> list[bytes]:
+    return [line for line in body.split(b"\n") if line.strip()]
+
+
+def _json(text: bytes) -> Raw:
+    return Raw(text) if canonical_json(text) is not None else Raw(_encode(text.decode(errors="replace")))
+
+
+def _redact(redactor: Redactor, row: Raw) -> Raw:
+    """A row as it is logged. Of a line nobody has looked at the values that are kept."""
+    found = redactor(row)
+    return found if canonical_json(found) is not None else WITHHELD
 
 
 def _redactor(settings: KernelSettings, token: Callable[[Any], str] | None, model: ServedModel) -> Redactor | None:

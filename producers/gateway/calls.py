@@ -16,17 +16,19 @@ NO_ROUTE = "none"
 CLIENT_GONE = 499
 """The status of a call whose client left before it was answered."""
 _KEY = "inflight.call"
-_TEXT = ("application/json", "application/problem+json")
+_TEXT = ("application/json", "application/problem+json", "application/x-ndjson")
 
-Shape = Literal["row", "features", "rows"]
-"""How the rows stand in a body: the body is the row, its member `features` is it, or its member `rows` holds them."""
+Shape = Literal["row", "features", "rows", "tensors", "lines"]
+"""How the rows stand in a body: it is the row, its member `features` is it, or its member `rows` holds them. In tensors
+each feature stands apart, and some of them are binary: such rows are logged as `rows`. The rows of an upload are the
+lines of the body: they are in no `Call.rows`."""
 
 
 class Call(Struct):
     """One call. `caller` is the name of the key; `request_body` is None unless it has arrived as a whole and is small.
 
     Routes note what they know: the rows in the body, or that it holds no features (`is_open`). Of other calls, no body
-    is logged where features are redacted.
+    is logged where features are redacted. `lines` is the number of rows of an upload.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Call(Struct):
     problem: str = ""
     traceparent: str = ""
     rows: Sequence[Raw] = ()
+    lines: int = 0
     shape: Shape = "row"
     status: int = CLIENT_GONE
     seconds: float = 0.0

@@ -7,6 +7,8 @@ import pytest
 
 from inflight.settings import Settings
 from inflight.stack.maven import missing_tools
+from monitoring.archive.database import Database
+from monitoring.archive.store import Store
 from tests.support.broker_clients import Member, Send, confluent_sender, kafka_python_sender
 
 
@@ -41,3 +43,16 @@ def member(settings: Settings) -> Iterator[Callable[..., Member]]:
     yield join
     for joined in members:
         joined.consumer.close()
+
+
+@pytest.fixture
+def database(archive_url: str) -> Iterator[Database]:
+    opened = Database(archive_url)
+    opened.upgrade()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)

@@ -3,11 +3,10 @@
 import itertools
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -17,65 +16,16 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from inflight.settings import Settings
-from machine_learning_engineering.events.schemas import ApiCalled, Error, LabelReported, PredictionLogged, encode
 from machine_learning_engineering.events.topics import API_CALLS, LABELS, LOGS
 from machine_learning_engineering.prediction_log.store import PredictionLogError
 from monitoring.archive.database import ArchiveError, Database, describe, reason
 from monitoring.archive.prediction_log import ArchivePredictionLog
-from monitoring.archive.rows import PROJECTIONS, Row, prediction_row
 from monitoring.archive.store import REFUSED, REPEATED, WRITTEN, Store
 from monitoring.archive.tables import metadata
-from tests.support import fuzz_corpus as corpus
+from tests.support.archive import AT, ask, call, label, logged
 from tests.support.postgres import PASSWORD, PostgresNode
 
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PAGE = Path(__file__).parents[2] / "docs" / "archive.md"
-
-
-@pytest.fixture
-def database(archive_url: str) -> Iterator[Database]:
-    opened = Database(archive_url)
-    opened.upgrade()
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def store(database: Database) -> Store:
-    return Store(database)
-
-
-def ask(database: Database, query: str) -> list[tuple[Any, ...]]:
-    with database.reading() as connection:
-        return [tuple(row) for row in connection.execute(text(query))]
-
-
-def logged(request_id: str, price: float | None = 1.0, **changes: Any) -> Row:
-    """The row of a request; it failed if there is no price."""
-    outcome: dict[str, Any] = {"outcome": "completed", "prediction": Raw(b'{"price":%f}' % (price or 0))}
-    if price is None:
-        outcome = {"outcome": "failed", "error": Error("prediction_error", "no")}
-    given: dict[str, Any] = {"features": Raw(b'{"carat": 0.230, "cut": "Ideal"}'), "accepted_at": AT}
-    given |= {"requested_at": AT, "completed_at": AT, "queue_seconds": 0.0, "score_seconds": 0.1, "total_seconds": 0.2}
-    given |= {"batch_size": 1, "partition": 0, "offset": 1, "model_version": "v1"}
-    return prediction_row(PredictionLogged(request_id=request_id, model="diamonds", **given | outcome | changes))
-
-
-def label(value: bytes, seconds: int, reported: int = 0, request_id: str = "r1", model: str = "diamonds") -> Row:
-    event = LabelReported(request_id, model, Raw(value), AT + timedelta(seconds=seconds))
-    milliseconds = int((AT + timedelta(hours=1, seconds=reported)).timestamp() * 1000)
-    return PROJECTIONS[LABELS].row(corpus.message(LABELS, encode(event), timestamp=(2, milliseconds)))
-
-
-def call(call_id: str, **changes: Any) -> Row:
-    given: dict[str, Any] = {
-        "method": "POST",
-        "route": "/v1/models/{model}/predictions",
-        "status": 200,
-        "seconds": 0.01,
-    }
-    given |= {"started_at": AT, "request_bytes": 10, "response_bytes": 20}
-    return PROJECTIONS[API_CALLS].row(corpus.message(API_CALLS, encode(ApiCalled(call_id=call_id, **given | changes))))
 
 
 def test_the_migrations_make_what_the_code_declares(database: Database) -> None:
@@ -236,10 +186,15 @@ def test_errors_quote_no_password_and_no_row(postgres: PostgresNode) -> None:
 
 def test_a_database_in_another_encoding_is_refused(postgres: PostgresNode) -> None:
     url = postgres.new_database()
-    with Database(url).engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
-    with pytest.raises(ArchiveError, match="encoding LATIN1"):
-        Database(postgres.url("latin")).upgrade()
+    first, latin = Database(url), Database(postgres.url("latin"))
+    try:
+        with first.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"))
+        with pytest.raises(ArchiveError, match="encoding LATIN1"):
+            latin.upgrade()
+    finally:
+        first.close()
+        latin.close()
 
 
 @pytest.mark.parametrize("url", ["mysql://db/x", "nonsense", "sqlite://", "sqlite:///", "postgresql://db:port/x"])
@@ -276,7 +231,8 @@ def test_in_production_rows_are_encrypted_on_their_way(url: str, safe: bool) -> 
 def test_the_password_is_in_no_representation() -> None:
     settings = Settings(_env_file=None, archive_url="postgresql://u:hidden@db/x")  # type: ignore[call-arg]
     assert "hidden" not in repr(settings)
-    assert Database("postgresql://u:hidden@db/x?sslpassword=hidden").shown == "postgresql://db/x"
+    for address in ("u:hidden@db/x?sslpassword=hidden", "u:hid@den@db/x", "u:/hidden?@db/x", "u:a hidden@db/x"):
+        assert Database(f"postgresql://{address}").shown == "postgresql://db/x"
 
 
 def test_threads_share_the_store(store: Store) -> None:

@@ -12,6 +12,7 @@ from producers.gateway.addresses import Address, Endpoint
 from producers.gateway.bodies import Limits, media_type
 from producers.gateway.budget import Budget
 from producers.gateway.bulk.upload import NDJSON, Plan, Upload
+from producers.gateway.calls import call_of
 from producers.gateway.catalog import Catalog, served_model
 from producers.gateway.orders import Order, new_order, preference
 from producers.gateway.predictor import Predictor
@@ -90,6 +91,8 @@ class Bulk:
         with ExitStack() as held:
             held.enter_context(self._budget.hold_rows(caller, plan.window, close=True))
             held.enter_context(self._budget.hold_bytes(limits.max_bytes))
-            response = Upload(plan, self._predictor, self._stopping, held.pop_all().close)
+            call = call_of(request)
+            call.request_id, call.shape = upload, "lines"
+            response = Upload(plan, self._predictor, self._stopping, held.pop_all().close, call)
         response.headers["x-request-id"] = upload
         return response

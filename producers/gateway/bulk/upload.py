@@ -19,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from producers.gateway import answers
 from producers.gateway.bodies import Limits, decode, require_objects
 from producers.gateway.bulk.lines import Line, Lines
+from producers.gateway.calls import Call
 from producers.gateway.catalog import ServedModel
 from producers.gateway.orders import Order, require_small
 from producers.gateway.predictor import Predictor, location
@@ -62,11 +63,14 @@ class Upload(Response):
         predictor: orders predictions.
         stopping: set once the gateway ends: no further line is read.
         release: called at the end.
+        call: counts the lines.
     """
 
     media_type = NDJSON
 
-    def __init__(self, plan: Plan, predictor: Predictor, stopping: asyncio.Event, release: Callable[[], None]) -> None:
+    def __init__(
+        self, plan: Plan, predictor: Predictor, stopping: asyncio.Event, release: Callable[[], None], call: Call
+    ) -> None:
         super().__init__(headers={"x-accel-buffering": "no"})
         # As long as what comes.
         del self.headers["content-length"]
@@ -74,6 +78,7 @@ class Upload(Response):
         self._predictor = predictor
         self._stopping = stopping
         self._release = release
+        self._call = call
         self._tasks: asyncio.Queue[tuple[asyncio.Task[dict[str, Any]], int] | None] = asyncio.Queue()
         self._lines = self._bytes = 0
         self._freed = asyncio.Event()
@@ -149,6 +154,7 @@ class Upload(Response):
         if self._stopping.is_set():
             raise self._ending()
         self._lines += 1
+        self._call.lines += 1
         self._bytes += size
         self._tasks.put_nowait((group.create_task(self._outcome(line)), size))
 

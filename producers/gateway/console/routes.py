@@ -14,6 +14,7 @@ from producers.gateway.access import Access
 from producers.gateway.addresses import Address as Route
 from producers.gateway.answers import json_response
 from producers.gateway.bodies import Limits, declared_size, decode, read_body
+from producers.gateway.calls import call_of
 from producers.gateway.catalog import Catalog
 from producers.gateway.console import letters, story, versions
 from producers.gateway.console.page import Page
@@ -72,17 +73,23 @@ class ConsoleRoutes:
         self._page = Page()
 
     def addresses(self) -> list[Route]:
-        """The page, its files, and what it asks."""
-        return [
-            Route("/", self._page.home, None),
-            Route("/console/{name}", self._page.file, None),
-            Route("/v1/console/session", self.session, None),
+        """The page, its files, and what it asks.
+
+        What it asks every few seconds is not in the log of calls; that somebody opens or replays a dead letter is.
+        """
+        asked = [
             Route("/v1/console/overview", self.overview, "read"),
             Route("/v1/console/models", self.list_models, "read"),
             Route("/v1/console/models/{model}", self.show_model, "read"),
             Route("/v1/console/predictions", self.list_predictions, "read"),
             Route("/v1/console/predictions/{request_id:path}", self.show_story, "read"),
             Route("/v1/console/dead-letters", self.list_letters, "admin"),
+        ]
+        return [
+            Route("/", self._page.home, None),
+            Route("/console/{name}", self._page.file, None),
+            Route("/v1/console/session", self.session, None),
+            *(one._replace(is_logged=False) for one in asked),
             Route("/v1/console/dead-letters/replay", self.replay, "admin", "POST"),
             Route("/v1/console/dead-letters/{address}", self.show_letter, "admin"),
         ]
@@ -218,6 +225,7 @@ class ConsoleRoutes:
 
     async def replay(self, request: Request, caller: str) -> Response:
         """`POST /v1/console/dead-letters/replay`: publish dead letters again, unchanged."""
+        call_of(request).is_open = True
         declared_size(request, _LIMITS)
         body = decode(await read_body(request, _LIMITS), ReplayBody, _LIMITS, {"addresses": ["0:17"]})
         if not 0 < len(body.addresses) <= letters.MAX_REPLAY:

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from machine_learning_engineering.registry.uri import NAME
 from producers.gateway.addresses import Address
+from producers.gateway.calls import call_of
 from producers.gateway.live.hub import Hub
 from producers.gateway.live.positions import NAMES, Positions, StreamName, read_event_id
 from producers.gateway.live.subscription import Subscription
@@ -33,6 +34,7 @@ class Live:
 
     async def stream(self, request: Request, caller: str) -> Response:
         """`GET /v1/streams/{streams}`: server-sent events."""
+        call_of(request).is_open = True
         streams = _streams(request.path_params["streams"])
         models = _models(request)
         asked = _asked(request)

@@ -18,6 +18,7 @@ from producers.gateway import answers
 from producers.gateway.addresses import Address
 from producers.gateway.bodies import Limits, declared_size, decode, media_type, read_body
 from producers.gateway.budget import Budget
+from producers.gateway.calls import call_of
 from producers.gateway.catalog import Catalog, ServedModel, served_model
 from producers.gateway.open_inference import signature
 from producers.gateway.open_inference.tensors import InputTensor, InvalidTensor, OutputTensor, encoded
@@ -88,15 +89,18 @@ class OpenInference:
 
     async def server(self, request: Request, caller: str) -> Response:
         """`GET /v2`."""
+        call_of(request).is_open = True
         content = {"name": "inflight", "version": __version__, "extensions": ["binary_tensor_data"]}
         return answers.json_response(content)
 
     async def model(self, request: Request, caller: str) -> Response:
         """`GET /v2/models/{model}`: the tensors."""
+        call_of(request).is_open = True
         return answers.json_response(signature.metadata(self._model(request)))
 
     async def ready(self, request: Request, caller: str) -> Response:
         """`GET /v2/models/{model}/ready`."""
+        call_of(request).is_open = True
         model = self._model(request)
         if problem := self._stream.problem:
             raise busy("not-ready", f"{problem}: wait")
@@ -110,6 +114,9 @@ class OpenInference:
         with self._budget.hold_rows(caller, 1, close=True), self._budget.hold_bytes(size):
             asked = self._read(request, model, await read_body(request, self._limits))
             order = new_order(_headers(request, asked.body), model.name, asked.rows, many=len(asked.rows) > 1)
+            call = call_of(request)
+            call.request_id, call.traceparent = order.request_id, order.traceparent
+            call.rows, call.shape = asked.rows, "tensors"
             require_small(order, self._settings.max_request_bytes)
             request.state.traceparent = order.traceparent
             # One of the rows is held already.

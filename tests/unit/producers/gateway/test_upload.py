@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from producers.gateway.bodies import Limits
 from producers.gateway.bulk.upload import Plan, Upload
+from producers.gateway.calls import Call
 from producers.gateway.catalog import Catalog
 from producers.gateway.orders import new_order
 from producers.gateway.predictor import Predictor
@@ -38,7 +39,8 @@ class Wire:
             Limits(10_000, 10, 0.5),
             1_000,
         )
-        self.upload = Upload(plan._replace(**changes), self.predictor, self.stopping, self._release)
+        self.call = Call("POST", b"")
+        self.upload = Upload(plan._replace(**changes), self.predictor, self.stopping, self._release, self.call)
         self.pieces: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.sent: list[dict[str, Any]] = []
         self.asked = 0
