@@ -1,7 +1,7 @@
 """Take the pictures of the console: a page full of an invented afternoon, in Debian's Chromium.
 
 python -m docs.pictures.console             # the pictures of docs/console.md
-python -m docs.pictures.console --all DIR   # every view in both themes and two widths, full and empty, to look at
+python -m docs.pictures.console --all DIR   # every view in both themes and two widths: full, empty, without a broker
 """
 
 import argparse
@@ -13,24 +13,16 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, expect
 
 from docs.pictures.make import PICTURES, shrink
+from producers.gateway.console.watch import LagReading
 from tests.support.browser import THEMES, WIDTHS, chromium, page_of
-from tests.support.console import Console, console, fill
+from tests.support.console import EMPTY, VIEWS, Console, console, fill
 
-VIEWS = {
-    "overview": ".tile .value",
-    "models/diamonds": ".heat td",
-    "predictions": "tbody tr",
-    "predictions/diamonds-00001": ".facts",
-    "dead-letters": "tbody tr",
-    "try/diamonds": ".field",
-}
 DOCS = {
     "console-overview": ("overview", "light"),
     "console-models": ("models/diamonds", "light"),
     "console-try": ("try/diamonds", "light"),
     "console-dead-letters-dark": ("dead-letters", "dark"),
 }
-EMPTY = "main .empty, main .note"
 
 
 def main() -> None:
@@ -43,7 +35,7 @@ def main() -> None:
             take_all(browser, Path(home), options.all)
         else:
             take_for_docs(browser, Path(home))
-            shrink(PICTURES)
+            shrink(PICTURES, "console-*.png")
 
 
 def take_for_docs(browser: Browser, home: Path) -> None:
@@ -51,24 +43,34 @@ def take_for_docs(browser: Browser, home: Path) -> None:
     with console(home) as running:
         fill(running.watch, 10_000, 290)
         for name, (view, theme) in DOCS.items():
-            with opened(browser, running, view, VIEWS[view], 1_280, theme) as page:
+            with opened(browser, running, view, VIEWS[view][1], 1_280, theme) as page:
                 page.screenshot(path=PICTURES / f"{name}.png")
 
 
 def take_all(browser: Browser, home: Path, out: Path) -> None:
     """Every view."""
     out.mkdir(parents=True, exist_ok=True)
-    for state in ("full", "empty"):
+    for state in ("full", "empty", "away"):
         with console(home / state, models=state == "full") as running:
             if state == "full":
                 fill(running.watch, 10_000, 290)
-            for view, wanted in VIEWS.items():
+            if state == "away":
+                take_away(running)
+            for view, (_, wanted) in VIEWS.items():
                 for theme in THEMES:
                     for kind, width in WIDTHS.items():
                         found = wanted if state == "full" else EMPTY
                         with opened(browser, running, view, found, width, theme) as page:
                             name = f"{view.replace('/', '-')}-{state}-{kind}-{theme}.png"
                             page.screenshot(path=out / name, full_page=kind == "narrow")
+
+
+def take_away(running: Console) -> None:
+    """The broker does not respond."""
+    problem = "the broker does not respond (_TRANSPORT): is it running?"
+    running.watch.problem = running.stream.problem = problem
+    running.watch.complete = False
+    running.watch.lag = LagReading([], "the lag can't be read (_TRANSPORT)")
 
 
 @contextmanager

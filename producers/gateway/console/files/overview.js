@@ -6,15 +6,6 @@ import { badge, empty, h, rows, show, table } from "./dom.js";
 import { count, duration, rate, share, when } from "./format.js";
 
 const WINDOWS = [[300, "5 min"], [900, "15 min"], [3600, "1 h"]];
-const PROCESSES = {
-  "inflight-worker": "worker",
-  "inflight-indexer": "indexer",
-  "inflight-exporter": "exporter",
-  "inflight-label-joiner": "label-joiner",
-  "inflight-drift-monitor": "drift-monitor",
-  "inflight-features": "features",
-};
-
 export function mount(root, context) {
   let seconds = 300;
   let turn = () => {};
@@ -41,6 +32,7 @@ export function mount(root, context) {
   const eventsPart = h("section", {}, h("h2", {}, "Events of models"), events, h("div", {}));
   const choice = h("div", { class: "segments", role: "radiogroup", "aria-label": "Time shown" }, WINDOWS.map(([value, label]) =>
     h("label", {}, h("input", { type: "radio", name: "window", value, checked: value === seconds, onchange: () => { seconds = value; turn(); } }), h("span", {}, label))));
+  for (const one of [models.frame, lag.frame, events]) one.hidden = true;
   root.append(
     h("div", { class: "heading" }, h("h1", { tabindex: "-1" }, "Overview"), choice), note,
     h("div", { class: "tiles" }, [...tiles.values()].map((one) => one.element)),
@@ -111,7 +103,7 @@ function modelRow(one) {
 }
 
 function lagRow(one) {
-  const process = PROCESSES[one.group] ?? one.group;
+  const process = one.group.replace(/^inflight-/, "");
   if (!one.active) {
     return h("tr", { class: "off" }, h("th", { scope: "row" }, process), h("td", {}, one.topic), h("td", { class: "number", colspan: "2" }, "never started"));
   }
