@@ -100,9 +100,9 @@ def forget(home: Path) -> None:
     shutil.rmtree(home / "registry" / "titanic", ignore_errors=True)
 
 
-def shrink(folder: Path, pattern: str = "*.png") -> None:
+def shrink(folder: Path) -> None:
     """Few colors are enough for charts, and make files of a fifth of the size."""
-    for path in folder.glob(pattern):
+    for path in folder.glob("*.png"):
         picture = Image.open(path).convert("RGB")
         # Of the methods this one keeps the colors of thin lines.
         picture.quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)

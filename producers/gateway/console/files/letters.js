@@ -30,11 +30,13 @@ export function mount(root, context) {
   const found = table("Dead letters", [{ name: all }, { name: "Time" }, { name: "Reason" }, { name: "What is wrong", className: "wide" },
     { name: "Model" }, { name: "Request id" }, { name: "From" }, { name: "Size", number: true }, { name: "Replay" }]);
   const note = h("div");
+  const filters = h("div", { class: "filters" }, h("label", {}, h("span", {}, "Reason"), reason), h("label", {}, h("span", {}, "Model"), model), replay);
   found.frame.hidden = true;
+  filters.hidden = true;
   root.append(
     h("div", { class: "heading" }, h("h1", { tabindex: "-1" }, "Dead letters")),
     h("p", { class: "intro" }, "Records that no process could read. A replay publishes them again, unchanged, to the topic they came from: do it once the reason is gone."),
-    h("div", { class: "filters" }, h("label", {}, h("span", {}, "Reason"), reason), h("label", {}, h("span", {}, "Model"), model), replay), status, found.frame, note);
+    filters, status, found.frame, note);
 
   function filter(name, value) {
     state[name] = value;
@@ -86,7 +88,7 @@ export function mount(root, context) {
     return h("tr", {}, h("td", {}, box), h("td", {}, h("time", { datetime: one.at, title: moment(one.at) }, when(one.at))),
       h("td", {}, badge(one.reason, "bad")),
       h("td", { class: "wide" }, one.message, " ", h("button", { type: "button", class: "link", onclick: () => look(one.address) }, "Show record")),
-      h("td", {}, one.model ?? "–"), h("td", { class: "mono" }, one.request_id ?? "–"),
+      h("td", { class: "nowrap" }, one.model ?? "–"), h("td", { class: "mono id", title: one.request_id }, one.request_id ?? "–"),
       h("td", { class: "mono" }, `${one.topic} ${one.partition}:${one.offset}`), h("td", { class: "number" }, bytes(one.bytes)),
       h("td", {}, kind ? badge(text, kind) : text));
   }
@@ -115,6 +117,7 @@ export function mount(root, context) {
     options(model, answer.models);
     rows(found.body, answer.dead_letters.map((one) => ({ ...one, replay: told.get(one.address) ?? "" })), (one) => one.address, row);
     found.frame.hidden = !answer.dead_letters.length;
+    filters.hidden = !answer.reasons.length;
     show(note, answer.dead_letters.length ? [] : [nothing(answer, state)]);
     if (answer.matching > answer.dead_letters.length) note.replaceChildren(h("p", { class: "foot" }, `${count(answer.matching)} in all; the newest ${count(answer.dead_letters.length)} are shown.`));
   }, context.fail);

@@ -68,7 +68,7 @@ function versionTable(model) {
   body.append(...model.versions.map((one) => h("tr", {},
     h("th", { scope: "row" }, one.version, " ", one.aliases.map((alias) => [badge(alias, alias === "champion" ? "good" : ""), " "])),
     one.error ? h("td", { colspan: names.length + 2 }, badge("damaged", "bad"), " ", one.error)
-      : [h("td", { title: one.created_at }, moment(one.created_at)), h("td", {}, one.parent ?? "–"),
+      : [h("td", {}, h("time", { datetime: one.created_at }, moment(one.created_at))), h("td", {}, one.parent ?? "–"),
         names.map((name) => h("td", { class: "number" }, number(one.metrics[name])))])));
   const older = model.count - model.versions.length;
   return h("div", {}, frame, h("p", { class: "foot" }, primary ? `★ decides which version is better, on rows that no training saw.` : "",
