@@ -26,6 +26,7 @@ from machine_learning_engineering.events.schemas import (
     QualityMeasured,
 )
 from machine_learning_engineering.events.topics import LABELS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.registry.manifest import Lineage
 from model.catalog import available
 from producers.gateway.access import Access
 from producers.gateway.app import create_app
@@ -194,6 +195,7 @@ def put_models(registry: Path) -> None:
                 metrics={metric: values[number] for metric, values in METRICS[name].items()},
                 primary_metric=next(iter(METRICS[name])),
                 created_at=datetime(2026, 11, 21 + number, 9, 30, tzinfo=UTC),
+                lineage=Lineage(parent=f"v{number}" if number else None),
             )
 
 

@@ -66,7 +66,7 @@ function reading(window, name, field) {
   const lead = h("p", { class: "lead" }, short(name), " ", field?.drifted ? badge("has drifted", "bad") : null);
   const span = h("p", {}, `${clock(window.window_start)} to ${clock(window.window_end)}, ${window.model_version}, ${count(window.rows)} rows`);
   if (!field) return [lead, span, h("p", {}, "Not measured in this window.")];
-  const facts = [["PSI", number(field.psi)], ["Adjusted p", number(field.p_adjusted)],
+  const facts = [["PSI", number(field.psi)], ["Adjusted p", field.p_adjusted < 0.0001 ? "< 0.0001" : number(field.p_adjusted)],
     ["Missing", `${percent(field.missing_rate)}, in training ${percent(field.reference_missing_rate)}`],
     ["Unseen values", percent(field.unseen_rate)], ["Out of range", percent(field.out_of_range_rate)]];
   return [lead, span, h("dl", { class: "pairs" }, facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text)))),
