@@ -7,21 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from producers.gateway.console.watch import LagReading
 from producers.gateway.keys import KeyFile
 from tests.support.browser import THEMES, WIDTHS, check_access, check_fits, chromium, page_of
-from tests.support.console import Console, FilledWatch, console, fill, log
+from tests.support.console import EMPTY, VIEWS, Console, FilledWatch, console, fill, log
+from tests.support.http_clients import call
+from tests.support.waiting import until
 
-VIEWS = {
-    "overview": "Overview",
-    "models/diamonds": "Models",
-    "predictions": "Predictions",
-    "predictions/diamonds-00001": "diamonds-00001",
-    "dead-letters": "Dead letters",
-    "try/diamonds": "Try it",
-}
 EVENTS = 10_000
 
 
@@ -48,7 +42,7 @@ def go(page: Page, running: Console, view: str = "overview") -> None:
     """Open a view, and wait for what it shows."""
     page.goto(f"{running.url}/#/{view}")
     expect(page.locator("h1")).to_be_visible()
-    page.wait_for_function("document.querySelectorAll('.view > *').length > 1")
+    expect(page.locator(".view > *").nth(1)).to_be_attached()
 
 
 @pytest.mark.parametrize("theme", THEMES)
@@ -58,19 +52,10 @@ def test_every_view(browser: Browser, full: Console, empty: Console, theme: str,
     """No serious finding of axe, no error, nothing wider than the window."""
     running = full if state == "full" else empty
     with page_of(browser, width=width, theme=theme, expected=("404",)) as page:
-        for view, title in VIEWS.items():
+        for view, (title, wanted) in VIEWS.items():
             go(page, running, view)
             expect(page.locator("h1")).to_have_text(title)
-            filled = {
-                "overview": ".tile .value",
-                "models/diamonds": ".heat td",
-                "predictions": "tbody tr",
-                "predictions/diamonds-00001": ".facts",
-                "dead-letters": "tbody tr",
-                "try/diamonds": ".field",
-            }[view]
-            wanted = page.locator(filled if state == "full" else "main .empty, main .note").first
-            expect(wanted).to_be_visible()
+            expect(page.locator(wanted if state == "full" else EMPTY).first).to_be_visible()
             check_access(page)
             check_fits(page)
 
@@ -120,9 +105,7 @@ def test_ten_thousand_events(browser: Browser, full: Console) -> None:
         page.get_by_label("Outcome").select_option("failed")
         expect(rows.first).to_contain_text("invalid_features")
         page.get_by_label("Request id").fill("titanic-0")
-        page.wait_for_function(
-            "[...document.querySelectorAll('tbody tr')].every((row) => row.textContent.includes('titanic-0'))"
-        )
+        expect(rows.filter(has_not_text="titanic-0")).to_have_count(0)
 
 
 def test_the_charts_show_all_of_it(browser: Browser, full: Console) -> None:
@@ -149,7 +132,7 @@ def test_a_prediction_and_its_trace(browser: Browser, full: Console) -> None:
         carat = page.get_by_label("carat")
         expect(page.locator("#field-carat-hint")).to_have_text("Weight in carats of 0.2 g. More than 0, at most 50.")
         assert page.get_by_label("cut").locator("option").all_inner_texts()[1:] == [
-            "Fair", "Good", "Very Good", "Premium", "Ideal",
+            "Fair", "Good", "Ideal", "Premium", "Very Good",
         ]  # fmt: skip
         page.get_by_role("button", name="Predict").click()
         expect(page.locator("#field-carat-error")).to_have_text("This field is needed.")
@@ -194,6 +177,51 @@ def test_no_worker_runs(browser: Browser, full: Console) -> None:
             expect(page.get_by_text("completed", exact=True)).to_be_visible()
     finally:
         full.topics.working = True
+
+
+def test_dead_letters_are_read_chosen_and_replayed(browser: Browser, full: Console) -> None:
+    """Only what is in sight is chosen, nothing is published without a yes, and each letter tells what became of it."""
+    asked: list[list[str]] = []
+
+    def replay(route: Route) -> None:
+        asked.append(route.request.post_data_json["addresses"])
+        results = [{"address": one, "outcome": "accepted" if n else "gone"} for n, one in enumerate(asked[-1])]
+        route.fulfill(json={"accepted": len(results) - 1, "results": results})
+
+    def show(route: Route) -> None:
+        letter = {"key": "k", "value": "{<b>1", "bytes": 5, "shown_bytes": 5, "headers": [["origin", "shop"]]}
+        route.fulfill(json=letter)
+
+    with page_of(browser) as page:
+        page.route("**/v1/console/dead-letters/0:*", show)
+        page.route("**/v1/console/dead-letters/replay", replay)
+        go(page, full, "dead-letters")
+        page.get_by_role("button", name="Show record").first.click()
+        expect(page.get_by_role("dialog")).to_contain_text("{<b>1")
+        check_access(page)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        button = page.get_by_role("button", name="Replay", exact=False)
+        expect(button).to_be_disabled()
+        every = page.get_by_label("Choose all")
+        every.check()
+        expect(button).to_have_text("Replay 24")
+        page.get_by_label("Reason").select_option("missing_field")
+        expect(page.locator("tbody tr")).to_have_count(6)
+        expect(button).to_be_disabled()
+        every.check()
+        page.locator("tbody input").first.uncheck()
+        expect(button).to_have_text("Replay 5")
+        button.click()
+        check_access(page)
+        page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        assert asked == []
+        button.click()
+        page.get_by_role("dialog").get_by_role("button", name="Replay").click()
+        expect(page.get_by_role("status").filter(has_text="4 of 5 published again.")).to_be_visible()
+        expect(page.get_by_text("deleted by retention")).to_have_count(1)
+        expect(page.get_by_text("published again", exact=True)).to_have_count(4)
+        assert [len(one) for one in asked] == [5]
 
 
 def test_text_of_others_stays_text(browser: Browser, full: Console) -> None:
@@ -282,7 +310,11 @@ def test_keys(browser: Browser, tmp_path: Path) -> None:
     with console(tmp_path) as running, page_of(browser, expected=("401", "403")) as page:
         fill(running.watch, 50, 60)
         keys = {scope: running.add_key(scope, name=f"key-{scope}") for scope in ("read", "admin")}
-        until_closed(page, running)
+        port = int(running.url.rpartition(":")[2])
+        last = {"X-API-Key": keys["admin"]}
+        until(
+            lambda: call(port, "GET", "/v1/console/session", None, last).status == 200, 30, "the gateway knows all keys"
+        )
         page.goto(f"{running.url}/#/overview")
         field = page.get_by_label("This gateway needs a key")
         expect(field).to_be_focused()
@@ -330,9 +362,3 @@ def add(watch: FilledWatch, request_id: str) -> None:
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-def until_closed(page: Page, running: Console) -> None:
-    """Until the gateway has seen the file of keys."""
-    page.goto(f"{running.url}/docs")
-    page.wait_for_function("fetch('/v1/console/session').then((one) => one.json()).then((one) => one.keys_required)")

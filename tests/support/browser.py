@@ -54,7 +54,8 @@ def page_of(
     page.on("pageerror", lambda error: errors.append(str(error)))
     try:
         yield page
-        assert [one for one in errors if not any(part in one for part in expected)] == []
+        unexpected = [one for one in errors if not any(part in one for part in expected)]
+        assert unexpected == [], "\n".join(unexpected)
     finally:
         context.close()
 

@@ -26,6 +26,7 @@ from machine_learning_engineering.events.schemas import (
     QualityMeasured,
 )
 from machine_learning_engineering.events.topics import LABELS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.registry.manifest import Lineage
 from model.catalog import available
 from producers.gateway.access import Access
 from producers.gateway.app import create_app
@@ -55,10 +56,14 @@ PREDICTIONS: dict[str, Any] = {
         "sentence_scores": [0.91, 0.88, 0.74],
     },
 }
-METRICS = {
-    "diamonds": {"mae": 261.4, "r2": 0.9822, "mape": 0.0652},
-    "titanic": {"accuracy": 0.8379, "roc_auc": 0.8811, "log_loss": 0.4021},
-    "reviews": {"f1_macro": 0.7412, "accuracy": 0.8034},
+METRICS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "diamonds": {"mae": (281.9, 261.4, 253.6), "r2": (0.9779, 0.9808, 0.9822), "mape": (0.0718, 0.0671, 0.0652)},
+    "titanic": {
+        "accuracy": (0.8156, 0.8268, 0.8379),
+        "roc_auc": (0.8633, 0.8774, 0.8811),
+        "log_loss": (0.4333, 0.4107, 0.4021),
+    },
+    "reviews": {"f1_macro": (0.6927, 0.7285, 0.7412), "accuracy": (0.7612, 0.7945, 0.8034)},
 }
 TOPICS = {
     "inflight-worker": ("prediction-requests",),
@@ -66,6 +71,17 @@ TOPICS = {
     "inflight-label-joiner": ("prediction-labels",),
     "inflight-drift-monitor": ("prediction-logs",),
 }
+VIEWS = {
+    "overview": ("Overview", "tbody tr"),
+    "models/diamonds": ("Models", ".heat tbody td"),
+    "predictions": ("Predictions", "tbody tr"),
+    "predictions/diamonds-00001": ("diamonds-00001", ".facts"),
+    "dead-letters": ("Dead letters", "tbody tr"),
+    "try/diamonds": ("Try it", ".field"),
+}
+"""Each view with its title, and an element that is there once it is full."""
+EMPTY = "main .empty, main .note"
+"""What a view shows while there is nothing to show."""
 REASONS = [
     ("invalid_json", "the record is not JSON: unexpected character at byte 17; send a JSON object", "decode"),
     ("missing_field", "field `features` is missing: see docs/wire-format.md", "decode"),
@@ -169,16 +185,17 @@ def console(home: Path, *, models: bool = True, logbook: Logbook | None = None) 
 def put_models(registry: Path) -> None:
     """Three versions of each model, as far as a gateway reads them."""
     for name, model in available().items():
-        for number in (1, 2, 3):
+        for number in range(3):
             put_model(
                 registry,
                 name,
                 model.prediction_name,
                 features_schema=msgspec.json.schema(model.Features),
                 prediction_schema=msgspec.json.schema(model.Prediction),
-                metrics={metric: value * (0.97 + 0.01 * number) for metric, value in METRICS[name].items()},
+                metrics={metric: values[number] for metric, values in METRICS[name].items()},
                 primary_metric=next(iter(METRICS[name])),
-                created_at=datetime(2026, 11, 20 + number, 9, 30, tzinfo=UTC),
+                created_at=datetime(2026, 11, 21 + number, 9, 30, tzinfo=UTC),
+                lineage=Lineage(parent=f"v{number}" if number else None),
             )
 
 

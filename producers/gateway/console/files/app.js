@@ -16,7 +16,7 @@ const VIEWS = [
   { name: "dead-letters", label: "Dead letters", view: letters, scopes: ["admin"] },
   { name: "try", label: "Try it", view: tryit, scopes: ["predict", "read"] },
 ];
-const THEMES = { system: "Theme: system", light: "Theme: light", dark: "Theme: dark" };
+const THEMES = { system: "system", light: "light", dark: "dark" };
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 const keyButton = document.getElementById("key");
@@ -157,7 +157,7 @@ function focusHeading() {
 function theme() {
   const button = document.getElementById("theme");
   const current = () => localStorage.getItem("inflight-theme") ?? "system";
-  const label = () => { button.textContent = THEMES[current()] ?? THEMES.system; };
+  const label = () => { button.replaceChildren(h("span", { class: "roomy" }, "Theme: "), THEMES[current()] ?? THEMES.system); };
   button.addEventListener("click", () => {
     const names = Object.keys(THEMES);
     const next = names[(names.indexOf(current()) + 1) % names.length];

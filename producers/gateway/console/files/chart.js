@@ -62,8 +62,11 @@ export function chart({ title, lines, stacked = false, unit }) {
     const ordered = stacked ? [...lines].reverse() : lines;
     for (const one of ordered) {
       const values = stacked ? tops[one.name] : data.columns[one.name];
-      const color = stacked ? `area-${one.name}` : `line-${one.name}`;
-      parts.push(svg("path", { class: color, d: stacked ? area(values, x, y) : line(values, x, y) }));
+      if (stacked) parts.push(svg("path", { class: `area-${one.name}`, d: area(values, x, y) }));
+      parts.push(svg("path", { class: `line line-${one.name}`, d: line(values, x, y) }));
+    }
+    if (lines.every((one) => data.columns[one.name].every((value) => value === null))) {
+      parts.push(svg("text", { class: "tick", x: (LEFT + width - RIGHT) / 2, y: HEIGHT / 2, "text-anchor": "middle" }, "Nothing in this time"));
     }
     if (chosen !== null && chosen < count) {
       parts.push(svg("line", { class: "cursor", x1: x(chosen), x2: x(chosen), y1: TOP, y2: HEIGHT - BOTTOM }));
@@ -141,7 +144,7 @@ function area(values, x, y) {
 
 /** Round numbers from 0 to a little above the highest. */
 function niceScale(highest) {
-  const rough = (highest || 1) / 3;
+  const rough = (highest || 1) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((one) => one * power >= rough) * power;
   const ticks = [];

@@ -11,7 +11,7 @@ export function count(value) {
 
 export function rate(value) {
   if (value === null || value === undefined) return NONE;
-  return value >= 100 ? WHOLE.format(value) : value.toFixed(1);
+  return value >= 100 || Number.isInteger(value) ? WHOLE.format(value) : value.toFixed(1);
 }
 
 export function duration(seconds) {

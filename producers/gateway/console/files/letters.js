@@ -22,23 +22,45 @@ export function mount(root, context) {
   const chosen = new Set();
   const told = new Map();
   const open = new Map();
-  const reason = h("select", { onchange: (event) => { state.reason = event.target.value; turn(); } }, h("option", { value: "" }, "All reasons"));
-  const model = h("select", { onchange: (event) => { state.model = event.target.value; turn(); } }, h("option", { value: "" }, "All models"));
+  const reason = h("select", { onchange: (event) => filter("reason", event.target.value) }, h("option", { value: "" }, "All reasons"));
+  const model = h("select", { onchange: (event) => filter("model", event.target.value) }, h("option", { value: "" }, "All models"));
   const replay = h("button", { class: "primary", type: "button", disabled: true, onclick: send }, "Replay");
   const status = h("p", { class: "foot", role: "status" });
-  const found = table("Dead letters", [{ name: "Choose" }, { name: "Time" }, { name: "Reason" }, { name: "What is wrong", className: "wide" },
+  const all = h("input", { type: "checkbox", "aria-label": "Choose all", title: "Choose all", onchange: () => choose(all.checked) });
+  const found = table("Dead letters", [{ name: all }, { name: "Time" }, { name: "Reason" }, { name: "What is wrong", className: "wide" },
     { name: "Model" }, { name: "Request id" }, { name: "From" }, { name: "Size", number: true }, { name: "Replay" }]);
   const note = h("div");
+  const filters = h("div", { class: "filters" }, h("label", {}, h("span", {}, "Reason"), reason), h("label", {}, h("span", {}, "Model"), model), replay);
   found.frame.hidden = true;
+  filters.hidden = true;
   root.append(
     h("div", { class: "heading" }, h("h1", { tabindex: "-1" }, "Dead letters")),
     h("p", { class: "intro" }, "Records that no process could read. A replay publishes them again, unchanged, to the topic they came from: do it once the reason is gone."),
-    h("div", { class: "filters" }, h("label", {}, h("span", {}, "Reason"), reason), h("label", {}, h("span", {}, "Model"), model), replay), status, found.frame, note);
+    filters, status, found.frame, note);
+
+  function filter(name, value) {
+    state[name] = value;
+    // Nothing is replayed that is out of sight.
+    choose(false);
+    turn();
+  }
+
+  /** Choose all of the list, as many as one replay takes, or none. */
+  function choose(every) {
+    chosen.clear();
+    for (const box of found.body.querySelectorAll("input:enabled")) {
+      box.checked = every && chosen.size < most;
+      if (box.checked) chosen.add(box.value);
+    }
+    refresh();
+  }
 
   function refresh() {
+    all.checked = chosen.size > 0 && found.body.querySelectorAll("input:enabled:not(:checked)").length === 0;
+    all.indeterminate = chosen.size > 0 && !all.checked;
     replay.disabled = !chosen.size || chosen.size > most;
     replay.textContent = chosen.size ? `Replay ${count(chosen.size)}` : "Replay";
-    if (chosen.size > most) status.textContent = `At most ${most} at a time: for more use inflight dlq replay.`;
+    status.textContent = chosen.size >= most ? `At most ${most} at a time: for more use inflight dlq replay.` : "";
   }
 
   async function send() {
@@ -50,23 +72,23 @@ export function mount(root, context) {
     try {
       const { body } = await post("/v1/console/dead-letters/replay", { addresses });
       for (const one of body.results) told.set(one.address, one.outcome);
-      chosen.clear();
+      choose(false);
       status.textContent = `${count(body.accepted)} of ${count(addresses.length)} published again. If they are still wrong, new dead letters will tell.`;
     } catch (error) {
+      refresh();
       status.textContent = `${error.title}: ${error.message}`;
     }
-    refresh();
     turn();
   }
 
   function row(one) {
-    const box = h("input", { type: "checkbox", "aria-label": `Choose ${one.address}`, checked: chosen.has(one.address), disabled: one.truncated });
+    const box = h("input", { type: "checkbox", value: one.address, "aria-label": `Choose ${one.address}`, checked: chosen.has(one.address), disabled: one.truncated });
     box.addEventListener("change", () => { if (box.checked) chosen.add(one.address); else chosen.delete(one.address); refresh(); });
     const [text, kind] = OUTCOMES[one.replay] ?? [one.truncated ? "only a part is left" : "–", ""];
     return h("tr", {}, h("td", {}, box), h("td", {}, h("time", { datetime: one.at, title: moment(one.at) }, when(one.at))),
       h("td", {}, badge(one.reason, "bad")),
       h("td", { class: "wide" }, one.message, " ", h("button", { type: "button", class: "link", onclick: () => look(one.address) }, "Show record")),
-      h("td", {}, one.model ?? "–"), h("td", { class: "mono" }, one.request_id ?? "–"),
+      h("td", { class: "nowrap" }, one.model ?? "–"), h("td", { class: "mono id", title: one.request_id }, one.request_id ?? "–"),
       h("td", { class: "mono" }, `${one.topic} ${one.partition}:${one.offset}`), h("td", { class: "number" }, bytes(one.bytes)),
       h("td", {}, kind ? badge(text, kind) : text));
   }
@@ -95,6 +117,7 @@ export function mount(root, context) {
     options(model, answer.models);
     rows(found.body, answer.dead_letters.map((one) => ({ ...one, replay: told.get(one.address) ?? "" })), (one) => one.address, row);
     found.frame.hidden = !answer.dead_letters.length;
+    filters.hidden = !answer.reasons.length;
     show(note, answer.dead_letters.length ? [] : [nothing(answer, state)]);
     if (answer.matching > answer.dead_letters.length) note.replaceChildren(h("p", { class: "foot" }, `${count(answer.matching)} in all; the newest ${count(answer.dead_letters.length)} are shown.`));
   }, context.fail);

@@ -63,13 +63,13 @@ function versionTable(model) {
   const names = [...new Set(model.versions.flatMap((one) => Object.keys(one.metrics ?? {})))];
   const primary = model.versions.find((one) => one.primary_metric)?.primary_metric;
   names.sort((one, other) => (other === primary) - (one === primary) || one.localeCompare(other));
-  const { frame, body } = table(`Versions of ${model.name}`, [{ name: "Version" }, { name: "Trained" },
-    ...names.map((name) => ({ name: name === primary ? `${name} ★` : name, number: true })), { name: "Replaces" }]);
+  const { frame, body } = table(`Versions of ${model.name}`, [{ name: "Version" }, { name: "Trained" }, { name: "Replaces" },
+    ...names.map((name) => ({ name: name === primary ? `${name} ★` : name, number: true }))]);
   body.append(...model.versions.map((one) => h("tr", {},
     h("th", { scope: "row" }, one.version, " ", one.aliases.map((alias) => [badge(alias, alias === "champion" ? "good" : ""), " "])),
     one.error ? h("td", { colspan: names.length + 2 }, badge("damaged", "bad"), " ", one.error)
-      : [h("td", { title: one.created_at }, moment(one.created_at)),
-        names.map((name) => h("td", { class: "number" }, number(one.metrics[name]))), h("td", {}, one.parent ?? "–")])));
+      : [h("td", {}, h("time", { datetime: one.created_at }, moment(one.created_at))), h("td", {}, one.parent ?? "–"),
+        names.map((name) => h("td", { class: "number" }, number(one.metrics[name])))])));
   const older = model.count - model.versions.length;
   return h("div", {}, frame, h("p", { class: "foot" }, primary ? `★ decides which version is better, on rows that no training saw.` : "",
     older > 0 ? ` ${count(older)} older versions are not shown.` : ""));

@@ -6,15 +6,6 @@ import { badge, empty, h, rows, show, table } from "./dom.js";
 import { count, duration, rate, share, when } from "./format.js";
 
 const WINDOWS = [[300, "5 min"], [900, "15 min"], [3600, "1 h"]];
-const PROCESSES = {
-  "inflight-worker": "worker",
-  "inflight-indexer": "indexer",
-  "inflight-exporter": "exporter",
-  "inflight-label-joiner": "label-joiner",
-  "inflight-drift-monitor": "drift-monitor",
-  "inflight-features": "features",
-};
-
 export function mount(root, context) {
   let seconds = 300;
   let turn = () => {};
@@ -33,6 +24,7 @@ export function mount(root, context) {
   });
   const note = h("div", { class: "notes" });
   const models = table("Models in this time", [{ name: "Model" }, { name: "Completed", number: true }, { name: "Failed", number: true },
+    { name: "Dead letters", number: true },
     { name: "Queue, mean", number: true }, { name: "Model, mean", number: true }, { name: "p50", number: true }, { name: "p99", number: true }]);
   const lag = table("Lag of the consumer groups", [{ name: "Process" }, { name: "Topic" }, { name: "Waiting", number: true }, { name: "Oldest", number: true }]);
   const events = h("ol", { class: "events" });
@@ -41,6 +33,7 @@ export function mount(root, context) {
   const eventsPart = h("section", {}, h("h2", {}, "Events of models"), events, h("div", {}));
   const choice = h("div", { class: "segments", role: "radiogroup", "aria-label": "Time shown" }, WINDOWS.map(([value, label]) =>
     h("label", {}, h("input", { type: "radio", name: "window", value, checked: value === seconds, onchange: () => { seconds = value; turn(); } }), h("span", {}, label))));
+  for (const one of [models.frame, lag.frame, events]) one.hidden = true;
   root.append(
     h("div", { class: "heading" }, h("h1", { tabindex: "-1" }, "Overview"), choice), note,
     h("div", { class: "tiles" }, [...tiles.values()].map((one) => one.element)),
@@ -59,7 +52,7 @@ export function mount(root, context) {
     const oldest = worker.map((one) => one.waiting_seconds).filter((value) => value !== null);
     set(tiles, "rate", recent === null ? "–" : rate(recent / (now.length * step)), `${count(total.completed + total.failed)} in ${label(found.seconds)}`);
     set(tiles, "latency", duration(total.p99), total.p50 === null ? "no prediction in this time" : `p50 ${duration(total.p50)}, p95 ${duration(total.p95)}`);
-    set(tiles, "failed", share(total.failed, total.completed + total.failed), `${count(total.failed)} failed, ${count(total.dead_letters)} dead letters`, total.failed > 0);
+    set(tiles, "failed", share(total.failed, total.completed + total.failed), `${count(total.failed)} failed, ${count(total.dead_letters)} dead letters`, total.failed >= 0.01 * (total.completed + total.failed || 1));
     set(tiles, "lag", worker.length ? count(sum(worker.map((one) => one.records))) : "–", oldest.length ? `the oldest for ${duration(Math.max(...oldest))}` : worker.length ? "nothing waits" : "not known", oldest.length > 0 && Math.max(...oldest) > 5);
     throughput.update({ at: series.at, step, columns: { completed: perSecond("completed"), failed: perSecond("failed"), dead_letters: perSecond("dead_letters") } });
     latency.update({ at: series.at, step, columns: series });
@@ -68,7 +61,8 @@ export function mount(root, context) {
     hint(modelsPart, models.frame, busy.length, () => empty("No prediction in this time.", "Send one with ", h("a", { href: "#/try" }, "Try it"),
       ", or choose a longer time above."));
     rows(lag.body, found.lag, (one) => one.group + one.topic, lagRow);
-    hint(lagPart, lag.frame, found.lag.length, () => empty(found.lag_problem || "The lag is being read.", found.lag_problem ? "The console tries again every two seconds." : ""));
+    hint(lagPart, lag.frame, found.lag.length, () => (found.lag_problem && !found.lag_problem.includes("not been read")
+      ? empty("The lag is not known.", `${found.lag_problem}. The console tries again every two seconds.`) : empty("The lag is being read.")));
     rows(events, found.events, (one) => one.at + JSON.stringify(one.event), eventRow);
     hint(eventsPart, events, found.events.length, () => empty("Nothing has happened to a model yet.", "Promotions and drift will be here: ", h("code", {}, "inflight models promote"), " and ", h("code", {}, "inflight drift-monitor"), "."));
   }
@@ -78,8 +72,10 @@ export function mount(root, context) {
 
 function notes(found) {
   const texts = [];
-  if (found.gateway.problem) texts.push(["The gateway takes no predictions now", found.gateway.problem]);
-  if (found.problem) texts.push(["The stream can't be read", found.problem]);
+  const same = found.gateway.problem === found.problem;
+  if (found.gateway.problem && same) texts.push(["No predictions now, and nothing new to see", found.problem]);
+  else if (found.gateway.problem) texts.push(["The gateway takes no predictions now", found.gateway.problem]);
+  if (found.problem && !same) texts.push(["The stream can't be read", found.problem]);
   if (found.lag_problem && found.lag.length) texts.push(["The lag below is old", found.lag_problem]);
   return texts.map(([title, text]) => h("div", { class: "note" }, h("strong", {}, `${title}: `), text));
 }
@@ -105,13 +101,18 @@ function hint(part, list, filled, make) {
 
 function modelRow(one) {
   const cell = (text) => h("td", { class: "number" }, text);
-  const name = one.name ? h("a", { href: `#/models/${encodeURIComponent(one.name)}` }, one.name) : "(not read)";
-  return h("tr", {}, h("th", { scope: "row" }, name), cell(count(one.completed)), cell(one.failed ? badge(count(one.failed), "bad") : "0"),
+  const name = one.name ? h("a", { href: `#/models/${encodeURIComponent(one.name)}` }, one.name) : "(no model named)";
+  return h("tr", {}, h("th", { scope: "row" }, name), cell(count(one.completed)), cell(alarm(one.failed)), cell(alarm(one.dead_letters)),
     cell(duration(one.queue_seconds)), cell(duration(one.score_seconds)), cell(duration(one.p50)), cell(duration(one.p99)));
 }
 
+/** A number that should be 0. */
+function alarm(value) {
+  return value ? badge(count(value), "bad") : "0";
+}
+
 function lagRow(one) {
-  const process = PROCESSES[one.group] ?? one.group;
+  const process = one.group.replace(/^inflight-/, "");
   if (!one.active) {
     return h("tr", { class: "off" }, h("th", { scope: "row" }, process), h("td", {}, one.topic), h("td", { class: "number", colspan: "2" }, "never started"));
   }

@@ -7,10 +7,9 @@ import { clock, count, duration, moment } from "./format.js";
 const LIMIT = 200;
 
 export function mount(root, context) {
-  const search = h("input", { type: "search", id: "search", placeholder: "Request id", autocomplete: "off", spellcheck: "false", maxlength: "256" });
+  const search = h("input", { type: "search", id: "search", placeholder: "Part of an id, or a whole one", autocomplete: "off", spellcheck: "false", maxlength: "256" });
   const form = h("form", { class: "filters", role: "search" },
-    h("label", { class: "grow" }, h("span", {}, "Request id"), search),
-    h("button", { class: "primary" }, "Show its story"));
+    h("div", { class: "grow search" }, h("label", {}, h("span", {}, "Request id"), search), h("button", { class: "primary" }, "Show its story")));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (search.value.trim()) context.go(`#/predictions/${encodeURIComponent(search.value.trim())}`);
@@ -35,8 +34,8 @@ function list(root, form, search, context) {
   const status = h("p", { class: "foot", role: "status" });
   search.addEventListener("input", () => turn());
   form.append(h("label", {}, h("span", {}, "Model"), model), h("label", {}, h("span", {}, "Outcome"), outcome), pause);
-  const found = table("The last predictions", [{ name: "Time" }, { name: "Model" }, { name: "Outcome" }, { name: "Prediction", className: "wide" },
-    { name: "Latency", number: true }, { name: "Request id" }]);
+  const found = table("The last predictions", [{ name: "Time" }, { name: "Request id" }, { name: "Model" }, { name: "Outcome" }, { name: "Prediction", className: "wide" },
+    { name: "Latency", number: true }]);
   const note = h("div");
   found.frame.hidden = true;
   root.append(status, found.frame, note);
@@ -68,11 +67,11 @@ function nothing(filtered, answer) {
 function row(one) {
   return h("tr", {},
     h("td", {}, h("time", { datetime: one.at, title: moment(one.at) }, clock(one.at))),
-    h("td", {}, one.model, " ", h("small", {}, one.model_version ?? "")),
+    h("td", { class: "mono id" }, h("a", { href: `#/predictions/${encodeURIComponent(one.request_id)}`, title: one.request_id }, one.request_id)),
+    h("td", { class: "nowrap" }, one.model, " ", h("small", {}, one.model_version ?? "")),
     h("td", {}, one.outcome === "completed" ? badge("completed", "good") : badge(one.error ?? "failed", "bad")),
     h("td", { class: "wide mono" }, one.prediction ?? "–"),
-    h("td", { class: "number" }, duration(one.total_seconds)),
-    h("td", { class: "mono" }, h("a", { href: `#/predictions/${encodeURIComponent(one.request_id)}` }, one.request_id)));
+    h("td", { class: "number" }, duration(one.total_seconds)));
 }
 
 /** Arrow keys go from story to story. */

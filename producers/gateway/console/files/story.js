@@ -1,7 +1,7 @@
 // The whole story of one request.
 
 import { get, post } from "./api.js";
-import { badge, copyButton, empty, h, show, table } from "./dom.js";
+import { badge, copyButton, empty, h, show, svg, table } from "./dom.js";
 import { clockMs, count, duration, moment, plain } from "./format.js";
 
 const RUNNING = new Set(["running", "scored"]);
@@ -50,19 +50,19 @@ function pause(milliseconds, signal) {
 
 function story(found, context, http) {
   return [
-    h("dl", { class: "facts" },
+    h(http === null ? "section" : "div", {}, h("dl", { class: "facts" },
       fact("Outcome", outcome(found)), fact("Model", found.model ? h("a", { href: `#/models/${encodeURIComponent(found.model)}` }, `${found.model} ${found.model_version ?? ""}`) : "–"),
       found.total_seconds !== undefined ? fact("Latency", duration(found.total_seconds)) : null,
-      http !== null ? fact("By HTTP", duration(http)) : null,
       found.batch_size ? fact("Scored in a batch of", count(found.batch_size)) : null,
-      found.partition >= 0 ? fact("Record", `partition ${found.partition}, offset ${count(found.offset)}`) : null,
+      found.partition >= 0 ? fact("Partition and offset", h("span", { class: "mono" }, `${found.partition}:${found.offset}`)) : null,
       found.trace_id ? fact("Trace", h("span", { class: "mono" }, found.trace_id)) : null,
-      found.source ? fact("Told by", found.source === "stream" ? "the stream" : found.source) : null),
+      found.source ? fact("Source", found.source === "stream" ? "the stream" : found.source) : null)),
     found.rows ? h("section", {}, h("h2", {}, `Its ${count(found.rows.length)} rows`), h("ul", { class: "plain mono" },
       found.rows.map((one) => h("li", {}, h("a", { href: `#/predictions/${encodeURIComponent(one)}` }, one))))) : null,
     found.error ? h("div", { class: "note" }, h("strong", {}, `${found.error.type}: `), found.error.message) : null,
-    found.times ? h("section", {}, h("h2", {}, "What happened"), timeline(found, http)) : null,
-    found.features !== undefined ? h("div", { class: "columns" },
+    found.times ? h("section", {}, h("h2", {}, "What happened"), timeline(found)) : null,
+    // Beside a form the features and the prediction are in sight already.
+    found.features !== undefined && http === null ? h("div", { class: "columns" },
       h("section", {}, h("div", { class: "heading" }, h("h2", {}, "Features"), again(found, context)),
         found.features_hidden ? empty("What was sent is shown to keys with the scope admin.") : values(found.features, found.redacted)),
       h("section", {}, h("h2", {}, "Prediction"), found.prediction === null ? empty("There is none: the request failed.") : values(found.prediction),
@@ -82,33 +82,31 @@ function outcome(found) {
   return badge(...(kinds[found.status] ?? [found.status]));
 }
 
-/** The steps with their times, and how long each took, as bars on one scale. */
-function timeline(found, http) {
+/** How long each part took, as a bar, and the steps with their times since the request. */
+function timeline(found) {
   const times = found.times;
   const after = Math.max(0, found.total_seconds - found.queue_seconds - found.score_seconds);
   const parts = [["queue", "Waited in the topic", found.queue_seconds], ["score", "Model predicted", found.score_seconds], ["rest", "Rest of the batch, and publishing", after]];
   const total = parts.reduce((sum, [, , seconds]) => sum + seconds, 0) || 1;
   let x = 0;
-  const bar = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  for (const [name, value] of Object.entries({ viewBox: "0 0 1000 14", preserveAspectRatio: "none", class: "bar", "aria-hidden": "true" })) bar.setAttribute(name, value);
-  for (const [name, , seconds] of parts) {
-    const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+  const bar = svg("svg", { viewBox: "0 0 1000 14", preserveAspectRatio: "none", class: "bar", "aria-hidden": "true" }, parts.map(([name, , seconds]) => {
     const width = 1000 * seconds / total;
-    for (const [key, value] of Object.entries({ x, y: 0, width: Math.max(width, seconds > 0 ? 2 : 0), height: 14, class: `bar-${name}` })) rect.setAttribute(key, value);
     x += width;
-    bar.append(rect);
-  }
+    return svg("rect", { x: x - width, y: 0, width: Math.max(width, seconds > 0 ? 2 : 0), height: 14, class: `bar-${name}` });
+  }));
   const steps = [["Requested", times.requested], ["Accepted by the broker", times.accepted], ["Scoring began", times.scoring],
-    ["Scored", times.scored], ["Outcome written", times.completed], ["Logged", times.logged], ["Label reported", found.label?.reported_at]];
+    ["Scored", times.scored], ["Outcome written", times.completed], ["Logged", times.logged], ["Label reported", found.label?.reported_at]].filter(([, at]) => at);
+  const since = (at) => (new Date(at) - new Date(steps[0][1])) / 1000;
   return h("div", {}, bar,
-    h("ul", { class: "legend wrap" }, parts.map(([name, text, seconds]) => h("li", { class: "entry" }, h("i", { class: `dot bar-dot-${name}` }), `${text} `, h("span", { class: "reading" }, duration(seconds))))),
-    h("ol", { class: "events steps" }, steps.filter(([, at]) => at).map(([text, at]) => h("li", {}, h("time", { datetime: at, title: moment(at) }, clockMs(at)), h("span", {}, text)))),
-    http !== null ? h("p", { class: "foot" }, `The answer was here after ${duration(http)}: that includes the way through HTTP and the topics.`) : null);
+    h("ul", { class: "legend" }, parts.map(([name, text, seconds]) => h("li", { class: "entry" }, h("i", { class: `dot bar-dot-${name}` }), `${text} `, h("span", { class: "reading" }, duration(seconds))))),
+    h("ol", { class: "steps" }, steps.map(([text, at], index) => h("li", {}, h("time", { datetime: at, title: moment(at) }, clockMs(at)), h("span", {}, text),
+      h("small", {}, index && since(at) >= 0 ? `+${duration(since(at))}` : "")))));
 }
 
 function values(content, redacted = []) {
   if (content === null || typeof content !== "object" || Array.isArray(content)) return h("pre", { tabindex: "0" }, cut(JSON.stringify(content, null, 2)));
   const { frame, body } = table("Values by field", [{ name: "Field" }, { name: "Value" }]);
+  frame.classList.add("values");
   const hidden = new Set(redacted);
   body.append(...Object.entries(content).map(([name, value]) => h("tr", {}, h("th", { scope: "row" }, name),
     h("td", { class: typeof value === "number" ? "mono" : "text" }, cut(plain(value)), hidden.has(name) || hidden.has("*") ? [" ", badge("redacted")] : null))));
@@ -129,7 +127,10 @@ function again(found, context) {
 }
 
 function label(found, context) {
-  if (found.label) return values(found.label.value === null || typeof found.label.value !== "object" ? { label: found.label.value } : found.label.value);
+  if (found.label) {
+    const { value, observed_at: observed } = found.label;
+    return [values(value === null || typeof value !== "object" ? { label: value } : value), observed ? h("p", { class: "foot" }, `Observed ${moment(observed)}.`) : null];
+  }
   if (!context.session.scopes.includes("label") || found.status !== "completed") return empty("No label yet.");
   const input = h("input", { id: "label-value", autocomplete: "off", "aria-describedby": "label-hint" });
   const hint = h("p", { id: "label-hint", class: "foot", role: "status" }, "JSON: a number, true, or \"text\" in quotes. It goes on the stream like every other label.");

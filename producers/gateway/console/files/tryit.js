@@ -30,7 +30,7 @@ function workbench(model, context) {
   const form = h("form", { class: "try", novalidate: true, "aria-label": `Features of ${model.name}` }, fields.element,
     h("div", { class: "actions" }, submit,
       h("button", { type: "button", onclick: () => fields.fill(model.example) }, "Fill with the example"),
-      h("button", { type: "button", class: "quiet", onclick: () => fields.fill({}) }, "Clear"),
+      h("button", { type: "button", class: "quiet small", onclick: () => fields.fill({}) }, "Clear"),
       copyButton(() => curl(path, model, fields.read() ?? model.example), "Copy as curl")));
   if (carried) fields.fill(carried);
   form.addEventListener("submit", async (event) => {
@@ -45,7 +45,7 @@ function workbench(model, context) {
       submit.disabled = false;
     }
   });
-  return h("div", { class: "bench" }, h("section", {}, h("p", { class: "mono foot" }, `POST ${path}`), form), result);
+  return h("div", { class: "bench" }, h("section", {}, h("p", { class: "mono route" }, `POST ${path}`), form), result);
 }
 
 function waiting() {
@@ -74,7 +74,7 @@ async function predict(result, path, model, row, fields, context) {
   const seconds = (performance.now() - started) / 1000;
   const story = h("div", {}, h("p", { class: "foot" }, "Its log is on the way …"));
   if (shown) {
-    show(result, h("h2", {}, "Prediction"), shown, h("p", { class: "foot" }, `Answered in ${duration(seconds)}. Request `,
+    show(result, h("h2", {}, "Prediction"), shown, h("p", { class: "foot" }, `Answered in ${duration(seconds)}, over HTTP and the stream. Request `,
       h("a", { class: "mono", href: `#/predictions/${encodeURIComponent(request)}` }, request)), story);
   } else result.append(story);
   await follow(story, request, context, seconds);

@@ -18,6 +18,7 @@ from producers.gateway.console.sources import StoredStory
 from producers.gateway.console.watch import LagReading
 from producers.gateway.stream import HistoryUnavailable
 from tests.support.console import Console, console, fill, log
+from tests.support.waiting import until
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 ASKED = {
@@ -217,12 +218,12 @@ def test_scopes(tmp_path: Path) -> None:
     with console(tmp_path) as found:
         fill(found.watch, 20, 60)
         keys = {scope: found.add_key(scope, name=scope) for scope in ("predict", "read", "label", "admin")}
-        while ask(found, "/v1/console/session")[1]["keys_required"] is False:
-            pass
-        assert ask(found, "/v1/console/session")[1] == {"keys_required": True, "name": None, "scopes": []}
-        assert ask(found, "/v1/console/session", "inflight_x")[0] == 401
-        assert ask(found, "/v1/console/session", keys["read"])[1]["scopes"] == ["read"]
-        assert ask(found, "/v1/console/session", keys["admin"])[1]["scopes"] == ["predict", "label", "read", "admin"]
+        session = "/v1/console/session"
+        until(lambda: ask(found, session, keys["admin"])[1].get("name") == "admin", 30, "the gateway knows all keys")
+        assert ask(found, session)[1] == {"keys_required": True, "name": None, "scopes": []}
+        assert ask(found, session, "inflight_x")[0] == 401
+        assert ask(found, session, keys["read"])[1]["scopes"] == ["read"]
+        assert ask(found, session, keys["admin"])[1]["scopes"] == ["predict", "label", "read", "admin"]
         for path, scope in ASKED.items():
             assert ask(found, path)[0] == 401
             for name, key in keys.items():

@@ -34,7 +34,7 @@ def test_what_was_not_watched_is_not_zero() -> None:
 
 @pytest.mark.parametrize("share", [0.5, 0.95, 0.99])
 def test_quantiles(share: float) -> None:
-    """Within the 9 % that the bins allow, from half a millisecond to two minutes."""
+    """Within 2 %, for many requests; the bins alone allow 9 %."""
     chance = random.Random(1)
     series = Series()
     seconds = [chance.lognormvariate(-4, 1.2) for _ in range(20_000)]
@@ -42,7 +42,7 @@ def test_quantiles(share: float) -> None:
         series.log(NOW, "line", True, (0.0, 0.0, one))
     found = series.total(NOW - 5, NOW + 5).quantile(share)
     exact = sorted(seconds)[int(share * len(seconds))]
-    assert found == pytest.approx(exact, rel=0.095)
+    assert found == pytest.approx(exact, rel=0.02)
 
 
 def test_extreme_times_are_in_the_outer_bins() -> None:
