@@ -36,6 +36,7 @@ from tests.support.fuzzing import bounded, check_message, dose, mutated
 
 DOORS = (
     "inflight/adapters/console.py:_json",
+    "inflight/adapters/console.py:stored_story",
     "monitoring/elastic/bulk.py:bulk",
     "monitoring/elastic/prediction_log.py:ElasticsearchPredictionLog._record",
     "monitoring/elastic/prediction_log.py:_sent",

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from producers.gateway.access import Access
+from producers.gateway.addresses import Address
 from producers.gateway.app import _Ending
 from producers.gateway.keys import KeyFile
 from producers.gateway.live.endpoints import Live
@@ -125,7 +126,7 @@ def test_how_long_a_client_listens_is_no_latency(tmp_path: Path) -> None:
         async def send(message: Any) -> None:
             seen.put_nowait(message["type"])
 
-        app = _Ending("/x", stream, None, Access(settings, KeyFile(tmp_path / "keys.json")), metrics)
+        app = _Ending(Address("/x", stream, None), Access(settings, KeyFile(tmp_path / "keys.json")), metrics)
         scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"127.0.0.1")]}
         serving = asyncio.ensure_future(app(scope | {"path_params": {}, "query_string": b""}, receive, send))
         assert [await seen.get(), await seen.get()] == ["http.response.start", "http.response.body"]

@@ -68,7 +68,9 @@ def test_who_sends_no_headers_is_cut_off(start: bytes) -> None:
 def test_slow_headers_of_a_second_request() -> None:
     with serving() as (port, _), connect(port) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-        assert b"200 OK" in connection.recv(65_536)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n0"):
+            answer += connection.recv(65_536)
         connection.sendall(b"GET / HTTP/1.1\r\n")
         assert read(connection) == b""
 
