@@ -95,7 +95,7 @@ class _Model(Struct):
     version: str | UnsetType = UNSET
 
 
-class _Position(Struct):
+class _Position(Struct, frozen=True):
     partition: int = -1
     offset: int = -1
 
