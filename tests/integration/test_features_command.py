@@ -1,4 +1,4 @@
-"""`inflight features`, run as a user runs it, over a SQLite log."""
+"""`inflight features`, run as a user runs it, over a SQLite log and the archive."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.testing.log_store_examples import START, example
+from monitoring.archive.prediction_log import ArchivePredictionLog
 
 PASSENGER = b'{"pclass":3,"sex":"male","sibsp":1,"parch":0,"fare":7.25,"age":22.0}'
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,16 +32,20 @@ def inflight(tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Three passengers, an hour apart."""
+@pytest.fixture(params=["file", "archive"])
+def log(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """What `--log` names: three passengers, an hour apart."""
     path = tmp_path / "log.sqlite"
-    with SqlitePredictionLog(path) as opened:
+    opened: SqlitePredictionLog | ArchivePredictionLog = SqlitePredictionLog(path)
+    if request.param == "archive":
+        (tmp_path / "home").mkdir()
+        opened = ArchivePredictionLog(f"sqlite:///{tmp_path / 'home' / 'archive.sqlite'}")
+    with opened:
         passengers = [START + timedelta(hours=hour) for hour in range(3)]
         opened.append(
             example(f"p{hour}", "titanic", at=at, features=Raw(PASSENGER)) for hour, at in enumerate(passengers)
         )
-    return path
+    return "archive" if request.param == "archive" else str(path)
 
 
 @pytest.fixture
@@ -54,7 +59,7 @@ def labels(tmp_path: Path) -> Path:
     return path
 
 
-def test_requests_and_labels_become_a_folder_for_training(inflight: Run, log: Path, labels: Path) -> None:
+def test_requests_and_labels_become_a_folder_for_training(inflight: Run, log: str, labels: Path) -> None:
     done = inflight("build", "titanic", "--log", log, "--labels", labels)
     assert done.returncode == 0, done.stderr
     assert "3 requests (3 new, 0 refused), 3 labels (2 new, 1 refused, 0 without a request before them)" in done.stdout
@@ -66,14 +71,14 @@ def test_requests_and_labels_become_a_folder_for_training(inflight: Run, log: Pa
     assert [json.loads(line)["label"] for line in file.read_text().splitlines()] == [False, True]
 
 
-def test_only_requests_of_a_time_are_read(inflight: Run, log: Path, labels: Path) -> None:
+def test_only_requests_of_a_time_are_read(inflight: Run, log: str, labels: Path) -> None:
     since, until = "2026-01-01T13:00:00Z", "2026-01-01T14:00:00Z"
     done = inflight("build", "titanic", "--log", log, "--labels", labels, "--since", since, "--until", until, "--json")
     [built] = json.loads(done.stdout)
     assert (built["requests"], built["examples"], built["unmatched"]) == (1, 1, 1)
 
 
-def test_what_is_in_the_store_is_shown(inflight: Run, log: Path, labels: Path) -> None:
+def test_what_is_in_the_store_is_shown(inflight: Run, log: str, labels: Path) -> None:
     assert "run inflight features build" in inflight("show").stdout
     inflight("build", "titanic", "--log", log, "--labels", labels)
     assert [view["view"] for view in json.loads(inflight("show", "--json").stdout)] == ["titanic", "titanic.labels"]
@@ -92,6 +97,7 @@ def test_what_is_in_the_store_is_shown(inflight: Run, log: Path, labels: Path) -
     [
         (["build", "emeralds"], 2, "no model is named emeralds"),
         (["build", "titanic", "--log", "nowhere.sqlite"], 2, "there is no prediction log at nowhere.sqlite"),
+        (["build", "titanic", "--log", "archive"], 2, "run inflight archive"),
         (["build", "titanic", "--since", "whenever"], 2, "whenever"),
         (["build", "titanic", "--log", "log.sqlite", "--labels", "none.csv"], 2, "none.csv"),
         (["build", "titanic", "--log", "labels.csv"], 2, "is not a prediction log"),
@@ -99,8 +105,9 @@ def test_what_is_in_the_store_is_shown(inflight: Run, log: Path, labels: Path) -
         (["show", "titanic", "--key", "x"], 1, "the view `titanic` has no key 'x'"),
     ],
 )
+@pytest.mark.parametrize("log", ["file"], indirect=True)
 def test_what_is_wrong_is_said(
-    inflight: Run, log: Path, labels: Path, arguments: list[str], code: int, complaint: str
+    inflight: Run, log: str, labels: Path, arguments: list[str], code: int, complaint: str
 ) -> None:
     done = inflight(*arguments)
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
