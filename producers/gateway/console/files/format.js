@@ -63,6 +63,11 @@ export function when(iso) {
   return `${at.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clock(iso)}`;
 }
 
+/** A field that was measured, by its own name. */
+export function short(name) {
+  return name.replace(/^(features|predictions)\./, "");
+}
+
 /** A value of JSON on one line. */
 export function plain(value) {
   if (typeof value === "string") return value;

@@ -1,7 +1,7 @@
 // Drift as a heat map: fields by windows of time. A table, so that it is read by keyboard and aloud as well.
 
 import { badge, h } from "./dom.js";
-import { clock, count, moment, number } from "./format.js";
+import { clock, count, moment, number, short } from "./format.js";
 
 const STEPS = [0.02, 0.05, 0.1, 0.25];
 
@@ -42,10 +42,6 @@ export function heatMap(windows) {
   return h("div", { class: "drift" }, h("div", {}, frame, scale()), detail);
 }
 
-function short(name) {
-  return name.replace(/^(features|predictions)\./, "");
-}
-
 function cell(field) {
   if (!field) return h("td", { class: "psi none", tabindex: "-1" }, h("span", { class: "hidden" }, "not measured"));
   return h("td", { class: `psi psi-${level(field.psi)}${field.drifted ? " drifted" : ""}`, tabindex: "-1" },
@@ -56,7 +52,7 @@ function cell(field) {
 function summary(window) {
   const drifted = window.fields.filter((one) => one.drifted).map((one) => short(one.field));
   return [
-    h("p", { class: "lead" }, drifted.length ? `${drifted.length} of ${window.fields.length} fields have drifted` : "No field has drifted"),
+    h("p", { class: "lead" }, drifted.length ? `${drifted.length} of ${window.fields.length} fields ${drifted.length === 1 ? "has" : "have"} drifted` : "No field has drifted"),
     h("p", {}, `in the last window, ${clock(window.window_start)} to ${clock(window.window_end)}${drifted.length ? `: ${drifted.join(", ")}` : ""}.`),
     h("p", {}, "Point at a cell, or move with the arrow keys, to read it."),
   ];

@@ -28,7 +28,7 @@ export function mount(root, context) {
   const status = h("p", { class: "foot", role: "status" });
   const all = h("input", { type: "checkbox", "aria-label": "Choose all", title: "Choose all", onchange: () => choose(all.checked) });
   const found = table("Dead letters", [{ name: all }, { name: "Time" }, { name: "Reason" }, { name: "What is wrong", className: "wide" },
-    { name: "Model" }, { name: "Request id" }, { name: "From" }, { name: "Size", number: true }, { name: "Replay" }]);
+    { name: "Request" }, { name: "From" }, { name: "Size", number: true }, { name: "Replay" }]);
   const note = h("div");
   const filters = h("div", { class: "filters" }, h("label", {}, h("span", {}, "Reason"), reason), h("label", {}, h("span", {}, "Model"), model), replay);
   found.frame.hidden = true;
@@ -88,8 +88,8 @@ export function mount(root, context) {
     return h("tr", {}, h("td", {}, box), h("td", {}, h("time", { datetime: one.at, title: moment(one.at) }, when(one.at))),
       h("td", {}, badge(one.reason, "bad")),
       h("td", { class: "wide" }, one.message, " ", h("button", { type: "button", class: "link", onclick: () => look(one.address) }, "Show record")),
-      h("td", { class: "nowrap" }, one.model ?? "–"), h("td", { class: "mono id", title: one.request_id }, one.request_id ?? "–"),
-      h("td", { class: "mono" }, `${one.topic} ${one.partition}:${one.offset}`), h("td", { class: "number" }, bytes(one.bytes)),
+      h("td", { class: "id", title: one.request_id }, one.model ?? "–", one.request_id ? h("div", { class: "mono id" }, h("a", { href: `#/predictions/${encodeURIComponent(one.request_id)}` }, one.request_id)) : null),
+      h("td", { class: "nowrap" }, one.topic, h("div", { class: "mono" }, `${one.partition}:${one.offset}`)), h("td", { class: "number" }, bytes(one.bytes)),
       h("td", {}, kind ? badge(text, kind) : text));
   }
 

@@ -3,7 +3,7 @@
 import { get, poll, query } from "./api.js";
 import { chart } from "./chart.js";
 import { badge, empty, h, rows, show, table } from "./dom.js";
-import { count, duration, rate, share, when } from "./format.js";
+import { clock, count, duration, rate, share, short, when } from "./format.js";
 
 const WINDOWS = [[300, "5 min"], [900, "15 min"], [3600, "1 h"]];
 export function mount(root, context) {
@@ -26,7 +26,7 @@ export function mount(root, context) {
   const models = table("Models in this time", [{ name: "Model" }, { name: "Completed", number: true }, { name: "Failed", number: true },
     { name: "Dead letters", number: true },
     { name: "Queue, mean", number: true }, { name: "Model, mean", number: true }, { name: "p50", number: true }, { name: "p99", number: true }]);
-  const lag = table("Lag of the consumer groups", [{ name: "Process" }, { name: "Topic" }, { name: "Waiting", number: true }, { name: "Oldest", number: true }]);
+  const lag = table("Lag of the consumer groups", [{ name: "Process" }, { name: "Topics", className: "topics" }, { name: "Waiting", number: true }, { name: "Oldest", number: true }]);
   const events = h("ol", { class: "events" });
   const modelsPart = h("section", {}, h("h2", {}, "Models"), models.frame, h("div", {}));
   const lagPart = h("section", {}, h("h2", {}, "Lag"), lag.frame, h("div", {}));
@@ -60,10 +60,10 @@ export function mount(root, context) {
     rows(models.body, busy, (one) => one.name, modelRow);
     hint(modelsPart, models.frame, busy.length, () => empty("No prediction in this time.", "Send one with ", h("a", { href: "#/try" }, "Try it"),
       ", or choose a longer time above."));
-    rows(lag.body, found.lag, (one) => one.group + one.topic, lagRow);
+    rows(lag.body, byProcess(found.lag), (one) => one.group, lagRow);
     hint(lagPart, lag.frame, found.lag.length, () => (found.lag_problem && !found.lag_problem.includes("not been read")
       ? empty("The lag is not known.", `${found.lag_problem}. The console tries again every two seconds.`) : empty("The lag is being read.")));
-    rows(events, found.events, (one) => one.at + JSON.stringify(one.event), eventRow);
+    rows(events, together(found.events), (one) => one.first + JSON.stringify(one.event), eventRow);
     hint(eventsPart, events, found.events.length, () => empty("Nothing has happened to a model yet.", "Promotions and drift will be here: ", h("code", {}, "inflight models promote"), " and ", h("code", {}, "inflight drift-monitor"), "."));
   }
 
@@ -111,20 +111,45 @@ function alarm(value) {
   return value ? badge(count(value), "bad") : "0";
 }
 
-function lagRow(one) {
-  const process = one.group.replace(/^inflight-/, "");
-  if (!one.active) {
-    return h("tr", { class: "off" }, h("th", { scope: "row" }, process), h("td", {}, one.topic), h("td", { class: "number", colspan: "2" }, "never started"));
+/** One line for each process, with all of its topics. */
+function byProcess(groups) {
+  const found = new Map();
+  for (const one of groups) {
+    const known = found.get(one.group) ?? { group: one.group, topics: [], records: 0, waiting: null, active: false };
+    known.topics.push(one.records && one.active ? `${one.topic} (${count(one.records)})` : one.topic);
+    known.records += one.records;
+    known.active ||= one.active;
+    if (one.waiting_seconds !== null) known.waiting = Math.max(known.waiting ?? 0, one.waiting_seconds);
+    found.set(one.group, known);
   }
-  return h("tr", {}, h("th", { scope: "row" }, process), h("td", {}, one.topic), h("td", { class: "number" }, count(one.records)),
-    h("td", { class: "number" }, one.waiting_seconds === null ? "–" : duration(one.waiting_seconds)));
+  return [...found.values()].sort((one, other) => other.active - one.active || one.group.localeCompare(other.group));
 }
 
-function eventRow({ at, event }) {
+function lagRow(one) {
+  const process = one.group.replace(/^inflight-/, "");
+  const topics = h("td", { class: "topics" }, one.topics.join(", "));
+  if (!one.active) return h("tr", { class: "off" }, h("th", { scope: "row" }, process), topics, h("td", { class: "number", colspan: "2" }, "never started"));
+  return h("tr", {}, h("th", { scope: "row" }, process), topics, h("td", { class: "number" }, count(one.records)),
+    h("td", { class: "number" }, one.waiting === null ? "–" : duration(one.waiting)));
+}
+
+/** Drift of a version that goes on for many windows is one event. Newest first. */
+function together(events) {
+  const found = [];
+  for (const { at, event } of events) {
+    const last = found.at(-1);
+    const goesOn = last && event.type.startsWith("drift") && ["type", "model", "model_version"].every((name) => last.event[name] === event[name]);
+    if (goesOn) { last.windows += 1; last.first = at; } else found.push({ at, event, windows: 1, first: at });
+  }
+  return found;
+}
+
+function eventRow({ at, event, windows, first }) {
   const model = h("a", { href: `#/models/${encodeURIComponent(event.model)}` }, event.model);
   const text = event.type.startsWith("model.promoted")
     ? [model, ` ${event.model_version} is the champion`, event.previous_version ? `, in place of ${event.previous_version}` : "", event.reason ? `: ${event.reason}` : ""]
-    : [badge("drift", "warn"), " ", model, ` ${event.model_version}: ${event.fields.map((one) => one.field).join(", ")}`];
+    : [badge("drift", "warn"), " ", model, ` ${event.model_version}: ${event.fields.map((one) => short(one.field)).join(", ")}`,
+      windows > 1 ? h("small", {}, ` (${windows} windows since ${clock(first)})`) : null];
   return h("li", {}, h("time", { datetime: at }, when(at)), h("span", {}, text));
 }
 

@@ -2,7 +2,7 @@
 
 import { get, poll, query } from "./api.js";
 import { badge, empty, h, rows, show, table } from "./dom.js";
-import { clock, count, duration, moment } from "./format.js";
+import { clock, count, duration, moment, plain } from "./format.js";
 
 const LIMIT = 200;
 
@@ -70,8 +70,20 @@ function row(one) {
     h("td", { class: "mono id" }, h("a", { href: `#/predictions/${encodeURIComponent(one.request_id)}`, title: one.request_id }, one.request_id)),
     h("td", { class: "nowrap" }, one.model, " ", h("small", {}, one.model_version ?? "")),
     h("td", {}, one.outcome === "completed" ? badge("completed", "good") : badge(one.error ?? "failed", "bad")),
-    h("td", { class: "wide mono" }, one.prediction ?? "–"),
+    h("td", { class: "wide" }, told(one.prediction)),
     h("td", { class: "number" }, duration(one.total_seconds)));
+}
+
+/** A prediction on one line: its plain values by name, or what there is of its JSON. */
+function told(preview) {
+  if (!preview) return "–";
+  try {
+    const value = JSON.parse(preview);
+    if (value === null || typeof value !== "object" || Array.isArray(value)) return plain(value);
+    return Object.entries(value).filter(([, one]) => one === null || typeof one !== "object").map(([name, one]) => `${name} ${plain(one)}`).join(", ") || preview;
+  } catch {
+    return h("span", { class: "mono" }, preview);
+  }
 }
 
 /** Arrow keys go from story to story. */

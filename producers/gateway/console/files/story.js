@@ -9,7 +9,7 @@ const MAX_VALUE = 20_000;
 
 export async function mount(root, context) {
   const id = context.parts.join("/");
-  const body = h("div");
+  const body = h("div", {}, empty("Looking for it …"));
   root.append(
     h("p", { class: "back" }, h("a", { href: "#/predictions" }, "← Predictions")),
     h("div", { class: "heading" }, h("h1", { tabindex: "-1", class: "mono" }, id), copyButton(() => id, "Copy id")), body);
