@@ -184,7 +184,7 @@ def test_dead_letters_are_read_chosen_and_replayed(browser: Browser, full: Conso
     asked: list[list[str]] = []
 
     def replay(route: Route) -> None:
-        asked.append(route.request.post_data_json["addresses"])
+        asked.append((route.request.post_data_json or {})["addresses"])
         results = [{"address": one, "outcome": "accepted" if n else "gone"} for n, one in enumerate(asked[-1])]
         route.fulfill(json={"accepted": len(results) - 1, "results": results})
 
