@@ -58,6 +58,9 @@ def test_calls_are_in_the_index_and_in_the_archive(
     assert later.status == 202
     until(lambda: ask("GET", later.headers["location"]).status == 200, 120, "the later answer is there")
     assert ask("POST", "/v1/models/diamonds/predictions", "no body").status == 422
+    tensor = {"name": "features", "datatype": "BYTES", "shape": [1], "data": [json.dumps(ROW)]}
+    assert ask("POST", "/v2/models/diamonds/infer", {"inputs": [tensor], "id": "call-2"}).status == 200
+    assert ask("GET", "/v1/diamonds/similar?cut=Ideal&color=E&clarity=SI2&carat=0.3").status == 200
     assert ask("GET", "/v1/nowhere/at/all").status == 404
     assert ask("POST", "/v1/predictions/call-1/label", {"label": 326}).status == 202
 
@@ -83,6 +86,14 @@ def test_calls_are_in_the_index_and_in_the_archive(
     [(caller, model, rows, sent, outcome, price, label)] = connection.execute(story).fetchall()
     assert (caller, model, rows, json.loads(sent), outcome) == ("anybody", "diamonds", 1, ROW, "completed")
     assert (price, label) == (first.body["price"], "326")
+    # Tensors are kept as the rows that they mean.
+    sent_and_predicted = (
+        "SELECT json(c.request_body), p.prediction ->> 'price' FROM api_calls c "
+        "JOIN predictions p ON p.request_id = c.request_id WHERE c.request_id = 'call-2'"
+    )
+    until(lambda: len(connection.execute(sent_and_predicted).fetchall()) == 1, 300, "the log is there too")
+    [(sent, predicted)] = connection.execute(sent_and_predicted).fetchall()
+    assert (json.loads(sent), predicted) == ({"rows": [ROW]}, first.body["price"])
     connection.close()
     assert archive.metric("inflight_archive_records_total", result="unreadable") == 0
 
@@ -105,7 +116,8 @@ def test_calls_are_in_the_index_and_in_the_archive(
         document = documents[event.call_id]
         assert document["http"]["response"]["status_code"] == event.status
         assert document["event"]["outcome"] == ("success" if event.status < 400 else "failure")
-        assert document["user"]["name"] == "anybody"
+        # What no route has is asked by nobody in particular.
+        assert document.get("user") == (None if event.route == "none" else {"name": "anybody"})
 
 
 def test_answers_do_not_wait_for_the_log_of_calls(deployment: Deployment, broker: Any, port: int) -> None:
