@@ -10,9 +10,7 @@ import msgspec
 
 from benchmarks.deployment import EvaluationError
 
-INSTALL = (
-    "oha is not on PATH: cargo install oha --version 1.16.0 --locked --no-default-features (cargo: https://rustup.rs)"
-)
+INSTALL = "oha is not on PATH: cargo install oha --version 1.16.0 --locked (cargo: https://rustup.rs)"
 CONNECTIONS = 256
 """Fewer than the requests in progress would close the loop."""
 REQUEST_SECONDS = 10

@@ -233,11 +233,20 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         # An earlier test may have left it stopped, by an error between its stop and its start.
         if not node.is_alive():
             node.start()
-    search_url = {"elasticsearch_url": used[1].url} if len(used) > 1 else {}
+    return _new_settings(tmp_path, used[0], **({"elasticsearch_url": used[1].url} if len(used) > 1 else {}))
+
+
+@pytest.fixture(scope="module")
+def module_settings(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """As `settings`, for all tests of a file, and without a search node."""
+    return _new_settings(tmp_path_factory.mktemp("home"), broker)
+
+
+def _new_settings(home: Path, broker: Broker, **changes: Any) -> Settings:
     settings = Settings(
         _env_file=None,  # type: ignore[call-arg]
-        home=tmp_path,
-        kafka_bootstrap_servers=used[0].bootstrap_servers,
+        home=home,
+        kafka_bootstrap_servers=broker.bootstrap_servers,
         topic_prefix=f"t{uuid.uuid4().hex[:8]}-",
         worker_metrics_port=0,
         indexer_metrics_port=0,
@@ -248,7 +257,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         archive_metrics_port=0,
         gateway_port=0,
         gateway_metrics_port=0,
-        **search_url,
+        **changes,
     )
     create_topics(settings)
     return settings

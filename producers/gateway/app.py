@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -20,6 +21,7 @@ from producers.gateway.access import ANYBODY, Access
 from producers.gateway.addresses import Address, Endpoint
 from producers.gateway.answers import MODEL_VERSION
 from producers.gateway.calls import Call, Recorder, call_of
+from producers.gateway.catalog import RESERVED
 from producers.gateway.keys import Scope as KeyScope
 from producers.gateway.metrics import GatewayMetrics
 from producers.gateway.problems import PROBLEMS, Problem
@@ -58,6 +60,15 @@ ALLOWED_HEADERS = [
 ]
 
 
+class _ModelName(StringConvertor):
+    """The model in a route of its own: not what begins other addresses, which would answer 404 in place of 405."""
+
+    regex = rf"(?!(?:{'|'.join(sorted(RESERVED))})/)[^/]+"
+
+
+register_url_convertor("model", _ModelName())
+
+
 def create_app(
     routes: Routes,
     access: Access,
@@ -87,7 +98,8 @@ def create_app(
         path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET", is_logged: bool = True
     ) -> Route:
         one = Address(path, endpoint, scope, method, is_logged)
-        return Route(path, _Ending(one, access, metrics), methods=[method])
+        pattern = path.replace("/v1/{model}/", "/v1/{model:model}/")
+        return Route(pattern, _Ending(one, access, metrics), methods=[method])
 
     starlette = Starlette(
         routes=[

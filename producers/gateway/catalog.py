@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_PREDICTION_NAME = "prediction"
 # Parts of paths below /v1/ that are no models.
-RESERVED = frozenset({"models", "predictions"})
+RESERVED = frozenset({"console", "models", "predictions", "streams"})
 
 
 class ServedModel(Struct, frozen=True):

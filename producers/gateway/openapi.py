@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from machine_learning_engineering.core.version import __version__
-from producers.gateway import openapi_inference, openapi_streams, similar
+from producers.gateway import openapi_console, openapi_inference, openapi_streams, similar
 from producers.gateway.catalog import ServedModel
 from producers.gateway.openapi_parts import (
     ERROR_RESPONSES,
@@ -47,6 +47,7 @@ def document(models: Mapping[str, ServedModel]) -> dict[str, Any]:
             {"name": "streams", "description": "What comes out of the stream, as it comes."},
             {"name": "open inference", "description": "The Open Inference Protocol, version 2."},
             {"name": "health"},
+            {"name": "console", "description": "What the console's page asks; it may change with the page."},
         ],
         "security": [{"bearer": []}, {"header": []}],
         "paths": paths | _common(models),
@@ -170,6 +171,7 @@ def _common(models: Mapping[str, ServedModel]) -> dict[str, Any]:
         },
         **openapi_streams.paths(),
         **openapi_inference.paths(model, row),
+        **openapi_console.paths(model),
         "/v2/health/live": {"get": _health("live", "Tell whether the process runs")},
         "/v2/health/ready": {"get": _health("ready", "Tell whether the gateway takes requests", "503")},
     }

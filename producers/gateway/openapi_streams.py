@@ -16,7 +16,17 @@ OUTCOMES = {
     }
 }
 """Beside `application/json` in the response."""
-_NAMES = ["results", "measurements", "events", "all"]
+_NAMES = "results|measurements|events|all"
+_EVENT = {
+    "type": "object",
+    "description": "Of each event; between them come comments.",
+    "required": ["event", "data", "id"],
+    "properties": {
+        "event": {"type": "string", "enum": ["result", "measurement", "model_event", "gap"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string", "description": "The positions behind it; resume there with `Last-Event-ID`."},
+    },
+}
 
 
 def paths() -> dict[str, Any]:
@@ -26,7 +36,7 @@ def paths() -> dict[str, Any]:
         "in": "path",
         "required": True,
         "description": "One of them, or several, joined with commas.",
-        "schema": {"type": "string", "enum": _NAMES},
+        "schema": {"type": "string", "pattern": f"^({_NAMES})(,({_NAMES}))*$", "examples": ["all", "results,events"]},
     }
     models = {
         "name": "model",
@@ -53,7 +63,7 @@ def paths() -> dict[str, Any]:
                 "responses": {
                     "200": {
                         "description": "Events.",
-                        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+                        "content": {"text/event-stream": {"schema": _EVENT}},
                     },
                     **dict.fromkeys(("400", "401", "403", "404", "429", "503"), problem),
                 },

@@ -87,11 +87,13 @@ class Predictor:
             if failures := [one for one in refused if one is not None]:
                 raise _not_accepted(order.request_id, failures)
             if seconds > 0:
-                waiting = asyncio.gather(*futures.values())
+                waiting = asyncio.ensure_future(asyncio.wait(futures.values()))
                 ends: set[asyncio.Future[Any]] = {waiting, self._draining}
-                await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-                waiting.cancel()
-            return {one: future.result() for one, future in futures.items() if future.done() and not future.cancelled()}
+                try:
+                    await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    waiting.cancel()
+            return {one: future.result() for one, future in futures.items() if future.done()}
         finally:
             for one, future in futures.items():
                 stream.release(one, future, published=one in accepted)

@@ -59,6 +59,8 @@ def run(settings: GatewaySettings, history: History, console: ConsoleSources | N
         PortInUse, OSError: a port is taken.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # Of a broker that is away kafka-python says some twenty lines a second; the tail says it once a minute.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     _raise_file_limit(settings.gateway_max_connections)
     asyncio.run(_Gateway(settings, history, console).run())
 

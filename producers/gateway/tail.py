@@ -234,16 +234,21 @@ def read_at(settings: GatewaySettings, topic: str, position: Position, timeout: 
     """
     options: dict[str, Any] = {**consumer_options(settings, READER), "group.id": READER, "auto.offset.reset": "error"}
     options.pop("error_cb")
+    name, deadline = topic_name(settings, topic), time.monotonic() + timeout
     consumer = Consumer(options)
     try:
-        consumer.assign([TopicPartition(topic_name(settings, topic), position.partition, position.offset)])
-        deadline = time.monotonic() + timeout
+        # Of a partition that is not there, the client would say nothing for half a minute.
+        if position.partition not in consumer.list_topics(name, timeout=timeout).topics[name].partitions:
+            return None
+        consumer.assign([TopicPartition(name, position.partition, position.offset)])
         while time.monotonic() < deadline:
             for message in consumer.consume(1, 0.2):
                 if message.error() is None:
                     return message if message.offset() == position.offset else None
                 if is_end(message) or message.error().code() == KafkaError._AUTO_OFFSET_RESET:
                     return None
+    except KafkaException:
+        pass
     finally:
         consumer.close()
     raise TimeoutError(f"the broker did not respond within {timeout:g} s")

@@ -162,6 +162,8 @@ def test_letters_by_address_and_their_replay(settings: Settings, producer: Produ
         "key": "k", "value": "{1", "bytes": 2, "shown_bytes": 2, "headers": [["a", "b"]],
     }  # fmt: skip
     assert letters.find(settings, Address(0, 99)) is None
+    # A partition that the topic does not have is no broker that is away.
+    assert letters.find(settings, Address(999, 0)) is None
     asked = [Address(0, 1), Address(0, 2), Address(0, 99)]
     done = letters.replay_letters(settings, asked, again=False)
     assert [one.outcome for one in done] == ["accepted", "accepted", "gone"]

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,31 @@ def diamonds(models: Settings) -> MLEModel:
     return Registry(models.registry_dir).open("diamonds", model_class=available()["diamonds"])
 
 
+@pytest.fixture(scope="session")
+def all_models(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Settings of a home whose registry holds a champion of each model."""
+    home = Settings(home=tmp_path_factory.mktemp("models"), _env_file=None, train_n_models=1)
+    for model_class in available().values():
+        train(model_class, home)
+    return home
+
+
 @pytest.fixture
 def deployment(settings: Settings, models: Settings, diamonds: MLEModel) -> Iterator[Deployment]:
     """A deployment without any process yet, on topics of its own; what a test starts is ended after it."""
+    with _deployed(settings, models, diamonds) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def module_deployment(module_settings: Settings, models: Settings, diamonds: MLEModel) -> Iterator[Deployment]:
+    """As `deployment`, for all tests of a file."""
+    with _deployed(module_settings, models, diamonds) as found:
+        yield found
+
+
+@contextmanager
+def _deployed(settings: Settings, models: Settings, diamonds: MLEModel) -> Iterator[Deployment]:
     _keep_only_models(models)
     log = logging.getLogger("kafka")
     level = log.level

@@ -20,7 +20,6 @@ from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.kafka.promotions import announce_promotion
 from machine_learning_engineering.registry.registry import Registry
-from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.dashboards.lint import check_queries, count_queries
 from monitoring.dashboards.source import Dashboard, load_all
@@ -39,15 +38,6 @@ pytestmark = [
 REQUESTS_EACH = 600
 """Of each model whose dataset has so many rows; from the middle on the diamonds are three times as heavy."""
 WINDOW = 200
-
-
-@pytest.fixture(scope="module")
-def all_models(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Settings of a home whose registry holds a champion of each model."""
-    home = Settings(home=tmp_path_factory.mktemp("models"), _env_file=None, train_n_models=1)
-    for model_class in available().values():
-        train(model_class, home)
-    return home
 
 
 @pytest.fixture

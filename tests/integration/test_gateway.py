@@ -1,4 +1,7 @@
-"""The gateway on a real broker, with real workers and real HTTP: answers, kills, restarts, replies, and its end."""
+"""The gateway on a real broker, with real workers and real HTTP: answers, restarts, replies, and its end.
+
+Kills under load are in `test_several_gateways.py`.
+"""
 
 import json
 import signal
@@ -25,12 +28,10 @@ from machine_learning_engineering.kafka.client import (
 )
 from monitoring.audit.readers import run_audit
 from tests.support.deployment import Deployment
-from tests.support.http_clients import Users, call
+from tests.support.http_clients import call
 from tests.support.supervised import Supervised
-from tests.support.waiting import figures, until
+from tests.support.waiting import until
 
-# From the moment a component is back: clients may meet errors for so long.
-RECOVERY_SECONDS = 5.0
 ROW = {"carat": 0.23, "cut": "Ideal", "color": "E", "clarity": "SI2", "depth": 61.5, "table": 55.0}
 ROW |= {"x": 3.95, "y": 3.98, "z": 2.43}
 
@@ -38,11 +39,6 @@ ROW |= {"x": 3.95, "y": 3.98, "z": 2.43}
 @pytest.fixture
 def port() -> int:
     return free_port()
-
-
-@pytest.fixture
-def rows(deployment: Deployment) -> list[dict[str, Any]]:
-    return list(deployment.diamonds(200))
 
 
 def is_ready(gateway: Supervised) -> bool:
@@ -114,59 +110,6 @@ def test_a_request_outlives_its_gateway(deployment: Deployment, settings: Settin
     assert [one.status for one in answers] == [200, 200]
     assert answers[0].body == answers[1].body
     assert len(list(read_to_end(settings, REQUESTS))) == 1
-
-
-@pytest.mark.parametrize("component", ["gateway", "worker", "broker"])
-def test_kills_under_load(
-    deployment: Deployment, settings: Settings, broker: Any, rows: list[dict[str, Any]], component: str
-) -> None:
-    """Every request has one answer, the same for whoever asks again; errors end soon after the component is back."""
-    ports = [free_port(), free_port()]
-    gateways = [deployment.gateway(one) for one in ports]
-    worker = deployment.worker()
-    deployment.serving(1)
-    ready(*gateways)
-    users = [Users(f"user{number}", ports, rows, pause=0.02) for number in range(3)]
-    for user in users:
-        user.start()
-    until(lambda: all(len(user.answers) > 20 for user in users), 120, "the load runs")
-    back: list[float] = []
-    for _ in range(2):
-        if component == "gateway":
-            deployment.kill(gateways[0])
-            until(lambda: not gateways[0].serves() or gateways[0].exit_codes != [], 60, "it is gone")
-            ready(*gateways)
-        elif component == "worker":
-            deployment.kill(worker)
-            deployment.serving(1)
-        else:
-            broker.restart(hard=True)
-            ready(*gateways)
-            deployment.serving(1)
-        back.append(time.monotonic())
-        counts = [len(user.answers) + 20 for user in users]
-        until(lambda c=counts: all(len(u.answers) >= n for u, n in zip(users, c, strict=True)), 120, "it goes on")
-    for user in users:
-        user.stop()
-    deployment.settles()
-    errors = [event for user in users for event in user.events if event.status >= 500 or not event.status]
-    late = [event.at - back[-1] for event in errors if event.at > back[-1] + RECOVERY_SECONDS]
-    assert late == [], f"errors {RECOVERY_SECONDS:g} s after the component was back"
-    answers = {name: body for user in users for name, body in user.answers.items()}
-    found = run_audit(settings, index=False)
-    assert found.passed, found
-    assert found.conflicts == 0
-    results: dict[str, Any] = {}
-    for record in read_to_end(settings, RESULTS):
-        event: Any = events.decode_result(record.value() or b"")
-        results.setdefault(event.request_id, json.loads(bytes(event.prediction)))
-    for name, body in answers.items():
-        assert results[name]["price"] == body["price"], name
-    for user in users:
-        for name in list(user.answers)[-5:]:
-            again = call(ports[0], "GET", f"/v1/predictions/{name}")
-            assert again.body["prediction"]["price"] == answers[name]["price"]
-    figures(component=component, answers=len(answers), errors=len(errors), repeats=found.repeats)
 
 
 def test_sigterm_lets_open_requests_end(deployment: Deployment, port: int) -> None:

@@ -64,9 +64,9 @@ class Target:
         assert len(self.gateway.exit_codes) == runs, "it was restarted"
 
 
-@pytest.fixture
-def target(deployment: Deployment) -> Target:
-    port = free_port()
+@pytest.fixture(scope="module")
+def target(module_deployment: Deployment) -> Target:
+    deployment, port = module_deployment, free_port()
     deployment.worker()
     gateway = deployment.gateway(port, gateway_body_timeout=SECONDS, gateway_max_connections=LIMIT)
     deployment.serving(1)

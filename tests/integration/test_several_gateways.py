@@ -1,8 +1,10 @@
 """Three gateways behind one address, a proxy that is not ours in front of them: what a client of that address sees."""
 
 import json
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +16,8 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.topics import REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import read_to_end
 from monitoring.audit.readers import run_audit
+from monitoring.exporter.lag import LagReader
+from monitoring.runtime.groups import ARCHIVE
 from tests.support.deployment import Deployment
 from tests.support.doses import FULL
 from tests.support.http_clients import Event, Users, call
@@ -88,8 +92,8 @@ def test_any_gateway_answers_for_any_other(
 class Client:
     """Users of the address, and what they saw."""
 
-    def __init__(self, address: int, rows: list[dict[str, Any]]) -> None:
-        self.users = [Users(f"user{number}", [address], rows, pause=0.02) for number in range(USERS)]
+    def __init__(self, address: int, rows: list[dict[str, Any]], prefix: str) -> None:
+        self.users = [Users(f"{prefix}user{number}", [address], rows, pause=0.02) for number in range(USERS)]
         for user in self.users:
             user.start()
         self.goes_on(20)
@@ -129,13 +133,13 @@ def test_clients_of_one_address_through_faults(
     tmp_path: Path,
     components: list[str],
 ) -> None:
-    """Each 2xx is in the log and in the index, no id has two answers, and errors end soon after each component is back.
+    """Each 2xx is in the log, the index and the archive, no id has two answers; errors end soon after each return.
 
     Kills are kill -9; `rolling` is a restart of every component, one after the other, as an update does it.
     """
     gateways = [deployment.gateway(port) for port in ports]
     workers = [deployment.worker() for _ in range(2)]
-    indexer = deployment.indexer()
+    indexer, archive = deployment.indexer(), deployment.archive()
     deployment.serving(2)
 
     def are_ready() -> None:
@@ -169,10 +173,13 @@ def test_clients_of_one_address_through_faults(
         are_ready()
         deployment.serving(2)
 
+    # One of a kind shows what the next one does.
+    replicas = None if FULL else 1
     kills = {"gateway": kill_gateway, "worker": kill_worker, "broker": kill_broker}
-    updates = {f"worker {n}": update(one, lambda: deployment.serving(2)) for n, one in enumerate(workers, 1)}
-    updates |= {"indexer": update(indexer, lambda: until(indexer.serves, 180, "the indexer is ready"))}
-    updates |= {f"gateway {n}": update(one, are_ready) for n, one in enumerate(gateways, 1)}
+    updates = {f"worker {n}": update(one, lambda: deployment.serving(2)) for n, one in enumerate(workers[:replicas], 1)}
+    for name, process in (("indexer", indexer), ("archive", archive)):
+        updates[name] = update(process, lambda one=process: until(one.serves, 180, "it is ready"))
+    updates |= {f"gateway {n}": update(one, are_ready) for n, one in enumerate(gateways[:replicas], 1)}
     updates |= {"broker": update_broker}
     steps = updates if components == ["rolling"] else {name: kills[name] for name in components}
     are_ready()
@@ -191,15 +198,26 @@ def test_clients_of_one_address_through_faults(
         client.stop()
         deployment.settles(index=True)
         check_outcomes(settings, address, client.answers)
+    lost_calls = check_archive(settings, client.answers)
+    # Those that a gateway had answered in the moment before it was killed.
+    assert len(lost_calls) <= (0 if components == ["rolling"] else 5 * USERS * ROUNDS), lost_calls
+    for gateway in gateways:
+        lines = gateway.log_path.read_text().splitlines()
+        assert len(lines) < 50 * ROUNDS, "\n".join(lines[-50:])
     seen = {one: [e.at for e in client.errors() if one.begun <= e.at <= one.back + RECOVERY_SECONDS] for one in outages}
     unexplained = len(client.errors()) - sum(map(len, seen.values()))
     assert not unexplained, f"{unexplained} errors while everything was there"
     figures(
         answers=len(client.answers),
+        calls_not_archived=len(lost_calls),
         **{
             f"{one.component.replace(' ', '_')}_{number}": (
                 f"{one.back - one.begun:.1f} s away, {len(at)} errors"
-                + (f", the last {max(at) - one.back:+.1f} s from its return" if at else "")
+                + (
+                    f" within {max(at) - min(at):.1f} s, the last {max(at) - one.back:+.1f} s from its return"
+                    if at
+                    else ""
+                )
             )
             for number, (one, at) in enumerate(seen.items(), 1)
         },
@@ -208,7 +226,7 @@ def test_clients_of_one_address_through_faults(
 
 def check_outcomes(settings: Settings, address: int, answers: dict[str, Any]) -> None:
     """What clients were told is what the topics and the index say, and what they are told again."""
-    found = run_audit(settings, index=True)
+    found = run_audit(settings, settings.topic_prefix, index=True)
     assert found.passed, found
     assert found.conflicts == found.unindexed == 0, found
     assert found.accepted == found.completed, found
@@ -216,9 +234,29 @@ def check_outcomes(settings: Settings, address: int, answers: dict[str, Any]) ->
     for record in read_to_end(settings, RESULTS):
         event: Any = events.decode_result(record.value() or b"")
         results.setdefault(event.request_id, json.loads(bytes(event.prediction)))
+    missing = sorted(answers.keys() - results.keys())
+    assert not missing, f"{len(missing)} of {len(answers)} have no result on the topic: {missing[:5]}, {found}"
     for name, body in answers.items():
         assert results[name] == {field: body[field] for field in results[name]}, name
     for name in list(answers)[:: max(1, len(answers) // 60)]:
         again = call(address, "GET", f"{PREDICTIONS}/{name}")
         assert again.status == 200, again
         assert again.body["prediction"] == results[name], name
+
+
+def check_archive(settings: Settings, answers: dict[str, Any]) -> set[str]:
+    """Each answer is in the archive as the client has it. Returns the ids whose answered call is not there."""
+
+    def select(sql: str) -> dict[str, str]:
+        with closing(sqlite3.connect(f"file:{settings.home / 'archive.sqlite'}?mode=ro", uri=True)) as connection:
+            return dict(connection.execute(sql).fetchall())
+
+    predictions = "SELECT request_id, prediction FROM predictions WHERE outcome = 'completed'"
+    until(lambda: answers.keys() <= select(predictions).keys(), 300, "the archive has every answer")
+    for name, prediction in select(predictions).items():
+        found = json.loads(prediction)
+        assert name not in answers or found == {field: answers[name][field] for field in found}, name
+    lag = LagReader(settings, timeout=20.0)
+    until(lambda: not any(behind for (group, _), behind in lag.read().items() if group == ARCHIVE), 300, "it has all")
+    calls = "SELECT request_id, MIN(status) FROM api_calls WHERE status < 300 AND method = 'POST' GROUP BY request_id"
+    return answers.keys() - select(calls).keys()

@@ -17,7 +17,8 @@ from machine_learning_engineering.settings import KernelSettings
 
 # A producer that is not ours may write anything.
 _UNKNOWN_TIME = datetime(1970, 1, 1, tzinfo=UTC)
-_ADDRESS = re.compile(r"(\d+):(\d+)")
+# As far as Kafka's own numbers go, of 31 and 63 bits.
+_ADDRESS = re.compile(r"([0-9]{1,9}):([0-9]{1,18})")
 
 
 class Address(NamedTuple):

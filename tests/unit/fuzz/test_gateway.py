@@ -136,11 +136,13 @@ def test_headers(name: str, change: bytes, path: str, running: Running) -> None:
 @hypothesis.example(text="%")
 def test_addresses(text: str, running: Running) -> None:
     part = quote(text[:300], safe="/")
-    for path in (f"/v1/predictions/{part}", f"/v1/models/{part}", f"/v1/{part}", f"/docs/{part}"):
+    models = (f"/v1/models/{part}", f"/v2/models/{part}", f"/v2/models/line/versions/{part}")
+    for path in (*models, f"/v1/predictions/{part}", f"/v1/{part}", f"/docs/{part}"):
         response = running.client.get(path)
         assert response.status_code in (200, 400, 404, 405), (path, response.status_code, response.text[:300])
         if response.status_code >= 400:
-            assert response.headers["content-type"] == CONTENT_TYPE
+            # The Open Inference Protocol wants its own.
+            assert response.headers["content-type"] in (CONTENT_TYPE, "application/json" if path[:3] == "/v2" else "")
             check_message(response.text)
 
 

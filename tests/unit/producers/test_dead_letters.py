@@ -25,7 +25,9 @@ def test_an_address_is_written_as_it_is_read() -> None:
     assert str(Address(2, 17)) == "2:17"
 
 
-@pytest.mark.parametrize("text", ["", "2", "2:", ":17", "-1:2", "2:17 ", "a:b"])
+@pytest.mark.parametrize(
+    "text", ["", "2", "2:", ":17", "-1:2", "2:17 ", "a:b", "9999999999:0", "0:9999999999999999999"]
+)
 def test_what_is_no_address_is_refused(text: str) -> None:
     """The message says where to find one."""
     with pytest.raises(ValueError, match="dlq list"):

@@ -1,5 +1,6 @@
 """Predictions over HTTP: answers, waiting, later answers, batches, and what goes wrong."""
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ def test_respond_async(tmp_path: Path, path: str, body: Any) -> None:
         assert running.client.get(where).json()["prediction"] == {"answer": 8}
 
 
-def test_the_deadline(tmp_path: Path) -> None:
+def test_the_deadline(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """202 where the caller has to expect it; 504 with the address where a 202 would pass for an answer."""
     with gateway(tmp_path, topics=Topics(), gateway_deadline=0.05) as running:
         response = running.client.post(PREDICT, json={"features": {"number": 4}})
@@ -121,6 +122,8 @@ def test_the_deadline(tmp_path: Path) -> None:
         running.answer_all()
         assert running.client.get(late.headers["location"]).json()["prediction"] == {"answer": 10}
         assert running.stream.recall.waiting == 0, "nobody waits any more"
+        gc.collect()
+    assert not [one for one in caplog.records if one.name == "asyncio"], "what was waited for is no error"
 
 
 def test_a_batch_later(tmp_path: Path) -> None:
