@@ -168,7 +168,8 @@ def test_every_example_of_a_body_is_accepted(tmp_path: Path) -> None:
         tried = set()
         for path, methods in paths.items():
             content = methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json")
-            if content is not None:
+            # The console replays dead letters of a broker: tests/integration/test_console.py.
+            if content is not None and not path.startswith("/v1/console/"):
                 address = path.format(model="line", version="v1", request_id=known)
                 answer = running.client.post(address, json=content["example"])
                 assert answer.status_code in (200, 202), (path, answer.text)
