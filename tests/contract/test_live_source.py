@@ -65,7 +65,8 @@ class OnKafka:
 
     async def append(self, place: Place, *numbers: int) -> None:
         for number in numbers:
-            self._producer.produce(self._topic(place), value(number), partition=place.partition)
+            # With a key: a topic that is compacted refuses records without.
+            self._producer.produce(self._topic(place), value(number), str(number), partition=place.partition)
         assert await asyncio.to_thread(self._producer.flush, SECONDS) == 0
 
     async def delete(self, place: Place, before: int) -> None:
