@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,10 @@ from producers.gateway.stream import HistoryUnavailable, StoredPrediction
 SECONDS = 2.0
 """Maximum time of one search."""
 _THREADS = 8
+MAX_FAILURES = 3
+"""Failed searches in a row, after which requests no longer wait for one."""
+PAUSE_SECONDS = 5.0
+"""Meanwhile one search in so many seconds looks whether Elasticsearch is back."""
 
 
 class IndexHistory:
@@ -34,10 +39,24 @@ class IndexHistory:
         self._client: Any = None
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="inflight-history")
+        self._failures = 0
+        self._paused_until = 0.0
 
     async def find(self, request_ids: Sequence[str]) -> dict[str, StoredPrediction]:
-        """See `History.find`."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self._find, list(request_ids))
+        """See `History.find`. Of an Elasticsearch that keeps failing, it says so at once."""
+        now = time.monotonic()
+        if self._failures >= MAX_FAILURES:
+            if now < self._paused_until:
+                raise HistoryUnavailable("Elasticsearch did not respond in time before")
+            self._paused_until = now + PAUSE_SECONDS
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._find, list(request_ids))
+        except HistoryUnavailable:
+            self._failures += 1
+            self._paused_until = time.monotonic() + PAUSE_SECONDS
+            raise
+        self._failures = 0
+        return found
 
     def _find(self, request_ids: list[str]) -> dict[str, StoredPrediction]:
         identities = {document_id(one): one for one in request_ids}
