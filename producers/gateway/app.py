@@ -66,7 +66,14 @@ class _ModelName(StringConvertor):
     regex = rf"(?!(?:{'|'.join(sorted(RESERVED))})/)[^/]+"
 
 
+class _PredictionName(StringConvertor):
+    """What a model predicts: not the similar rows, which are beside it."""
+
+    regex = "(?!similar$)[^/]+"
+
+
 register_url_convertor("model", _ModelName())
+register_url_convertor("prediction", _PredictionName())
 
 
 def create_app(
@@ -95,7 +102,9 @@ def create_app(
         metrics.problems.labels(kind.replace("-", "_"))
 
     def route(path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET") -> Route:
-        pattern = path.replace("/v1/{model}/", "/v1/{model:model}/")
+        pattern = path.replace("/v1/{model}/", "/v1/{model:model}/").replace(
+            "/{prediction}", "/{prediction:prediction}"
+        )
         return Route(pattern, _Ending(path, endpoint, scope, access, metrics), methods=[method])
 
     starlette = Starlette(

@@ -3,6 +3,7 @@
 from importlib.resources import files as package_files
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -64,4 +65,5 @@ class DocsFiles:
         elif name in _SERVED:
             await self._static(scope, receive, send)
         else:
-            await Response(status_code=404)(scope, receive, send)
+            # Becomes the problem that any other unknown address is.
+            raise HTTPException(404)
