@@ -66,7 +66,14 @@ class _ModelName(StringConvertor):
     regex = rf"(?!(?:{'|'.join(sorted(RESERVED))})/)[^/]+"
 
 
+class _PredictionName(StringConvertor):
+    """What a model predicts: not the similar rows, which are beside it."""
+
+    regex = "(?!similar$)[^/]+"
+
+
 register_url_convertor("model", _ModelName())
+register_url_convertor("prediction", _PredictionName())
 
 
 def create_app(
@@ -98,7 +105,9 @@ def create_app(
         path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET", is_logged: bool = True
     ) -> Route:
         one = Address(path, endpoint, scope, method, is_logged)
-        pattern = path.replace("/v1/{model}/", "/v1/{model:model}/")
+        pattern = path.replace("/v1/{model}/", "/v1/{model:model}/").replace(
+            "/{prediction}", "/{prediction:prediction}"
+        )
         return Route(pattern, _Ending(one, access, metrics), methods=[method])
 
     starlette = Starlette(

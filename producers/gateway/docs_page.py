@@ -65,4 +65,5 @@ class DocsFiles:
         elif name in _SERVED:
             await self._static(scope, receive, send)
         else:
+            # Becomes the problem that any other unknown address is.
             raise HTTPException(404)

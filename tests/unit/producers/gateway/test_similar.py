@@ -129,7 +129,7 @@ def test_a_model_without_an_index_says_why(tmp_path: Path) -> None:
             assert running.client.get(f"/v1/models/{name}").json()["similar"] is None
         assert not [path for path in running.client.get("/openapi.json").json()["paths"] if "similar" in path]
         problem(running.client.get("/v1/nothing/similar"), 404, "unknown-model")
-        problem(running.client.post("/v1/line/similar", json={"number": 1}), 404, "not-found")
+        problem(running.client.post("/v1/line/similar", json={"number": 1}), 405, "method-not-allowed")
         assert running.client.post("/v1/line/double", json={"number": 1}).status_code == 200
 
 
