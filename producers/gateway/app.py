@@ -72,8 +72,20 @@ class _PredictionName(StringConvertor):
     regex = "(?!similar$)[^/]+"
 
 
+class _LetterAddress(StringConvertor):
+    """The address of a dead letter: not the replay, which is beside it."""
+
+    regex = "(?!replay$)[^/]+"
+
+
 register_url_convertor("model", _ModelName())
 register_url_convertor("prediction", _PredictionName())
+register_url_convertor("letter", _LetterAddress())
+_NARROW = {
+    "/v1/{model}/": "/v1/{model:model}/",
+    "/{prediction}": "/{prediction:prediction}",
+    "/dead-letters/{address}": "/dead-letters/{address:letter}",
+}
 
 
 def create_app(
@@ -105,9 +117,9 @@ def create_app(
         path: str, endpoint: Endpoint, scope: KeyScope | None, method: str = "GET", is_logged: bool = True
     ) -> Route:
         one = Address(path, endpoint, scope, method, is_logged)
-        pattern = path.replace("/v1/{model}/", "/v1/{model:model}/").replace(
-            "/{prediction}", "/{prediction:prediction}"
-        )
+        pattern = path
+        for plain, narrow in _NARROW.items():
+            pattern = pattern.replace(plain, narrow)
         return Route(pattern, _Ending(one, access, metrics), methods=[method])
 
     starlette = Starlette(

@@ -31,3 +31,4 @@ def test_answers_are_as_the_document_says(tmp_path: Path) -> None:
             Draft202012Validator(schema).validate(found)
             # None of them is the route of a model named console.
             assert ask(running, asked, body={})[0] == 405, asked
+        assert ask(running, "/v1/console/dead-letters/replay")[0] == 405, "no dead letter has this address"
