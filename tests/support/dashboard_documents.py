@@ -13,6 +13,7 @@ from elasticsearch import Elasticsearch
 
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.events.schemas import (
+    ApiCalled,
     DriftDetected,
     DriftMeasured,
     Error,
@@ -22,6 +23,7 @@ from machine_learning_engineering.events.schemas import (
     PredictionLogged,
     QualityMeasured,
 )
+from monitoring.documents.api_call import call_document
 from monitoring.documents.dead_letter import dead_letter_document
 from monitoring.documents.drift import drift_documents
 from monitoring.documents.log import document_id, index_name, label_fields, to_document
@@ -185,10 +187,35 @@ def dead_letters(until: datetime) -> Iterator[tuple[str, str, msgspec.Struct]]:
         yield dead_letter_document("prediction-dead-letters", number % 4, number, at, 40 + number, headers)
 
 
+def calls(until: datetime) -> Iterator[tuple[str, str, msgspec.Struct]]:
+    """Calls of the gateway, every fifth of which is refused."""
+    for number in range(20):
+        event = ApiCalled(
+            call_id=f"call-{number}",
+            method="POST",
+            route="/v1/models/{model}/predictions",
+            status=422 if number % 5 == 0 else 200,
+            started_at=until - SPAN * (number + 0.5) / 20,
+            seconds=0.01,
+            request_bytes=30,
+            response_bytes=120,
+            caller="shop",
+            model="titanic",
+            model_version="v1",
+            request_id=f"called-{number}",
+            rows=1,
+            problem="invalid-features" if number % 5 == 0 else msgspec.UNSET,
+            request_body=msgspec.Raw(b'{"features":{"age":22}}'),
+            response_body=msgspec.Raw(b'{"prediction":{"survived":false}}'),
+            traceparent=TRACEPARENT,
+        )
+        yield call_document(event)
+
+
 def documents(until: datetime, requests: int = 720) -> Iterator[Document]:
     """Everything of the hour before `until`."""
     yield from logged(requests, until)
-    for found in (measured(until), dead_letters(until)):
+    for found in (measured(until), dead_letters(until), calls(until)):
         for index, identity, document in found:
             yield index, identity, msgspec.json.encode(document)
 
