@@ -36,5 +36,5 @@ def _archive(settings: Settings) -> AbstractContextManager[PredictionLog]:
     try:
         from monitoring.archive.prediction_log import ArchivePredictionLog
     except ModuleNotFoundError as error:
-        raise PredictionLogError(f"{error.name} is not installed: pip install 'inflight[archive]'") from None
+        raise PredictionLogError(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
     return ArchivePredictionLog(settings.archive_address)

@@ -68,7 +68,7 @@ def _archive() -> None:
         from monitoring.archive.database import ArchiveError
         from monitoring.archive.process import run
     except ModuleNotFoundError as error:
-        raise exit_with(f"{error.name} is not installed: pip install 'inflight[archive]'") from None
+        raise exit_with(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
     try:
         run(settings)
     except ArchiveError as error:
@@ -88,7 +88,7 @@ def _gateway() -> None:
         from producers.gateway.process import run
         from producers.gateway.server import PortInUse
     except ModuleNotFoundError as error:
-        raise exit_with(f"{error.name} is not installed: pip install 'inflight[gateway]'") from None
+        raise exit_with(f"{error.name} is not installed: pip install '.[gateway]' in the repository") from None
     try:
         run(settings, IndexHistory(settings), ConsoleSources(BrokerLags(settings), IndexLogbook(settings)))
     except (Unprotected, KeysError, PortInUse) as error:

@@ -60,7 +60,7 @@ def run(
         output = Output([spec.name for spec in specs], text=text, colours=colours)
         output.event(f"on {found.summary}", "started", nodes=found.summary)
         for kind in left_out:
-            output.event(f"without {kind}: pip install 'inflight[{kind}]'", "left_out", left_out=kind)
+            output.event(f"without {kind}: pip install '.[{kind}]' in the repository", "left_out", left_out=kind)
         console = http_url(settings.gateway_host, settings.gateway_port)
         ready = f"Console: {console}" if "gateway" in kinds else "Stop with Ctrl-C."
         try:

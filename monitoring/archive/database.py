@@ -180,7 +180,7 @@ def _postgresql(url: URL) -> Engine:
     try:
         return create_engine(url.set(query=query), connect_args=arguments)
     except ModuleNotFoundError as error:
-        raise ArchiveError(f"{error.name} is not installed: pip install 'inflight[archive]'") from None
+        raise ArchiveError(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
 
 
 def _sqlite(url: URL, timeout: float) -> Engine:

@@ -186,7 +186,7 @@ def test_clients_of_one_address_through_faults(
     address = free_port()
     outages: list[Outage] = []
     with proxy(tmp_path, address, ports):
-        client = Client(address, list(deployment.diamonds(200)))
+        client = Client(address, list(deployment.diamonds(200)), f"{components[0]}-")
         for _ in range(ROUNDS):
             for name, step in steps.items():
                 begun = time.monotonic()
