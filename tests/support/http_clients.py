@@ -37,8 +37,9 @@ def call(
 
 
 class Event(NamedTuple):
-    """What one request met, at which time (monotonic)."""
+    """What one request met: when it began and ended (monotonic)."""
 
+    began: float
     at: float
     status: int
 
@@ -50,7 +51,9 @@ class Users(threading.Thread):
     `answers` has the answer to each id; `events` every response.
     """
 
-    def __init__(self, name: str, ports: list[int], rows: list[dict[str, Any]], pause: float = 0.0) -> None:
+    def __init__(
+        self, name: str, ports: list[int], rows: list[dict[str, Any]], pause: float = 0.0, wait: int = 2
+    ) -> None:
         super().__init__(name=name, daemon=True)
         self.answers: dict[str, Any] = {}
         self.events: list[Event] = []
@@ -58,6 +61,7 @@ class Users(threading.Thread):
         self._ports = ports
         self._rows = rows
         self._pause = pause
+        self._wait = wait
         self.failure: BaseException | None = None
 
     def run(self) -> None:
@@ -76,9 +80,10 @@ class Users(threading.Thread):
         while True:
             port = self._ports[turn % len(self._ports)]
             turn += 1
-            headers = {"Idempotency-Key": request_id, "Prefer": "wait=2"}
+            headers = {"Idempotency-Key": request_id, "Prefer": f"wait={self._wait}"}
+            began = time.monotonic()
             answer = call(port, "POST", "/v1/diamonds/value", row, headers)
-            self.events.append(Event(time.monotonic(), answer.status))
+            self.events.append(Event(began, time.monotonic(), answer.status))
             if answer.status == 200:
                 assert answer.body["request_id"] == request_id
                 self.answers[request_id] = answer.body
