@@ -19,6 +19,7 @@ from machine_learning_engineering.kafka.client import read_to_end
 from monitoring.audit.readers import run_audit
 from tests.support.deployment import Deployment
 from tests.support.doses import FULL
+from tests.support.durability import needs_durable_nodes
 from tests.support.supervised import Supervised
 from tests.support.waiting import figures, until
 
@@ -95,6 +96,7 @@ def test_many_lines_in_bounded_memory(
     figures(lines=LINES, megabytes=grown)
 
 
+@needs_durable_nodes
 def test_kills_in_the_middle(deployment: Deployment, settings: Settings, broker: Any, port: int) -> None:
     """The worker is killed -9 and the broker restarted: no line fails, and each has one outcome."""
     worker = deployment.worker()

@@ -14,6 +14,7 @@ from machine_learning_engineering.kafka.client import producer_options, topic_na
 from monitoring.elastic import client as elastic
 from tests.support.browser import check_access, chromium, page_of
 from tests.support.deployment import Deployment
+from tests.support.durability import needs_durable_nodes
 from tests.support.http_clients import call
 from tests.support.waiting import figures, until
 
@@ -25,6 +26,7 @@ def ask(port: int, path: str) -> Any:
     return call(port, "GET", f"/v1/console/{path}").body or {}
 
 
+@needs_durable_nodes
 def test_the_console_of_a_deployment(deployment: Deployment, settings: Settings, search: Any, broker: Any) -> None:
     """Counts, stories, labels, lag, dead letters and their replay; after a broker was killed it goes on by itself."""
     port = free_port()

@@ -17,6 +17,7 @@ from inflight.stack.process import free_port
 from machine_learning_engineering.events.topics import MEASUREMENTS, MODEL_EVENTS, RESULTS
 from machine_learning_engineering.kafka.client import client_options, producer_options, read_to_end, topic_name
 from tests.support.deployment import Deployment
+from tests.support.durability import needs_durable_nodes
 from tests.support.live import Event, EventReader
 from tests.support.supervised import Supervised
 from tests.support.waiting import figures, until
@@ -111,6 +112,7 @@ def publish(settings: Settings, topic: str, values: list[bytes], **options: Any)
     assert producer.flush(120) == 0
 
 
+@needs_durable_nodes
 def test_no_hole_and_no_duplicate_whatever_is_killed(
     deployment: Deployment, settings: Settings, broker: Any, browsers: list[Browser]
 ) -> None:

@@ -20,6 +20,7 @@ from monitoring.exporter.lag import LagReader
 from monitoring.runtime.groups import ARCHIVE
 from tests.support.deployment import Deployment
 from tests.support.doses import FULL
+from tests.support.durability import needs_durable_nodes
 from tests.support.http_clients import Event, Users, call
 from tests.support.proxy import proxy
 from tests.support.supervised import Supervised
@@ -123,7 +124,13 @@ class Client:
 
 
 @pytest.mark.timeout(1_800)
-@pytest.mark.parametrize("components", [["gateway", "worker", "broker"], ["rolling"]], ids=["kills", "rolling"])
+@pytest.mark.parametrize(
+    "components",
+    [
+        pytest.param(["gateway", "worker", "broker"], id="kills", marks=needs_durable_nodes),
+        pytest.param(["rolling"], id="rolling"),
+    ],
+)
 def test_clients_of_one_address_through_faults(
     deployment: Deployment,
     settings: Settings,
