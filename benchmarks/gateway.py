@@ -25,12 +25,13 @@ from benchmarks.deployment import ONE_THREAD, EvaluationError
 from benchmarks.latency import Latency
 from benchmarks.load_tool import Load
 from benchmarks.machine import Machine, describe, share_cores
-from benchmarks.whole_deployment import OWNING, Sender
+from benchmarks.whole_deployment import Sender
 from inflight.demo.processes import Process
 from inflight.settings import Settings
 from inflight.stack.kafka import KAFKA_VERSION, KafkaNode
 from inflight.stack.maven import missing_tools
 from inflight.stack.process import StackError, free_port
+from inflight.supervisor.specs import READY
 from machine_learning_engineering.datasets import DatasetUnavailable
 from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.registry.registry import Registry
@@ -41,7 +42,6 @@ from model.diamonds.model import Diamonds
 from model.reviews.model import Reviews
 
 CURVE = (250.0, 500.0, 1_000.0, 1_500.0, 2_000.0, 3_000.0, 4_000.0)
-READY = r"\ninflight_gateway_ready 1"
 BODIES = 1_000
 WARM_UP = 500
 SATURATED_MS = 1_000.0
@@ -138,8 +138,8 @@ class Bench:
             "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": node.bootstrap_servers,
             "INFLIGHT_GATEWAY_PORT": str(self._port),
         }
-        self._worker = Process("worker", "worker", home / "processes", environment, OWNING)
-        self._gateway = Process("gateway", "gateway", home / "processes", environment, READY)
+        self._worker = Process("worker", "worker", home / "processes", environment, READY["worker"])
+        self._gateway = Process("gateway", "gateway", home / "processes", environment, READY["gateway"])
         for process in (self._worker, self._gateway):
             self._cleanup.callback(process.stop)
             process.launch()

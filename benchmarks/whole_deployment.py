@@ -29,6 +29,7 @@ from inflight.settings import Settings
 from inflight.stack.process import Node
 from inflight.stack.stack import start_stack
 from inflight.stack.status import with_endpoints
+from inflight.supervisor.specs import READY
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
 from machine_learning_engineering.registry.registry import Registry
@@ -39,7 +40,6 @@ from producers.rate_limiter import RateLimiter
 
 FIRST = 1_000
 """Requests right after the start."""
-OWNING = r"inflight_worker_assigned_partitions [1-9]"
 # In the order in which they are stopped, behind the first phase.
 COMMANDS = ("features follow", "drift-monitor", "label-joiner", "exporter", "indexer")
 
@@ -115,7 +115,7 @@ def run(kind: Literal["real", "embedded"], rate: float, requests: int) -> list[P
         trained = train(Diamonds, settings)
         Trials(Registry(settings.registry_dir), settings.trials_dir).pass_("diamonds", trained.version)
         environment = stack.endpoints.environment | ONE_THREAD | {"INFLIGHT_HOME": str(home), "INFLIGHT_ENV_FILE": ""}
-        worker = Process("worker", "worker", home / "processes", environment, OWNING)
+        worker = Process("worker", "worker", home / "processes", environment, READY["worker"])
         others = [Process(one.split()[0], one, home / "processes", environment) for one in COMMANDS]
         for process in (worker, *others):
             cleanup.callback(process.stop)

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from importlib.util import find_spec
 from pathlib import Path
 
 from inflight.demo.processes import Process
+from inflight.supervisor.specs import missing_extra
 
 
 class DemoArchive:
@@ -18,7 +18,7 @@ class DemoArchive:
 
     def __init__(self, home: Path) -> None:
         self._file = home / "archive.sqlite"
-        self.is_installed = find_spec("sqlalchemy") is not None and find_spec("alembic") is not None
+        self.is_installed = not missing_extra("archive")
 
     def process(self, directory: Path, environment: Mapping[str, str]) -> list[Process]:
         """The process, not yet started; none without the extra."""

@@ -2,12 +2,11 @@
 
 import os
 import re
-import sys
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
 from inflight.stack.process import Launch, Node, free_port
+from inflight.supervisor.specs import READY, command_line, metrics_variable, serves
 
 
 class Process(Node):
@@ -27,8 +26,7 @@ class Process(Node):
         self._command = command
         self._ready_when = re.compile(ready_when)
         self.metrics_port = free_port()
-        variable = f"INFLIGHT_{command.split()[0].upper().replace('-', '_')}_METRICS_PORT"
-        self._environment = {**environment, variable: str(self.metrics_port)}
+        self._environment = {**environment, metrics_variable(command): str(self.metrics_port)}
 
     @property
     def endpoints(self) -> dict[str, str]:
@@ -42,13 +40,11 @@ class Process(Node):
 
     def is_ready(self) -> bool:
         """Whether it serves its metrics, and they match."""
-        with urllib.request.urlopen(self.metrics_url, timeout=2) as response:  # noqa: S310 - our own loopback address
-            return self._ready_when.search(response.read().decode()) is not None
+        return serves(self.metrics_url, self._ready_when)
 
     def prepare(self) -> Launch:
         """Run the command with this Python and the environment of the deployment."""
-        command = [sys.executable, "-P", "-m", "inflight.cli", *self._command.split()]
-        return Launch(command, {**os.environ, **self._environment})
+        return Launch(command_line(self._command), {**os.environ, **self._environment})
 
 
 def product(directory: Path, environment: Mapping[str, str], workers: int, gateway_port: int = 0) -> list[Process]:
@@ -57,11 +53,9 @@ def product(directory: Path, environment: Mapping[str, str], workers: int, gatew
     Args:
         gateway_port: where the gateway listens, on a loopback address; 0 is any free port.
     """
-    owning = r"inflight_worker_assigned_partitions [1-9]"
-    found = [Process(f"worker-{n}", "worker", directory, environment, owning) for n in range(1, workers + 1)]
+    found = [Process(f"worker-{n}", "worker", directory, environment, READY["worker"]) for n in range(1, workers + 1)]
     found += [Process(name, name, directory, environment) for name in ("indexer", "exporter")]
     # Whatever is set for a gateway elsewhere: this one is for this machine, and asks for no key.
     own = {"INFLIGHT_GATEWAY_HOST": "127.0.0.1", "INFLIGHT_GATEWAY_PORT": str(gateway_port)}
     own["INFLIGHT_GATEWAY_ALLOWED_HOSTS"] = "[]"
-    ready = r"(?m)^inflight_gateway_ready 1"
-    return [*found, Process("gateway", "gateway", directory, {**environment, **own}, ready)]
+    return [*found, Process("gateway", "gateway", directory, {**environment, **own}, READY["gateway"])]

@@ -5,12 +5,11 @@ import contextlib
 import os
 import signal
 import time
-import urllib.request
 
 from inflight.errors import UNAVAILABLE
 from inflight.stack.process import end_with_parent
 from inflight.supervisor.output import Output
-from inflight.supervisor.specs import ProcessSpec
+from inflight.supervisor.specs import ProcessSpec, serves
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 """Seconds before the first restart, and the most that the pause grows to, doubling each time."""
@@ -135,8 +134,7 @@ class ManagedProcess:
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(self.spec.metrics_url, timeout=2) as response:  # noqa: S310 - our own process
-                return self.spec.ready_when.search(response.read().decode()) is not None
+            return serves(self.spec.metrics_url, self.spec.ready_when)
         except OSError:
             return False
 

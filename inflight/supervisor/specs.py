@@ -4,6 +4,7 @@ import importlib.util
 import os
 import re
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,12 +13,13 @@ from inflight.stack.process import usable_port
 
 PROCESSES = ("worker", "gateway", "indexer", "exporter", "drift-monitor", "label-joiner", "archive")
 """In the order in which they start."""
-_EXTRAS = {"gateway": "starlette", "archive": "sqlalchemy"}
-"""A package of the extra that a process needs."""
-_READY = {
+READY = {
     "worker": r"(?m)^inflight_worker_assigned_partitions [1-9]",
     "gateway": r"(?m)^inflight_gateway_ready 1",
 }
+"""What the metrics of a process match once it is ready; of another one, anything."""
+_EXTRAS = {"gateway": ("starlette",), "archive": ("sqlalchemy", "alembic")}
+"""Packages of the extra that a process needs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,27 @@ class ProcessSpec:
 
 def missing_extra(kind: str) -> bool:
     """Whether a process can't start because its extra is not installed."""
-    return kind in _EXTRAS and importlib.util.find_spec(_EXTRAS[kind]) is None
+    return any(importlib.util.find_spec(package) is None for package in _EXTRAS.get(kind, ()))
+
+
+def command_line(command: str) -> list[str]:
+    """How this Python runs a command of one or more words."""
+    return [sys.executable, "-P", "-m", "inflight.cli", *command.split()]
+
+
+def metrics_variable(command: str) -> str:
+    """The variable that sets the port of a process's metrics."""
+    return f"INFLIGHT_{command.split()[0].upper().replace('-', '_')}_METRICS_PORT"
+
+
+def serves(metrics_url: str, ready_when: re.Pattern[str]) -> bool:
+    """Whether the metrics of a process match.
+
+    Raises:
+        OSError: it does not serve them.
+    """
+    with urllib.request.urlopen(metrics_url, timeout=2) as response:  # noqa: S310 - our own process
+        return ready_when.search(response.read().decode()) is not None
 
 
 def deployment(
@@ -63,15 +85,14 @@ def deployment(
         for number in range(1, count + 1):
             name = f"{kind}-{number}" if count > 1 else kind
             port = usable_port(settings.metrics_ports[kind] if number == 1 else 0)
-            variable = f"INFLIGHT_{kind.upper().replace('-', '_')}_METRICS_PORT"
             specs.append(
                 ProcessSpec(
                     name,
                     kind,
-                    [sys.executable, "-P", "-m", "inflight.cli", kind],
-                    {**os.environ, **environment, variable: str(port)},
+                    command_line(kind),
+                    {**os.environ, **environment, metrics_variable(kind): str(port)},
                     f"http://{_reachable(settings.metrics_host)}:{port}/metrics",
-                    re.compile(_READY.get(kind, "")),
+                    re.compile(READY.get(kind, "")),
                 )
             )
     return specs

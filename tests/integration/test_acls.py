@@ -22,6 +22,7 @@ from confluent_kafka.admin import (
 
 from inflight.settings import Settings
 from inflight.stack.process import free_port
+from inflight.supervisor.specs import READY
 from machine_learning_engineering.events.topics import (
     DEAD_LETTERS,
     DRIFT_STATE,
@@ -156,7 +157,7 @@ def test_all_processes_run_with_these_rights(
             }
             kind = user.replace("-", "_")
             owns = f"inflight_{kind}_assigned_partitions [1-9]" if user in ("worker", "drift-monitor") else ""
-            owns = r"\ninflight_gateway_ready 1" if user == "gateway" else owns
+            owns = READY["gateway"] if user == "gateway" else owns
             processes[user] = Supervised(user, command, tmp_path / "processes", environment, owns)
             processes[user].seconds_to_ready = SECONDS
             processes[user].launch()

@@ -13,6 +13,7 @@ import msgspec
 from confluent_kafka import Consumer, TopicPartition
 
 from inflight.settings import Settings
+from inflight.supervisor.specs import READY
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import PredictionCompleted
 from machine_learning_engineering.events.topics import LOGS, REQUESTS, RESULTS
@@ -124,7 +125,7 @@ class Deployment:
         # A worker that owns no partition has nothing to lose.
         owns = f"inflight_{kind}_assigned_partitions [1-9]" if kind in ("worker", "drift_monitor") else ""
         if kind == "gateway":
-            owns = r"\ninflight_gateway_ready 1"
+            owns = READY["gateway"]
         process = Supervised(name, command, self._directory, variables, owns)
         self._processes.append(process)
         self.start(process)
