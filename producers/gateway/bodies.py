@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -12,6 +12,7 @@ from machine_learning_engineering.core.json_values import is_deeper
 from machine_learning_engineering.core.validation import parse_decoder_message, safe_field_path
 from machine_learning_engineering.events.schemas import Timestamp
 from producers.gateway.problems import Problem
+from producers.gateway.settings import GatewaySettings
 
 T = TypeVar("T")
 
@@ -22,6 +23,11 @@ class Limits(Struct, frozen=True):
     max_bytes: int
     max_depth: int
     seconds: float
+
+    @classmethod
+    def of(cls, settings: GatewaySettings) -> Self:
+        """Those of the settings."""
+        return cls(settings.gateway_max_body_bytes, settings.gateway_max_depth, settings.gateway_body_timeout)
 
 
 class PredictionBody(Struct, frozen=True, forbid_unknown_fields=True):

@@ -58,9 +58,7 @@ class Routes:
         self._predictor = predictor
         self._catalog = catalog
         self._budget = budget
-        self._limits = Limits(
-            settings.gateway_max_body_bytes, settings.gateway_max_depth, settings.gateway_body_timeout
-        )
+        self._limits = Limits.of(settings)
         self._document: tuple[int, bytes] = (-1, b"")
 
     async def predict(self, request: Request, caller: str) -> Response:

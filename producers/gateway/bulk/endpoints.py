@@ -79,7 +79,7 @@ class Bulk:
         # A header that is malformed is the problem of the upload, not of each line.
         order(Raw(b"{}"), _HIGHEST_LINE)
         seconds = preference(request.headers.get("prefer", "")).seconds
-        limits = Limits(settings.gateway_max_body_bytes, settings.gateway_max_depth, settings.gateway_body_timeout)
+        limits = Limits.of(settings)
         plan = Plan(
             model,
             order,

@@ -71,9 +71,7 @@ class OpenInference:
         self._predictor = predictor
         self._catalog = catalog
         self._budget = budget
-        self._limits = Limits(
-            settings.gateway_max_body_bytes, settings.gateway_max_depth, settings.gateway_body_timeout
-        )
+        self._limits = Limits.of(settings)
 
     def addresses(self) -> list[Address]:
         """Each with and without a version: clients use both."""
