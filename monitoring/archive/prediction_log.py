@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.timestamps import aware
-from machine_learning_engineering.events.schemas import Error, PredictionLogged
+from machine_learning_engineering.events.schemas import Error
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
     PredictionLogError,
@@ -25,6 +25,7 @@ from monitoring.archive.database import ArchiveError, Database, describe, reason
 from monitoring.archive.rows import Row, id_text, new_label, prediction_row
 from monitoring.archive.store import Store
 from monitoring.archive.tables import labels, predictions
+from monitoring.documents.prediction_record import logged_event
 
 _PAGE = 1_000
 _decode_names = msgspec.json.Decoder(list[str]).decode
@@ -178,27 +179,7 @@ _QUERY = (
 
 def _row(record: PredictionRecord) -> Row:
     """The row of a record that did not come from a topic."""
-    at = aware(record.created_at)
-    event = PredictionLogged(
-        request_id=record.request_id,
-        model=record.model,
-        outcome=record.outcome,
-        features=record.features,
-        requested_at=at,
-        accepted_at=at,
-        completed_at=at + timedelta(seconds=record.score_seconds),
-        queue_seconds=0.0,
-        score_seconds=record.score_seconds,
-        total_seconds=record.score_seconds,
-        batch_size=record.batch_size,
-        partition=-1,
-        offset=-1,
-        model_version=record.model_version or UNSET,
-        prediction=record.prediction,
-        error=record.error,
-        redacted=record.redacted,
-    )
-    row = prediction_row(event)
+    row = prediction_row(logged_event(record))
     return row._replace(values=row.values | {"kafka_partition": None, "kafka_offset": None})
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -10,8 +10,8 @@ import msgspec
 from elasticsearch import Elasticsearch, NotFoundError, TransportError
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from machine_learning_engineering.core.timestamps import aware, to_microseconds
-from machine_learning_engineering.events.schemas import Error, PredictionLogged, Timestamp
+from machine_learning_engineering.core.timestamps import to_microseconds
+from machine_learning_engineering.events.schemas import Error, Timestamp
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
     PredictionLogError,
@@ -28,6 +28,7 @@ from monitoring.documents.log import (
     label_fields,
     to_fields,
 )
+from monitoring.documents.prediction_record import logged_event
 from monitoring.elastic import scan
 from monitoring.elastic.bulk import action, bulk, chunks, delete
 from monitoring.elastic.client import FAILURES, connect, quote_path, request
@@ -233,26 +234,7 @@ class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPrediction
 
 def _document(record: PredictionRecord) -> Document:
     """The document that the indexer would write if the request had come from a topic."""
-    event = PredictionLogged(
-        request_id=record.request_id,
-        model=record.model,
-        outcome=record.outcome,
-        features=record.features,
-        requested_at=record.created_at,
-        accepted_at=aware(record.created_at),
-        completed_at=record.created_at + timedelta(seconds=record.score_seconds),
-        queue_seconds=0.0,
-        score_seconds=record.score_seconds,
-        total_seconds=record.score_seconds,
-        batch_size=record.batch_size,
-        partition=-1,
-        offset=-1,
-        model_version=record.model_version or UNSET,
-        prediction=record.prediction,
-        error=record.error,
-        redacted=record.redacted,
-    )
-    document = to_fields(event)
+    document = to_fields(logged_event(record))
     label = UNSET if record.label is UNSET else bytes(record.label).decode()
     labelled = UNSET if label is UNSET else True
     inflight = msgspec.structs.replace(
