@@ -54,18 +54,13 @@ class Archiver:
         self._retention = timedelta(days=settings.archive_retention_days) or None
         self._prune_due = 0.0
 
-    def run(self, stopping: threading.Event) -> None:
-        """Archive until `stopping` is set. Unfinished records are not committed, and will be reread.
+    def run(self) -> None:
+        """Archive until the process stops. Unfinished records are not committed, and will be reread.
 
         Raises:
             KafkaException: a permanent error of Kafka.
         """
-        self._reader.subscribe()
-        try:
-            while not stopping.is_set():
-                self.step()
-        finally:
-            self._reader.close()
+        self._reader.run(self.step)
 
     def step(self) -> None:
         """One batch, and old rows if it is time."""
@@ -172,7 +167,7 @@ def run(settings: ArchiveSettings) -> None:
             max_bytes=settings.archive_batch_bytes,
         )
         log_event(PROCESS, "ready")
-        Archiver(settings, reader, Store(database), metrics).run(stopping)
+        Archiver(settings, reader, Store(database), metrics).run()
 
     try:
         run_process(PROCESS, settings, work, (registry, settings.archive_metrics_port), database=database.shown)

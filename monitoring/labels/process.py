@@ -51,18 +51,13 @@ class LabelJoiner:
         self._generation = reader.generation
         self._gauges_due = 0.0
 
-    def run(self, stopping: threading.Event) -> None:
-        """Join until `stopping` is set. Unfinished labels are not committed, and will be reread.
+    def run(self) -> None:
+        """Join until the process stops. Unfinished labels are not committed, and will be reread.
 
         Raises:
             KafkaException: a permanent error of Kafka.
         """
-        self._reader.subscribe()
-        try:
-            while not stopping.is_set():
-                self.step()
-        finally:
-            self._reader.close()
+        self._reader.run(self.step)
 
     def step(self) -> None:
         """One batch and one page."""
@@ -136,7 +131,7 @@ def run(settings: LabelJoinerSettings, evaluator: Evaluator) -> None:
             log_event("label-joiner", "ready")
             quality.start()
             try:
-                LabelJoiner(reader, resolver, pending, metrics).run(stopping)
+                LabelJoiner(reader, resolver, pending, metrics).run()
             finally:
                 stopping.set()
                 quality.join(MEASURE_SECONDS)

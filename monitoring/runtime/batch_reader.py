@@ -1,6 +1,7 @@
 """Reads the topics of a group in batches for a store that may be unavailable."""
 
 import threading
+from collections.abc import Callable
 
 from confluent_kafka import Consumer, Message, TopicPartition
 from prometheus_client import Counter
@@ -68,13 +69,18 @@ class BatchReader:
         """Number of rebalances: another generation has other partitions."""
         self._generation_of_batch = 0
 
-    def subscribe(self) -> None:
-        """Join the group."""
-        self.consumer.subscribe(self._topics, on_revoke=self._on_revoke, on_lost=self._on_lost)
+    def run(self, step: Callable[[], None]) -> None:
+        """Join the group and repeat a step until the process stops, then leave.
 
-    def close(self) -> None:
-        """Leave the group."""
-        self.consumer.close()
+        Raises:
+            KafkaException: a permanent error of Kafka.
+        """
+        self.consumer.subscribe(self._topics, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        try:
+            while not self._stopping.is_set():
+                step()
+        finally:
+            self.consumer.close()
 
     @property
     def partitions(self) -> list[int]:
