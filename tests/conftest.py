@@ -220,6 +220,18 @@ def each_search(request: pytest.FixtureRequest, nodes: Nodes) -> SearchNode:
     return node
 
 
+@pytest.fixture(params=["memory", *KINDS])
+def each_stream(request: pytest.FixtureRequest, nodes: Nodes) -> Settings | None:
+    """Settings with topics on every kind of broker in turn, for what also has a stream in memory: None."""
+    if request.param == "memory":
+        return None
+    node: Broker = nodes("broker", _kind(request))
+    settings: Settings = request.getfixturevalue("settings")
+    settings = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers})
+    create_topics(settings)
+    return settings
+
+
 @pytest.fixture
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     """Settings of one test: topics of its own, which exist, on its broker, and its search node where it asks for one.

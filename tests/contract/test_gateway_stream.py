@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from machine_learning_engineering.kafka.client import client_options, producer_o
 from producers.gateway.kafka_stream import KafkaStream
 from producers.gateway.stream import NewRequest, NotAccepted, Stream
 from tests.support.gateway import MemoryStream, Topics
+from tests.support.waiting import until_true
 
 SECONDS = 60.0
 
@@ -87,24 +88,10 @@ class OnKafka:
         return [one.value() for one in read_to_end(self.settings, LABELS)]
 
 
-@pytest.fixture(params=["memory", "embedded", "real"])
-def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+@pytest.fixture
+def deployment(each_stream: Settings | None) -> Deployment:
     """Each kind in turn."""
-    if request.param == "memory":
-        yield InMemory()
-        return
-    nodes = request.getfixturevalue("nodes")
-    from tests.conftest import MISSING_TOOLS
-
-    if request.param == "real" and MISSING_TOOLS:
-        pytest.skip(f"no real broker without {' and '.join(MISSING_TOOLS)}")
-    node = nodes("broker", request.param)
-    settings: Settings = request.getfixturevalue("settings")
-    from machine_learning_engineering.kafka.client import create_topics
-
-    settings = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers})
-    create_topics(settings)
-    yield OnKafka(settings)
+    return InMemory() if each_stream is None else OnKafka(each_stream)
 
 
 def new(name: str, fingerprint: str = "f" * 32) -> NewRequest:
@@ -120,17 +107,9 @@ def result(name: str, answer: int = 2) -> bytes:
     )
 
 
-async def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what}"
-        await asyncio.sleep(0.01)
-    return found
-
-
 async def ready(deployment: Deployment, **settings: Any) -> Stream:
     stream = deployment.gateway(**settings)
-    await until(lambda: not stream.problem, "the stream is ready")
+    await until_true(lambda: not stream.problem, "the stream is ready")
     return stream
 
 
@@ -193,10 +172,10 @@ def test_every_gateway_knows_every_gateways_requests(deployment: Deployment) -> 
         await told(deployment, deployment.answer, new("done"), result("done"))
         streams.append(later := await ready(deployment))
         for stream in (one, other, later):
-            entry = await until(lambda stream=stream: stream.known("done"), "the request is known")
-            await until(lambda entry=entry: not entry.is_running, "its result is known")
+            entry = await until_true(lambda stream=stream: stream.known("done"), "the request is known")
+            await until_true(lambda entry=entry: not entry.is_running, "its result is known")
             assert await stream.read_result(entry) == result("done")
-            running = await until(lambda stream=stream: stream.known("runs"), "the other one is known")
+            running = await until_true(lambda stream=stream: stream.known("runs"), "the other one is known")
             assert running.is_running
             assert (running.model, running.fingerprint) == ("line", "f" * 32)
             assert stream.known("other") is None
@@ -214,8 +193,8 @@ def test_the_first_result_counts_for_all(deployment: Deployment) -> None:
             await told(deployment, deployment.answer, new("r"), result("r", answer))
         streams.append(later := await ready(deployment))
         for one in streams:
-            entry = await until(lambda one=one: one.known("r"), "it is known")
-            await until(lambda entry=entry: not entry.is_running, "it has a result")
+            entry = await until_true(lambda one=one: one.known("r"), "it is known")
+            await until_true(lambda entry=entry: not entry.is_running, "it has a result")
             assert await one.read_result(entry) == result("r", 2)
         assert later.known("last") is not None
 
@@ -229,8 +208,8 @@ def test_a_result_that_is_not_kept_is_read_again(deployment: Deployment) -> None
         for name in ("a", "b"):
             await told(deployment, deployment.answer, new(name), result(name))
         for name in ("a", "b"):
-            entry = await until(lambda name=name: stream.known(name), "it is known")
-            await until(lambda entry=entry: not entry.is_running, "it has a result")
+            entry = await until_true(lambda name=name: stream.known(name), "it is known")
+            await until_true(lambda entry=entry: not entry.is_running, "it has a result")
             assert entry.result is None
             assert await stream.read_result(entry) == result(name)
 
@@ -277,7 +256,7 @@ def test_a_partition_that_is_added_is_used_once_it_is_read(settings: Settings, e
         for topic in (REQUESTS, RESULTS):
             for future in admin.create_partitions([NewPartitions(topic_name(settings, topic), more)]).values():
                 await asyncio.to_thread(future.result)
-        await until(lambda: stream._tail.partitions == more, "the new partitions are used")
+        await until_true(lambda: stream._tail.partitions == more, "the new partitions are used")
         requests = [new(f"n{number}") for number in range(12)]
         futures = [stream.claim(one.request_id, "line", one.fingerprint) for one in requests]
         await published(stream, *requests)

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import pytest
@@ -11,13 +11,14 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from inflight.settings import Settings
-from machine_learning_engineering.kafka.client import client_options, create_topics, producer_options, topic_name
+from machine_learning_engineering.kafka.client import client_options, producer_options, topic_name
 from producers.gateway.live.hub import Hub
 from producers.gateway.live.kafka_source import KafkaSource
 from producers.gateway.live.positions import TOPICS, Place, read_event_id
 from producers.gateway.live.source import Delivery, Source
 from producers.gateway.live.subscription import Subscription
 from tests.support.live import EventReader, MemorySource
+from tests.support.waiting import until_true
 
 SECONDS = 60.0
 R0, R1, E0 = Place("results", 0), Place("results", 1), Place("events", 0)
@@ -82,22 +83,10 @@ class OnKafka:
         return topic_name(self._settings, TOPICS[place.stream])
 
 
-@pytest.fixture(params=["memory", "embedded", "real"])
-def deployment(request: pytest.FixtureRequest) -> Iterator[Deployment]:
+@pytest.fixture
+def deployment(each_stream: Settings | None) -> Deployment:
     """Each kind in turn."""
-    if request.param == "memory":
-        yield InMemory()
-        return
-    nodes = request.getfixturevalue("nodes")
-    from tests.conftest import MISSING_TOOLS
-
-    if request.param == "real" and MISSING_TOOLS:
-        pytest.skip(f"no real broker without {' and '.join(MISSING_TOOLS)}")
-    node = nodes("broker", request.param)
-    settings: Settings = request.getfixturevalue("settings")
-    settings = settings.model_copy(update={"kafka_bootstrap_servers": node.bootstrap_servers})
-    create_topics(settings)
-    yield OnKafka(settings)
+    return InMemory() if each_stream is None else OnKafka(each_stream)
 
 
 def run(deployment: Deployment, test: Callable[[], Awaitable[None]]) -> None:
@@ -108,14 +97,6 @@ def run(deployment: Deployment, test: Callable[[], Awaitable[None]]) -> None:
             await deployment.close()
 
     asyncio.run(whole())
-
-
-async def until(condition: Callable[[], Any], what: str) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {SECONDS:g} s: {what}"
-        await asyncio.sleep(0.01)
-    return found
 
 
 def numbers(records: Any) -> list[int]:
@@ -130,12 +111,14 @@ def test_what_is_new(deployment: Deployment) -> None:
         source = deployment.source()
         found: list[Delivery] = []
         source.follow(found.append)
-        await until(lambda: found, "the partitions are known")
+        await until_true(lambda: found, "the partitions are known")
         assert {R0: 2, R1: 0, E0: 0}.items() <= found[0].places.items()
         assert found[0].records == []
         await deployment.append(R0, 3, 4)
         await deployment.append(E0, 5)
-        records = await until(lambda: (all_ := [r for d in found for r in d.records]) and len(all_) == 3 and all_, "3")
+        records = await until_true(
+            lambda: (all_ := [r for d in found for r in d.records]) and len(all_) == 3 and all_, "3"
+        )
         assert [one.offset for one in records if one.place == R0] == [2, 3]
         assert sorted(numbers(records)) == [3, 4, 5]
         assert not any(one.lost for one in found)

@@ -1,7 +1,9 @@
 """Waiting for a condition with a deadline, while brokers may be away; and what was measured."""
 
+import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 from confluent_kafka import KafkaException
 from elasticsearch import ApiError
@@ -28,6 +30,15 @@ def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
                 raise
         assert time.monotonic() - started < seconds, f"not within {seconds:.0f} s: {what}"
         time.sleep(min(2.0, max(0.1, 2 * (time.monotonic() - asked))))
+
+
+async def until_true(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+    """The first true value of `condition`, polled on the event loop."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.01)
+    return found
 
 
 def told(question: Callable[[], object]) -> object:
