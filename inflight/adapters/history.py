@@ -24,7 +24,7 @@ _THREADS = 8
 MAX_FAILURES = 3
 """Failed searches in a row, after which requests no longer wait for one."""
 PAUSE_SECONDS = 5.0
-"""Meanwhile one search in so many seconds looks whether Elasticsearch is back."""
+"""Seconds between two searches that check whether Elasticsearch is back, meanwhile."""
 
 
 class IndexHistory:

@@ -70,7 +70,7 @@ class CallLog:
             self._wake.set()
 
     def close(self, timeout: float) -> None:
-        """Write what is buffered, at most for so many seconds; what is left is lost."""
+        """Write what is buffered, for at most `timeout` seconds; the rest is lost."""
         self._deadline = time.monotonic() + timeout
         self._stopping.set()
         self._wake.set()
