@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.declaration.reading import DECLARATION_FILE
 from machine_learning_engineering.registry import aliases as alias_file
 from machine_learning_engineering.registry import artifacts, compatibility, skops_file
 from machine_learning_engineering.registry.aliases import Aliases
@@ -64,6 +65,7 @@ class Registry:
         profile: "Profile | None" = None,
         lineage: Lineage | None = None,
         similar: bytes | None = None,
+        declaration: bytes | None = None,
     ) -> str:
         """Store a fitted model as a new version. It is not promoted.
 
@@ -76,6 +78,7 @@ class Registry:
             profile: Reference profile of the training data, see `drift.binning.reference_profile`.
             lineage: Origin of the version. The parent defaults to the current champion.
             similar: Index of the training rows, see `registry.similar`.
+            declaration: The declaration of an adopted model, as TOML.
 
         Returns:
             The new version, such as ``v3``.
@@ -93,6 +96,8 @@ class Registry:
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
         if similar is not None:
             contents[SIMILAR_FILE] = similar
+        if declaration is not None:
+            contents[DECLARATION_FILE] = declaration
         lineage = lineage or Lineage()
         if lineage.parent is None:
             lineage = msgspec.structs.replace(lineage, parent=self.alias(model.name, CHAMPION))
@@ -201,6 +206,11 @@ class Registry:
                 f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error!s:.500}): "
                 f"run inflight train {name}"
             ) from error
+
+    def declaration(self, name: str, version: str) -> bytes | None:
+        """Read the declaration of an adopted version, as TOML. Returns None for a version of a class."""
+        manifest = self.manifest(name, version)
+        return self._read_verified(manifest, DECLARATION_FILE) if DECLARATION_FILE in manifest.files else None
 
     def verify(self, name: str, version: str) -> Manifest:
         """Verify the digests of all files of a version and return its manifest."""

@@ -1,0 +1,1 @@
+"""Adoption of fitted models: their files, their schema, and the class that serves them."""
