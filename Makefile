@@ -83,7 +83,7 @@ down: $(STAMP)  ## stop them
 lock: $(BIN)/uv  ## update requirements.lock and build.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra archive --extra embedded --extra gateway --extra kafka --extra training
+	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)
