@@ -132,11 +132,14 @@ def _stay(console: Any, running: "Running") -> None:
     import signal
 
     console.print("\nEverything keeps running until Ctrl-C:")
-    console.print(f"  gateway        http://127.0.0.1:{running.gateway_port}  (documentation: /docs)", highlight=False)
+    console.print(
+        f"  gateway        http://127.0.0.1:{running.deployment.gateway_port}  (documentation: /docs)", highlight=False
+    )
     console.print(f"  broker         {running.endpoints.kafka_bootstrap_servers}", highlight=False)
     console.print(f"  Elasticsearch  {running.endpoints.elasticsearch_url}", highlight=False)
-    for process in running.processes:
-        console.print(f"  {process.name:<14} {process.metrics_url}", highlight=False)
+    for name, url in running.deployment.metrics_urls.items():
+        console.print(f"  {name:<14} {url}", highlight=False)
+    console.print(f"  log            {running.deployment.log_path}", highlight=False, soft_wrap=True)
     for name, value in (running.endpoints.environment | {"INFLIGHT_HOME": str(running.settings.home)}).items():
         console.print(f"export {name}={shlex.quote(value)}", highlight=False, markup=False, soft_wrap=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -1,12 +1,18 @@
-"""The processes of the product, started as a user would start them, each with its log and its metrics."""
+"""The processes of the product, started as a user would start them: one, or all of a deployment."""
 
+import contextlib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from inflight.stack.process import Launch, Node, free_port
-from inflight.supervisor.specs import READY, command_line, metrics_variable, serves
+from inflight.supervisor.specs import command_line, metrics_variable, serves
+
+_LEFT_OUT = ("drift-monitor", "label-joiner")
+"""The demo sends no labels, and is over before a window of drift is full."""
 
 
 class Process(Node):
@@ -47,15 +53,54 @@ class Process(Node):
         return Launch(command_line(self._command), {**os.environ, **self._environment})
 
 
-def product(directory: Path, environment: Mapping[str, str], workers: int, gateway_port: int = 0) -> list[Process]:
-    """The workers, the indexer, the exporter and the gateway of one deployment, not yet started.
+class Deployment(Node):
+    """The processes of the demo, started and supervised by `inflight run`, with one log.
 
     Args:
-        gateway_port: where the gateway listens, on a loopback address; 0 is any free port.
+        directory: of the log.
+        environment: of the deployment.
+        workers: number of workers.
+        gateway_port: where the gateway listens, on a loopback address.
     """
-    found = [Process(f"worker-{n}", "worker", directory, environment, READY["worker"]) for n in range(1, workers + 1)]
-    found += [Process(name, name, directory, environment) for name in ("indexer", "exporter")]
-    # Whatever is set for a gateway elsewhere: this one is for this machine, and asks for no key.
-    own = {"INFLIGHT_GATEWAY_HOST": "127.0.0.1", "INFLIGHT_GATEWAY_PORT": str(gateway_port)}
-    own["INFLIGHT_GATEWAY_ALLOWED_HOSTS"] = "[]"
-    return [*found, Process("gateway", "gateway", directory, {**environment, **own}, READY["gateway"])]
+
+    name = "run"
+    seconds_to_ready = 180.0
+
+    def __init__(self, directory: Path, environment: Mapping[str, str], workers: int, gateway_port: int) -> None:
+        super().__init__(directory)
+        self.gateway_port = gateway_port
+        self._workers = workers
+        # Whatever is set for a gateway elsewhere: this one is for this machine, and asks for no key. The log is read.
+        own = {"INFLIGHT_GATEWAY_HOST": "127.0.0.1", "INFLIGHT_GATEWAY_PORT": str(gateway_port)}
+        own |= {"INFLIGHT_GATEWAY_ALLOWED_HOSTS": "[]", "INFLIGHT_LOG_FORMAT": "ecs"}
+        self._environment = {**environment, **own}
+
+    @property
+    def endpoints(self) -> dict[str, str]:
+        """The address of the gateway."""
+        return {"gateway": f"127.0.0.1:{self.gateway_port}"}
+
+    @property
+    def metrics_urls(self) -> dict[str, str]:
+        """Where each process that is ready serves its metrics, by its name."""
+        ready = (line for line in self._events() if line.get("event.action") == "process_ready")
+        return {line["inflight.child"]: line["inflight.metrics"] for line in ready}
+
+    def is_ready(self) -> bool:
+        """Whether all processes are ready."""
+        return any(line.get("event.action") == "ready" for line in self._events())
+
+    def prepare(self) -> Launch:
+        """Run the command with this Python and the environment of the deployment."""
+        # A log of an earlier run would say that this one is ready.
+        self.log_path.unlink(missing_ok=True)
+        left_out = " ".join(f"--without {kind}" for kind in _LEFT_OUT)
+        argv = command_line(f"run --workers {self._workers} {left_out}")
+        return Launch(argv, {**os.environ, **self._environment})
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        """What the supervisor logged of the processes."""
+        for line in self.log_path.read_bytes().splitlines():
+            if b"inflight.run" in line:
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)

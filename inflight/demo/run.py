@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from inflight.demo.archive import DemoArchive
 from inflight.demo.bad_records import DIAMOND, bad_records
 from inflight.demo.callers import NotAnswered, post_diamonds
-from inflight.demo.processes import Process, product
+from inflight.demo.processes import Deployment
 from inflight.rendering import render_metrics
 from inflight.settings import Settings
 from inflight.stack.process import usable_port
@@ -71,8 +71,7 @@ class Running:
 
     settings: Settings
     endpoints: Endpoints
-    processes: list[Process]
-    gateway_port: int = 0
+    deployment: Deployment
     prefix: str = ""
     """Of the request ids."""
     audit: Audit | None = None
@@ -89,7 +88,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
     """Run the demo. Inside the `with` block everything still runs and the audit is done; at the end everything stops.
 
     Raises:
-        DemoFailed: it stalled, or a process exited.
+        DemoFailed: it stalled, or `inflight run` exited.
         StackError: a node or process did not start.
     """
     home = (base.home / "demo").absolute()
@@ -99,8 +98,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         stack = cleanup.enter_context(start_stack(options.stack, home, fresh=True))
         settings = with_endpoints(base.model_copy(update={"home": home}), stack.endpoints)
         create_topics(settings)
-        running = Running(settings, stack.endpoints, [])
-        running.seconds["stack"] = time.monotonic() - started
+        seconds = {"stack": time.monotonic() - started}
         started = time.monotonic()
         for name in MODELS:
             report.step(f"Training {name}")
@@ -108,25 +106,18 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
             registry = Registry(settings.registry_dir)
             Trials(registry, settings.trials_dir).pass_(name, trained.version)
             report.step(f"Trained {name} {trained.version}: " + render_metrics(trained.metrics))
-        running.seconds["training"] = time.monotonic() - started
-        report.step(f"Starting {options.workers} workers, the indexer, the exporter, the gateway and the archive")
+        seconds["training"] = time.monotonic() - started
+        report.step(f"inflight run --workers {options.workers}: workers, gateway, indexer, exporter and archive")
+        archive = DemoArchive(home)
         # Without this process's secrets and file of settings: the stack asks for none.
         without = {"INFLIGHT_KAFKA_OPTIONS": "{}", "INFLIGHT_ELASTICSEARCH_API_KEY": "", "INFLIGHT_ENV_FILE": ""}
-        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | without
-        running.gateway_port = usable_port(options.gateway_port)
-        running.processes = product(home / "processes", environment, options.workers, running.gateway_port)
-        archive = DemoArchive(home)
-        running.processes += archive.process(home / "processes", environment)
+        environment = stack.endpoints.environment | archive.environment | {"INFLIGHT_HOME": str(home)} | without
+        gateway_port = usable_port(options.gateway_port)
+        deployment = Deployment(home / "processes", environment, options.workers, gateway_port)
+        running = Running(settings, stack.endpoints, deployment, seconds=seconds)
         started = time.monotonic()
-        # One worker after the other: where one joins a group while partitions are being assigned, the embedded broker
-        # leaves the whole group without any for minutes. Kafka starts another rebalance.
-        for number, process in enumerate(running.processes, start=1):
-            cleanup.callback(process.stop)
-            process.launch()
-            if number < options.workers:
-                process.wait_ready()
-        for process in running.processes:
-            process.wait_ready()
+        cleanup.callback(deployment.stop, grace=120.0)
+        deployment.start()
         running.seconds["start"] = time.monotonic() - started
         report.step("Replaying diamonds and passengers, with bad records among them")
         started = time.monotonic()
@@ -135,7 +126,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
             lag = _Lag(reader, report, groups)
             _follow(running, options, lag)
             running.seconds["stream"] = time.monotonic() - started
-            report.step(f"Posting {HTTP_REQUESTS:,} diamonds to the gateway, http://127.0.0.1:{running.gateway_port}")
+            report.step(f"Posting {HTTP_REQUESTS:,} diamonds to the gateway, http://127.0.0.1:{gateway_port}")
             started = time.monotonic()
             _post(running, lag)
             running.seconds["http"] = time.monotonic() - started
@@ -193,10 +184,9 @@ def _post(running: Running, lag: "_Lag") -> None:
     settings = running.settings
     rows = list(islice(available()["diamonds"].example_requests(settings.data_dir), HTTP_REQUESTS))
     try:
-        post_diamonds(running.gateway_port, rows, f"{running.prefix}-http-", lag.add)
+        post_diamonds(running.deployment.gateway_port, rows, f"{running.prefix}-http-", lag.add)
     except NotAnswered as error:
-        [gateway] = [process for process in running.processes if process.name == "gateway"]
-        raise DemoFailed(f"{error}; see {gateway.log_path}") from None
+        raise DemoFailed(f"{error}; see {running.deployment.log_path}") from None
     _drain(running, lag)
 
 
@@ -204,16 +194,15 @@ def _drain(running: Running, lag: "_Lag") -> None:
     """Wait until everything is scored and indexed."""
     waiting, moved = lag.read(), time.monotonic()
     while waiting != (0, 0):
-        for process in running.processes:
-            if not process.is_alive():
-                raise DemoFailed(f"{process.name} exited.\n{process.log_tail()}")
+        if not running.deployment.is_alive():
+            raise DemoFailed(f"inflight run exited.\n{running.deployment.log_tail()}")
         before, waiting = waiting, lag.read()
         if waiting != before:
             moved = time.monotonic()
         elif time.monotonic() - moved > STALLED_SECONDS:
-            logs = ", ".join(str(process.log_path) for process in running.processes)
             wait = f"{waiting[0]} requests and {waiting[1]} log records are waiting"
-            raise DemoFailed(f"no progress for {STALLED_SECONDS:.0f} s: {wait}; see {logs}")
+            log = running.deployment.log_path
+            raise DemoFailed(f"no progress for {STALLED_SECONDS:.0f} s: {wait}; see {log}")
         time.sleep(0.5)
 
 

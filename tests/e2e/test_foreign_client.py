@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer
 
-from inflight.demo.processes import Process, product
+from inflight.demo.processes import Process
 from inflight.settings import Settings
+from inflight.supervisor.specs import READY
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 
@@ -31,7 +32,7 @@ def worker(settings: Settings) -> Iterator[Process]:
         "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": settings.kafka_bootstrap_servers,
         "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
     }
-    process = product(settings.home / "processes", environment, workers=1)[0]
+    process = Process("worker", "worker", settings.home / "processes", environment, READY["worker"])
     process.start()
     yield process
     process.stop()

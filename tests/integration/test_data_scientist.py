@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from inflight.demo.processes import product
+from inflight.demo.processes import Process
 from inflight.settings import Settings
+from inflight.supervisor.specs import READY
 from machine_learning_engineering.events.topics import RESULTS
 from machine_learning_engineering.kafka.client import read_to_end
 from monitoring.elastic.prediction_log import ElasticsearchPredictionLog
@@ -66,7 +67,11 @@ class Product:
             "INFLIGHT_ELASTICSEARCH_URL": settings.elasticsearch_url,
             "INFLIGHT_TOPIC_PREFIX": settings.topic_prefix,
         }
-        self.processes = product(settings.home / "processes", self.environment, workers=1)[:2]
+        folder = settings.home / "processes"
+        self.processes = [
+            Process("worker", "worker", folder, self.environment, READY["worker"]),
+            Process("indexer", "indexer", folder, self.environment),
+        ]
 
     def python(self, *arguments: str | Path) -> Any:
         """What a Python program prints, as JSON."""
