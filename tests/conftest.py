@@ -24,6 +24,8 @@ from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.training.quick import TrainingRun, train
 from model.catalog import available
+from tests.support import warm
+from tests.support.doses import FULL
 from tests.support.postgres import PostgresNode, binaries
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
@@ -56,6 +58,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs_real(reason): skipped where the main broker and search node are the embedded ones"
     )
+    if not FULL:
+        warm.install()
     if MISSING_TOOLS and os.environ.get("REQUIRE_REAL") == "1":
         pytest.exit(
             f"REQUIRE_REAL=1, but {' and '.join(MISSING_TOOLS)} not found on PATH: no real broker", returncode=3
