@@ -24,6 +24,7 @@ from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.training.quick import TrainingRun, train
 from model.catalog import available
+from tests.support.object_store import s3, s3_server  # noqa: F401  (fixtures)
 from tests.support.postgres import PostgresNode, binaries
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example
