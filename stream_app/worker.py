@@ -18,6 +18,7 @@ from machine_learning_engineering.observability.redaction import InvalidRules, r
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.settings import http_url
+from machine_learning_engineering.storage.store import StoreUnavailable
 from model.catalog import available
 from stream_app.faust_adapter.app import check_faust, create_app, run_app
 from stream_app.faust_adapter.driver import BatchApp
@@ -27,7 +28,7 @@ from stream_app.runtime.breaker import Breaker
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
 from stream_app.runtime.reload import ModelReloader
-from stream_app.runtime.scheduler import BatchScheduler, exit_process
+from stream_app.runtime.scheduler import EXIT_BUG, BatchScheduler, exit_process
 from stream_app.runtime.watchdog import Watchdog
 from stream_app.serving.outcomes import OutputTopics
 from stream_app.serving.replies import ReplyRules
@@ -170,9 +171,13 @@ def main() -> None:
     settings = WorkerSettings()
     service_log.configure_logging("worker", settings, packages=("stream_app",))
     classes = available()
-    registry = Registry(settings.registry_dir)
-    loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir))
-    models = loaded.open_all()
+    try:
+        registry = Registry(settings.registry_dir)
+        loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir))
+        models = loaded.open_all()
+    except StoreUnavailable as error:
+        logger.critical("%s", error)
+        raise SystemExit(EXIT_BUG) from error
     try:
         worker = Worker(settings, models, loaded, classes)
     except InvalidRules as error:

@@ -26,6 +26,7 @@ from machine_learning_engineering.training.quick import TrainingRun, train
 from model.catalog import available
 from tests.support import warm
 from tests.support.doses import FULL
+from tests.support.object_store import s3, s3_server  # noqa: F401  (fixtures)
 from tests.support.postgres import PostgresNode, binaries
 
 # New examples are for developers' machines; where a change has to land, the same ones each time. How long an example

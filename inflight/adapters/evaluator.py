@@ -79,7 +79,7 @@ class RegistryEvaluator:
         if version not in self._recorded:
             try:
                 self._recorded[version] = self._registry.manifest(*version).metrics
-            except RegistryError:
+            except (RegistryError, OSError):
                 return {}
         return self._recorded[version]
 

@@ -43,7 +43,7 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
     if json:
         return print_json([_entry(manifest, aliases) for manifest, aliases in found])
     if not found:
-        return typer.echo(f"No model in {registry.path} yet: run inflight train")
+        return typer.echo(f"No model in {registry.place} yet: run inflight train")
 
     from rich.console import Console
     from rich.table import Table

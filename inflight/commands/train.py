@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,20 +15,24 @@ if TYPE_CHECKING:
     from inflight.settings import Settings
     from machine_learning_engineering.evaluation.estimates import Estimate
     from machine_learning_engineering.prediction_log.store import PredictionLog
+    from machine_learning_engineering.storage.location import Place
     from machine_learning_engineering.training.run_log import TrainingEntry
 
 _EPILOG = (
     "Examples: [bold]inflight train titanic[/bold], "
     "[bold]inflight train diamonds -ds dataset -ds new-diamonds/ -n 10[/bold], "
+    "[bold]inflight train diamonds -ds s3://lake/diamonds/ -st s3://models/registry[/bold], "
     "[bold]inflight train diamonds -ds log:labels.csv --json[/bold]"
 )
 _DATA_SOURCE = (
-    "`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, `log` "
+    "`dataset` (the model's own), a file (.csv, .jsonl, .parquet), a folder of such files, the URL of either, `log` "
     "(labelled requests in HOME/predictions.sqlite), `elasticsearch` or `archive` (those in the deployment's log), or "
     "`log:FILE`, `elasticsearch:FILE`, `archive:FILE` (with the labels in FILE). "
     "Repeat it to train on several sources together."
 )
-_SOTA_TARGET = "The registry for the best candidate; workers open the one in HOME."
+_SOTA_TARGET = "The registry for the best candidate, a folder or URL; workers open that of INFLIGHT_REGISTRY."
+_LOG_TARGET = "The training log: a file that gets a line, or a URL below which each training is a file."
+_FOLDER = "Folder (or s3:, gs:, az: URL)"
 _N_MODELS = (
     "Maximum number of configurations for each MODEL: first one for each candidate, the simplest first; "
     "the searches share the rest."
@@ -54,17 +57,18 @@ def train(
         list[str] | None, _setting("-ds", "--data-source", "SOURCE", _DATA_SOURCE, "dataset")
     ] = None,
     data_target: Annotated[
-        Path | None, _setting("-dt", "--data-target", "FOLDER", "Folder of the data layers.", "HOME/data-layers")
+        str | None,
+        _setting("-dt", "--data-target", "FOLDER", f"{_FOLDER} of the data layers.", "HOME/data-layers"),
     ] = None,
     models_target: Annotated[
-        Path | None, _setting("-mt", "--models-target", "FOLDER", "Folder of every fitted candidate.", "HOME/history")
+        str | None,
+        _setting("-mt", "--models-target", "FOLDER", f"{_FOLDER} of every fitted candidate.", "HOME/history"),
     ] = None,
     sota_target: Annotated[
-        Path | None, _setting("-st", "--sota-target", "FOLDER", _SOTA_TARGET, "HOME/registry")
+        str | None, _setting("-st", "--sota-target", "FOLDER", _SOTA_TARGET, "HOME/registry")
     ] = None,
     log_target: Annotated[
-        Path | None,
-        _setting("-lt", "--log-target", "FILE", "The training log; a line is appended.", "HOME/training-log.jsonl"),
+        str | None, _setting("-lt", "--log-target", "FILE", _LOG_TARGET, "HOME/training-log.jsonl")
     ] = None,
     n_models: Annotated[
         int | None, _setting("-n", "--n-models", "COUNT", _N_MODELS, "the model's own numbers", min=1)
@@ -94,10 +98,10 @@ def train(
 
     classes = known_models(names or ())
     given = {
-        "train_data_target": data_target,
-        "train_models_target": models_target,
-        "train_sota_target": sota_target,
-        "train_log_target": log_target,
+        "train_data_target": _place("-dt", data_target),
+        "train_models_target": _place("-mt", models_target),
+        "train_sota_target": _place("-st", sota_target),
+        "train_log_target": _place("-lt", log_target),
         "train_n_models": n_models,
     }
     settings = load_settings().model_copy(update={key: value for key, value in given.items() if value is not None})
@@ -144,6 +148,15 @@ def train(
         raise exit_for(unreadable, LogUnreadable) from unreadable
     if failed:
         raise typer.Exit(FAILED)
+
+
+def _place(option: str, text: str | None) -> "Place | None":
+    from machine_learning_engineering.storage.location import parse_place
+
+    try:
+        return None if text is None else parse_place(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from error
 
 
 @contextmanager

@@ -24,13 +24,14 @@ from pydantic_settings import (
 from machine_learning_engineering.core import kafka_options
 from machine_learning_engineering.core.env_file import UntrustedEnvFile, check_sources, env_file
 from machine_learning_engineering.core.model import RedactAction
+from machine_learning_engineering.storage.settings import PlaceSettings
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
-class KernelSettings(BaseSettings):
+class KernelSettings(PlaceSettings, BaseSettings):
     """Settings of the kernel and of every process. Sizes are in bytes, durations in seconds; port 0 is any free port.
 
     Raises:
@@ -40,8 +41,6 @@ class KernelSettings(BaseSettings):
     # A rejected value may be a password: errors do not quote it.
     model_config = SettingsConfigDict(env_prefix="INFLIGHT_", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    home: Path = Path(".inflight")
-    """Folder for everything kept on disk: broker data, model registry, downloaded datasets, logs."""
     production: bool = False
     """Reject what is acceptable only on a developer's machine, such as a plaintext connection to the broker."""
     seed: int = 20_260_101
@@ -85,15 +84,8 @@ class KernelSettings(BaseSettings):
     """Names of the models, or of the installed packages, whose entry points may be loaded (JSON), such as
     ``["fraud"]``; all of them by default. Loading one runs its code with the rights and secrets of the process."""
     train_data_source: str = "dataset"
-    """Source of the training data: ``dataset``, a file, a folder, ``log``, ``elasticsearch`` or ``log:LABELS_FILE``."""
-    train_data_target: Path | None = None
-    """Folder of the data layers of trainings; ``data-layers`` in `home` by default."""
-    train_models_target: Path | None = None
-    """Folder of every fitted model; ``history`` in `home` by default."""
-    train_sota_target: Path | None = None
-    """Registry that takes the best model of a training; by default the one that workers open."""
-    train_log_target: Path | None = None
-    """File with one line per training; ``training-log.jsonl`` in `home` by default."""
+    """Source of the training data: ``dataset``, a file, a folder or the URL of one, ``log``, ``elasticsearch`` or
+    ``log:LABELS_FILE``."""
     train_n_models: PositiveInt | None = None
     """Maximum number of configurations that a training tries; each model's own numbers by default."""
     train_max_source_share: Annotated[float, Field(gt=0, le=1)] = 1.0
@@ -107,32 +99,12 @@ class KernelSettings(BaseSettings):
     """Promote a challenger that passes the promotion rule after a retraining; by default it waits for a person."""
 
     @property
-    def registry_dir(self) -> Path:
-        return self.home / "registry"
-
-    @property
     def trials_dir(self) -> Path:
         return self.home / "tried-versions"
 
     @property
     def data_dir(self) -> Path:
         return self.home / "data"
-
-    @property
-    def layers_dir(self) -> Path:
-        return self.train_data_target or self.home / "data-layers"
-
-    @property
-    def history_dir(self) -> Path:
-        return self.train_models_target or self.home / "history"
-
-    @property
-    def sota_dir(self) -> Path:
-        return self.train_sota_target or self.registry_dir
-
-    @property
-    def training_log(self) -> Path:
-        return self.train_log_target or self.home / "training-log.jsonl"
 
     @property
     def prediction_log(self) -> Path:

@@ -11,9 +11,9 @@ import pytest
 
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.manifest import CorruptModel, Lineage, ModelNotFound, RegistryError
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.storage import local
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_crash_before_the_rename_leaves_nothing_visible(registry, doubler, mon
 
     monkeypatch.setattr(durable, step, crash)
     # As after kill -9: nothing is tidied up.
-    monkeypatch.setattr(artifacts.shutil, "rmtree", lambda *arguments, **options: None)
+    monkeypatch.setattr(local.shutil, "rmtree", lambda *arguments, **options: None)
     with pytest.raises(Crash):
         save(registry, doubler)
     monkeypatch.undo()
@@ -147,6 +147,7 @@ PROMOTE_OFTEN = """
 import sys
 from pathlib import Path
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.storage import local
 for _ in range(20):
     with Registry(Path(sys.argv[1])).edit_aliases("doubler") as aliases:
         aliases[sys.argv[2]] = "v1"

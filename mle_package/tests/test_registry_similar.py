@@ -130,12 +130,12 @@ def test_it_is_a_verified_file_of_its_version(tmp_path, doubler):
     version = registry.save(doubler, similar=content, **options)
     without = registry.save(doubler, **options)
     folder = tmp_path / "doubler"
-    index = similar.read(folder, registry.verify("doubler", version))
+    index = similar.read(registry.files, registry.verify("doubler", version))
     assert index is not None
     assert index.similarity == declared
-    assert similar.read(folder, registry.manifest("doubler", without)) is None
+    assert similar.read(registry.files, registry.manifest("doubler", without)) is None
     (folder / version / SIMILAR_FILE).write_bytes(content[:-2] + b"9\n")
     with pytest.raises(CorruptModel, match=r"similar\.jsonl of model `doubler` v1 has sha256"):
-        similar.read(folder, registry.manifest("doubler", version))
+        similar.read(registry.files, registry.manifest("doubler", version))
     with pytest.raises(CorruptModel):
         registry.promote("doubler", version)

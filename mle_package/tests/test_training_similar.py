@@ -33,7 +33,7 @@ def similar_class(doubler_class):
 def trained(model_class, settings) -> SimilarIndex | None:
     version = train(model_class, settings).version
     registry = Registry(settings.registry_dir)
-    return similar.read(registry.path / "doubler", registry.verify("doubler", version))
+    return similar.read(registry.files, registry.verify("doubler", version))
 
 
 def test_it_has_the_rows_that_were_fitted(similar_class, settings):
@@ -60,7 +60,7 @@ def test_every_training_publishes_it(similar_class, settings):
 
     entry = run_training(similar_class, settings)
     registry = Registry(settings.registry_dir)
-    index = similar.read(registry.path / "doubler", registry.manifest("doubler", entry.version))
+    index = similar.read(registry.files, registry.manifest("doubler", entry.version))
     assert index is not None
     assert len(index) == entry.rows_trained
     # Candidates that were not chosen are no versions that anybody asks.

@@ -271,7 +271,7 @@ class DriftMonitor:
             : _MAX_REPORTED - len(self._reported)
         ]:
             self._reported.add((model, version))
-            cause = "the registry in INFLIGHT_HOME has no reference profile for it: inflight train saves one"
+            cause = "the registry has no reference profile for it: inflight train saves one"
             log_event(_NAME, "no_profile", cause=cause, model=model, version=version)
         self._series.show_open(self._windows.open(), time())
 

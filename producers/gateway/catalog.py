@@ -6,7 +6,6 @@ It follows promotions: `refresh` looks whether the files of aliases have changed
 import logging
 import threading
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,9 +15,11 @@ from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
 from machine_learning_engineering.registry import aliases as alias_file
 from machine_learning_engineering.registry import artifacts, similar
 from machine_learning_engineering.registry.aliases import ALIASES_FILE
+from machine_learning_engineering.registry.files import RegistryFiles
 from machine_learning_engineering.registry.manifest import CorruptModel, Manifest
 from machine_learning_engineering.registry.similar import SimilarIndex
 from machine_learning_engineering.registry.uri import CHAMPION, NAME
+from machine_learning_engineering.storage.location import Place
 from producers.gateway.examples import example
 from producers.gateway.problems import Problem
 
@@ -63,9 +64,9 @@ class ServedModel(Struct, frozen=True):
 class Catalog:
     """The champions of a registry."""
 
-    def __init__(self, registry: Path) -> None:
-        self._registry = registry
-        self._stamps: dict[str, tuple[int, int]] = {}
+    def __init__(self, registry: Place) -> None:
+        self._files = RegistryFiles(registry)
+        self._stamps: dict[str, str] = {}
         self._lock = threading.Lock()
         self.models: dict[str, ServedModel] = {}
         self.revision = 0
@@ -74,10 +75,14 @@ class Catalog:
     def refresh(self) -> bool:
         """Read what has changed; return whether anything has. Blocks; for any thread.
 
-        A model whose files are damaged keeps the version that was read before.
+        A model whose files are damaged keeps the version that was read before, and all do while the registry is away.
         """
         with self._lock:
-            return self._refresh()
+            try:
+                return self._refresh()
+            except OSError as error:
+                logger.warning("the registry can't be read, the models stay as they are: %s", error, extra=RATE_LIMITED)
+                return False
 
     def _refresh(self) -> bool:
         stamps = self._read_stamps()
@@ -93,13 +98,13 @@ class Catalog:
                 except (CorruptModel, OSError) as error:
                     logger.warning("model %s stays as it was: %s", name, error, extra=RATE_LIMITED)
                     # Tried again the next time.
-                    stamps[name] = self._stamps.get(name, (0, 0))
+                    stamps[name] = self._stamps.get(name, "")
                     continue
                 models.pop(name, None)
                 if found is not None:
                     models[name] = found
                     if found.similar_problem:
-                        stamps[name] = (0, 0)
+                        stamps[name] = ""
         self._stamps = stamps
         if models == self.models:
             return False
@@ -107,27 +112,17 @@ class Catalog:
         self.revision += 1
         return True
 
-    def _read_stamps(self) -> dict[str, tuple[int, int]]:
-        stamps = {}
-        folders = self._registry.iterdir() if self._registry.is_dir() else ()
-        for folder in folders:
-            if NAME.fullmatch(folder.name):
-                try:
-                    found = (folder / ALIASES_FILE).stat()
-                except OSError:
-                    continue
-                # A file that replaces another has another number.
-                stamps[folder.name] = (found.st_mtime_ns, found.st_ino)
-        return stamps
+    def _read_stamps(self) -> dict[str, str]:
+        stamps = {name: self._files.stamp(f"{name}/{ALIASES_FILE}") for name in self._files.names()}
+        return {name: stamp for name, stamp in stamps.items() if stamp is not None}
 
     def _read(self, name: str) -> ServedModel | None:
-        folder = self._registry / name
-        version = alias_file.read(folder)[0].get(CHAMPION)
+        version = alias_file.read(self._files, name)[0].get(CHAMPION)
         if version is None:
             return None
-        manifest = artifacts.read_manifest(folder, version)
+        manifest = artifacts.read_manifest(self._files, name, version)
         noun = manifest.prediction_name
-        index, problem = self._read_similar(folder, manifest)
+        index, problem = self._read_similar(manifest)
         return ServedModel(
             name,
             version,
@@ -143,13 +138,13 @@ class Catalog:
             similar_problem=problem,
         )
 
-    def _read_similar(self, folder: Path, manifest: Manifest) -> tuple[SimilarIndex | None, str]:
+    def _read_similar(self, manifest: Manifest) -> tuple[SimilarIndex | None, str]:
         """The index of similar rows, or why it can't be used: predictions do without it."""
         before = self.models.get(manifest.name)
         if before is not None and before.similar is not None and before.created_at == manifest.created_at:
             return before.similar, ""
         try:
-            return similar.read(folder, manifest), ""
+            return similar.read(self._files, manifest), ""
         except CorruptModel as error:
             logger.warning("%s", error, extra=RATE_LIMITED)
             return None, f"the index of {manifest.name} {manifest.version} is damaged: the service log says more"

@@ -29,11 +29,17 @@ class LoadedModels:
         """Models whose promoted version can't be opened."""
         self.models: dict[str, Model] = {}
 
+    @property
+    def registry_problem(self) -> str:
+        """Why the registry is away and its local cache is used; empty otherwise."""
+        return self._registry.files.problem
+
     def open_all(self) -> dict[str, Model]:
         """Open every champion, as a worker does at its start; in place of one in quarantine, the champion before it.
 
         Raises:
             RegistryError: a champion can't be opened.
+            StoreUnavailable: the registry is away, and a champion is not in its cache.
             SystemExit: there is no champion; the message names the command that trains one.
         """
         for name, version in self._registry.champions().items():
@@ -47,7 +53,7 @@ class LoadedModels:
                 if (previous := previous_champion(self._registry.history(name))) is not None:
                     self.models[name] = self._open(name, previous)
         if not self.models:
-            raise SystemExit(f"there is no trained model in {self._registry.path}: run `inflight train` first")
+            raise SystemExit(f"there is no trained model in {self._registry.place}: run `inflight train` first")
         return self.models
 
     def refresh(self) -> tuple[list[str], list[str]]:

@@ -137,7 +137,9 @@ class ModelReloader:
         except Exception as error:
             cause = error if isinstance(error, (RegistryError, OSError)) else describe_origin(error)
             logger.warning("the registry can't be read, the models stay as they are: %s", cause)
+            self._metrics.registry_unreadable.set(1)
             return
+        self._metrics.registry_unreadable.set(bool(self._loaded.registry_problem))
         self._metrics.models_refused.inc(len(refused))
         for name in self._loaded.models.keys() | self._loaded.refused:
             self._metrics.model_refused.labels(name).set(name in self._loaded.refused)

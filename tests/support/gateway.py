@@ -16,6 +16,7 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.schemas import ApiCalled, Error, PredictionCompleted, PredictionFailed
 from machine_learning_engineering.registry import aliases as alias_file
 from machine_learning_engineering.registry import artifacts
+from machine_learning_engineering.registry.files import RegistryFiles
 from machine_learning_engineering.registry.manifest import Manifest
 from producers.gateway.access import Access
 from producers.gateway.app import create_app
@@ -178,8 +179,8 @@ def put_model(
         prediction_name=noun,
         redacted_features={},
     )
-    version = artifacts.add(registry / name, files or {}, msgspec.structs.replace(manifest, **changes))
-    with alias_file.edit(registry / name) as aliases:
+    version = artifacts.add(RegistryFiles(registry), files or {}, msgspec.structs.replace(manifest, **changes))
+    with alias_file.edit(RegistryFiles(registry), name) as aliases:
         aliases["champion"] = version
     return version
 

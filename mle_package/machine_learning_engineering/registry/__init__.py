@@ -1,1 +1,1 @@
-"""The model registry on disk."""
+"""The model registry, in a folder or behind a URL."""

@@ -1,19 +1,23 @@
 """Aliases of a model's versions and the history of their changes, in one file per model.
 
-The file is replaced as a whole under a lock, so several processes may edit the aliases of one model.
+The file is replaced as a whole, under a lock in a folder and by a conditional write behind a URL, so several processes
+and machines may edit the aliases of one model.
+
+A signed file has a number that grows with each change. A machine that has read one refuses those before it, so an old
+file with its valid signature can't be put back unnoticed.
 """
 
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
-from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.registry.manifest import AliasChange, CorruptModel
+from machine_learning_engineering.registry.files import RegistryFiles
+from machine_learning_engineering.registry.manifest import AliasChange, AliasesChanged, CorruptModel
 from machine_learning_engineering.registry.uri import CHALLENGER, CHAMPION
+from machine_learning_engineering.storage.store import Conflict
 
 ALIASES_FILE = "aliases.json"
 MAX_HISTORY = 1_000
@@ -27,55 +31,54 @@ class Aliases(dict[str, str]):
     rollback: bool = False
 
 
-class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Stored(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     aliases: dict[str, str]
     history: list[AliasChange] = []
+    revision: int = 0
+    """Grows with each change of a signed file; 0 without a signature."""
+    signature: str = ""
 
 
-def read(folder: Path) -> tuple[dict[str, str], list[AliasChange]]:
-    """Read the aliases of the model in `folder` and their changes, oldest first.
+def read(files: RegistryFiles, name: str) -> tuple[dict[str, str], list[AliasChange]]:
+    """Read the aliases of a model and their changes, oldest first.
 
     Raises:
-        CorruptModel: The file is unreadable.
+        CorruptModel: The file is unreadable, its signature is refused, or it is older than one that was read before.
+        StoreUnavailable: The store is away, and the file was never read before.
     """
-    path = folder / ALIASES_FILE
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return {}, []
-    try:
-        stored = msgspec.json.decode(content, type=_Stored)
-    except (ValueError, RecursionError) as error:
-        try:
-            # Files written before the history existed hold the aliases only.
-            return msgspec.json.decode(content, type=dict[str, str]), []
-        except (ValueError, RecursionError):
-            raise CorruptModel(
-                f"the aliases of model `{folder.name}` can't be read ({error!s:.500}): restore {path}, or "
-                f"promote a version, such as {folder.name}:v1, with inflight models promote"
-            ) from error
+    stored = _read(files, name)
+    if stored.revision < files.highest_revision(name):
+        # Once more: another process of this machine may have read a newer file since.
+        stored = _read(files, name)
+    _refuse_older(files, name, stored)
     return stored.aliases, stored.history
 
 
 @contextmanager
-def edit(folder: Path, reason: str = "", *, reset_if_corrupt: bool = False) -> Iterator[Aliases]:
-    """Lock the aliases, yield them for editing, and write them unless the block raises.
+def edit(files: RegistryFiles, name: str, reason: str = "", *, reset_if_corrupt: bool = False) -> Iterator[Aliases]:
+    """Yield the aliases for editing, and write them unless the block raises.
 
     Args:
-        folder: The model's folder.
+        files: Of the registry.
+        name: Of the model.
         reason: Recorded in the history.
         reset_if_corrupt: Start without aliases if the file is unreadable. This loses the history.
 
     Raises:
         CorruptModel: The file is unreadable. A damaged file must not pass for a model without a champion.
+        AliasesChanged: Another machine has changed them in the meantime. Nothing was written.
+        StoreUnavailable: The store is away.
     """
-    with durable.lock(folder):
+    key = _key(name)
+    with files.store.edit(key) as file:
         try:
-            before, history = read(folder)
+            stored = _decode(files, name, file.content)
+            _refuse_older(files, name, stored)
         except CorruptModel:
             if not reset_if_corrupt:
                 raise
-            before, history = {}, []
+            stored = _Stored({})
+        before = stored.aliases
         after = Aliases(before)
         after.reason = reason
         yield after
@@ -83,9 +86,90 @@ def edit(folder: Path, reason: str = "", *, reset_if_corrupt: bool = False) -> I
             # The challenger won.
             after.pop(CHALLENGER, None)
         if after != before:
-            history = [*history, *_changes(before, after)][-MAX_HISTORY:]
-            content = msgspec.json.encode(_Stored(dict(after), history))
-            durable.replace(folder / ALIASES_FILE, msgspec.json.format(content, indent=2))
+            history = [*stored.history, *_changes(before, after)][-MAX_HISTORY:]
+            newest = max(stored.revision, files.highest_revision(name))
+            revision = 0 if files.signer is None else newest + 1
+            try:
+                file.replace(_document(files, name, _Stored(dict(after), history, revision)))
+            except Conflict as error:
+                raise AliasesChanged(
+                    f"the aliases of model `{name}` were changed by somebody else in the meantime; nothing was "
+                    "written: see inflight models show, then repeat it"
+                ) from error
+
+
+def sign(files: RegistryFiles, unsigned: RegistryFiles, name: str) -> bool:
+    """Write the alias file of a model anew, signed with the first key, whatever its signature is now.
+
+    Args:
+        files: Of the registry, with keys.
+        unsigned: Of the same, without.
+        name: Of the model.
+
+    Returns:
+        Whether there is one.
+
+    Raises:
+        CorruptModel: It is unreadable.
+        Conflict: Somebody else writes it.
+    """
+    with files.store.edit(_key(name)) as file:
+        if file.content is None:
+            return False
+        stored = _decode(unsigned, name, file.content)
+        revision = max(stored.revision, files.highest_revision(name)) + 1
+        file.replace(_document(files, name, _Stored(stored.aliases, stored.history, revision)))
+    return True
+
+
+def _document(files: RegistryFiles, name: str, stored: _Stored) -> bytes:
+    return files.sign(msgspec.json.format(msgspec.json.encode(stored), indent=2), _subject(name))
+
+
+def _key(name: str) -> str:
+    return f"{name}/{ALIASES_FILE}"
+
+
+def _subject(name: str) -> str:
+    return f"aliases of {name}"
+
+
+def _read(files: RegistryFiles, name: str) -> _Stored:
+    try:
+        content = files.document(_key(name), _subject(name))
+    except FileNotFoundError:
+        return _Stored({})
+    return _decode(files, name, content)
+
+
+def _decode(files: RegistryFiles, name: str, content: bytes | None) -> _Stored:
+    if content is None:
+        return _Stored({})
+    key = _key(name)
+    files.verify(content, key, _subject(name))
+    try:
+        return msgspec.json.decode(content, type=_Stored)
+    except (ValueError, RecursionError) as error:
+        try:
+            # Files written before the history existed hold the aliases only.
+            return _Stored(msgspec.json.decode(content, type=dict[str, str]))
+        except (ValueError, RecursionError):
+            raise CorruptModel(
+                f"the aliases of model `{name}` can't be read ({error!s:.500}): restore {files.url}/{key}, or "
+                f"promote a version, such as {name}:v1, with inflight models promote"
+            ) from error
+
+
+def _refuse_older(files: RegistryFiles, name: str, stored: _Stored) -> None:
+    if files.signer is None:
+        return
+    if stored.revision < (newest := files.highest_revision(name)):
+        raise CorruptModel(
+            f"the aliases of model `{name}` in {files.url} are an old file: revision {stored.revision}, this machine "
+            f"has read {newest} before; they were not used: restore the newest one, or promote a version, such as "
+            f"{name}:v1, with inflight models promote"
+        )
+    files.note_revision(name, stored.revision)
 
 
 def previous_champion(history: list[AliasChange]) -> str | None:

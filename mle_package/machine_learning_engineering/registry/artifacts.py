@@ -1,67 +1,84 @@
-"""Files of a model's versions in its folder: ``<version>/{model.skops,profile.json,similar.jsonl,manifest.json}``."""
+"""Files of a model's versions: ``<name>/<version>/{model.skops,profile.json,similar.jsonl,manifest.json}``.
 
-import errno
+A version exists when its manifest does, which is written last. Of several machines that save at once, each gets a
+number of its own; one that is killed leaves a number that nobody uses.
+"""
+
 import hashlib
-import os
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
 from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.registry.manifest import CorruptModel, Manifest, StoredFile
+from machine_learning_engineering.registry.files import RegistryFiles
+from machine_learning_engineering.registry.manifest import CorruptModel, Manifest, RegistryError, StoredFile
 from machine_learning_engineering.registry.uri import VERSION
+from machine_learning_engineering.storage.store import StoreUnavailable
 
 MANIFEST_FILE = "manifest.json"
 PROFILE_FILE = "profile.json"
+_ATTEMPTS = 100
 
 
-def versions(folder: Path) -> list[str]:
-    """List the versions in a model's folder, oldest first."""
-    found = [path.name for path in folder.iterdir() if VERSION.fullmatch(path.name)] if folder.is_dir() else []
-    return sorted(found, key=_number)
+def versions(files: RegistryFiles, name: str) -> list[str]:
+    """List the versions of a model, oldest first."""
+    return sorted(filter(VERSION.fullmatch, files.folders(name, MANIFEST_FILE)), key=_number)
 
 
-def add(folder: Path, contents: Mapping[str, bytes], manifest: Manifest) -> str:
+def add(files: RegistryFiles, contents: Mapping[str, bytes], manifest: Manifest) -> str:
     """Store files as the next version, atomically.
 
     Args:
-        folder: The model's folder.
+        files: Of the registry.
         contents: Content by file name.
         manifest: The manifest; its `version` and `files` are filled in here.
 
     Returns:
         The new version.
+
+    Raises:
+        StoreUnavailable: The store is away; there is no new version.
     """
-    files = {file: StoredFile(_digest(content), len(content)) for file, content in contents.items()}
-    durable.make_folder(folder)
-    temporary = folder / f".saving-{uuid.uuid4().hex}"
-    temporary.mkdir(mode=0o700)
-    try:
-        for file, content in contents.items():
-            durable.write(temporary / file, content)
-        while True:
-            version = f"v{1 + max((_number(one) for one in versions(folder)), default=0)}"
-            encoded = msgspec.json.encode(msgspec.structs.replace(manifest, version=version, files=files))
-            durable.write(temporary / MANIFEST_FILE, msgspec.json.format(encoded, indent=2))
-            if durable.rename_if_absent(temporary, folder / version):
-                return version
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    name = manifest.name
+    stored = {file: StoredFile(_digest(content), len(content)) for file, content in contents.items()}
+    for _ in range(_ATTEMPTS):
+        taken = filter(VERSION.fullmatch, files.store.folders(name))
+        version = f"v{1 + max(map(_number, taken), default=0)}"
+        document = _document(files, msgspec.structs.replace(manifest, version=version, files=stored))
+        if files.store.write_folder(f"{name}/{version}", {**contents, MANIFEST_FILE: document}):
+            return version
+    raise RegistryError(f"model `{name}` was not saved: {_ATTEMPTS} numbers were taken by others one after the other")
 
 
-def read_manifest(folder: Path, version: str) -> Manifest:
+def sign(files: RegistryFiles, manifest: Manifest) -> None:
+    """Write the manifest of a version anew, signed with the first key. The caller has verified its files.
+
+    Raises:
+        Conflict: Somebody else writes it.
+    """
+    with files.store.edit(_key(manifest.name, manifest.version)) as file:
+        file.replace(_document(files, manifest))
+
+
+def _document(files: RegistryFiles, manifest: Manifest) -> bytes:
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    return files.sign(content, _subject(manifest.name, manifest.version))
+
+
+def read_manifest(files: RegistryFiles, name: str, version: str) -> Manifest:
     """Read the manifest of an existing version.
 
     Raises:
-        CorruptModel: It is unreadable, or belongs to another model or version.
+        CorruptModel: It is unreadable, its signature is refused, or it belongs to another model or version.
+        StoreUnavailable: The store is away, and the file was never read before.
     """
-    name, path = folder.name, folder / version / MANIFEST_FILE
+    key = _key(name, version)
+    path = f"{files.url}/{key}"
     try:
-        found = msgspec.json.decode(_read(path), type=Manifest)
+        found = msgspec.json.decode(files.document(key, _subject(name, version)), type=Manifest)
+    except StoreUnavailable:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise CorruptModel(
             f"the manifest of model `{name}` {version} can't be read ({error!s:.500}): "
@@ -75,17 +92,27 @@ def read_manifest(folder: Path, version: str) -> Manifest:
     return found
 
 
-def read_verified(folder: Path, manifest: Manifest, file: str) -> bytes:
+def read_verified(files: RegistryFiles, manifest: Manifest, file: str, *, fresh: bool = False) -> bytes:
     """Read a file of a version and verify its digest.
+
+    Args:
+        files: Of the registry.
+        manifest: Of the version.
+        file: Its name.
+        fresh: Read it from the store, although it may be in the cache.
 
     Raises:
         CorruptModel: The file is unreadable or differs from what was saved.
+        StoreUnavailable: The store is away, and the file is not in the cache.
     """
-    path = folder / manifest.version / file
+    key = f"{manifest.name}/{manifest.version}/{file}"
     what = f"{file} of model `{manifest.name}` {manifest.version}"
-    fix = f"restore {path}, or run inflight train {manifest.name}"
+    fix = f"restore {files.url}/{key}, or run inflight train {manifest.name}"
     try:
-        expected, content = manifest.files[file], _read(path)
+        expected = manifest.files[file]
+        content = files.content(key, expected.sha256, expected.size, fresh=fresh)
+    except StoreUnavailable:
+        raise
     except (KeyError, OSError) as error:
         raise CorruptModel(f"{what} can't be read ({error}): {fix}") from error
     if (found := _digest(content)) != expected.sha256:
@@ -95,14 +122,24 @@ def read_verified(folder: Path, manifest: Manifest, file: str) -> bytes:
     return content
 
 
-def _read(path: Path) -> bytes:
-    """Read a file of a version; neither it nor the version's folder may be a link out of the registry."""
-    if path.parent.is_symlink():
-        raise OSError(
-            errno.ELOOP, "the folder of a version is a symbolic link, which is not followed", str(path.parent)
-        )
-    with os.fdopen(durable.open_private(path, os.O_RDONLY), "rb") as file:
-        return file.read()
+def copy(files: RegistryFiles, manifest: Manifest, folder: Path) -> None:
+    """Copy the verified files of a version, and its manifest without a signature, into a new folder.
+
+    Raises:
+        CorruptModel: A file differs from what was saved.
+    """
+    durable.make_folder(folder)
+    for file in manifest.files:
+        durable.write(folder / Path(file).name, read_verified(files, manifest, file))
+    durable.write(folder / MANIFEST_FILE, msgspec.json.format(msgspec.json.encode(manifest), indent=2))
+
+
+def _key(name: str, version: str) -> str:
+    return f"{name}/{version}/{MANIFEST_FILE}"
+
+
+def _subject(name: str, version: str) -> str:
+    return f"manifest of {name} {version}"
 
 
 def _digest(content: bytes) -> str:

@@ -26,6 +26,10 @@ class IncompatibleModel(RegistryError):
     """The version needs other code: another schema of features or predictions, or another version of a library."""
 
 
+class AliasesChanged(RegistryError):
+    """Another machine has changed a model's aliases while they were edited here."""
+
+
 class StoredFile(msgspec.Struct, frozen=True):
     """SHA-256 and size in bytes of a file of a version."""
 

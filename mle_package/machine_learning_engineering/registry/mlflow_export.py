@@ -6,6 +6,7 @@ does not open the files, so they stay subject to the allow-list of types.
 """
 
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from machine_learning_engineering.core.extras import require
+from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.manifest import Manifest, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
@@ -109,7 +111,9 @@ def _log_version(
             client.log_metric(run_id, metric, value)
         for param, value in {"seed": manifest.seed, **manifest.params}.items():
             client.log_param(run_id, param, _text(value)[:_MAX_PARAM_LENGTH])
-        client.log_artifacts(run_id, str(registry.path / name / version), ARTIFACTS)
+        with tempfile.TemporaryDirectory(prefix="inflight-export-") as folder:
+            artifacts.copy(registry.files, manifest, Path(folder) / version)
+            client.log_artifacts(run_id, str(Path(folder) / version), ARTIFACTS)
         client.set_terminated(run_id, "FINISHED")
     except BaseException:
         client.set_terminated(run_id, "FAILED")

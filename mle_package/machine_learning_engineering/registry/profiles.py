@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from machine_learning_engineering.drift.profile import Profile, without_rows
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.storage.location import Place
 
 RETRY_SECONDS = 30.0
 """Seconds before a missing profile is looked up again: a version may reach the stream before this registry."""
@@ -25,14 +25,14 @@ class Reference(NamedTuple):
 
 
 class ProfileCache:
-    """Profiles of the registry in a folder, read on first use.
+    """Profiles of a registry, read on first use.
 
     Args:
-        registry: The registry's folder.
+        registry: Its folder or location.
         clock: Monotonic time in seconds.
     """
 
-    def __init__(self, registry: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, registry: Place, clock: Callable[[], float] = time.monotonic) -> None:
         self._registry = Registry(registry)
         self._clock = clock
         self._known: dict[tuple[str, str], Reference] = {}

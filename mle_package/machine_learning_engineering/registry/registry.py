@@ -1,18 +1,19 @@
-"""Life cycle of trained models on disk: save, open, promote and roll back versions.
+"""Life cycle of trained models: save, open, promote and roll back versions.
 
-Layout: ``<registry>/<name>/<version>/{model.skops,profile.json,similar.jsonl,manifest.json}``, of which profile and
-index are optional, and ``<registry>/<name>/aliases.json``.
-A version is written atomically and never changes; aliases say which version is the champion, and was. Before a file is
-opened, its SHA-256 is compared with the manifest, and only types on an allow-list are built from it.
+`registry.files` says where the files are. A version is written atomically and never changes; aliases say which version
+is the champion, and was. Before a file is opened, its SHA-256 is compared with the manifest, and only types on an
+allow-list are built from it.
 
-The digests detect damage and mix-ups. They do not protect against an attacker who can write the folder. The allow-list
-does in part: a file can't name code to run, but the parsers of the trusted types are not hardened.
+The digests detect damage and mix-ups. Against an attacker who can write the files, manifests and aliases are signed
+(`registry.signing`). Without a key, only the allow-list protects, in part: a file can't name code to run, but the
+parsers of the trusted types are not hardened.
 """
 
-from collections.abc import Mapping
+import random
+import time
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -24,17 +25,17 @@ from machine_learning_engineering.registry import artifacts, compatibility, skop
 from machine_learning_engineering.registry.aliases import Aliases
 from machine_learning_engineering.registry.artifacts import PROFILE_FILE
 from machine_learning_engineering.registry.manifest import (
-    AliasChange,
-    CorruptModel,
+    AliasesChanged,
     Lineage,
     Manifest,
     ModelNotFound,
     RegistryError,
     require_finite,
 )
+from machine_learning_engineering.registry.reader import RegistryReader, require_name
 from machine_learning_engineering.registry.similar import SIMILAR_FILE
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
-from machine_learning_engineering.registry.uri import CHAMPION, LATEST, NAME, check_alias, parse
+from machine_learning_engineering.registry.uri import CHAMPION, check_alias
 
 if TYPE_CHECKING:
     from machine_learning_engineering.drift.profile import Profile
@@ -42,17 +43,22 @@ if TYPE_CHECKING:
 __all__ = ["Registry"]
 
 ModelT = TypeVar("ModelT", bound=Model)
+ResultT = TypeVar("ResultT")
+
+_ATTEMPTS = 20
+"""How often an alias change that meets another one is made again."""
 
 
-class Registry:
-    """Models in one folder. Several processes may save, promote and open at the same time.
+class Registry(RegistryReader):
+    """Models in one folder or behind one URL. Several processes and machines may use it at the same time.
 
-    Methods raise `ModelNotFound` for an unknown model, version or alias, and `CorruptModel` if a file is unreadable
-    or differs from what was saved.
+    Methods raise `ModelNotFound` for an unknown model, version or alias, `CorruptModel` if a file is unreadable,
+    differs from what was saved or is not signed although there is a key, and `StoreUnavailable`, an `OSError`, if the
+    store is away.
+
+    Args:
+        place: A local folder, or the location that the settings give (`settings.registry_dir`): it has the keys.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
     def save(
         self,
@@ -88,6 +94,7 @@ class Registry:
         """
         import sklearn
 
+        require_name(model.name)
         if model.estimator is None:
             raise RegistryError(f"model `{model.name}` is not fitted: call fit() before it is saved")
         metrics = require_finite(metrics, model.name)
@@ -119,7 +126,7 @@ class Registry:
             prediction_name=model.prediction_name,
             redacted_features=dict(model.redacted_features),
         )
-        model.version = artifacts.add(self._folder(model.name), contents, manifest)
+        model.version = artifacts.add(self.files, contents, manifest)
         return model.version
 
     def open(self, name: str, alias_or_version: str = CHAMPION, *, model_class: type[ModelT]) -> ModelT:
@@ -153,113 +160,6 @@ class Registry:
         content = self._read_compatible(name, version, model_class)
         skops_file.check_types(content, model_class, f"model `{name}` {version}")
 
-    def locate(self, uri: str, default: str = CHAMPION) -> tuple[str, str]:
-        """Resolve a URI, such as ``diamonds@champion`` or ``models:/diamonds/3``, to an existing version.
-
-        Args:
-            uri: Name or URI of a model.
-            default: The alias or version to use if `uri` has neither.
-
-        Returns:
-            The model's name and the version.
-
-        Raises:
-            RegistryError: `uri` is malformed.
-        """
-        name, wanted = parse(uri, default)
-        versions = self.versions(name)
-        if versions and wanted == LATEST:
-            wanted = versions[-1]
-        if wanted in versions:  # Checked before the aliases, so that promotion can repair an unreadable alias file.
-            return name, wanted
-        aliases = self.aliases(name)
-        version = aliases.get(wanted, wanted)
-        if version not in versions:
-            known = ", ".join([*versions, *sorted(aliases)]) or "none"
-            raise ModelNotFound(
-                f"model `{name}` has no version or alias {wanted[:128]!r} in {self.path} (there are: {known}): "
-                + ("see inflight models list" if versions else f"run inflight train {name}")
-            )
-        return name, version
-
-    def resolve(self, name: str, alias_or_version: str = CHAMPION) -> str:
-        """The version that an alias points to. A version resolves to itself."""
-        return self.locate(name, alias_or_version)[1]
-
-    def manifest(self, name: str, version: str) -> Manifest:
-        """Read the manifest of a version."""
-        if version not in self.versions(name):
-            raise ModelNotFound(f"model `{name}` has no version {version!r} in {self.path}: see inflight models list")
-        return artifacts.read_manifest(self._folder(name), version)
-
-    def profile(self, name: str, version: str) -> "Profile | None":
-        """Read the reference profile of a version. Returns None if the version was saved without one."""
-        from machine_learning_engineering.drift.profile import Profile
-
-        manifest = self.manifest(name, version)
-        if PROFILE_FILE not in manifest.files:
-            return None
-        try:
-            return msgspec.json.decode(self._read_verified(manifest, PROFILE_FILE), type=Profile)
-        except (ValueError, RecursionError) as error:
-            raise CorruptModel(
-                f"{PROFILE_FILE} of model `{name}` {version} is not a profile ({error!s:.500}): "
-                f"run inflight train {name}"
-            ) from error
-
-    def declaration(self, name: str, version: str) -> bytes | None:
-        """Read the declaration of an adopted version, as TOML. Returns None for a version of a class."""
-        manifest = self.manifest(name, version)
-        return self._read_verified(manifest, DECLARATION_FILE) if DECLARATION_FILE in manifest.files else None
-
-    def verify(self, name: str, version: str) -> Manifest:
-        """Verify the digests of all files of a version and return its manifest."""
-        manifest = self.manifest(name, version)
-        for file in manifest.files:
-            self._read_verified(manifest, file)
-        return manifest
-
-    def models(self) -> list[str]:
-        """List the names of the models that have a version, sorted."""
-        if not self.path.is_dir():
-            return []
-        names = (folder.name for folder in self.path.iterdir() if NAME.fullmatch(folder.name))
-        return sorted(name for name in names if self.versions(name))
-
-    def versions(self, name: str) -> list[str]:
-        """List the versions of a model, oldest first. The list is empty for an unknown model."""
-        return artifacts.versions(self._folder(name))
-
-    def aliases(self, name: str) -> dict[str, str]:
-        """Read the version of each alias of a model."""
-        return alias_file.read(self._folder(name))[0]
-
-    def history(self, name: str) -> list[AliasChange]:
-        """Read the last changes of a model's aliases, oldest first; at most `aliases.MAX_HISTORY`."""
-        return alias_file.read(self._folder(name))[1]
-
-    def champions(self) -> dict[str, str]:
-        """Read the champion's version by model. Models without a champion are left out."""
-        found = {name: self.aliases(name).get(CHAMPION) for name in self.models()}
-        return {name: version for name, version in found.items() if version is not None}
-
-    def overview(self) -> tuple[list[tuple[Manifest, dict[str, str]]], list[CorruptModel]]:
-        """Read every version with the aliases of its model; and the errors of what can't be read."""
-        versions: list[tuple[Manifest, dict[str, str]]] = []
-        errors = []
-        for name in self.models():
-            aliases: dict[str, str] = {}
-            try:
-                aliases = self.aliases(name)
-            except CorruptModel as error:
-                errors.append(error)
-            for version in self.versions(name):
-                try:
-                    versions.append((self.manifest(name, version), aliases))
-                except CorruptModel as error:
-                    errors.append(error)
-        return versions, errors
-
     def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
         """Point an alias, the champion by default, to a version. A challenger that becomes champion loses its alias.
 
@@ -268,9 +168,12 @@ class Registry:
         replaces it.
         """
         check_alias(alias)
-        with alias_file.edit(self._folder(name), reason, reset_if_corrupt=True) as aliases:
+
+        def change(aliases: Aliases) -> None:
             self.verify(name, version)
             aliases[alias] = version
+
+        self.change_aliases(name, change, reason, reset_if_corrupt=True)
 
     def rollback(self, name: str, *, reason: str = "") -> str:
         """Promote the previous champion again and return its version.
@@ -278,7 +181,8 @@ class Registry:
         Raises:
             ModelNotFound: There was no previous champion, or its version is missing.
         """
-        with self.edit_aliases(name, reason) as aliases:
+
+        def change(aliases: Aliases) -> str:
             version = alias_file.previous_champion(self.history(name))
             if version is None:
                 raise ModelNotFound(
@@ -288,32 +192,52 @@ class Registry:
             self.verify(name, version)
             aliases[CHAMPION] = version
             aliases.rollback = True
-        return version
+            return version
+
+        return self.change_aliases(name, change, reason)
+
+    def change_aliases(
+        self, name: str, change: Callable[[Aliases], ResultT], reason: str = "", *, reset_if_corrupt: bool = False
+    ) -> ResultT:
+        """Change the aliases of a model in place, and again from the start if another machine was faster.
+
+        Args:
+            name: Of the model.
+            change: Called with the aliases as they are now, perhaps more than once. If it raises, nothing changes.
+            reason: For the history.
+            reset_if_corrupt: Start without aliases if the file is unreadable.
+
+        Returns:
+            What the last call of `change` returned.
+
+        Raises:
+            AliasesChanged: Others are faster each time.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                with alias_file.edit(
+                    self.files, require_name(name), reason, reset_if_corrupt=reset_if_corrupt
+                ) as aliases:
+                    return change(aliases)
+            except AliasesChanged:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
+        raise AssertionError("unreachable")
 
     def edit_aliases(self, name: str, reason: str = "") -> AbstractContextManager[Aliases]:
-        """Lock the aliases of a model and yield them for editing in place; they are written at the end of the block.
+        """Yield the aliases of a model for editing in place; they are written at the end of the block.
 
-        The history records each change with `reason`, which may also be set on the yielded aliases.
+        In a local folder they are locked. The history records each change with `reason`, which may also be set on the
+        yielded aliases.
+
+        Raises:
+            AliasesChanged: Behind a URL, another machine has changed them in the meantime; `change_aliases` repeats.
         """
-        return alias_file.edit(self._folder(name), reason)
-
-    def alias(self, name: str, alias: str) -> str | None:
-        """Read the version of an alias; None without one, or if the file is unreadable, which a promotion replaces."""
-        try:
-            return self.aliases(name).get(alias)
-        except CorruptModel:
-            return None
+        return alias_file.edit(self.files, require_name(name), reason)
 
     def _read_compatible(self, name: str, version: str, model_class: type[Model]) -> bytes:
         """Read the model file of a version that the installed code fits."""
         manifest = self.manifest(name, version)
         compatibility.check(manifest, model_class, f"model `{name}` {version}")
-        return self._read_verified(manifest, MODEL_FILE)
-
-    def _read_verified(self, manifest: Manifest, file: str) -> bytes:
-        return artifacts.read_verified(self._folder(manifest.name), manifest, file)
-
-    def _folder(self, name: str) -> Path:
-        if not NAME.fullmatch(name):
-            raise RegistryError(f"{name[:128]!r} is not the name of a model: use a-z, 0-9, - and _")
-        return self.path / name
+        return artifacts.read_verified(self.files, manifest, MODEL_FILE)

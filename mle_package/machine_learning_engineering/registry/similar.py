@@ -9,7 +9,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from decimal import Context, Decimal
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +16,7 @@ from msgspec import Raw, Struct
 
 from machine_learning_engineering.core.similarity import Key, Similarity, values
 from machine_learning_engineering.registry import artifacts
+from machine_learning_engineering.registry.files import RegistryFiles
 from machine_learning_engineering.registry.manifest import CorruptModel, Manifest
 
 SIMILAR_FILE = "similar.jsonl"
@@ -180,11 +180,11 @@ class SimilarIndex:
             raise ValueError("the last line has no end")
 
 
-def read(folder: Path, manifest: Manifest) -> SimilarIndex | None:
+def read(files: RegistryFiles, manifest: Manifest) -> SimilarIndex | None:
     """Read and verify the index of a version.
 
     Args:
-        folder: of the model.
+        files: of the registry.
         manifest: of the version.
 
     Returns:
@@ -198,7 +198,7 @@ def read(folder: Path, manifest: Manifest) -> SimilarIndex | None:
     try:
         if manifest.files[SIMILAR_FILE].size > MAX_BYTES:
             raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-        return SimilarIndex(artifacts.read_verified(folder, manifest, SIMILAR_FILE))
+        return SimilarIndex(artifacts.read_verified(files, manifest, SIMILAR_FILE))
     except (ValueError, RecursionError) as error:
         raise CorruptModel(
             f"{SIMILAR_FILE} of model `{manifest.name}` {manifest.version} is not an index of rows "

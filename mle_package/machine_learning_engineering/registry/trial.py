@@ -12,6 +12,9 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -23,6 +26,7 @@ from msgspec import NODEFAULT, Struct, inspect
 from machine_learning_engineering.core import files
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.validation import InvalidFeatures
+from machine_learning_engineering.registry import artifacts
 from machine_learning_engineering.registry.manifest import CorruptModel, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 
@@ -34,6 +38,7 @@ TIMEOUT = 120.0
 _NOT_IMPORTABLE = 3
 _REFUSED = 4
 _PASSED = b"passed"
+_SECRETS = ("INFLIGHT_", "AWS_", "AZURE_", "GOOGLE_")
 _PROGRAM = f"from {__name__} import main; main()"
 
 
@@ -120,10 +125,26 @@ def _try(registry: Registry, name: str, version: str, model_class: type[Model]) 
     Raises:
         RegistryError: The child can't open it.
     """
+    with _local_copy(registry, name, version) as folder:
+        return _try_in(folder, name, version, model_class)
+
+
+@contextmanager
+def _local_copy(registry: Registry, name: str, version: str) -> Iterator[Path]:
+    """A registry in a folder with this version, so that the child needs neither a network nor a key."""
+    if isinstance(registry.place, Path):
+        yield registry.path.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="inflight-trial-") as folder:
+        artifacts.copy(registry.files, registry.manifest(name, version), Path(folder) / name / version)
+        yield Path(folder)
+
+
+def _try_in(folder: Path, name: str, version: str, model_class: type[Model]) -> bytes:
     task = _Task(
         model_class.__module__,
         model_class.__qualname__,
-        str(registry.path.absolute()),
+        str(folder),
         version,
         MAX_CPU_SECONDS,
         MAX_MEMORY_BYTES,
@@ -152,8 +173,8 @@ def _try(registry: Registry, name: str, version: str, model_class: type[Model]) 
 
 
 def _environment() -> dict[str, str]:
-    """The environment of this process without Inflight's settings, which may hold secrets."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("INFLIGHT_")}
+    """The environment of this process without Inflight's settings and the clouds', which may hold secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
 
 
 def main() -> None:

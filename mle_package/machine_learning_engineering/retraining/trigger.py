@@ -237,8 +237,11 @@ class _RetrainingRun:
             **self._champion_recipe(champion),
         )
         self.decide(challenger=run.version)
-        with self.registry.edit_aliases(name, reason=f"retrained: {self.decision.reason}") as aliases:
-            aliases[CHALLENGER] = run.version
+        self.registry.change_aliases(
+            name,
+            lambda aliases: aliases.update({CHALLENGER: run.version}),
+            reason=f"retrained: {self.decision.reason}",
+        )
         self.on_progress(f"{name}: comparing {run.version} with {champion} on {len(gating)} fresh rows")
         challenger = self.registry.open(name, run.version, model_class=self.model_class)
         manifest, profile = self.registry.manifest(name, champion), self.registry.profile(name, champion)
@@ -258,13 +261,17 @@ class _RetrainingRun:
                 reason=f"{self.decision.reason}. It waits for a person: inflight models promote {name}:{run.version}",
             )
             return
-        with self.registry.edit_aliases(name, reason=why) as aliases:
-            if aliases.get(CHAMPION) != champion:
-                self.decide(
-                    reason=f"{self.decision.reason}; but {aliases.get(CHAMPION)} became the champion in the meantime"
-                )
-                return
-            aliases[CHAMPION] = run.version
+
+        def replace_champion(aliases: dict[str, str]) -> str | None:
+            found = aliases.get(CHAMPION)
+            if found == champion:
+                aliases[CHAMPION] = run.version
+            return found
+
+        found = self.registry.change_aliases(name, replace_champion, reason=why)
+        if found != champion:
+            self.decide(reason=f"{self.decision.reason}; but {found} became the champion in the meantime")
+            return
         self.decide(outcome="promoted")
 
     def _champion_recipe(self, champion: str) -> dict[str, Any]:

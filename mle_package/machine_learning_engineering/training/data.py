@@ -1,13 +1,13 @@
 """Training and test rows from sources, by way of the three data layers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.evaluation.splits import HeldOut, hash_fraction, split
 from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.storage.location import parse_place
 from machine_learning_engineering.training import layers
 from machine_learning_engineering.training.sources import collect
 
@@ -71,7 +71,7 @@ def prepare(
         rows_trained=len(fitting),
         rows_held_out=len(held_out),
     )
-    rows, labels = layers.rows_of(model, layers.read(Path(silver.path))[1])
+    rows, labels = layers.rows_of(model, layers.read(parse_place(silver.path))[1])
     return TrainTestSplit(
         [rows[index] for index in fitting],
         [labels[index] for index in fitting],

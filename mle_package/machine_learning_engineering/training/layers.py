@@ -15,18 +15,18 @@ import io
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Struct, inspect
 
-from machine_learning_engineering.core import files
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.types import column_kinds
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.evaluation.splits import split_key
+from machine_learning_engineering.storage.location import Place
+from machine_learning_engineering.storage.opening import open_store, read_file
 from machine_learning_engineering.training.records import Record, Source, decode_label
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def _json(value: Any) -> str | None:
 
 
 def write(
-    folder: Path,
+    folder: Place,
     kind: Literal["bronze", "silver", "gold"],
     model: Model,
     table: "pa.Table",
@@ -256,13 +256,13 @@ def write(
 
     now = datetime.now(UTC)
     name = f"{kind}-{now:%Y%m%dT%H%M%SZ}-{uuid.uuid4().hex[:8]}"
-    path = folder / model.name / kind / f"{name}.parquet"
+    store, key = open_store(folder), f"{model.name}/{kind}/{name}.parquet"
     layer = Layer(
         id=name,
         kind=kind,
         model=model.name,
         created_at=now,
-        path=str(path),
+        path=f"{store.url}/{key}",
         rows=table.num_rows,
         parents=tuple(parent.id for parent in parents),
         sources=tuple(sources),
@@ -270,13 +270,12 @@ def write(
     buffer = io.BytesIO()
     pq.write_table(table.replace_schema_metadata({_METADATA: msgspec.json.encode(layer)}), buffer)
     content = buffer.getvalue()
-    files.make_folder(path.parent)
-    files.replace(path, content)
+    store.write_if_absent(key, content)
     return msgspec.structs.replace(layer, sha256=hashlib.sha256(content).hexdigest())
 
 
-def read(path: Path) -> "tuple[Layer, pa.Table]":
-    """Read a layer and its table.
+def read(path: Place) -> "tuple[Layer, pa.Table]":
+    """Read a layer and its table, from a file or the URL of one.
 
     Raises:
         ValueError: The file is not a layer.
@@ -284,7 +283,7 @@ def read(path: Path) -> "tuple[Layer, pa.Table]":
     """
     import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = pq.read_table(io.BytesIO(read_file(path)))
     if not (about := (table.schema.metadata or {}).get(_METADATA)):
         raise ValueError(f"{path} is a parquet file, but not a layer of a training")
     return msgspec.json.decode(about, type=Layer), table

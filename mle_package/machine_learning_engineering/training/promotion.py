@@ -25,6 +25,7 @@ from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.profile import Profile
 from machine_learning_engineering.evaluation.permutation import PermutationTest, paired_permutation_test
 from machine_learning_engineering.evaluation.splits import HeldOut
+from machine_learning_engineering.registry.aliases import Aliases
 from machine_learning_engineering.registry.manifest import Manifest, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
@@ -63,18 +64,22 @@ def promote_if_better(
     Args:
         challenger: The model with its version.
         held_out: Rows held out from its training data.
-        decided: Called with the decision and its reason before it takes effect. If it raises, the champion stays.
+        decided: Called with the decision and its reason before it takes effect; again if another machine has changed
+            the champion since. If it raises, the champion stays.
 
     Raises:
         CorruptModel: The aliases are unreadable.
     """
-    with registry.edit_aliases(challenger.name) as aliases:
+
+    def change(aliases: Aliases) -> Verdict:
         verdict = _judge_in(registry, aliases.get(CHAMPION), challenger, held_out)
         decided(verdict.promote, verdict.reason)
         if verdict.promote:
             aliases[CHAMPION] = challenger.version
             aliases.reason = verdict.reason
-    return verdict
+        return verdict
+
+    return registry.change_aliases(challenger.name, change)
 
 
 def _judge_in(registry: Registry, champion: str | None, challenger: Model, held_out: HeldOut) -> Verdict:

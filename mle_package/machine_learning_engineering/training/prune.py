@@ -6,14 +6,17 @@ learned from it. Nothing reads them once a version is in the registry.
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 from msgspec import Struct
 
-from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.reader import RegistryReader
 from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.storage.opening import local_path
+from machine_learning_engineering.training.prune_objects import is_registry, remote_groups
 from machine_learning_engineering.training.sources import RAW
 
 LEFTOVER_SECONDS = 3_600.0
@@ -41,31 +44,38 @@ def prune(settings: KernelSettings, before: datetime, *, dry_run: bool = False) 
         dry_run: Only count.
 
     Raises:
-        OSError: A file can't be removed.
+        OSError: A file can't be removed, or a store behind a URL is away.
     """
     oldest = before.timestamp()
-    layers = settings.layers_dir
+    layers = local_path(settings.layers_dir)
     found = {
-        "layers": [path for path in layers.glob("*/*/*.parquet") if path.parts[-3] != RAW],
-        "raw_files": list((layers / RAW).glob("*/*")),
+        "layers": [path for path in layers.glob("*/*/*.parquet") if path.parts[-3] != RAW] if layers else [],
+        "raw_files": list((layers / RAW).glob("*/*")) if layers else [],
         "history_versions": list(_history(settings)),
         "retraining_records": list((settings.home / "retraining").glob("*/*.json")),
     }
     old = {name: [path for path in paths if path.lstat().st_mtime < oldest] for name, paths in found.items()}
     old["leftovers"] = list(_leftovers(settings))
     size = sum(_size(path) for paths in old.values() for path in paths)
+    counts = Counter({name: len(paths) for name, paths in old.items()})
     if not dry_run:
         for path in (path for paths in old.values() for path in paths):
             _remove(path)
-    return PruneReport(bytes=size, **{name: len(paths) for name, paths in old.items()})
+    for group in remote_groups(settings, before, time.time() - LEFTOVER_SECONDS):
+        counts[group.what] += 1
+        size += sum(one.size for one in group.files)
+        if not dry_run:
+            for one in group.files:
+                group.store.remove(one.key)
+    return PruneReport(bytes=size, **counts)
 
 
 def _history(settings: KernelSettings) -> Iterator[Path]:
     """Folders of the versions in the history that no alias points to; none if it is the registry itself."""
-    folder = settings.history_dir
-    if folder.absolute() in (settings.registry_dir.absolute(), settings.sota_dir.absolute()):
+    folder = local_path(settings.history_dir)
+    if folder is None or is_registry(settings.history_dir, settings):
         return
-    history = Registry(folder)
+    history = RegistryReader(settings.history_dir)
     for name in history.models():
         named = set(history.aliases(name).values())
         yield from (folder / name / version for version in history.versions(name) if version not in named)
@@ -73,7 +83,8 @@ def _history(settings: KernelSettings) -> Iterator[Path]:
 
 def _leftovers(settings: KernelSettings) -> Iterator[Path]:
     oldest = time.time() - LEFTOVER_SECONDS
-    folders = {settings.home, settings.layers_dir, settings.history_dir, settings.sota_dir}
+    places = (settings.home, settings.layers_dir, settings.history_dir, settings.sota_dir)
+    folders = {path for place in places if (path := local_path(place)) is not None}
     for folder in folders:
         for pattern in (".partial-*", ".saving-*"):
             for path in folder.rglob(pattern):

@@ -6,7 +6,7 @@ A line links the ids of the run, its data layers, the models that it fitted, and
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -20,6 +20,8 @@ from msgspec import Struct
 from machine_learning_engineering.core import files
 from machine_learning_engineering.core.json_values import finite_json
 from machine_learning_engineering.evaluation.estimates import Estimate
+from machine_learning_engineering.storage.location import Place
+from machine_learning_engineering.storage.opening import open_store
 from machine_learning_engineering.training.layers import Layer
 from machine_learning_engineering.training.records import Source
 
@@ -118,8 +120,10 @@ class TrainingEntry(Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-def append(path: Path, entry: TrainingEntry) -> None:
+def append(place: Place, entry: TrainingEntry) -> None:
     """Append a line and sync it to disk. Several processes may append at once.
+
+    Objects can't be appended to: behind a URL, each entry is a file of its own, ``<URL>/<time>-<run>.json``.
 
     Raises:
         OSError: It can't be written; the log is unchanged.
@@ -127,23 +131,38 @@ def append(path: Path, entry: TrainingEntry) -> None:
         TypeError: A value has no JSON form; the log is unchanged.
     """
     [line] = finite_json([entry])
-    files.append(path, line + b"\n")
+    if isinstance(place, Path):
+        files.append(place, line + b"\n")
+        return
+    key = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{entry.run_id}.json"
+    open_store(place).write_if_absent(key, line + b"\n")
 
 
-def read(path: Path) -> Iterator[TrainingEntry]:
+def read(place: Place) -> Iterator[TrainingEntry]:
     """All entries, oldest first; none if there is no log.
 
     A line that is no entry, for example because a crash has torn it, is skipped with a warning.
     """
-    if not path.exists():
+    for where, line in _lines(place):
+        try:
+            yield msgspec.json.decode(line, type=TrainingEntry)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            what = "not an entry of a training" if isinstance(error, msgspec.ValidationError) else "damaged"
+            warnings.warn(f"{where} is {what} and was skipped: {error}", stacklevel=2)
+
+
+def _lines(place: Place) -> Iterator[tuple[str, bytes]]:
+    """Each line, and where it is."""
+    if isinstance(place, Path):
+        if not place.exists():
+            return
+        with place.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                yield f"line {number} of {place}", line
         return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield msgspec.json.decode(line, type=TrainingEntry)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                what = "not an entry of a training" if isinstance(error, msgspec.ValidationError) else "damaged"
-                warnings.warn(f"line {number} of {path} is {what} and was skipped: {error}", stacklevel=2)
+    store = open_store(place)
+    for key in sorted(found.key for found in store.files("") if "/" not in found.key):
+        yield f"{place}/{key}", store.read(key)
 
 
 def libraries() -> dict[str, str]:

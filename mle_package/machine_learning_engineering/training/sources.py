@@ -8,12 +8,11 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from machine_learning_engineering.core import files
 from machine_learning_engineering.core.csv_row import LAYER_FIELDS, label_of_value
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.extras import require
@@ -21,6 +20,8 @@ from machine_learning_engineering.core.json_values import plain_scalar
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, json_objects
 from machine_learning_engineering.settings import KernelSettings
+from machine_learning_engineering.storage.location import Location, Place, parse_place
+from machine_learning_engineering.storage.opening import open_store, read_file
 from machine_learning_engineering.training.log_source import read_log, read_log_file
 from machine_learning_engineering.training.records import Record, Source, SourceUnreadable
 
@@ -55,7 +56,7 @@ def collect(
     """Read the sources in order, and copy raw files to the folder of the layers, by digest.
 
     Args:
-        sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path of a file or folder.
+        sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path or URL of a file or folder.
         examples: Examples to use instead of `sources`.
         logs: Further prediction logs by name, each a source like ``log``.
 
@@ -86,18 +87,11 @@ def collect(
             reported_by = Counter(label_source for _, label_source in read)
             found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped), label_sources=dict(reported_by))
         else:
-            for path in _files(Path(source)):
-                content = path.read_bytes()
-                _add(records, found, str(path), _of_file(model_class, path, content))
+            for path, content in _files(source):
+                _add(records, found, path, _of_file(model_class, path, content))
                 digest = hashlib.sha256(content).hexdigest()
-                kept = settings.layers_dir / RAW / digest / path.name
-                if kept.exists():
-                    # Used again: `prune` goes by this time.
-                    kept.touch()
-                else:
-                    files.make_folder(kept.parent)
-                    files.replace(kept, content)
-                found[-1] = msgspec.structs.replace(found[-1], sha256=digest, kept=str(kept))
+                kept = _keep(settings.layers_dir, f"{RAW}/{digest}/{path.rpartition('/')[2]}", content)
+                found[-1] = msgspec.structs.replace(found[-1], sha256=digest, kept=kept)
     return Found(records, found, digest_of((record.features, record.label) for record in records))
 
 
@@ -123,25 +117,58 @@ def _records(source: str, examples: Iterable[tuple[int, Example]]) -> Iterator[R
         yield Record(source, number, encode(example.features), encode(example.label), example.group)
 
 
-def _files(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder by name, except hidden ones."""
-    if not path.is_dir():
-        if not path.exists():
-            raise SourceUnreadable(f"{path} is neither a file nor a folder, nor `{DATASET}` nor `{LOG}`")
-        return [path]
-    paths = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+def _files(source: str) -> Iterator[tuple[str, bytes]]:
+    """The file itself, or the files of a folder by name, except hidden ones, with their contents."""
+    try:
+        place = parse_place(source)
+    except ValueError as error:
+        raise SourceUnreadable(f"the source is not valid: {error}") from error
+    if not isinstance(place, Path):
+        yield from _objects(place)
+        return
+    if not place.is_dir():
+        if not place.exists():
+            raise SourceUnreadable(f"{place} is neither a file nor a folder, nor `{DATASET}` nor `{LOG}`")
+        yield str(place), place.read_bytes()
+        return
+    paths = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))
     if not paths:
-        raise SourceUnreadable(f"the folder {path} has no files (subfolders are not read)")
-    return paths
+        raise SourceUnreadable(f"the folder {place} has no files (subfolders are not read)")
+    for path in paths:
+        yield str(path), path.read_bytes()
 
 
-def _of_file(model_class: type[Model], path: Path, content: bytes) -> Iterator[Record]:
-    if (read := _READERS.get(path.suffix.lower())) is None:
+def _objects(place: Location) -> Iterator[tuple[str, bytes]]:
+    """The same behind a URL, where a folder is whatever has files."""
+    if PurePosixPath(place.url).suffix.lower() in _READERS:
+        try:
+            yield place.url, read_file(place)
+        except FileNotFoundError:
+            raise SourceUnreadable(f"{place} does not exist") from None
+        return
+    store = open_store(place)
+    keys = sorted(found.key for found in store.files("") if "/" not in found.key and not found.key.startswith("."))
+    if not keys:
+        raise SourceUnreadable(f"{place} has no files (subfolders are not read)")
+    for key in keys:
+        yield f"{place}/{key}", store.read(key)
+
+
+def _keep(layers: Place, key: str, content: bytes) -> str:
+    """Copy a raw file, or note that it was used again: `prune` goes by this time."""
+    store = open_store(layers)
+    if not store.touch(key):
+        store.write_if_absent(key, content)
+    return f"{store.url}/{key}"
+
+
+def _of_file(model_class: type[Model], path: str, content: bytes) -> Iterator[Record]:
+    if (read := _READERS.get(PurePosixPath(path).suffix.lower())) is None:
         raise SourceUnreadable(
             f"{path} is not one of {', '.join(sorted(_READERS))}: rename it or remove it from the folder"
         )
     try:
-        yield from _records(str(path), read(model_class, content))
+        yield from _records(path, read(model_class, content))
     except (ValueError, RecursionError) as error:
         where = f"{path} {error}" if isinstance(error, MalformedLine) else f"{path} can't be read: {error}"
         raise SourceUnreadable(where) from error

@@ -80,8 +80,9 @@ def test_a_challenger_whose_file_was_exchanged_is_not_promoted(
 ):
     add = artifacts.add
 
-    def exchanged(folder, contents, manifest):
-        version = add(folder, contents, manifest)
+    def exchanged(files, contents, manifest):
+        version = add(files, contents, manifest)
+        folder = registry.path / "doubler"
         (folder / version / "model.skops").write_bytes((folder / "v1" / "profile.json").read_bytes())
         return version
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from msgspec import Struct
@@ -10,6 +12,7 @@ from starlette.responses import Response
 
 from machine_learning_engineering.dead_letters.reader import Address, parse_address
 from machine_learning_engineering.observability.logging import log_event
+from machine_learning_engineering.registry.reader import RegistryReader
 from producers.gateway.access import Access
 from producers.gateway.addresses import Address as Route
 from producers.gateway.answers import json_response
@@ -71,6 +74,7 @@ class ConsoleRoutes:
         self._watch = watch
         self._logbook = logbook
         self._page = Page()
+        self._registry = RegistryReader(settings.registry_dir)
 
     def addresses(self) -> list[Route]:
         """The page, its files, and what it asks.
@@ -116,7 +120,8 @@ class ConsoleRoutes:
 
     async def list_models(self, request: Request, caller: str) -> Response:
         """`GET /v1/console/models`: all models of the registry, and the champions among them."""
-        found = await asyncio.to_thread(versions.names, self._settings.registry_dir)
+        with _readable():
+            found = await asyncio.to_thread(self._registry.models)
         await asyncio.to_thread(self._catalog.refresh)
         champions = {name: one.version for name, one in self._catalog.models.items()}
         return json_response({"models": [{"name": name, "champion": champions.get(name)} for name in found]})
@@ -125,7 +130,8 @@ class ConsoleRoutes:
         """`GET /v1/console/models/{model}`: versions, drift windows and live quality."""
         name, view = request.path_params["model"], self._watch.view()
         try:
-            found = await asyncio.to_thread(versions.of_model, self._settings.registry_dir, name)
+            with _readable():
+                found = await asyncio.to_thread(versions.of_model, self._registry, name)
         except LookupError:
             raise Problem("unknown-model", "no model of this name is in the registry: run inflight train") from None
         drift = view.memory.drift(name)[-MAX_DRIFT_WINDOWS:]
@@ -291,6 +297,14 @@ def _text(request: Request, name: str) -> str:
 
 def _limit(request: Request) -> int:
     return min(MAX_LISTED, max(1, _number(request, "limit", 100)))
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except OSError:
+        raise Problem("not-ready", "the registry can't be read now: the service log says why") from None
 
 
 def _number(request: Request, name: str, default: int, allowed: tuple[int, ...] = ()) -> int:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from machine_learning_engineering.core import files
 from machine_learning_engineering.core.similarity import Similarity
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.registry import artifacts, similar
+from machine_learning_engineering.registry import similar
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.profiles import ProfileCache
 from machine_learning_engineering.registry.registry import Registry
@@ -30,10 +30,10 @@ from tests.support.fuzzing import bounded, dose, mutated
 
 _K = "mle_package/machine_learning_engineering/"
 DOORS = (
-    _K + "registry/aliases.py:read",
+    _K + "registry/aliases.py:_decode",
     _K + "registry/artifacts.py:read_manifest",
     _K + "registry/manifest.py:schemas_equivalent",
-    _K + "registry/registry.py:Registry.profile",
+    _K + "registry/reader.py:RegistryReader.profile",
     _K + "registry/similar.py:_decode_header",
     _K + "registry/similar.py:_decode_row",
     _K + "registry/similar.py:_decode_whole_row",
@@ -102,7 +102,7 @@ def _everything(registry: Registry) -> None:
         lambda: registry.profile("houses", "v1"),
         lambda: registry.verify("houses", "v1"),
         lambda: registry.overview(),
-        lambda: similar.read(registry.path / "houses", registry.manifest("houses", "v1")),
+        lambda: similar.read(registry.files, registry.manifest("houses", "v1")),
     ):
         _is_refused(read, 100_000)
     ProfileCache(registry.path).get("houses", "v1")
@@ -175,7 +175,7 @@ def test_index_of_similar_rows(registry: Registry) -> None:
         _rewrite(registry, "similar.jsonl", content)
         _everything(registry)
         with suppress(RegistryError):
-            index = similar.read(registry.path / "houses", registry.manifest("houses", "v1"))
+            index = similar.read(registry.files, registry.manifest("houses", "v1"))
             assert index is not None
             rows = [msgspec.json.decode(line)["features"] for line in content.split(b"\n")[1:-1]]
             kinds = {tuple(row.get(name) for name in index.similarity.by) for row in rows}
@@ -269,7 +269,7 @@ def test_names_of_versions(registry: Registry) -> None:
                 folder.mkdir()
             except (OSError, UnicodeEncodeError):
                 return
-        assert artifacts.versions(registry.path / "houses")
+        assert registry.versions("houses")
         if made:
             folder.rmdir()
 
