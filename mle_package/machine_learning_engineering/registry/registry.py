@@ -4,7 +4,6 @@ Layout: ``<registry>/<name>/<version>/{model.skops,profile.json,similar.jsonl,ma
 index are optional, and ``<registry>/<name>/aliases.json``.
 A version is written atomically and never changes; aliases say which version is the champion, and was. Before a file is
 opened, its SHA-256 is compared with the manifest, and only types on an allow-list are built from it.
-
 The digests detect damage and mix-ups. They do not protect against an attacker who can write the folder. The allow-list
 does in part: a file can't name code to run, but the parsers of the trusted types are not hardened.
 """
@@ -47,8 +46,7 @@ ModelT = TypeVar("ModelT", bound=Model)
 class Registry:
     """Models in one folder. Several processes may save, promote and open at the same time.
 
-    Methods raise `ModelNotFound` for an unknown model, version or alias, and `CorruptModel` if a file is unreadable
-    or differs from what was saved.
+    Methods raise `ModelNotFound` for an unknown model, version or alias, and `CorruptModel` for a damaged file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -78,7 +76,7 @@ class Registry:
             profile: Reference profile of the training data, see `drift.binning.reference_profile`.
             lineage: Origin of the version. The parent defaults to the current champion.
             similar: Index of the training rows, see `registry.similar`.
-            declaration: The declaration of an adopted model, as TOML.
+            declaration: The declaration of an adopted model, as TOML; the model's own by default.
 
         Returns:
             The new version, such as ``v3``.
@@ -96,7 +94,7 @@ class Registry:
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
         if similar is not None:
             contents[SIMILAR_FILE] = similar
-        if declaration is not None:
+        if declaration := declaration or model.declaration:
             contents[DECLARATION_FILE] = declaration
         lineage = lineage or Lineage()
         if lineage.parent is None:
@@ -138,7 +136,7 @@ class Registry:
             IncompatibleModel: The version needs another schema, or another version of a library.
         """
         name, version = self.locate(name, alias_or_version)
-        content = self._read_compatible(name, version, model_class)
+        model_class, content = self._read_compatible(name, version, model_class)
         model = model_class()
         model.estimator = skops_file.loads(content, model_class, f"model `{name}` {version}")
         model.version = version
@@ -150,8 +148,8 @@ class Registry:
         Raises:
             CorruptModel, IncompatibleModel: As `open`.
         """
-        content = self._read_compatible(name, version, model_class)
-        skops_file.check_types(content, model_class, f"model `{name}` {version}")
+        version_class, content = self._read_compatible(name, version, model_class)
+        skops_file.check_types(content, version_class, f"model `{name}` {version}")
 
     def locate(self, uri: str, default: str = CHAMPION) -> tuple[str, str]:
         """Resolve a URI, such as ``diamonds@champion`` or ``models:/diamonds/3``, to an existing version.
@@ -208,7 +206,7 @@ class Registry:
             ) from error
 
     def declaration(self, name: str, version: str) -> bytes | None:
-        """Read the declaration of an adopted version, as TOML. Returns None for a version of a class."""
+        """Read the declaration of an adopted version, as TOML; None for a version of a class."""
         manifest = self.manifest(name, version)
         return self._read_verified(manifest, DECLARATION_FILE) if DECLARATION_FILE in manifest.files else None
 
@@ -304,11 +302,14 @@ class Registry:
         except CorruptModel:
             return None
 
-    def _read_compatible(self, name: str, version: str, model_class: type[Model]) -> bytes:
-        """Read the model file of a version that the installed code fits."""
-        manifest = self.manifest(name, version)
-        compatibility.check(manifest, model_class, f"model `{name}` {version}")
-        return self._read_verified(manifest, MODEL_FILE)
+    def _read_compatible(self, name: str, version: str, model_class: type[ModelT]) -> tuple[type[ModelT], bytes]:
+        """Read the model file of a version that the installed code fits, and the class to open it with."""
+        manifest, what = self.manifest(name, version), f"model `{name}` {version}"
+        if DECLARATION_FILE in manifest.files:
+            declared = self._read_verified(manifest, DECLARATION_FILE)
+            model_class = compatibility.declared_class(declared, model_class, what)
+        compatibility.check(manifest, model_class, what)
+        return model_class, self._read_verified(manifest, MODEL_FILE)
 
     def _read_verified(self, manifest: Manifest, file: str) -> bytes:
         return artifacts.read_verified(self._folder(manifest.name), manifest, file)

@@ -45,6 +45,7 @@ class _Task(Struct, frozen=True):
     module: str
     model_class: str
     registry: str
+    name: str
     version: str
     cpu_seconds: int
     memory_bytes: int
@@ -124,6 +125,7 @@ def _try(registry: Registry, name: str, version: str, model_class: type[Model]) 
         model_class.__module__,
         model_class.__qualname__,
         str(registry.path.absolute()),
+        name,
         version,
         MAX_CPU_SECONDS,
         MAX_MEMORY_BYTES,
@@ -167,12 +169,12 @@ def main() -> None:
     _limit(resource.RLIMIT_CPU, task.cpu_seconds)
     _limit(resource.RLIMIT_AS, task.memory_bytes)
     try:
-        model = Registry(Path(task.registry)).open(model_class.name, task.version, model_class=model_class)
+        model = Registry(Path(task.registry)).open(task.name, task.version, model_class=model_class)
     except RegistryError as error:
         sys.stderr.write(str(error))
         sys.exit(_REFUSED)
     try:
-        row = model.decode(msgspec.json.encode(sample_request(model_class.Features)))
+        row = model.decode(msgspec.json.encode(sample_request(model.Features)))
         model.predict([row])
     except InvalidFeatures:
         pass  # The class checks more than its schema says: no row is known that it accepts.
