@@ -8,6 +8,7 @@ import os
 import typer
 
 from inflight.commands import (
+    adopt,
     audit,
     dashboards,
     demo,
@@ -21,6 +22,7 @@ from inflight.commands import (
     processes,
     prune,
     redact,
+    rehearse,
     replay,
     results,
     retrain,
@@ -43,7 +45,7 @@ app = typer.Typer(
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
     app.add_typer(_commands.app)
-for _commands in (run, processes, keys, audit, dashboards, top, redact, drift, labels, prune):
+for _commands in (adopt, rehearse, run, processes, keys, audit, dashboards, top, redact, drift, labels, prune):
     app.add_typer(_commands.app)
 
 

@@ -1,4 +1,4 @@
-"""Discovery of models: each sub-package of `model`, and entry points of installed packages.
+"""Discovery of models: each sub-package of `model`, entry points of installed packages, and adopted models.
 
 A package that can't be imported, or whose model is wrong, is left out and reported by name: the other models go on.
 """
@@ -13,6 +13,8 @@ from typing import NamedTuple, cast
 
 import model
 from machine_learning_engineering import MLEModel
+from machine_learning_engineering.adoption.catalog import find_adopted
+from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.settings import load_settings
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,14 @@ def discover() -> Catalog:
             found.models[model_class.name] = model_class
         else:
             found.broken[name] = problem
+    return _with_adopted(found)
+
+
+def _with_adopted(found: Catalog) -> Catalog:
+    """Add the models that the registry has as declarations; a class that is written goes before one of its name."""
+    adopted = find_adopted(Registry(load_settings().registry_dir))
+    found.models.update({name: cls for name, cls in adopted.models.items() if name not in found.models})
+    found.broken.update({name: problem for name, problem in adopted.broken.items() if name not in found.models})
     return found
 
 

@@ -75,8 +75,9 @@ class Worker:
         self.publisher = Publisher(producer_options(settings))
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         if classes is None:
-            classes = {name: type(model) for name, model in models.items()}
-        rules = redaction(settings, classes)
+            classes = {}
+        self._classes: dict[str, type] = {**classes, **{name: type(model) for name, model in models.items()}}
+        rules = redaction(settings, self._classes)
         for name in rules.unmatched:
             logger.warning("INFLIGHT_LOG_REDACT has rules for %s, and there is no such model", name)
         allowed = settings.worker_reply_topics
@@ -117,7 +118,9 @@ class Worker:
         await watchdog.run()
 
     def _serve(self, models: Mapping[str, Model]) -> None:
-        self._scorer.serve(models)
+        # An adopted version brings its own rules; `LoadedModels` has checked them.
+        classes = self._classes | {name: type(model) for name, model in models.items()}
+        self._scorer.serve(models, redaction(self.settings, classes))
         # A new version may have loaded a library that none of the others needs.
         self.scheduler.cap_threads()
 
@@ -171,9 +174,13 @@ def main() -> None:
     settings = WorkerSettings()
     service_log.configure_logging("worker", settings, packages=("stream_app",))
     classes = available()
+
+    def accept(name: str, model_class: type) -> None:
+        redaction(settings, {name: model_class})
+
     try:
         registry = Registry(settings.registry_dir)
-        loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir))
+        loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept)
         models = loaded.open_all()
     except StoreUnavailable as error:
         logger.critical("%s", error)

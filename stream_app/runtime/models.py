@@ -1,8 +1,9 @@
 """The models that a worker serves: the champions of a registry, opened."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from machine_learning_engineering.adoption.model import AdoptedModel
 from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.registry.aliases import previous_champion
 from machine_learning_engineering.registry.manifest import RegistryError
@@ -17,11 +18,20 @@ logger = logging.getLogger(__name__)
 class LoadedModels:
     """The opened champions of a registry, by model name. A version that can't be opened leaves the previous one.
 
-    With `trials`, a version is tried in a child process before it is opened here.
+    A model without a class is served if its version is adopted: the version's declaration makes its class.
+    With `trials`, a version is tried in a child process before it is opened here. `accept` is called with the name and
+    the class of an opened version, and raises if it can't be served.
     """
 
-    def __init__(self, registry: Registry, classes: Mapping[str, type[MLEModel]], trials: Trials | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        classes: Mapping[str, type[MLEModel]],
+        trials: Trials | None = None,
+        accept: Callable[[str, type[MLEModel]], None] = lambda name, model_class: None,
+    ) -> None:
         self._registry = registry
+        self._accept = accept
         self._trials = trials
         self._classes = classes
         self._refused: set[tuple[str, str]] = set()
@@ -37,24 +47,37 @@ class LoadedModels:
     def open_all(self) -> dict[str, Model]:
         """Open every champion, as a worker does at its start; in place of one in quarantine, the champion before it.
 
+        One that can't be opened is logged and left out.
+
         Raises:
-            RegistryError: a champion can't be opened.
+            RegistryError: no champion can be opened.
             StoreUnavailable: the registry is away, and a champion is not in its cache.
             SystemExit: there is no champion; the message names the command that trains one.
         """
+        errors: list[RegistryError] = []
         for name, version in self._registry.champions().items():
-            if name not in self._classes:
-                continue
             try:
-                self.models[name] = self._open(name, version)
-            except VersionInQuarantine as error:
+                if self._class_of(name, version) is not None:
+                    self._open_first(name, version)
+            except RegistryError as error:
                 logger.error("%s", error)
                 self._refused.add((name, version))
-                if (previous := previous_champion(self._registry.history(name))) is not None:
-                    self.models[name] = self._open(name, previous)
+                self.refused |= {name}
+                errors.append(error)
+        if not self.models and errors:
+            raise errors[0]
         if not self.models:
             raise SystemExit(f"there is no trained model in {self._registry.place}: run `inflight train` first")
         return self.models
+
+    def _open_first(self, name: str, version: str) -> None:
+        try:
+            self.models[name] = self._open(name, version)
+        except VersionInQuarantine as error:
+            logger.error("%s", error)
+            self._refused.add((name, version))
+            if (previous := previous_champion(self._registry.history(name))) is not None:
+                self.models[name] = self._open(name, previous)
 
     def refresh(self) -> tuple[list[str], list[str]]:
         """Open the versions promoted since the last call.
@@ -71,9 +94,11 @@ class LoadedModels:
         changed, refused, closed = [], [], set()
         for name, version in self._registry.champions().items():
             current = self.models.get(name)
-            if name not in self._classes or (current is not None and current.version == version):
+            if current is not None and current.version == version:
                 continue
             try:
+                if self._class_of(name, version) is None:
+                    continue
                 opened = self._open(name, version)
             # A class may raise anything when it is created, in all workers at once.
             except Exception as error:
@@ -91,8 +116,18 @@ class LoadedModels:
         self.refused = frozenset(closed)
         return changed, refused
 
+    def _class_of(self, name: str, version: str) -> type[MLEModel] | None:
+        """The class that opens a version; None if there is no code for it."""
+        written = self._classes.get(name)
+        if written is not None or self._registry.declaration(name, version) is None:
+            return written
+        return AdoptedModel
+
     def _open(self, name: str, version: str) -> Model:
+        model_class = self._class_of(name, version)
+        assert model_class is not None
         if self._trials is not None:
-            self._trials.require(name, version, self._classes[name])
-        opened: Model = self._registry.open(name, version, model_class=self._classes[name])
+            self._trials.require(name, version, model_class)
+        opened = self._registry.open(name, version, model_class=model_class)
+        self._accept(name, type(opened))
         return opened

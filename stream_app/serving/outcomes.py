@@ -102,6 +102,10 @@ class Outcomes:
         self._redaction = redaction
         self._replies = replies
 
+    def use_redaction(self, rules: Redaction) -> None:
+        """Use these rules from now on."""
+        self._redaction = rules
+
     def complete(
         self, version: str, rows: list[PendingRequest], encoded: Sequence[bytes], started: float, score_seconds: float
     ) -> None:

@@ -103,8 +103,10 @@ class Scorer:
                 self._restore_order(scored_batch)
         return scored
 
-    def serve(self, models: Mapping[str, Model]) -> None:
-        """Use these models from the next scoring batch on. For any thread."""
+    def serve(self, models: Mapping[str, Model], redaction: Redaction | None = None) -> None:
+        """Use these models, and rules where given, from the next scoring batch on. For any thread."""
+        if redaction is not None:
+            self._outcomes.use_redaction(redaction)
         self._models = models
 
     def _restore_order(self, scored: ScoredBatch) -> None:

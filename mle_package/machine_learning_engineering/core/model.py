@@ -65,6 +65,13 @@ class Model(ABC):
     """Features that the prediction log redacts: ``{"name": "hash", "ticket": "drop"}``; ``*`` matches every other
     feature. The settings may add rules, see `machine_learning_engineering.observability.redaction`."""
 
+    declaration: ClassVar[bytes] = b""
+    """The declaration that the class is made from, as TOML, which the registry keeps with a version; see `adoption`."""
+    ignores_unknown_fields: ClassVar[bool] = False
+    """Whether `decode` accepts fields that are not in `Features`."""
+    numbers_as_text: ClassVar[frozenset[str]] = frozenset()
+    """Numbers that `decode` also accepts as a text, such as ``"12.50"``."""
+
     version: str = "unversioned"
     """Version in the registry; "unversioned" until the model is saved or opened."""
     estimator: Any = None
@@ -191,6 +198,11 @@ class Model(ABC):
                 return self._decode.decode(whole)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidFeatures(explain(error, raw, self.Features, self.name)) from error
+
+    @classmethod
+    def declared_by(cls, content: bytes) -> "type[Model]":
+        """Return the class of a version that was saved with this declaration; a written class has one schema."""
+        return cls
 
     @classmethod
     def similarity(cls) -> Similarity | None:

@@ -18,10 +18,18 @@ class ModelDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Expression of each field of the prediction, such as ``{"probability": "predict_proba[:, 1]"}``."""
     label: str = "label"
     """Column of the label in files of examples."""
+    classes: tuple[Scalar, ...] = ()
+    """Labels that a classifier knows, in its own order; none if a number is predicted."""
+    inputs: Literal["frame", "array", "column"] = "frame"
+    """What the estimator was fitted on: a data frame, an array without names, or one column, such as texts."""
     primary_metric: str = ""
     """Metric that decides between two versions; by default one that fits the kind of model."""
     prediction_name: str = "prediction"
     """See `core.model.Model.prediction_name`."""
+    file: str = ""
+    """The fitted model, relative to the declaration; without it, the version in the registry."""
+    sample: str = ""
+    """Labelled rows, relative to the declaration."""
     redact: dict[str, Literal["keep", "hash", "drop"]] = {}
     """See `core.model.Model.redacted_features`."""
 
@@ -71,6 +79,8 @@ class FeatureDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """What happens to a value that is not in `known`."""
     numbers_as_text: bool = False
     """Whether ``"12.50"`` is accepted as a number."""
+    example: Scalar | UnsetType = UNSET
+    """A usual value, for documents and forms."""
 
 
 class ResultDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

@@ -1,12 +1,15 @@
 """Whether the installed code can open a version: its schemas, and the versions of the libraries that its file needs."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar, cast
 
 import msgspec
 
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.registry import skops_file
-from machine_learning_engineering.registry.manifest import IncompatibleModel, Manifest, schemas_equivalent
+from machine_learning_engineering.registry.manifest import CorruptModel, IncompatibleModel, Manifest, schemas_equivalent
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 # By module: the distributions that install it, and how many parts of the version must be equal. Arrays of NumPy are
 # read by any minor version; a file of XGBoost's is not promised to be.
@@ -18,6 +21,18 @@ def libraries(content: bytes) -> dict[str, str]:
     used = {"numpy", *(name.partition(".")[0] for name in skops_file.types_of(content))}
     found = {module: _installed(module) for module in sorted(used & _LIBRARIES.keys())}
     return {module: number for module, number in found.items() if number is not None}
+
+
+def declared_class(content: bytes, model_class: type[ModelT], what: str) -> type[ModelT]:
+    """The class that an adopted version is opened with: a later version may declare other features.
+
+    Raises:
+        CorruptModel: The declaration can't be used.
+    """
+    try:
+        return cast(type[ModelT], model_class.declared_by(content))
+    except ValueError as error:
+        raise CorruptModel(f"the declaration of {what} can't be used: {error!s:.1000}") from error
 
 
 def check(manifest: Manifest, model_class: type[Model], what: str) -> None:

@@ -84,7 +84,7 @@ class Registry(RegistryReader):
             profile: Reference profile of the training data, see `drift.binning.reference_profile`.
             lineage: Origin of the version. The parent defaults to the current champion.
             similar: Index of the training rows, see `registry.similar`.
-            declaration: The declaration of an adopted model, as TOML.
+            declaration: The declaration of an adopted model, as TOML; the model's own by default.
 
         Returns:
             The new version, such as ``v3``.
@@ -103,7 +103,7 @@ class Registry(RegistryReader):
             contents[PROFILE_FILE] = msgspec.json.encode(profile)
         if similar is not None:
             contents[SIMILAR_FILE] = similar
-        if declaration is not None:
+        if declaration := declaration or model.declaration:
             contents[DECLARATION_FILE] = declaration
         lineage = lineage or Lineage()
         if lineage.parent is None:
@@ -145,7 +145,7 @@ class Registry(RegistryReader):
             IncompatibleModel: The version needs another schema, or another version of a library.
         """
         name, version = self.locate(name, alias_or_version)
-        content = self._read_compatible(name, version, model_class)
+        model_class, content = self._read_compatible(name, version, model_class)
         model = model_class()
         model.estimator = skops_file.loads(content, model_class, f"model `{name}` {version}")
         model.version = version
@@ -157,8 +157,8 @@ class Registry(RegistryReader):
         Raises:
             CorruptModel, IncompatibleModel: As `open`.
         """
-        content = self._read_compatible(name, version, model_class)
-        skops_file.check_types(content, model_class, f"model `{name}` {version}")
+        version_class, content = self._read_compatible(name, version, model_class)
+        skops_file.check_types(content, version_class, f"model `{name}` {version}")
 
     def promote(self, name: str, version: str, *, alias: str = CHAMPION, reason: str = "") -> None:
         """Point an alias, the champion by default, to a version. A challenger that becomes champion loses its alias.
@@ -236,8 +236,11 @@ class Registry(RegistryReader):
         """
         return alias_file.edit(self.files, require_name(name), reason)
 
-    def _read_compatible(self, name: str, version: str, model_class: type[Model]) -> bytes:
-        """Read the model file of a version that the installed code fits."""
-        manifest = self.manifest(name, version)
-        compatibility.check(manifest, model_class, f"model `{name}` {version}")
-        return artifacts.read_verified(self.files, manifest, MODEL_FILE)
+    def _read_compatible(self, name: str, version: str, model_class: type[ModelT]) -> tuple[type[ModelT], bytes]:
+        """Read the model file of a version that the installed code fits, and the class to open it with."""
+        manifest, what = self.manifest(name, version), f"model `{name}` {version}"
+        if DECLARATION_FILE in manifest.files:
+            declared = artifacts.read_verified(self.files, manifest, DECLARATION_FILE)
+            model_class = compatibility.declared_class(declared, model_class, what)
+        compatibility.check(manifest, model_class, what)
+        return model_class, artifacts.read_verified(self.files, manifest, MODEL_FILE)

@@ -50,6 +50,7 @@ class _Task(Struct, frozen=True):
     module: str
     model_class: str
     registry: str
+    name: str
     version: str
     cpu_seconds: int
     memory_bytes: int
@@ -145,6 +146,7 @@ def _try_in(folder: Path, name: str, version: str, model_class: type[Model]) -> 
         model_class.__module__,
         model_class.__qualname__,
         str(folder),
+        name,
         version,
         MAX_CPU_SECONDS,
         MAX_MEMORY_BYTES,
@@ -188,12 +190,12 @@ def main() -> None:
     _limit(resource.RLIMIT_CPU, task.cpu_seconds)
     _limit(resource.RLIMIT_AS, task.memory_bytes)
     try:
-        model = Registry(Path(task.registry)).open(model_class.name, task.version, model_class=model_class)
+        model = Registry(Path(task.registry)).open(task.name, task.version, model_class=model_class)
     except RegistryError as error:
         sys.stderr.write(str(error))
         sys.exit(_REFUSED)
     try:
-        row = model.decode(msgspec.json.encode(sample_request(model_class.Features)))
+        row = model.decode(msgspec.json.encode(sample_request(model.Features)))
         model.predict([row])
     except InvalidFeatures:
         pass  # The class checks more than its schema says: no row is known that it accepts.

@@ -29,6 +29,7 @@ class Task(Struct, frozen=True):
 
     module: str
     model_class: str
+    name: str
     registry: str
     version: str
     requests: list[Raw]
@@ -48,7 +49,14 @@ def predict(model_class: type[Model], registry: Path, version: str, requests: Se
     """
     if not _is_importable(model_class):
         return None
-    task = Task(model_class.__module__, model_class.__qualname__, str(registry), version, list(map(Raw, requests)))
+    task = Task(
+        model_class.__module__,
+        model_class.__qualname__,
+        model_class.name,
+        str(registry),
+        version,
+        list(map(Raw, requests)),
+    )
     done = subprocess.run(
         # -P: only the paths of this process count.
         [sys.executable, "-P", "-c", _PROGRAM],
@@ -76,16 +84,19 @@ def main() -> None:
         sys.exit(_EXIT_NOT_IMPORTABLE)
     registry = Path(task.registry)
     try:
-        model = Registry(registry).open(model_class.name, task.version, model_class=model_class)
+        model = Registry(registry).open(task.name, task.version, model_class=model_class)
         found = list(model.predict([model.decode(request) for request in task.requests]))
     except Exception as error:
         sys.exit(f"{type(error).__name__}: {error}")
     (registry / _PREDICTIONS_FILE).write_bytes(msgspec.json.encode(found))
 
 
-def _is_importable(model_class: type) -> bool:
+def _is_importable(model_class: type[Model]) -> bool:
     module = model_class.__module__
     try:
-        return module != "__main__" and attrgetter(model_class.__qualname__)(sys.modules[module]) is model_class
+        found = attrgetter(model_class.__qualname__)(sys.modules[module])
     except (KeyError, AttributeError):
         return False
+    # The class of a declaration is made again by the class that it is imported from.
+    made_again = bool(model_class.declaration) and issubclass(model_class, found)
+    return module != "__main__" and (found is model_class or made_again)
