@@ -2,16 +2,27 @@
 
 import gc
 import logging
+import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
+from machine_learning_engineering.declaration.reading import InvalidDeclaration
+from machine_learning_engineering.events.topics import (
+    DEAD_LETTERS,
+    LOGS,
+    MAX_MESSAGE_BYTES,
+    MODEL_EVENTS,
+    REQUESTS,
+    RESULTS,
+)
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.kafka.connection import is_no_response, no_response
-from machine_learning_engineering.kafka.topic_check import UnusableTopics, require_topics
+from machine_learning_engineering.kafka.topic_check import TopicFault, UnusableTopics, require_topics
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
 from machine_learning_engineering.observability.redaction import InvalidRules, redaction
@@ -24,12 +35,14 @@ from stream_app.faust_adapter.app import check_faust, create_app, run_app
 from stream_app.faust_adapter.driver import BatchApp
 from stream_app.kafka.publisher import Publisher
 from stream_app.kafka.replier import Replier
+from stream_app.kafka.source_topics import require_sources
 from stream_app.runtime.breaker import Breaker
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.runtime.models import LoadedModels
 from stream_app.runtime.reload import ModelReloader
 from stream_app.runtime.scheduler import EXIT_BUG, BatchScheduler, exit_process
 from stream_app.runtime.watchdog import Watchdog
+from stream_app.serving.bindings import Binding, Bindings
 from stream_app.serving.outcomes import OutputTopics
 from stream_app.serving.replies import ReplyRules
 from stream_app.serving.scorer import Model, Scorer
@@ -52,6 +65,7 @@ class Worker:
         models: the models to serve, by name.
         loaded: where given, new champions of its registry replace the models while requests flow.
         classes: the classes of all models that may come into service; by default those of `models`.
+        bindings: existing topics whose records are requests, by name; by default those that `loaded` has.
 
     Raises:
         InvalidRules: the features in log records can't be redacted as the settings or a class say.
@@ -64,15 +78,22 @@ class Worker:
         models: Mapping[str, Model],
         loaded: LoadedModels | None = None,
         classes: Mapping[str, type] | None = None,
+        bindings: Bindings | None = None,
     ) -> None:
         check_faust()
         self.settings = settings
+        self._loaded = loaded
+        self.bindings: Bindings = bindings or (loaded.bindings if loaded is not None else {})
+        self._has_new_topics = False
         self.models = models
         self.metrics = WorkerMetrics()
         for name, model in models.items():
             self.metrics.model.labels(name, model.version).set(1)
             self.metrics.model_refused.labels(name).set(0)
-        self.publisher = Publisher(producer_options(settings))
+        # Before there is a producer: it has to keep to the limits of the topics.
+        self._require(partial(require_sources, settings, self.bindings.values()))
+        limits = [one.max_result_bytes for one in self.bindings.values() if one.max_result_bytes is not None]
+        self.publisher = Publisher(producer_options(settings), min(limits, default=MAX_MESSAGE_BYTES))
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         if classes is None:
             classes = {}
@@ -87,6 +108,7 @@ class Worker:
             max_request_bytes=settings.max_request_bytes,
             redaction=rules,
             replies=ReplyRules(allowed, settings.topic_prefix) if allowed else None,
+            bindings=self.bindings,
         )
         self.scheduler = BatchScheduler(
             scorer,
@@ -97,7 +119,8 @@ class Worker:
             breaker=Breaker(settings.worker_max_failure_ratio, settings.worker_failure_window),
             replier=Replier(producer_options(settings), self.metrics.replies_lost.inc) if allowed else None,
         )
-        self.app = create_app(settings, self.scheduler, self.metrics)
+        sources = [one.source for one in self.bindings.values()]
+        self.app = create_app(settings, self.scheduler, self.metrics, sources)
         self.app.task(self._run_watchdog)
         if loaded is not None:
             self._scorer = scorer
@@ -118,19 +141,28 @@ class Worker:
         await watchdog.run()
 
     def _serve(self, models: Mapping[str, Model]) -> None:
+        bindings = self._loaded.bindings if self._loaded is not None else {}
+        if _topics(bindings) != _topics(self.bindings):
+            # A consumer group is joined, and topics are checked, at the start.
+            logger.info("a new version reads or writes other topics: the worker starts again")
+            self._has_new_topics = True
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        for topic, binding in bindings.items():
+            binding.take_limits(self.bindings[topic])
+        self.bindings = bindings
         # An adopted version brings its own rules; `LoadedModels` has checked them.
         classes = self._classes | {name: type(model) for name, model in models.items()}
-        self._scorer.serve(models, redaction(self.settings, classes))
+        self._scorer.serve(models, bindings, redaction(self.settings, classes))
         # A new version may have loaded a library that none of the others needs.
         self.scheduler.cap_threads()
 
     async def _run_reloader(self, app: BatchApp) -> None:
         await self._reloader.run(self.settings)
 
-    def _require_topics(self) -> None:
-        outputs = (RESULTS, LOGS, DEAD_LETTERS)
+    def _require(self, check: Callable[[], Iterable[TopicFault]]) -> None:
         try:
-            for fault in require_topics(self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs):
+            for fault in check():
                 logger.warning("%s", fault)
         except UnusableTopics as error:
             # Requests would be lost, or one output would end every worker, however often it restarts.
@@ -153,20 +185,33 @@ class Worker:
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_OBJECTS)
-        self._require_topics()
-        self.publisher.load_partition_counts(self.topics)
+        outputs = (RESULTS, LOGS, DEAD_LETTERS)
+        self._require(partial(require_topics, self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs))
+        self.publisher.load_partition_counts({*self.topics, *(one.results for one in self.bindings.values())})
         application = make_wsgi_app(self.metrics.registry)
         server, _ = start_metrics_server(application, self.settings.metrics_host, self.settings.worker_metrics_port)
         host, port = server.server_address[:2]
         logger.info("metrics on %s/metrics", http_url(str(host), port))
         for name, model in self.models.items():
             logger.info("serving %s %s", name, model.version)
+        for topic, binding in self.bindings.items():
+            logger.info("%s reads %s; its results go to %s", binding.model, topic, binding.results)
         try:
             run_app(self.app)
+        except SystemExit as ended:
+            if ended.code or not self._has_new_topics:
+                raise
         finally:
             if self.scheduler.in_flight:
                 # The interpreter would wait for the scoring thread indefinitely.
                 exit_process(f"stopped while {self.scheduler.in_flight} batches were unfinished")
+        if self._has_new_topics:
+            logging.shutdown()
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+
+
+def _topics(bindings: Bindings) -> set[tuple[str, str, str]]:
+    return {(one.topic, one.results, one.source.start) for one in bindings.values()}
 
 
 def main() -> None:
@@ -178,16 +223,16 @@ def main() -> None:
     def accept(name: str, model_class: type) -> None:
         redaction(settings, {name: model_class})
 
+    registry = Registry(settings.registry_dir)
+    bind = partial(Binding, results=topic_name(settings, RESULTS))
+    loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept, bind)
     try:
-        registry = Registry(settings.registry_dir)
-        loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept)
         models = loaded.open_all()
+        worker = Worker(settings, models, loaded, classes)
     except StoreUnavailable as error:
         logger.critical("%s", error)
         raise SystemExit(EXIT_BUG) from error
-    try:
-        worker = Worker(settings, models, loaded, classes)
-    except InvalidRules as error:
+    except (InvalidRules, InvalidDeclaration) as error:
         logger.critical("%s", error.args[0])
         raise SystemExit(2) from error
     worker.run()

@@ -12,7 +12,7 @@ from machine_learning_engineering.core.timestamps import to_utc
 from machine_learning_engineering.events.fingerprint import fingerprint_of_canonical
 from machine_learning_engineering.events.schemas import PredictionLogged
 from machine_learning_engineering.observability.trace import trace_ids
-from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, Position, index_for
+from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, index_for
 from monitoring.documents.searchable import fits_flattened, searchable_part
 
 FAMILY = "logs"
@@ -36,11 +36,20 @@ class EventFields(Struct, frozen=True):
     dataset: str = "inflight.inference"
 
 
+class RequestPosition(Struct, frozen=True):
+    """Position of a request; `topic` is set if it is one of others."""
+
+    partition: int
+    offset: int
+    topic: str | UnsetType = UNSET
+
+
 class InflightFields(Struct, frozen=True):
     """`inflight.*`. Durations are in seconds; `fingerprint` tells a replay from another request.
 
     `prediction` holds what Elasticsearch can index of the prediction; if that is not all of it, `prediction_text` is
-    the whole. `kafka` is the position of the request; unset if it did not come from a topic. `label` is the label as
+    the whole. `kafka` is the position of the request; unset if it did not come from a
+    topic. `label` is the label as
     JSON text, once it is known; `label_observed_at` is when it was observed, `label_reported_at` when it was reported,
     `label_source` who reported it, and `labelled` is true then. `redacted` names the features that are not stored as
     sent.
@@ -55,7 +64,7 @@ class InflightFields(Struct, frozen=True):
     score_seconds: float
     total_seconds: float
     batch_size: int
-    kafka: Position | UnsetType
+    kafka: RequestPosition | UnsetType
     fingerprint: str
     features: Raw | UnsetType = UNSET
     features_text: str | UnsetType = UNSET
@@ -136,7 +145,7 @@ def to_fields(event: PredictionLogged) -> Document:
             score_seconds=event.score_seconds,
             total_seconds=event.total_seconds,
             batch_size=event.batch_size,
-            kafka=Position(event.partition, event.offset),
+            kafka=RequestPosition(event.partition, event.offset, event.topic),
             fingerprint=fingerprint_of_canonical(event.model, plain or bytes(event.features)),
             features=Raw(plain) if plain is not None and searchable else UNSET,
             features_text=UNSET if searchable else bytes(event.features).decode(errors="replace"),

@@ -1,12 +1,14 @@
-"""The Faust topology, one agent over one topic, and how it runs. A reader who skips Faust skips this folder."""
+"""The Faust topology, one agent over all requests, and how it runs. A reader who skips Faust skips this folder."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import faust
 from faust import streams
 
+from machine_learning_engineering.declaration.schema import SourceDeclaration
 from machine_learning_engineering.events.topics import REQUESTS
 from machine_learning_engineering.kafka.client import consumer_options, topic_name
 from stream_app.faust_adapter.driver import BatchApp, TransportOptions
@@ -42,8 +44,17 @@ def check_faust() -> None:
         )
 
 
-def create_app(settings: WorkerSettings, scheduler: BatchScheduler, metrics: WorkerMetrics) -> BatchApp:
-    """Build the app that submits every batch of requests to the scheduler."""
+def create_app(
+    settings: WorkerSettings,
+    scheduler: BatchScheduler,
+    metrics: WorkerMetrics,
+    sources: Collection[SourceDeclaration] = (),
+) -> BatchApp:
+    """Build the app that submits every batch of requests to the scheduler.
+
+    Args:
+        sources: topics of others, which are read beside that of requests, by the same group.
+    """
     options = TransportOptions(
         consumer={
             **consumer_options(settings, GROUP),
@@ -66,6 +77,7 @@ def create_app(settings: WorkerSettings, scheduler: BatchScheduler, metrics: Wor
         on_statistics=metrics.on_statistics,
         on_reset=metrics.on_reset,
         on_unreadable=metrics.on_unreadable,
+        sources={source.topic: source.start for source in sources},
     )
     app = BatchApp(
         topic_name(settings, GROUP),
@@ -83,7 +95,8 @@ def create_app(settings: WorkerSettings, scheduler: BatchScheduler, metrics: Wor
         # Faust creates this folder and leaves it empty: the app has no tables.
         datadir=str(settings.home / "faust"),
     )
-    requests = app.topic(topic_name(settings, REQUESTS), schema=BatchSchema())
+    names = (topic_name(settings, REQUESTS), *(source.topic for source in sources))
+    requests = app.topic(*names, schema=BatchSchema())
 
     @app.agent(requests, name="score")
     async def score(stream):  # type: ignore[no-untyped-def]

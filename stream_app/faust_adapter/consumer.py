@@ -46,6 +46,7 @@ class Consumer(base.Consumer):  # type: ignore[misc]
             max_bytes=options.buffer_bytes,
             idle_pause=options.idle_pause,
             on_statistics=options.on_statistics,
+            sources=options.sources,
         )
         self._lag = LagQuery(options.consumer)
         self._assigned: set[TP] = set()
@@ -232,12 +233,12 @@ class Consumer(base.Consumer):  # type: ignore[misc]
         offsets = self.tracker.committable()
         if not offsets:
             return False
-        rebalances = self.app.rebalancing_count
+        rebalances, starts = self.app.rebalancing_count, self.poller.starts
 
         def attempt(consumer: Any) -> dict[TP, int]:
             # After a rebalance began, this would overwrite the commit made with the revocation, or a new owner's.
             # Synchronous in the poller's thread: that takes a few milliseconds, twice a second.
-            return commit(consumer, offsets) if self.app.rebalancing_count == rebalances else {}
+            return commit(consumer, offsets, starts) if self.app.rebalancing_count == rebalances else {}
 
         self._committing = asyncio.wrap_future(self.poller.call(attempt))
         try:

@@ -1,7 +1,7 @@
 """The Faust transport: the consumer and producer of a `BatchApp`, and their options."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import faust
@@ -28,6 +28,7 @@ class TransportOptions:
         on_statistics: called with librdkafka's statistics, in the consumer's own thread.
         on_reset: called in that thread when a partition is read from another offset.
         on_unreadable: called in that thread with the partition of a batch that was skipped.
+        sources: topics of others that are read; see `GroupStarts`.
     """
 
     consumer: dict[str, Any]
@@ -40,6 +41,7 @@ class TransportOptions:
     on_statistics: Callable[[dict[str, Any]], None]
     on_reset: Callable[[OffsetReset], None]
     on_unreadable: Callable[[int], None]
+    sources: Mapping[str, str] = field(default_factory=dict)
 
 
 class Transport(base.Transport):  # type: ignore[misc]

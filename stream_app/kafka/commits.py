@@ -4,18 +4,20 @@ import logging
 
 from confluent_kafka import Consumer, TopicPartition
 
+from stream_app.kafka.starts import GroupStarts
 from stream_app.serving.batch import TP
 
 logger = logging.getLogger(__name__)
 
 
-def commit(consumer: Consumer, offsets: dict[TP, int]) -> dict[TP, int]:
+def commit(consumer: Consumer, offsets: dict[TP, int], starts: GroupStarts) -> dict[TP, int]:
     """Commit offsets and wait; return those that the broker accepted. A later commit covers the others.
 
     Raises:
         KafkaException: all were refused, or the broker does not respond.
     """
-    wanted = [TopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
+    metadata = starts.metadata(offsets)
+    wanted = [TopicPartition(*tp, offset, metadata.get(tp, "")) for tp, offset in offsets.items()]
     accepted: dict[TP, int] = {}
     for found in consumer.commit(offsets=wanted, asynchronous=False):
         tp = TP(found.topic, found.partition)

@@ -50,6 +50,10 @@ class LagQuery:
             raise
         return sum(max(0, ends[tp] - starts.get(tp, offset)) for tp, offset in committed.items())
 
+    def ends(self, partitions: list[TP], timeout: float) -> dict[TP, int]:
+        """The offset behind the last readable record of each partition. Raises as a call does."""
+        return self._offsets(partitions, OffsetSpec.latest(), timeout)
+
     def _offsets(self, partitions: list[TP], spec: OffsetSpec, timeout: float) -> dict[TP, int]:
         if not partitions:
             return {}

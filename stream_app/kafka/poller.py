@@ -8,7 +8,7 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -24,6 +24,7 @@ from machine_learning_engineering.kafka.positions import OffsetReset
 from stream_app.kafka.buffer import MAX_BATCH_BYTES, BatchBuffer
 from stream_app.kafka.commits import commit
 from stream_app.kafka.positions import Positions
+from stream_app.kafka.starts import GroupStarts
 from stream_app.serving.batch import TP, PartitionBatch, extend_batches, split_into_batches
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class KafkaPoller(threading.Thread):
         idle_pause: seconds; see `machine_learning_engineering.kafka.idle.IdlePausingConsumer`.
         on_statistics: called with librdkafka's statistics.
         statistics_interval: seconds between two of them. The thread fails when they show that no broker is left.
+        sources: see `GroupStarts`.
     """
 
     def __init__(
@@ -89,16 +91,17 @@ class KafkaPoller(threading.Thread):
         idle_pause: float = 0.0,
         on_statistics: Callable[[dict[str, Any]], None] | None = None,
         statistics_interval: float = STATISTICS_SECONDS,
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(name="inflight-poller", daemon=True)
         self._listener = listener
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._enough = min(READ_AHEAD_BYTES, max_bytes)
-        own = {**broker_check_options(on_statistics, statistics_interval), "error_cb": error_logger(options)}
-        options = {**options, "auto.offset.reset": "error"}
-        self.consumer = Consumer({**options, **own})
-        self._positions = Positions(self.consumer, options)
+        options = {**options, "auto.offset.reset": "error", "error_cb": error_logger(options)}
+        self.consumer = Consumer({**options, **broker_check_options(on_statistics, statistics_interval)})
+        self.starts = GroupStarts(self.consumer, options, sources or {})
+        self._positions = Positions(self.consumer, options, self.starts)
         self._fetch = IdlePausingConsumer(self.consumer, idle_pause)
         self.topics: list[str] = []
         self._subscription_changed = threading.Event()
@@ -300,7 +303,7 @@ class KafkaPoller(threading.Thread):
 
     def _commit_revoked(self, consumer: Consumer, offsets: dict[TP, int]) -> None:
         try:
-            commit(consumer, offsets)
+            commit(consumer, offsets, self.starts)
         except KafkaException as error:
             # The next owner scores the uncommitted records again: repeated, not lost.
             logger.warning("offsets were not committed before the partitions were revoked: %s", error.args[0])

@@ -17,6 +17,7 @@ from machine_learning_engineering.kafka.positions import (
     skip_unreadable,
 )
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
+from stream_app.kafka.starts import GroupStarts
 from stream_app.serving.batch import TP, PartitionBatch
 
 logger = logging.getLogger(__name__)
@@ -27,13 +28,15 @@ class Positions:
 
     Args:
         options: librdkafka's, for a second client that finds the end of an unreadable batch.
+        starts: where partitions begin without a committed offset.
     """
 
-    def __init__(self, consumer: Consumer, options: dict[str, Any]) -> None:
+    def __init__(self, consumer: Consumer, options: dict[str, Any], starts: GroupStarts) -> None:
         self._consumer = consumer
         self._options = options
         self._log_error = error_logger(options)
-        self._resets = OffsetResets(consumer)
+        self._starts = starts
+        self._resets = OffsetResets(consumer, starts.first)
         # The offset behind the last record read, and the end of the partition, while it is there.
         self._read: dict[TP, int] = {}
         self._ends: dict[TP, tuple[int | None, int]] = {}
@@ -88,6 +91,7 @@ class Positions:
             tp = TP(reset.topic, reset.partition)
             self._ends.pop(tp, None)
             if reset.restarted:
+                self._starts.restarted(tp)
                 self._read.pop(tp, None)
         return resets
 

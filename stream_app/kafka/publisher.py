@@ -51,13 +51,14 @@ class Publisher:
 
     Args:
         options: librdkafka's; see `machine_learning_engineering.kafka.client.producer_options`.
+        max_request_bytes: the smallest limit of the topics; a request to the broker is not larger.
     """
 
-    def __init__(self, options: dict[str, Any]) -> None:
+    def __init__(self, options: dict[str, Any], max_request_bytes: int = MAX_MESSAGE_BYTES) -> None:
         own = {
             "linger.ms": LINGER_MILLISECONDS,
             # A partition gets the next request only after the answer to the last one; the topics take twice as much.
-            "batch.size": MAX_MESSAGE_BYTES // 2,
+            "batch.size": min(MAX_MESSAGE_BYTES // 2, max_request_bytes),
             "delivery.report.only.error": True,
             "on_delivery": self._not_delivered,
             "error_cb": error_logger(options),

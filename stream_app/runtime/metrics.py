@@ -52,6 +52,10 @@ class WorkerMetrics:
         self.restarted = counter("inflight_worker_partitions_restarted", text, ["partition"])
         text = "Batches that the Kafka client could not unpack: each is one dead letter."
         self.unreadable = counter("inflight_worker_unreadable_batches", text, ["partition"])
+        text = "Records of topics of others without a value: they ask for nothing."
+        self.tombstones = counter("inflight_worker_source_tombstones", text, ["topic"])
+        text = "Fields of events that no declaration names, in one of 64 records."
+        self.unknown_fields = counter("inflight_worker_source_unknown_fields", text, ["topic"])
         text = "Replies sent to topics that requests name."
         self.replies = counter("inflight_worker_replies", text)
         text = "Replies that were not delivered; their results are on the topic of results."

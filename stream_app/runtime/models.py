@@ -5,11 +5,14 @@ from collections.abc import Callable, Mapping
 
 from machine_learning_engineering.adoption.model import AdoptedModel
 from machine_learning_engineering.core.error_text import describe_origin
+from machine_learning_engineering.declaration.reading import InvalidDeclaration, parse_declaration
+from machine_learning_engineering.declaration.schema import Declaration
 from machine_learning_engineering.registry.aliases import previous_champion
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials, VersionInQuarantine
 from machine_learning_engineering.sdk import MLEModel
+from stream_app.serving.bindings import Binding, bindings_of
 from stream_app.serving.scorer import Model
 
 logger = logging.getLogger(__name__)
@@ -20,7 +23,8 @@ class LoadedModels:
 
     A model without a class is served if its version is adopted: the version's declaration makes its class.
     With `trials`, a version is tried in a child process before it is opened here. `accept` is called with the name and
-    the class of an opened version, and raises if it can't be served.
+    the class of an opened version, and raises if it can't be served. With `bind`, the source of a version that has a
+    declaration is bound to it.
     """
 
     def __init__(
@@ -29,11 +33,16 @@ class LoadedModels:
         classes: Mapping[str, type[MLEModel]],
         trials: Trials | None = None,
         accept: Callable[[str, type[MLEModel]], None] = lambda name, model_class: None,
+        bind: Callable[[Declaration], Binding] | None = None,
     ) -> None:
         self._registry = registry
         self._accept = accept
         self._trials = trials
         self._classes = classes
+        self._bind = bind
+        self._bound: dict[str, Binding] = {}
+        self.bindings: dict[str, Binding] = {}
+        """Existing topics that the models read, by name."""
         self._refused: set[tuple[str, str]] = set()
         self.refused: frozenset[str] = frozenset()
         """Models whose promoted version can't be opened."""
@@ -51,15 +60,18 @@ class LoadedModels:
 
         Raises:
             RegistryError: no champion can be opened.
+            InvalidDeclaration: no champion's source can be bound.
             StoreUnavailable: the registry is away, and a champion is not in its cache.
             SystemExit: there is no champion; the message names the command that trains one.
         """
-        errors: list[RegistryError] = []
+        errors: list[RegistryError | InvalidDeclaration] = []
         for name, version in self._registry.champions().items():
             try:
                 if self._class_of(name, version) is not None:
                     self._open_first(name, version)
-            except RegistryError as error:
+                    self._rebind(name)
+            except (RegistryError, InvalidDeclaration) as error:
+                self.models.pop(name, None)
                 logger.error("%s", error)
                 self._refused.add((name, version))
                 self.refused |= {name}
@@ -100,13 +112,14 @@ class LoadedModels:
                 if self._class_of(name, version) is None:
                     continue
                 opened = self._open(name, version)
+                self._rebind(name, version)
             # A class may raise anything when it is created, in all workers at once.
             except Exception as error:
                 # Logged once for each version but tried again: its files may still be on their way.
                 if (name, version) not in self._refused:
                     refused.append(name)
                     effect = f"{current.version} stays in service" if current else "it is not served"
-                    cause = error if isinstance(error, RegistryError) else describe_origin(error)
+                    cause = error if isinstance(error, RegistryError | InvalidDeclaration) else describe_origin(error)
                     logger.error("%s %s was promoted but can't be opened; %s: %s", name, version, effect, cause)
                 self._refused.add((name, version))
                 closed.add(name)
@@ -122,6 +135,20 @@ class LoadedModels:
         if written is not None or self._registry.declaration(name, version) is None:
             return written
         return AdoptedModel
+
+    def _rebind(self, name: str, version: str = "") -> None:
+        """Bind the source of a model's version, by default of the one that is served; unbind the one before it."""
+        version = version or (self.models[name].version if name in self.models else "")
+        content = self._registry.declaration(name, version) if self._bind is not None and version else None
+        bound = {model: one for model, one in self._bound.items() if model != name}
+        if self._bind is not None and content is not None:
+            declaration = parse_declaration(content, f"the declaration of {name} {version}")
+            if declaration.model.name != name:
+                raise InvalidDeclaration(f"model.name: {declaration.model.name}, but the version is one of {name}")
+            if declaration.source is not None:
+                bound[name] = self._bind(declaration)
+        self.bindings = bindings_of(bound.values())
+        self._bound = bound
 
     def _open(self, name: str, version: str) -> Model:
         model_class = self._class_of(name, version)

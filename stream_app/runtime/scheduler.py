@@ -193,3 +193,7 @@ class BatchScheduler:
         metrics.completed.inc(scored.completed)
         metrics.failed.inc(scored.failed)
         metrics.dead_letters.inc(scored.dead_letters)
+        if scored.tombstones or scored.unknown_fields:
+            topic = scored.batch.tp.topic
+            metrics.tombstones.labels(topic).inc(scored.tombstones)
+            metrics.unknown_fields.labels(topic).inc(scored.unknown_fields)

@@ -15,6 +15,8 @@ from machine_learning_engineering.events.schemas import Error, PredictionComplet
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
 from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.bindings import Origin
+from stream_app.serving.bound_results import SLOT, BoundResults, failed_output, template, too_large
 from stream_app.serving.outputs import OutputRecord, dead_letter_record, output_record
 from stream_app.serving.replies import Reply, ReplyRules
 from stream_app.serving.request import InvalidRequest
@@ -38,13 +40,24 @@ class ScoredBatch:
 
     batch: PartitionBatch
     outputs: dict[str, list[OutputRecord]]
-    offsets: list[int]
-    """Of the request of each result, and of each log record."""
+    offsets: dict[str, list[int]]
+    """By topic, except that of dead letters: the offset of the request of each output."""
     replies: list[Reply] = field(default_factory=list)
     completed: int = 0
     failed: int = 0
     dead_letters: int = 0
     prediction_bytes: int = 0  # Those of one call are all counted in the batch of its first row.
+    tombstones: int = 0
+    unknown_fields: int = 0
+
+    @classmethod
+    def empty(cls, batch: PartitionBatch, topics: OutputTopics) -> "ScoredBatch":
+        """A batch without outputs."""
+        return cls(batch, {topic: [] for topic in topics}, {topics.results: [], topics.logs: []})
+
+    def of_topic(self, topic: str) -> tuple[list[OutputRecord], list[int]]:
+        """The outputs for a topic, and the offsets of their requests: what is appended to both is published."""
+        return self.outputs.setdefault(topic, []), self.offsets.setdefault(topic, [])
 
 
 class PendingRequest(Struct, gc=False):
@@ -56,15 +69,7 @@ class PendingRequest(Struct, gc=False):
     headers: RecordHeaders
     scored: ScoredBatch
     milliseconds: int  # Time of acceptance.
-
-
-# A byte that JSON text never holds.
-_SLOT: Any = Raw(b"\0")
-
-
-def _template(event: Struct) -> list[bytes]:
-    """The JSON of an event around its slots, whose values are inserted as JSON."""
-    return events.encode(event).split(b"\0")
+    origin: Origin | None = None
 
 
 def _encoded_ids(rows: Sequence[PendingRequest]) -> Iterator[tuple[bytes, bytes]]:
@@ -117,19 +122,20 @@ class Outcomes:
         completed = self._clock()
         completed_at = datetime.fromtimestamp(completed, UTC)
         model = rows[0].request.model
-        result = _template(PredictionCompleted(_SLOT, model, version, _SLOT, _SLOT, completed_at))
+        event = PredictionCompleted(SLOT, model, version, SLOT, SLOT, completed_at)
+        result, bound = template(event), BoundResults(event)
         redact = self._redaction.by_model.get(model)
         redacted = UNSET if redact is None else redact.names
 
         def log_template(row: PendingRequest) -> list[bytes]:
             accepted = row.milliseconds / 1000.0
-            return _template(
+            return template(
                 PredictionLogged(
-                    request_id=_SLOT,
+                    request_id=SLOT,
                     model=model,
                     outcome="completed",
-                    features=_SLOT,
-                    requested_at=_SLOT,
+                    features=SLOT,
+                    requested_at=SLOT,
                     accepted_at=datetime.fromtimestamp(accepted, UTC),
                     completed_at=completed_at,
                     queue_seconds=max(0.0, started - accepted),
@@ -137,11 +143,12 @@ class Outcomes:
                     total_seconds=max(0.0, completed - accepted),
                     batch_size=len(rows),
                     partition=row.record.partition(),
-                    offset=_SLOT,
+                    offset=SLOT,
                     model_version=version,
-                    prediction=_SLOT,
+                    prediction=SLOT,
                     traceparent=(traceparent_of(row.headers) or UNSET) if row.headers else UNSET,
                     redacted=redacted,
+                    topic=UNSET if row.origin is None else row.origin.topic,
                 )
             )
 
@@ -153,7 +160,8 @@ class Outcomes:
             record, headers, features = row.record, row.headers, row.request.features
             if row.scored is not scored:
                 scored, milliseconds = row.scored, -1
-                results, logs = (scored.outputs[topic] for topic in (self._topics.results, self._topics.logs))
+                results, result_offsets = scored.of_topic(self._topics.results)
+                logs, log_offsets = scored.of_topic(self._topics.logs)
             # At high load many records of a partition share a millisecond.
             if headers or row.milliseconds != milliseconds:
                 log_0, log_1, log_2, log_3, log_4, log_5 = log_template(row)
@@ -162,7 +170,23 @@ class Outcomes:
                 features = redact(features)
             offset = record.offset()
             key = record.key()
-            value = join((result_0, request_id, result_1, prediction, result_2, requested_at, result_3))
+            if row.origin is not None:
+                answer = bound.output(row, request_id, prediction, requested_at)
+                if answer is None:
+                    self.fail(row, too_large(row.origin.binding), version, started, score_seconds)
+                    continue
+                own, own_offsets = scored.of_topic(row.origin.binding.results)
+                own.append(answer)
+                own_offsets.append(offset)
+            else:
+                value = join((result_0, request_id, result_1, prediction, result_2, requested_at, result_3))
+                answer = (key, value, None)
+                if headers:
+                    answer = output_record(key, value, PredictionCompleted, row.request.request_id, headers)
+                    if self._replies is not None:
+                        self._reply(row, answer)
+                results.append(answer)
+                result_offsets.append(offset)
             log = join(
                 (
                     log_0,
@@ -179,15 +203,10 @@ class Outcomes:
                 )
             )
             if headers:
-                answer = output_record(key, value, PredictionCompleted, row.request.request_id, headers)
-                results.append(answer)
                 logs.append(output_record(key, log, PredictionLogged, row.request.request_id, headers))
-                if self._replies is not None:
-                    self._reply(row, answer)
             else:
-                results.append((key, value, None))
                 logs.append((key, log, None))
-            scored.offsets.append(offset)
+            log_offsets.append(offset)
             scored.completed += 1
         rows[0].scored.prediction_bytes += sum(map(len, encoded))
 
@@ -223,16 +242,21 @@ class Outcomes:
             error=error,
             traceparent=(traceparent_of(headers) or UNSET) if headers else UNSET,
             redacted=redacted,
+            topic=UNSET if row.origin is None else row.origin.topic,
         )
-        key = record.key()
-        outputs = row.scored.outputs
-        request_id = request.request_id
-        answer = output_record(key, events.encode(result), PredictionFailed, request_id, headers)
-        outputs[self._topics.results].append(answer)
-        outputs[self._topics.logs].append(output_record(key, events.encode(log), PredictionLogged, request_id, headers))
-        if headers and self._replies is not None:
-            self._reply(row, answer)
-        row.scored.offsets.append(log.offset)
+        key, request_id = record.key(), request.request_id
+        if row.origin is None:
+            topic = self._topics.results
+            answer = output_record(key, events.encode(result), PredictionFailed, request_id, headers)
+            if headers and self._replies is not None:
+                self._reply(row, answer)
+        else:
+            topic, answer = row.origin.binding.results, failed_output(row, result)
+        logged = output_record(key, events.encode(log), PredictionLogged, request_id, headers)
+        for name, output in ((topic, answer), (self._topics.logs, logged)):
+            outputs, offsets = row.scored.of_topic(name)
+            outputs.append(output)
+            offsets.append(log.offset)
         row.scored.failed += 1
 
     def _reply(self, row: PendingRequest, result: OutputRecord) -> None:

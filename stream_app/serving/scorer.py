@@ -6,19 +6,26 @@ from functools import partial
 from time import time
 from typing import Any, Protocol
 
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, UnsetType
 
 from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry, MachineFaultError, is_machine_fault
 from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.timestamps import MAX_MILLISECONDS
 from machine_learning_engineering.core.validation import rejection_message
-from machine_learning_engineering.events.headers import headers_of
-from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS, Error
+from machine_learning_engineering.events.headers import RecordHeaders, headers_of
+from machine_learning_engineering.events.schemas import (
+    MAX_ERROR_CHARACTERS,
+    Error,
+    PredictionRequested,
+    SourcePosition,
+)
+from machine_learning_engineering.events.sources import SOURCE, source_of
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.observability.redaction import Redaction
 from stream_app.serving.batch import PartitionBatch
+from stream_app.serving.bindings import Binding, Bindings, Origin
 from stream_app.serving.outcomes import Outcomes, OutputTopics, PendingRequest, ScoredBatch, request_context
 from stream_app.serving.replies import ReplyRules
 from stream_app.serving.request import InvalidRequest, read_request, without_time
@@ -56,6 +63,7 @@ class Scorer:
         redaction: rules for the features in log records; none by default.
         replies: which topics requests may name for a reply; none by default.
         fault_timeout: seconds for which a call of a model is repeated that raises faults of the machine.
+        bindings: existing topics whose records are requests; none by default.
     """
 
     def __init__(
@@ -68,8 +76,9 @@ class Scorer:
         redaction: Redaction | None = None,
         replies: ReplyRules | None = None,
         fault_timeout: float = FAULT_SECONDS,
+        bindings: Bindings | None = None,
     ) -> None:
-        self._models = models
+        self._serving: tuple[Mapping[str, Model], Bindings] = models, bindings or {}
         self._topics = topics
         self._outcomes = Outcomes(topics, clock, redaction or Redaction(), replies)
         self._max_request_bytes = max_request_bytes
@@ -91,11 +100,11 @@ class Scorer:
         retry = FaultRetry(self._fault_timeout)
         started = self._clock()
         # Read once, so that all rows of a model in a scoring batch meet the same version.
-        models = self._models
-        scored = [ScoredBatch(batch, {topic: [] for topic in self._topics}, []) for batch in batches]
+        models, bindings = self._serving
+        scored = [ScoredBatch.empty(batch, self._topics) for batch in batches]
         pending: dict[str, list[PendingRequest]] = {}
         for scored_batch in scored:
-            self._read(models, scored_batch, pending, started, retry)
+            self._read(models, bindings, scored_batch, pending, started, retry)
         for name, rows in pending.items():
             self._predict(models[name], rows, started, retry)
         for scored_batch in scored:
@@ -103,41 +112,57 @@ class Scorer:
                 self._restore_order(scored_batch)
         return scored
 
-    def serve(self, models: Mapping[str, Model], redaction: Redaction | None = None) -> None:
-        """Use these models, and rules where given, from the next scoring batch on. For any thread."""
+    def serve(
+        self, models: Mapping[str, Model], bindings: Bindings | None = None, redaction: Redaction | None = None
+    ) -> None:
+        """Use these models, and bindings and rules where given, from the next scoring batch on. For any thread."""
         if redaction is not None:
             self._outcomes.use_redaction(redaction)
-        self._models = models
+        self._serving = models, self._serving[1] if bindings is None else bindings
 
     def _restore_order(self, scored: ScoredBatch) -> None:
         # A model's requests were scored together, and what failed before came first.
-        order = sorted(range(len(scored.offsets)), key=scored.offsets.__getitem__)
-        for topic in (self._topics.results, self._topics.logs):
+        for topic, offsets in scored.offsets.items():
             outputs = scored.outputs[topic]
-            scored.outputs[topic] = [outputs[index] for index in order]
+            scored.outputs[topic] = [outputs[index] for index in sorted(range(len(offsets)), key=offsets.__getitem__)]
 
     def _read(
         self,
         models: Mapping[str, Model],
+        bindings: Bindings,
         scored: ScoredBatch,
         pending: dict[str, list[PendingRequest]],
         started: float,
         retry: FaultRetry,
     ) -> None:
         max_bytes = self._max_request_bytes
+        binding = bindings.get(scored.batch.tp.topic)
         for record in scored.batch.records:
             headers = headers_of(record)
             milliseconds = record.timestamp()[1]
             try:
                 if isinstance(record, UnreadableRecord):
                     raise InvalidRequest(record.reason, record.explanation)
-                request = read_request(record.value(), max_bytes)
-                if not 0 <= milliseconds <= MAX_MILLISECONDS:
-                    raise without_time(request, milliseconds)
+                # A record of a source, or one that was sent again.
+                place = None if binding is not None or not headers else source_of(headers)
+                if binding is not None or place is not None:
+                    bound = self._read_bound(binding or _binding(bindings, place), place, record, headers, scored)
+                    if bound is None:
+                        continue
+                    row, refusal = bound
+                    request = row.request
+                    if refusal:
+                        version = models[request.model].version if request.model in models else UNSET
+                        self._outcomes.fail(row, Error("invalid_features", refusal), version, started, 0.0)
+                        continue
+                else:
+                    request = read_request(record.value(), max_bytes)
+                    if not 0 <= milliseconds <= MAX_MILLISECONDS:
+                        raise without_time(request, milliseconds)
+                    row = PendingRequest(request, None, record, headers, scored, milliseconds)
             except InvalidRequest as error:
                 self._outcomes.dead_letter(record, headers, scored, error)
                 continue
-            row = PendingRequest(request, None, record, headers, scored, milliseconds)
             model = models.get(request.model)
             if model is None:
                 known = ", ".join(sorted(models)) or "none"
@@ -155,6 +180,32 @@ class Scorer:
             if rows is None:
                 rows = pending[request.model] = []
             rows.append(row)
+
+    def _read_bound(
+        self, binding: Binding, place: SourcePosition | None, record: Any, headers: RecordHeaders, scored: ScoredBatch
+    ) -> tuple[PendingRequest, str] | None:
+        """The request in a record of a source, and why its features are refused, if they are; None for a tombstone.
+
+        Args:
+            place: in the source, of a record that was sent again.
+
+        Raises:
+            InvalidRequest: it becomes a dead letter.
+        """
+        topic: str | UnsetType = UNSET
+        if place is None:
+            topic = binding.topic
+            place = SourcePosition(topic, record.partition(), record.offset())
+        mapped = binding.read(record, headers, place, self._max_request_bytes)
+        if mapped is None:
+            scored.tombstones += 1
+            return None
+        scored.unknown_fields += binding.unknown_fields(record)
+        request = PredictionRequested(mapped.request_id, binding.model, mapped.features, mapped.requested_at)
+        origin = Origin(binding, place, mapped.included, record.value() if binding.is_enriched else b"", topic)
+        kind, milliseconds = record.timestamp()
+        milliseconds = binding.accepted_at(kind, milliseconds, self._clock())
+        return PendingRequest(request, None, record, headers, scored, milliseconds, origin), mapped.refusal
 
     def _decode_again(self, model: Model, row: PendingRequest, error: Exception, retry: FaultRetry) -> Error | None:
         """Decode the features after a fault of the machine; returns why they can't be decoded, None if they are."""
@@ -186,3 +237,13 @@ class Scorer:
             what = f"model {row.request.model}: predict raised {describe_origin(call.error)}"
             logger.warning(what, exc_info=call.error, extra=request_context(row.request, row.headers))
             self._outcomes.fail(row, Error("prediction_error", what), model.version, started, call.seconds)
+
+
+def _binding(bindings: Bindings, place: SourcePosition | None) -> Binding:
+    """The binding of a record that was sent again."""
+    topic = "" if place is None else place.topic
+    binding = bindings.get(topic)
+    if binding is None:
+        known = ", ".join(sorted(bindings)) or "none"
+        raise InvalidRequest("invalid_request", f"header {SOURCE}: no model reads {topic}; there are: {known}")
+    return binding

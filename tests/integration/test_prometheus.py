@@ -28,8 +28,11 @@ ONLY_OF_FAULTS = {
     "inflight_archive_retries_total",
     "inflight_indexer_retries_total",
     "inflight_label_joiner_retries_total",
+    "inflight_worker_source_tombstones_total",
+    "inflight_worker_source_unknown_fields_total",
 }
-"""Without a fault they have no series: see test_archive, test_faults_search and test_labels_faults."""
+"""Without a fault, or a source, they have no series: see test_archive, test_faults_search, test_labels_faults and
+test_bound_topics."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:

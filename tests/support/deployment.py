@@ -195,6 +195,14 @@ class Deployment:
             f"{workers} workers share the partitions",
         )
 
+    def owns(self, partitions: int, workers: int = 1, seconds: float = 300.0) -> float:
+        """Wait until so many workers share so many partitions, those of sources included."""
+        return until(
+            lambda: len(owners := self.owners()) == workers and sum(owners) == partitions,
+            seconds,
+            f"{workers} workers own {partitions} partitions",
+        )
+
     def settles(self, *, index: bool = False, seconds: float = SETTLE_SECONDS) -> float:
         """Wait until everything that is on the topics is answered (and indexed) and committed."""
         try:

@@ -83,6 +83,14 @@ def carried(
     return kept
 
 
+def own_attributes(
+    headers: Iterable[tuple[str, bytes | None]], event_type: str, event_id: str
+) -> list[tuple[str, bytes | None]]:
+    """Return the headers of a CloudEvent with the type and the id of another one, and without its time."""
+    kept: list[tuple[str, bytes | None]] = [header for header in headers if header[0] not in _OWN_ATTRIBUTES]
+    return [*kept, ("ce_type", event_type.encode()), ("ce_id", event_id.encode())]
+
+
 def traceparent_of(headers: Iterable[tuple[str, bytes | None]]) -> str | None:
     """Return the `traceparent` header, well-formed or not; None if it is missing or too large to be one."""
     for name, value in headers:

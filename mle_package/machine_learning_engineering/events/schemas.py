@@ -43,8 +43,19 @@ class PredictionRequested(
     requested_at: Timestamp | UnsetType = UNSET
 
 
+class SourcePosition(Struct, frozen=True):
+    """Where a request came from, if not from the topic of requests: the full name of the topic, and the place in it."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
 class PredictionCompleted(Struct, frozen=True, tag_field="type", tag="prediction.completed.v1"):
-    """The prediction for one request."""
+    """The prediction for one request.
+
+    `source` is where the request came from, if that is a topic of others; `included` are fields of its event, by path.
+    """
 
     request_id: RequestId
     model: ModelName
@@ -52,10 +63,15 @@ class PredictionCompleted(Struct, frozen=True, tag_field="type", tag="prediction
     prediction: Raw
     requested_at: Timestamp
     completed_at: Timestamp
+    source: SourcePosition | UnsetType = UNSET
+    included: Raw | UnsetType = UNSET
 
 
 class PredictionFailed(Struct, frozen=True, tag_field="type", tag="prediction.failed.v1"):
-    """A valid request without a prediction; `model_version` is missing if the model is unknown."""
+    """A valid request without a prediction; `model_version` is missing if the model is unknown.
+
+    `source` and `included` as of a completed prediction.
+    """
 
     request_id: RequestId
     model: ModelName
@@ -63,6 +79,8 @@ class PredictionFailed(Struct, frozen=True, tag_field="type", tag="prediction.fa
     requested_at: Timestamp
     completed_at: Timestamp
     model_version: str | UnsetType = UNSET
+    source: SourcePosition | UnsetType = UNSET
+    included: Raw | UnsetType = UNSET
 
 
 class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"):
@@ -71,7 +89,8 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
     `accepted_at` is the broker's time of the request record. `queue_seconds` is the time from acceptance to the start
     of scoring, `score_seconds` the duration of the predict call of the request's batch (`batch_size` requests), and
     `total_seconds` the time from acceptance to completion. `traceparent` is the W3C trace context. `redacted` names the
-    features that are hashed or omitted; ``*`` means all of them.
+    features that are hashed or omitted; ``*`` means all of them. `topic` is that of the request, if it is a topic of
+    others: `partition` and `offset` are a place in it then.
     """
 
     request_id: RequestId
@@ -92,6 +111,7 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
     error: Error | UnsetType = UNSET
     traceparent: str | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
+    topic: str | UnsetType = UNSET
 
 
 class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v1"):

@@ -5,7 +5,7 @@ Needs the extra `kafka` (confluent-kafka).
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -135,10 +135,14 @@ class OffsetResets:
     """Restarts partitions whose offset is out of range at their first record, and reports what was missed.
 
     Only for a consumer with ``auto.offset.reset: error``: with `earliest`, the client does so silently.
+
+    Args:
+        first: Given topic and partition: the offset to begin at where the group has none; the first one by default.
     """
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, first: Callable[[str, int], int] | None = None) -> None:
         self._consumer = consumer
+        self._first = first or (lambda _topic, _partition: OFFSET_BEGINNING)
         self._pending: dict[_Where, int | None] = {}
         self._starts: dict[_Where, int] = {}
         self._due = 0.0
@@ -202,7 +206,7 @@ class OffsetResets:
         for tp in self._consumer.committed(new, timeout=BROKER_SECONDS) if new else ():
             if tp.error is not None:
                 raise KafkaException(tp.error)
-            starts[tp.topic, tp.partition] = tp.offset if tp.offset >= 0 else OFFSET_BEGINNING
+            starts[tp.topic, tp.partition] = tp.offset if tp.offset >= 0 else self._first(tp.topic, tp.partition)
         return starts, {(tp.topic, tp.partition) for tp in new}
 
     def _reset_of(self, tp: TopicPartition, position: int | None) -> OffsetReset:
