@@ -28,6 +28,7 @@ from inflight.commands import (
     retrain,
     run,
     schemas,
+    score,
     top,
     trace,
     train,
@@ -45,7 +46,7 @@ app = typer.Typer(
 )
 for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
     app.add_typer(_commands.app)
-for _commands in (adopt, rehearse, run, processes, keys, audit, dashboards, top, redact, drift, labels, prune):
+for _commands in (adopt, rehearse, score, run, processes, keys, audit, dashboards, top, redact, drift, labels, prune):
     app.add_typer(_commands.app)
 
 

@@ -13,6 +13,7 @@ from machine_learning_engineering.core.faults import MachineFaultError
 from machine_learning_engineering.core.model import MethodNotImplemented
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.prediction_log import predict as predict_module
+from machine_learning_engineering.prediction_log import rows
 from machine_learning_engineering.prediction_log.predict import (
     MAX_ATTEMPTS,
     PredictionsNotLogged,
@@ -92,8 +93,8 @@ def test_ids_that_do_not_fit_are_refused_before_anything_is_done(doubler, log, s
         ({"number": float("inf"), "note": None}, "feature `number` must be a finite number"),
         ({"number": 1, "surprise": 1}, "feature `surprise` is unknown"),
         ({}, "feature `number` is missing"),
-        pytest.param({"number": object()}, "features can't be written as JSON", id="no-json-value"),
-        ({"number": 1, "note": "\ud800"}, "features can't be written as JSON"),
+        pytest.param({"number": object()}, "feature `number` can't be written as JSON", id="no-json-value"),
+        ({"number": 1, "note": "\ud800"}, "feature `note` can't be written as JSON"),
         (b'{"number":NaN}', "feature `number` must be a finite number"),
         (b"\xff", "not JSON"),
         (b"", "not JSON"),
@@ -132,7 +133,7 @@ def test_rows_that_predict_raises_for_stand_alone(doubler, log, spool, monkeypat
     assert result.outcomes[3].error.type == "prediction_error"
     assert result.outcomes[3].error.message.startswith("model doubler: predict raised ZeroDivisionError at ")
     assert sum(one.outcome == "failed" for one in log.read("doubler")) == 2
-    assert len([one for one in caplog.records if one.name == predict_module.__name__]) == 2
+    assert len([one for one in caplog.records if one.name == rows.__name__]) == 2
 
 
 @pytest.mark.parametrize("wrong", [lambda rows: [], lambda rows: [object()] * len(rows), lambda rows: None])

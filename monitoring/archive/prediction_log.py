@@ -17,6 +17,7 @@ from machine_learning_engineering.core.timestamps import aware
 from machine_learning_engineering.events.schemas import Error
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
+    PredictionLog,
     PredictionLogError,
     PredictionRecord,
     encode_label,
@@ -32,7 +33,7 @@ _decode_names = msgspec.json.Decoder(list[str]).decode
 T = TypeVar("T")
 
 
-class ArchivePredictionLog(AbstractContextManager["ArchivePredictionLog"]):
+class ArchivePredictionLog(PredictionLog, AbstractContextManager["ArchivePredictionLog"]):
     """The tables `predictions` and `labels` as a `PredictionLog`. Threads and processes may share it.
 
     A request id with NUL is kept in another form, see `rows.id_text`. Features and predictions with NUL in a text are

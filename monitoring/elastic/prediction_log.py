@@ -14,6 +14,7 @@ from machine_learning_engineering.core.timestamps import to_microseconds
 from machine_learning_engineering.events.schemas import Error, Timestamp
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
+    PredictionLog,
     PredictionLogError,
     PredictionRecord,
     encode_label,
@@ -68,7 +69,7 @@ class _Source(Struct):
     error: Error | UnsetType = UNSET
 
 
-class ElasticsearchPredictionLog(AbstractContextManager["ElasticsearchPredictionLog"]):
+class ElasticsearchPredictionLog(PredictionLog, AbstractContextManager["ElasticsearchPredictionLog"]):
     """`inference-logs-*` as a `PredictionLog`. Threads and processes may share it.
 
     Elasticsearch has no transactions, so a reader may see part of a batch that is being appended. If a document is

@@ -32,7 +32,7 @@ def find_adopted(registry: Registry) -> Adopted:
     try:
         names = registry.models()
     except OSError as error:
-        return Adopted({}, {"registry": f"the adopted models in {registry.path} can't be read: {error}"})
+        return Adopted({}, {"registry": f"the adopted models in {registry.place} can't be read: {error}"})
     for name in names:
         try:
             version = registry.alias(name, CHAMPION) or registry.versions(name)[-1]

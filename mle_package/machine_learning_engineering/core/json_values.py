@@ -74,21 +74,21 @@ def with_integers(raw: bytes | msgspec.Raw, error: msgspec.ValidationError) -> b
     if "got `float`" not in str(error):
         return None
     value = msgspec.json.decode(raw)
-    whole = _integers(value)
+    whole = whole_numbers(value)
     return None if whole is value else _encode(whole)
 
 
-def _integers(value: Any) -> Any:
+def whole_numbers(value: Any) -> Any:
     """Return the value with an integer for each number without a fraction; the same object if it has none."""
     if isinstance(value, float):
         # Not -0.0: an integer has no negative zero. Beyond 2**53 a float is not exact.
         exact = value.is_integer() and abs(value) <= 2**53 and (value != 0 or math.copysign(1, value) > 0)
         return int(value) if exact else value
     if isinstance(value, dict):
-        changed = {key: _integers(item) for key, item in value.items()}
+        changed = {key: whole_numbers(item) for key, item in value.items()}
         return changed if any(changed[key] is not item for key, item in value.items()) else value
     if isinstance(value, list):
-        items = [_integers(item) for item in value]
+        items = [whole_numbers(item) for item in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
 

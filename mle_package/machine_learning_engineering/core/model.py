@@ -56,6 +56,8 @@ class Model(ABC):
     then ``/v1/diamonds/value``."""
     feature_names_in: ClassVar[tuple[str, ...]] = ()
     """Names of the columns that `build_inputs` returns, in order: for stored layers and plots of importance."""
+    feature_paths: ClassVar[Mapping[str, str]] = {}
+    """Path of a feature in a table, where it is not its name: ``{"amount": "order.amount"}``."""
     similar_by: ClassVar[tuple[str, ...]] = ()
     """Features that similar rows have in common, such as ``("cut", "color", "clarity")``. With `nearest`, training
     publishes its rows for the gateway's route ``/v1/diamonds/similar``; by default they stay private."""
@@ -115,9 +117,12 @@ class Model(ABC):
         """Build the estimator's input from decoded rows.
 
         Returns:
-            A float64 array of shape (len(rows), number of inputs); missing values are NaN.
+            What the estimator is fitted on, with one row per request: a float64 array of shape (len(rows), number of
+            inputs) with NaN for missing values, a sparse matrix, or a pandas DataFrame for a pipeline that selects its
+            columns by name. A frame needs its types set, `frame.astype(...)`: pandas would guess them from the rows,
+            and a row alone would be answered otherwise than in a batch.
         """
-        _raise_not_implemented(type(self), "build_inputs", "a float64 array with one row per request")
+        _raise_not_implemented(type(self), "build_inputs", "an array or a frame with one row per request")
 
     def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
         """Predict decoded rows.

@@ -10,16 +10,20 @@ least `min_psi`; see `statistics.psi` for the usual limits.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
 from msgspec.structs import asdict
 
+from machine_learning_engineering.core.frames import make_frame
 from machine_learning_engineering.drift.profile import CategoryCounts, Field, NumericHistogram, Profile, TextCounts
 from machine_learning_engineering.drift.statistics import chi_square, holm, hypergeometric_test, psi
 
 DEFAULT_MIN_PSI = 0.1
+
+_DTYPES = dict.fromkeys(("field", "statistic", "detail"), "string") | {"drifted": "bool"}
+_DTYPES |= dict.fromkeys(("psi", "p_value", "p_adjusted"), "float64")
 
 Statistic = Literal["distribution", "missing", "zeros", "unseen", "out_of_range", "length", "known_words", "words"]
 
@@ -50,6 +54,18 @@ class DriftReport(Struct, frozen=True):
     min_psi: float
     drifted: list[str]
     tests: list[DriftTest]
+
+    def to_pandas(self) -> Any:
+        """The tests as a DataFrame of pandas, one row each, in their order; `rows`, `significance`, `min_psi` and
+        `drifted` are in its ``attrs``.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        columns = {name: [getattr(test, name) for test in self.tests] for name in DriftTest.__struct_fields__}
+        frame = make_frame(columns, _DTYPES)
+        frame.attrs |= {name: getattr(self, name) for name in ("rows", "significance", "min_psi", "drifted")}
+        return frame
 
 
 class Rates(Struct, frozen=True):

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
+from machine_learning_engineering.core.frames import make_frame
+
 RequestId = Annotated[str, Meta(min_length=1, max_length=256, description="Unique per request; also the record's key.")]
 ModelName = Annotated[str, Meta(min_length=1, max_length=128, description="Name of the model, such as `diamonds`.")]
 Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
@@ -249,6 +251,19 @@ class QualityMeasured(Struct, frozen=True, tag_field="type", tag="quality.measur
     rows: int
     confidence: float
     metrics: list[LiveMetric]
+
+    def to_pandas(self) -> Any:
+        """The metrics as a DataFrame of pandas, one row each; the other fields are in its ``attrs``.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        plain = [msgspec.structs.asdict(metric) for metric in self.metrics]
+        found = {name: [one[name] for one in plain] for name in LiveMetric.__struct_fields__}
+        found["reference"] = [None if one is UNSET else one for one in found["reference"]]
+        frame = make_frame(found, {name: "string" if name == "name" else "float64" for name in found})
+        frame.attrs |= {name: getattr(self, name) for name in self.__struct_fields__ if name != "metrics"}
+        return frame
 
 
 Result = PredictionCompleted | PredictionFailed

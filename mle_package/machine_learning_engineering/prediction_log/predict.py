@@ -4,35 +4,27 @@ If the log fails, rows are spooled to disk as JSON lines, which `replay_spool` l
 """
 
 import fcntl
-import json
 import logging
 import os
 import time
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET
 
 from machine_learning_engineering.core import files as durable
-from machine_learning_engineering.core.error_text import describe_origin
-from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry
-from machine_learning_engineering.core.json_values import plain_scalar
-from machine_learning_engineering.core.model import MethodNotImplemented, Model
-from machine_learning_engineering.core.predict import predict_or_bisect
-from machine_learning_engineering.core.validation import InvalidFeatures, find_non_json_value
-from machine_learning_engineering.events.schemas import MAX_ERROR_CHARACTERS, Error
+from machine_learning_engineering.core.faults import FAULT_SECONDS
+from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.events.schemas import Error
+from machine_learning_engineering.prediction_log.rows import Request, score_rows
 from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionRecord
 
 logger = logging.getLogger(__name__)
-
-Request = Mapping[str, Any] | bytes | Raw | Struct
-"""Features of one request: JSON values, JSON text, or the model's `Features`."""
 
 MAX_ATTEMPTS = 3
 """Append attempts before records are spooled."""
@@ -89,7 +81,7 @@ def predict_with_logging(
     if len(ids) != len(requests) or not all(isinstance(one, str) and 1 <= len(one) <= 256 for one in ids):
         raise ValueError(f"{len(requests)} requests need as many request_ids, each a string of 1 to 256 characters")
     created_at = datetime.now(UTC)
-    scored = list(zip(ids, _score(model, requests, fault_timeout), strict=True))
+    scored = list(zip(ids, score_rows(model, requests, fault_timeout), strict=True))
     outcomes = [PredictionOutcome(request_id, row.prediction, row.error or None) for request_id, row in scored]
     records = [
         PredictionRecord(
@@ -157,73 +149,6 @@ def replay_spool(log: PredictionLog, spool_dir: Path) -> int:
             file.truncate(0)
             os.fsync(file.fileno())
     return count
-
-
-class _ScoredRow(NamedTuple):
-    """The features of a row, its prediction or error, and the duration and batch size of its predict call."""
-
-    features: Raw
-    prediction: Any | None = None
-    encoded: Raw | UnsetType = UNSET
-    error: Error | UnsetType = UNSET
-    seconds: float = 0.0
-    batch_size: int = 0
-
-
-def _score(model: Model, requests: Sequence[Request], fault_timeout: float) -> list[_ScoredRow]:
-    """Validate and predict requests, in order. A row that fails does so on its own."""
-    scored: dict[int, _ScoredRow] = {}
-    valid: list[tuple[int, Raw, Any]] = []
-    retry = FaultRetry(fault_timeout)
-    for index, request in enumerate(requests):
-        try:
-            raw = _encoded(request)
-            valid.append((index, Raw(raw), retry(partial(model.decode, raw))))
-        except InvalidFeatures as error:
-            message = str(error)[:MAX_ERROR_CHARACTERS]
-            scored[index] = _ScoredRow(_loggable(request), error=Error("invalid_features", message))
-    for call in predict_or_bisect(model, [row for *_, row in valid], propagate=(MethodNotImplemented,), retry=retry):
-        rows = valid[call.rows]
-        if call.error is not None:
-            logger.warning("model %s: predict raised for one row", model.name, exc_info=call.error)
-            # Type and origin only: the message may quote feature values.
-            failure = Error("prediction_error", f"model {model.name}: predict raised {describe_origin(call.error)}")
-            [(index, features, _)] = rows
-            scored[index] = _ScoredRow(features, error=failure, seconds=call.seconds, batch_size=1)
-            continue
-        for (index, features, _), prediction, encoded in zip(rows, call.predictions, call.encoded, strict=True):
-            scored[index] = _ScoredRow(features, prediction, Raw(encoded), UNSET, call.seconds, len(rows))
-    return [scored[index] for index in range(len(requests))]
-
-
-def _encoded(request: Request) -> bytes:
-    """Encode a request as JSON. NaN is rejected here because the encoder would write it as null."""
-    if isinstance(request, bytes | Raw):
-        return bytes(request)
-    try:
-        if isinstance(request, Mapping):
-            request = dict(request)
-        raw = msgspec.json.encode(request, enc_hook=plain_scalar)
-        if b"null" in raw:
-            plain = msgspec.to_builtins(request, enc_hook=plain_scalar)
-            complaint = find_non_json_value(json.dumps(plain).encode())
-            if complaint:
-                raise InvalidFeatures(complaint)
-    except (TypeError, OverflowError, UnicodeEncodeError, RecursionError) as error:
-        raise InvalidFeatures(f"features can't be written as JSON: {error}") from error
-    return raw
-
-
-def _loggable(request: Request) -> Raw:
-    """Rejected features for the log: unchanged if they are JSON, otherwise quoted in a JSON string."""
-    if isinstance(request, bytes | Raw):
-        text: Any = bytes(request)
-        try:
-            msgspec.json.decode(text)
-            return Raw(text)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return Raw(msgspec.json.encode(text.decode(errors="replace")))
-    return Raw(msgspec.json.encode(repr(request).encode(errors="replace").decode()))
 
 
 def _append_with_retry(log: PredictionLog, records: Sequence[PredictionRecord], pause: float) -> str | None:

@@ -15,6 +15,7 @@ from machine_learning_engineering.core import sqlite
 from machine_learning_engineering.core.timestamps import to_microseconds
 from machine_learning_engineering.prediction_log.store import (
     NotLogged,
+    PredictionLog,
     PredictionLogError,
     PredictionRecord,
     encode_label,
@@ -35,7 +36,7 @@ _FIRST, _LAST = -(2**63), 2**63 - 1
 _decode = msgspec.json.Decoder(PredictionRecord).decode
 
 
-class SqlitePredictionLog(AbstractContextManager["SqlitePredictionLog"]):
+class SqlitePredictionLog(PredictionLog, AbstractContextManager["SqlitePredictionLog"]):
     """A log in one SQLite file, created if missing. Threads and processes may share it.
 
     Args:

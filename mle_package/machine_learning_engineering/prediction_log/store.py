@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from machine_learning_engineering.events.schemas import Error, ModelName, RequestId, Seconds, Timestamp
+from machine_learning_engineering.prediction_log.frames import records_frame
 
 
 class PredictionLogError(Exception):
@@ -85,6 +86,28 @@ class PredictionLog(Protocol):
             TypeError: The label can't be encoded as JSON.
             ValueError: The label holds NaN or an infinity.
         """
+
+    def to_pandas(
+        self,
+        model: str,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        version: str | None = None,
+    ) -> Any:
+        """Read records as a DataFrame of pandas, indexed by `request_id`, oldest first.
+
+        It has one column for each feature (``features.carat``) and each field of the prediction
+        (``prediction.price``), `label`, and the columns that `prediction_log.frames.records_frame` lists. All rows are
+        in memory.
+
+        Args:
+            model: As those of `read`, like the others.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        return records_frame(self.read(model, since=since, until=until, version=version))
 
 
 def encode_label(label: Any) -> bytes:

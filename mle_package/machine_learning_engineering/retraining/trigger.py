@@ -14,7 +14,7 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.frames import examples_of, labels_of
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.binning import count_into
 from machine_learning_engineering.drift.profile import HELD_OUT_ROWS, Profile
@@ -51,10 +52,10 @@ MAX_ROWS = 10_000
 def trigger_retraining(
     model_class: type[Model],
     log: PredictionLog,
-    labels: Mapping[str, Any] | None = None,
+    labels: Any = None,
     *,
     settings: KernelSettings,
-    examples: Sequence[Example] | None = None,
+    examples: Any = None,
     significance: float = SIGNIFICANCE,
     min_labelled: int = MIN_LABELLED,
     min_rows: int = MIN_ROWS,
@@ -84,7 +85,8 @@ def trigger_retraining(
         on_progress: Called with each step when it begins.
 
     Raises:
-        ValueError: An option is out of range. All other errors are part of the decision.
+        ValueError: An option is out of range, or a data frame of labels or examples can't be used (`InvalidTable`).
+            All other errors are part of the decision.
     """
     if not 0 < significance < 1:
         raise ValueError(f"significance is a false alarm rate between 0 and 1, not {significance}")
@@ -93,6 +95,8 @@ def trigger_retraining(
     share = settings.train_max_source_share if max_source_share is None else max_source_share
     if not 0 < share <= 1:
         raise ValueError(f"max_source_share is a share above 0 and at most 1, not {share}")
+    labels = labels_of(model_class, labels)
+    fresh_examples = None if examples is None else list(examples_of(model_class, examples))
     started = time.monotonic()
     decision = Decision(
         decision_id=uuid.uuid4().hex,
@@ -108,7 +112,7 @@ def trigger_retraining(
         read = partial(live_rows.read, run.model, log, labels, max_rows=max_rows, since=since, until=until)
         live = run.collect_evidence(read, min_psi)
         if run.decision.outcome == "retraining_due":
-            fresh = run.choose_rows(live, examples)
+            fresh = run.choose_rows(live, fresh_examples)
             if len(fresh) >= min_labelled and not dry_run:
                 run.retrain(fresh, settings.retrain_promote if promote is None else promote)
     except Exception as error:  # The champion keeps serving.

@@ -8,15 +8,19 @@ Call `check_model(MyModel)` anywhere, or run one pytest test per check::
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.frames import examples_of
 from machine_learning_engineering.core.model import MethodNotImplemented, Model
 from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.testing.case import SEED, Check, CheckCase
 from machine_learning_engineering.testing.checks import CHECKS
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["CheckFailed", "check_model", "parametrize_with_checks", "prepare", "run_check"]
 
@@ -34,12 +38,15 @@ class CheckFailed(AssertionError):
         self.problem = problem
 
 
-def check_model(model_or_class: Model | type[Model], *, examples: Iterable[Example] | None = None) -> None:
+def check_model(
+    model_or_class: Model | type[Model], *, examples: "Iterable[Example] | pandas.DataFrame | None" = None
+) -> None:
     """Run all checks.
 
     Args:
         model_or_class: A class or a model, which is fitted on the examples unless it is already fitted.
-        examples: Examples to check with; the model's own dataset by default.
+        examples: Examples to check with, or a data frame of them (`core.frames.examples_of`); the model's own dataset
+            by default.
 
     Raises:
         CheckFailed: For the first check that fails.
@@ -67,7 +74,9 @@ def run_check(check: Check, case: CheckCase) -> None:
         raise CheckFailed(name, model, problem)
 
 
-def prepare(model_or_class: Model | type[Model], *, examples: Iterable[Example] | None = None) -> CheckCase:
+def prepare(
+    model_or_class: Model | type[Model], *, examples: "Iterable[Example] | pandas.DataFrame | None" = None
+) -> CheckCase:
     """Fit a model if necessary, and pair it with its examples for `run_check`.
 
     Raises:
@@ -76,7 +85,8 @@ def prepare(model_or_class: Model | type[Model], *, examples: Iterable[Example] 
     """
     model = model_or_class() if isinstance(model_or_class, type) else model_or_class
     requests, rows, labels, rejected, accepted = [], [], [], [], []
-    for example in _sample(list(model.examples() if examples is None else examples)):
+    found = model.examples() if examples is None else examples_of(type(model), examples)
+    for example in _sample(list(found)):
         raw = msgspec.json.encode(example.features)
         try:
             row = model.decode(raw)

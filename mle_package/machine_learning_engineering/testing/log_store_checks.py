@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from functools import wraps
+from importlib.util import find_spec
 
 import msgspec
 from msgspec import UNSET, Raw
@@ -49,6 +50,35 @@ def check_read_returns_appended(log: PredictionLog, model: str) -> str | None:
     completed = example(f"{model}-1", model, redacted=["name", "ticket"])
     return differs("append", log.append([completed, rejected]), 2) or differs(
         "read", plain(log.read(model)), plain([completed, rejected])
+    )
+
+
+@_store_check
+def check_to_pandas(log: PredictionLog, model: str) -> str | None:
+    """Records are a frame by request id, oldest first, with a column for each feature and field; if there is pandas."""
+    if find_spec("pandas") is None:
+        return None
+    error = Error("invalid_features", "no")
+    log.append(
+        [
+            example(
+                f"{model}-1", model, features=Raw(b'{"number":1.5,"a":{"b":"x"}}'), prediction=Raw(b'{"p":{"q":2}}')
+            ),
+            failed(f"{model}-2", model, at=START + _MINUTE, features=Raw(b"[1]"), error=error, batch_size=0),
+        ]
+    )
+    log.label(f"{model}-1", True)
+    frame = log.to_pandas(model)
+    names = ["features.number", "features.a.b", "features", "prediction.p.q", "label", "error_message", "outcome"]
+    plain = frame[names].astype(object).where(frame[names].notna(), None)
+    first = [1.5, "x", None, 2, True, None, "completed"]
+    second = [None, None, "[1]", None, None, "no", "failed"]
+    return (
+        differs("index", frame.index.tolist(), [f"{model}-1", f"{model}-2"])
+        or differs("rows", plain.to_numpy().tolist(), [first, second])
+        or differs("times", frame["created_at"].tolist(), [START, START + _MINUTE])
+        or differs("read since", log.to_pandas(model, since=START + _MINUTE).index.tolist(), [f"{model}-2"])
+        or differs("read of a version", len(log.to_pandas(model, version="v0")), 0)
     )
 
 

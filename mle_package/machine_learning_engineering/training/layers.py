@@ -21,6 +21,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct, inspect
 
+from machine_learning_engineering.core.column_map import plain_cell
+from machine_learning_engineering.core.frames import is_series
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.types import column_kinds
 from machine_learning_engineering.core.validation import InvalidFeatures
@@ -184,11 +186,12 @@ def _inputs(model: Model, inputs: Any) -> "dict[str, pa.Array]":
                 pa.array(csr.indptr, pa.int32()), pa.array(csr.data, pa.float64())
             ),
         }
-    if hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):  # A data frame: each column has its own type.
+    columns: list[Any]
+    if hasattr(inputs, "columns") and hasattr(inputs, "to_numpy"):  # A data frame of any library.
         found = list(map(str, inputs.columns))
         if len(set(found)) < len(found):
             raise ValueError(f"{type(model).__name__}.build_inputs returns two columns of one name: {', '.join(found)}")
-        columns = [np.asarray(inputs[name]) for name in inputs.columns]
+        columns = [inputs[name] for name in inputs.columns]
     else:
         matrix = np.asarray(inputs)
         columns = [matrix] if matrix.ndim == 1 else list(matrix.T)
@@ -204,10 +207,14 @@ def _input_column(values: Any) -> "pa.Array":
     import pyarrow as pa
 
     try:
-        # Pandas has NaN for a missing string.
+        if is_series(values):
+            # By its own type: nullable ones have no NaN, and categories are kept.
+            return pa.Array.from_pandas(values)
+        values = np.asarray(values)
+        # Objects may hold NaN for a missing string.
         return pa.array(np.ascontiguousarray(values), from_pandas=values.dtype == object)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return pa.array([None if value is None or value is np.nan else str(value) for value in values.tolist()])
+        return pa.array([None if plain_cell(value) is None else str(value) for value in values.tolist()], pa.string())
 
 
 def _arrow(info: inspect.Type) -> Any:

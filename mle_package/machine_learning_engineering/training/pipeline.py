@@ -36,6 +36,8 @@ from machine_learning_engineering.training.search import Plan, best, choose, pla
 from machine_learning_engineering.training.similar import index_of
 
 if TYPE_CHECKING:
+    import pandas
+
     from machine_learning_engineering.prediction_log.store import PredictionLog
 
 __all__ = ["ProgressCallback", "run_training"]
@@ -49,7 +51,7 @@ def run_training(
     settings: KernelSettings,
     *,
     sources: Sequence[str] = (),
-    examples: Iterable[Example] | None = None,
+    examples: "Iterable[Example] | pandas.DataFrame | None" = None,
     logs: "Mapping[str, PredictionLog] | None" = None,
     on_progress: ProgressCallback = lambda step, done, total: None,
 ) -> TrainingEntry:
@@ -60,7 +62,7 @@ def run_training(
 
     Args:
         sources: See `training.sources.collect`; those of the settings by default.
-        examples: Labelled rows to use instead of `sources`.
+        examples: Labelled rows to use instead of `sources`, or a data frame of them (`core.frames.examples_of`).
         logs: Further prediction logs by name, which `sources` may contain.
 
     Returns:

@@ -4,13 +4,14 @@
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.example import Example
+from machine_learning_engineering.core.frames import examples_of
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.drift.binning import reference_profile
 from machine_learning_engineering.evaluation.estimates import finite_metrics
@@ -22,6 +23,9 @@ from machine_learning_engineering.training.promotion import Verdict, promote_if_
 from machine_learning_engineering.training.run_log import plain_params
 from machine_learning_engineering.training.similar import index_of
 from machine_learning_engineering.training.sources import digest_of
+
+if TYPE_CHECKING:
+    import pandas
 
 __all__ = ["TrainingRun", "train"]
 
@@ -47,7 +51,7 @@ def train(
     model_class: type[Model],
     settings: KernelSettings,
     *,
-    examples: Sequence[Example] | None = None,
+    examples: "Iterable[Example] | pandas.DataFrame | None" = None,
     on_progress: ProgressCallback = lambda step: None,
     promote: bool = True,
     candidate: Candidate | None = None,
@@ -61,7 +65,7 @@ def train(
     The same data, settings and library versions give the same model and the same metrics.
 
     Args:
-        examples: Labelled rows; the model's own dataset by default.
+        examples: Labelled rows, or a frame of them (`core.frames.examples_of`); the model's own dataset by default.
         on_progress: Called with each step when it begins.
         promote: False if the caller decides on the promotion.
         candidate: The estimator to fit, with `params` over its defaults; `new_estimator` by default.
@@ -77,8 +81,8 @@ def train(
     started = time.monotonic()
     model = model_class()
     on_progress(f"{model.name}: reading the dataset")
-    if examples is None:
-        examples = list(model.examples(settings.data_dir))
+    found = model.examples(settings.data_dir) if examples is None else examples_of(model_class, examples)
+    examples = list(found)
     # Rows are encoded and decoded like requests, so that training and serving see the same values.
     encoded = [msgspec.json.encode(example.features) for example in examples]
     rows = [model.decode(raw) for raw in encoded]

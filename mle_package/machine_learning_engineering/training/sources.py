@@ -16,6 +16,7 @@ import msgspec
 from machine_learning_engineering.core.csv_row import LAYER_FIELDS, label_of_value
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.extras import require
+from machine_learning_engineering.core.frames import examples_of
 from machine_learning_engineering.core.json_values import plain_scalar
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, json_objects
@@ -57,10 +58,11 @@ def collect(
 
     Args:
         sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path or URL of a file or folder.
-        examples: Examples to use instead of `sources`.
+        examples: Examples to use instead of `sources`, or a data frame of them.
         logs: Further prediction logs by name, each a source like ``log``.
 
     Raises:
+        InvalidTable: A data frame of examples can't be used.
         SourceUnreadable: A source is missing, empty or of an unknown kind, or a line of it is not an example;
             `LogUnreadable` for a prediction log that is missing or unreadable.
         DatasetUnavailable: The model's dataset is unavailable.
@@ -69,7 +71,7 @@ def collect(
     records: list[Record] = []
     found: list[Source] = []
     if examples is not None:
-        _add(records, found, GIVEN, _records(GIVEN, enumerate(examples, start=1)))
+        _add(records, found, GIVEN, _records(GIVEN, enumerate(examples_of(model_class, examples), start=1)))
     for source in sources if examples is None else ():
         if source == DATASET:
             examples_of_model = enumerate(model_class.examples(settings.data_dir), start=1)

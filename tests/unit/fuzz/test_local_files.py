@@ -31,7 +31,7 @@ _K = "mle_package/machine_learning_engineering/"
 DOORS = (
     "inflight/stack/stack.py:StackState.load",
     _K + "prediction_log/predict.py:replay_spool",
-    _K + "prediction_log/predict.py:_loggable",
+    _K + "prediction_log/rows.py:_loggable",
     _K + "prediction_log/sqlite.py:_decode",
     _K + "observability/redaction.py:_decode",
     _K + "retraining/live_rows.py:read",

@@ -1,0 +1,1 @@
+"""Batch scoring: files and data frames, with the answers of the stream."""
