@@ -207,7 +207,8 @@ class Worker:
                 exit_process(f"stopped while {self.scheduler.in_flight} batches were unfinished")
         if self._has_new_topics:
             logging.shutdown()
-            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
+            command = [sys.executable, "-P", *sys.orig_argv[1:]]
+            os.execv(command[0], command)  # noqa: S606
 
 
 def _topics(bindings: Bindings) -> set[tuple[str, str, str]]:

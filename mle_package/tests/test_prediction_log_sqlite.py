@@ -116,6 +116,7 @@ class Lax(SqlitePredictionLog):
                 "check_partial_read",
                 "check_set_and_replace_label",
                 "check_any_text_in_ids",
+                "check_to_pandas",
             },
         ),
         (Lax, {"check_rejects_label_of_unknown_request", "check_rejects_non_json_label"}),

@@ -28,7 +28,7 @@ def run(*arguments: str, **options) -> tuple[int, str, str]:
 
 
 def test_output_code_environment_and_folder(start, tmp_path):
-    environment = os.environ | {"INFLIGHT_HOME": "here", "COLUMNS": "100", "NO_COLOR": "1"}
+    environment = os.environ | {"INFLIGHT_HOME": str(tmp_path / "here"), "COLUMNS": "100", "NO_COLOR": "1"}
     code, output, errors = run("models", "list", "--json", env=environment, cwd=tmp_path)
     assert (code, output.strip(), errors) == (0, "[]", "")
     code, output, errors = run("nonsense", env=environment)

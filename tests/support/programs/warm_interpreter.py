@@ -109,6 +109,7 @@ def main() -> None:
     request = serve(socket.socket(fileno=int(sys.argv[1])))
     module, *arguments = request["argv"]
     sys.argv = [module, *arguments]
+    sys.orig_argv = [sys.executable, *["-P"] * request["flags"]["safe_path"], "-m", module, *arguments]
     if request["flags"]["safe_path"]:
         sys.path.pop(0)
     else:
