@@ -26,7 +26,9 @@ JSON = st.recursive(
 )
 
 
-def mapping(features: str = 'o = { type = "text", missing = "ok" }', source: str = "", result: str = "") -> SourceMapping:
+def mapping(
+    features: str = 'o = { type = "text", missing = "ok" }', source: str = "", result: str = ""
+) -> SourceMapping:
     text = f"""
 [model]
 name = "m"

@@ -77,6 +77,10 @@ class FeatureDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_d
     """Values that the model knows."""
     others: Literal["count", "refuse"] = "count"
     """What happens to a value that is not in `known`."""
+    dtype: str = ""
+    """Data type of the column that the pipeline gets, as pandas names it, such as ``float32``, ``category``,
+    ``datetime64[ns]``, or ``object[None]`` for objects whose missing values are None; by default the one of `type`. For
+    ``category``, `known` are the categories in order."""
     numbers_as_text: bool = False
     """Whether ``"12.50"`` is accepted as a number."""
     example: Scalar | UnsetType = UNSET

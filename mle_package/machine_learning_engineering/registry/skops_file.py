@@ -10,15 +10,83 @@ from machine_learning_engineering.registry.manifest import CorruptModel
 
 MODEL_FILE = "model.skops"
 
-# Types that skops does not trust by default. Each holds arrays and numbers only, or computes with them.
+# Types that skops does not trust by default. Each holds arrays and numbers only, or computes with them; a function is
+# one of the library's that computes with its arguments.
 TRUSTED_TYPES = frozenset(
     {
+        "collections.OrderedDict",  # LightGBM's scores
+        "functools.partial",  # of a function on this list, as HistGradientBoosting keeps one for its checks
+        "lightgbm.basic.Booster",  # Trees as text, which LightGBM's own parser reads.
+        "lightgbm.sklearn.LGBMClassifier",
+        "lightgbm.sklearn.LGBMRanker",
+        "lightgbm.sklearn.LGBMRegressor",
         "numpy.dtype",  # OneHotEncoder, OrdinalEncoder, SimpleImputer, KBinsDiscretizer
+        "numpy.floating",  # make_column_selector
+        "numpy.integer",
+        "numpy.mean",  # FeatureAgglomeration
+        "numpy.number",
+        "scipy._lib.array_api_compat.numpy._aliases.asarray",  # SplineTransformer
+        "scipy.interpolate._bsplines.BSpline",
+        "scipy.sparse._csc.csc_matrix",
+        "scipy.sparse._csr.csr_array",
+        "scipy.sparse._csr.csr_matrix",
+        "scipy.sparse._dia.dia_matrix",
+        "sklearn._loss.loss.HalfTweedieLoss",
+        "sklearn._loss.loss.HalfTweedieLossIdentity",
         "sklearn.calibration._CalibratedClassifier",
         "sklearn.calibration._SigmoidCalibration",
+        "sklearn.cluster._bisect_k_means._BisectingTree",
+        "sklearn.cluster._kmeans._kmeans_single_elkan",
+        "sklearn.cluster._kmeans._kmeans_single_lloyd",
+        "sklearn.compose._column_transformer._RemainderColsList",
+        "sklearn.compose._column_transformer.make_column_selector",
         "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.feature_selection._mutual_info.mutual_info_classif",
+        "sklearn.feature_selection._mutual_info.mutual_info_regression",
+        "sklearn.feature_selection._univariate_selection.chi2",
         "sklearn.feature_selection._univariate_selection.f_classif",
         "sklearn.feature_selection._univariate_selection.f_regression",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        "sklearn.gaussian_process.kernels.CompoundKernel",
+        "sklearn.gaussian_process.kernels.ConstantKernel",
+        "sklearn.gaussian_process.kernels.DotProduct",
+        "sklearn.gaussian_process.kernels.ExpSineSquared",
+        "sklearn.gaussian_process.kernels.Exponentiation",
+        "sklearn.gaussian_process.kernels.Matern",
+        "sklearn.gaussian_process.kernels.Product",
+        "sklearn.gaussian_process.kernels.RBF",
+        "sklearn.gaussian_process.kernels.RationalQuadratic",
+        "sklearn.gaussian_process.kernels.Sum",
+        "sklearn.gaussian_process.kernels.WhiteKernel",
+        "sklearn.impute._iterative._ImputerTriplet",
+        "sklearn.impute._iterative.IterativeImputer",
+        "sklearn.metrics._classification.accuracy_score",
+        "sklearn.metrics._classification.balanced_accuracy_score",
+        "sklearn.metrics._classification.f1_score",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._dist_metrics.ManhattanDistance64",
+        "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+        "sklearn.metrics._scorer._CurveScorer",
+        "sklearn.metrics._scorer._PassthroughScorer",
+        "sklearn.metrics._scorer._Scorer",
+        "sklearn.model_selection._split.KFold",
+        "sklearn.model_selection._split.StratifiedKFold",
+        "sklearn.multiclass._ConstantPredictor",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
+        "sklearn.utils._metadata_requests.MetadataRequest",
+        "sklearn.utils._metadata_requests.MethodMetadataRequest",
+        "sklearn.utils.validation.check_array",
+        "xgboost.core.Booster",  # Trees, which XGBoost's own parser reads.
+        "xgboost.sklearn.XGBClassifier",
+        "xgboost.sklearn.XGBRFClassifier",
+        "xgboost.sklearn.XGBRFRegressor",
+        "xgboost.sklearn.XGBRanker",
+        "xgboost.sklearn.XGBRegressor",
     }
 )
 MAX_UNPACKED_BYTES = 1024**3
@@ -64,11 +132,15 @@ def loads(content: bytes, model_class: type[Model], what: str) -> Any:
             f"those, or run inflight train {model_class.name}"
         ) from error
     _check_parameters(estimator, model_class, what)
-    for part in _parts(estimator):
-        if isinstance(vars(part).get("n_jobs"), int):
-            # A worker predicts in one thread; more processes or threads for it would only wait for each other.
-            part.n_jobs = 1
+    use_one_thread(estimator)
     return estimator
+
+
+def use_one_thread(estimator: Any) -> None:
+    """Let no part of an estimator start threads: a worker predicts in one; more would only wait for each other."""
+    for part in parts(estimator):
+        if isinstance(vars(part).get("n_jobs"), int):
+            part.n_jobs = 1
 
 
 def types_of(content: bytes) -> list[str]:
@@ -107,12 +179,17 @@ def check_types(content: bytes, model_class: type[Model], what: str) -> list[str
     return types
 
 
-def _check_size(content: bytes, model_class: type[Model], what: str) -> None:
+def unpacked_size(content: bytes) -> int:
+    """Bytes of a skops file's parts in memory; 0 if it is none."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as parts:
-            size = sum(part.file_size for part in parts.infolist())
+        with zipfile.ZipFile(io.BytesIO(content)) as file:
+            return sum(part.file_size for part in file.infolist())
     except Exception:  # Besides BadZipFile, zipfile raises several others on a malformed file.
-        return  # skops has the message.
+        return 0  # skops has the message.
+
+
+def _check_size(content: bytes, model_class: type[Model], what: str) -> None:
+    size = unpacked_size(content)
     if size > MAX_UNPACKED_BYTES:
         raise CorruptModel(
             f"{MODEL_FILE} of {what} unpacks to {size:,} bytes, more than {MAX_UNPACKED_BYTES:,}; it was not opened: "
@@ -123,25 +200,30 @@ def _check_size(content: bytes, model_class: type[Model], what: str) -> None:
 def _check_parameters(estimator: Any, model_class: type[Model], what: str) -> None:
     """Check that no part of an estimator reads or writes files.
 
-    The types are trusted, but some have parameters that make them take a request's text for the name of a file, or
-    keep what they computed in a folder.
-
     Raises:
         CorruptModel: A part would do so. The message names its parameter.
     """
-    for part in filter(_is_of_sklearn, _parts(estimator)):
-        parameters = vars(part)
-        name = type(part).__name__
-        if str(parameters.get("input", _SAFE_INPUT)) != _SAFE_INPUT:
-            problem = f"{name}(input={parameters['input']!r}) would read files that requests name"
-        elif parameters.get("memory") is not None:
-            problem = f"{name}(memory=...) would write to a folder and read pickles from it"
-        else:
-            continue
+    if problem := unsafe_parameter(estimator):
         raise CorruptModel(
             f"{MODEL_FILE} of {what}: {problem}; it was refused: leave the parameter at its default, and run inflight "
             f"train {model_class.name}"
         )
+
+
+def unsafe_parameter(estimator: Any) -> str | None:
+    """What a part of an estimator would do to files, or None.
+
+    The types are trusted, but some have parameters that make them take a request's text for the name of a file, or
+    keep what they computed in a folder.
+    """
+    for part in filter(_is_of_sklearn, parts(estimator)):
+        parameters = vars(part)
+        name = type(part).__name__
+        if str(parameters.get("input", _SAFE_INPUT)) != _SAFE_INPUT:
+            return f"{name}(input={parameters['input']!r}) would read files that requests name"
+        if parameters.get("memory") is not None:
+            return f"{name}(memory=...) would write to a folder and read pickles from it"
+    return None
 
 
 def _is_of_sklearn(part: Any) -> bool:
@@ -152,7 +234,7 @@ def _is_of_sklearn(part: Any) -> bool:
     )
 
 
-def _parts(estimator: Any) -> Iterator[Any]:
+def parts(estimator: Any) -> Iterator[Any]:
     """Yield an estimator and all estimators within it, parameters and fitted ones, each once."""
     import numpy as np
     from sklearn.base import BaseEstimator

@@ -39,7 +39,7 @@ DOORS = (
     _K + "registry/similar.py:_decode_whole_row",
     _K + "registry/skops_file.py:loads",
     _K + "registry/skops_file.py:check_types",
-    _K + "registry/skops_file.py:_check_size",
+    _K + "registry/skops_file.py:unpacked_size",
     _K + "registry/skops_file.py:types_of",
     _K + "training/run_log.py:read",
 )
