@@ -4,10 +4,12 @@ import gc
 import logging
 import sys
 from collections.abc import Mapping
+from functools import partial
 
 from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
+from machine_learning_engineering.adoption.model import AdoptedModel
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MODEL_EVENTS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.kafka.connection import is_no_response, no_response
@@ -71,6 +73,7 @@ class Worker:
         for name, model in models.items():
             self.metrics.model.labels(name, model.version).set(1)
             self.metrics.model_refused.labels(name).set(0)
+        self._watch_unusual(models)
         self.publisher = Publisher(producer_options(settings))
         self.topics = OutputTopics(*(topic_name(settings, name) for name in (RESULTS, LOGS, DEAD_LETTERS)))
         if classes is None:
@@ -119,9 +122,18 @@ class Worker:
     def _serve(self, models: Mapping[str, Model]) -> None:
         # An adopted version brings its own rules; `LoadedModels` has checked them.
         classes = self._classes | {name: type(model) for name, model in models.items()}
+        self._watch_unusual(models)
         self._scorer.serve(models, redaction(self.settings, classes))
         # A new version may have loaded a library that none of the others needs.
         self.scheduler.cap_threads()
+
+    def _watch_unusual(self, models: Mapping[str, Model]) -> None:
+        def count(name: str, feature: str, reason: str, number: int) -> None:
+            self.metrics.unusual_values.labels(name, feature, reason).inc(number)
+
+        for name, model in models.items():
+            if isinstance(model, AdoptedModel):
+                model.on_unusual = partial(count, name)
 
     async def _run_reloader(self, app: BatchApp) -> None:
         await self._reloader.run(self.settings)

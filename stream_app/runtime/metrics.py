@@ -62,6 +62,8 @@ class WorkerMetrics:
         self.models_refused = counter("inflight_worker_models_refused", text)
         text = "1 while the promoted version of a model cannot be opened; the previous version stays in service."
         self.model_refused = gauge("inflight_worker_model_refused", text, ["model"])
+        text = "Accepted values that an adopted model did not expect."
+        self.unusual_values = counter("inflight_worker_unusual_values", text, ["model", "feature", "reason"])
         # Memory, CPU time, and the time of the start, which shows restarts.
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

@@ -127,9 +127,18 @@ def test_a_worker_answers_as_the_pipeline_does(
     deployment.settles()
     assert [answers(settings, name)[number]["probability"] for number in range(20)] == pytest.approx(expected[:20])
     assert worker.pid == run
+    unusual = {"model": name, "feature": "payment", "reason": "not a known value"}
+    assert worker.metric("inflight_worker_unusual_values_total", **unusual) == 0
+    (odd,) = company.orders[COLUMNS][:1].assign(payment="coins").to_dict("records")
+    (tmp_path / "odd.jsonl").write_text(
+        json.dumps({"request_id": "odd-1", "model": name, "features": features_of(odd)})
+    )
+    inflight(tmp_path, "replay", tmp_path / "odd.jsonl", **there)
+    deployment.settles()
+    assert worker.metric("inflight_worker_unusual_values_total", **unusual) == 1
     logged = [events.parse(message.value()) for message in read_to_end(settings, LOGS)]
     mine = [one["features"] for one in logged if one["model"] == name]
-    assert len(mine) == 20
+    assert len(mine) == 21
     assert not any("payment" in features for features in mine)
     assert all("amount" in features for features in mine)
 
