@@ -11,6 +11,7 @@ from functools import partial
 from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
+from machine_learning_engineering.adoption.model import AdoptedModel
 from machine_learning_engineering.declaration.reading import InvalidDeclaration
 from machine_learning_engineering.events.topics import (
     DEAD_LETTERS,
@@ -90,6 +91,7 @@ class Worker:
         for name, model in models.items():
             self.metrics.model.labels(name, model.version).set(1)
             self.metrics.model_refused.labels(name).set(0)
+        self._watch_unusual(models)
         # Before there is a producer: it has to keep to the limits of the topics.
         self._require(partial(require_sources, settings, self.bindings.values()))
         limits = [one.max_result_bytes for one in self.bindings.values() if one.max_result_bytes is not None]
@@ -153,9 +155,18 @@ class Worker:
         self.bindings = bindings
         # An adopted version brings its own rules; `LoadedModels` has checked them.
         classes = self._classes | {name: type(model) for name, model in models.items()}
+        self._watch_unusual(models)
         self._scorer.serve(models, bindings, redaction(self.settings, classes))
         # A new version may have loaded a library that none of the others needs.
         self.scheduler.cap_threads()
+
+    def _watch_unusual(self, models: Mapping[str, Model]) -> None:
+        def count(name: str, feature: str, reason: str, number: int) -> None:
+            self.metrics.unusual_values.labels(name, feature, reason).inc(number)
+
+        for name, model in models.items():
+            if isinstance(model, AdoptedModel):
+                model.on_unusual = partial(count, name)
 
     async def _run_reloader(self, app: BatchApp) -> None:
         await self._reloader.run(self.settings)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from inflight.adapters.adoption import Found
 from inflight.adapters.promotions import announce_champion
 from inflight.settings import Settings
+from inflight.stack.probes import anything_listens
 from machine_learning_engineering.adoption.release import check_contract, save
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
@@ -48,7 +49,7 @@ def release(found: Found, settings: Settings, promote: bool | None) -> Released:
         # This process has predicted with it: no worker needs to try it first.
         Trials(registry, settings.trials_dir).pass_(name, version)
     champion, reason = _promoted(found, registry, version, before, promote)
-    if champion:
+    if champion and (before is not None or anything_listens(settings.kafka_bootstrap_servers)):
         announce_champion(settings, name, version, reason=reason, previous=before)
     return Released(version, champion, reason, checks, [])
 

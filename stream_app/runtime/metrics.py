@@ -68,6 +68,8 @@ class WorkerMetrics:
         self.model_refused = gauge("inflight_worker_model_refused", text, ["model"])
         text = "1 while the registry cannot be read; the models stay as they are, or are those of its local cache."
         self.registry_unreadable = gauge("inflight_worker_registry_unreadable", text)
+        text = "Accepted values that an adopted model did not expect."
+        self.unusual_values = counter("inflight_worker_unusual_values", text, ["model", "feature", "reason"])
         # Memory, CPU time, and the time of the start, which shows restarts.
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)

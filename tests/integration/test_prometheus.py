@@ -30,9 +30,10 @@ ONLY_OF_FAULTS = {
     "inflight_label_joiner_retries_total",
     "inflight_worker_source_tombstones_total",
     "inflight_worker_source_unknown_fields_total",
+    "inflight_worker_unusual_values_total",
 }
-"""Without a fault, or a source, they have no series: see test_archive, test_faults_search, test_labels_faults and
-test_bound_topics."""
+"""Without a fault, a source or an adopted model they have no series: see test_archive, test_faults_search,
+test_labels_faults, test_bound_topics and test_adopt."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:

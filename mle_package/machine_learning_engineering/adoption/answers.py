@@ -109,7 +109,10 @@ class Answers:
     def evaluate(self, predictions: Sequence[Any], labels: Sequence[Any]) -> dict[str, float]:
         """Metrics of predictions; see `core.model.Model.evaluate`."""
         field, how, positive = self.measure
-        values = [getattr(prediction, field) for prediction in predictions]
+        try:
+            values = [getattr(prediction, field) for prediction in predictions]
+        except AttributeError as error:
+            raise ValueError(f"the predictions have no field `{field}`: they are of another declaration") from error
         if how == "number":
             return regression_metrics(values, labels)
         if how == "probability":

@@ -60,6 +60,8 @@ class AdoptedModel(MLEModel):
         super().__init__()
         self._counts: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        self.on_unusual: Callable[[str, str, int], None] = lambda feature, reason, number: None
+        """Called with what `counts` counts, by the thread that decodes or predicts."""
 
     @classmethod
     def declared_by(cls, content: bytes) -> type[Model]:
@@ -153,6 +155,8 @@ class AdoptedModel(MLEModel):
     def _count(self, found: Mapping[tuple[str, str], int]) -> None:
         with self._lock:
             self._counts.update(found)
+        for (feature, reason), number in found.items():
+            self.on_unusual(feature, reason, number)
 
     # --- training -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from machine_learning_engineering.declaration.schema import Declaration, FeatureDeclaration
 
-__all__ = ["write_declaration"]
+__all__ = ["toml_value", "write_declaration"]
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
@@ -46,7 +46,7 @@ def write_declaration(
 
 def _table(name: str, struct: Struct) -> list[str]:
     values = msgspec.to_builtins(struct)
-    return [f"# {_COMMENTS[name]}", f"[{name}]", *(f"{key} = {_value(value)}" for key, value in values.items())]
+    return [f"# {_COMMENTS[name]}", f"[{name}]", *(f"{key} = {toml_value(value)}" for key, value in values.items())]
 
 
 def _features(features: Mapping[str, FeatureDeclaration], notes: Mapping[str, str]) -> list[str]:
@@ -75,14 +75,17 @@ def _short(name: str, value: Any) -> Any:
 
 
 def _inline(table: Mapping[str, Any]) -> str:
-    return "{ " + ", ".join(f"{_key(key)} = {_value(value)}" for key, value in table.items()) + " }" if table else "{}"
+    return (
+        "{ " + ", ".join(f"{_key(key)} = {toml_value(value)}" for key, value in table.items()) + " }" if table else "{}"
+    )
 
 
 def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _value(name)
+    return name if _BARE.fullmatch(name) else toml_value(name)
 
 
-def _value(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """A value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -94,7 +97,7 @@ def _value(value: Any) -> str:
     if isinstance(value, Mapping):
         return _inline(value)
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
+        return "[" + ", ".join(map(toml_value, value)) + "]"
     return str(value)
 
 

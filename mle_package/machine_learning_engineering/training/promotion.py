@@ -158,6 +158,9 @@ def _test(reference: Model, observed: Model, held_out: HeldOut) -> PermutationTe
 
 def _predict(model: Model, rows: Sequence[Any]) -> Sequence[Any]:
     try:
+        if rows and not isinstance(rows[0], model.Features):
+            # Another version of an adopted model may declare other features.
+            rows = [model.decode(msgspec.json.encode(row)) for row in rows]
         return model.predict(rows)
     except Exception as error:  # Whatever the code of a model raises, training goes on and the champion stays.
         raise _Incomparable(f"{model.version} fails on the rows ({type(error).__name__}: {error})") from error

@@ -6,9 +6,13 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from inflight.adapters.evaluator import RegistryEvaluator
 from inflight.settings import Settings
+from machine_learning_engineering.adoption.model import class_from_toml
+from machine_learning_engineering.registry.registry import Registry
+from monitoring.model_version import ModelVersion
 
 SECRET = "Braund, Mr. Owen Harris"
 
@@ -41,3 +45,24 @@ def test_bytes_that_are_no_text_are_not_quoted(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("inflight.adapters.evaluator.known_models", lambda: {"m": SimpleNamespace(Label=str)})
     evaluator = RegistryEvaluator(Settings(_env_file=None, home=tmp_path))  # type: ignore[call-arg]
     assert "0xff" not in (evaluator.rejection_reason("m", b'"\xff"') or "0xff")
+
+
+def test_labels_of_a_model_that_was_adopted_later_are_judged(tmp_path: Path) -> None:
+    """By the champion's declaration; measured by that of the version that answered."""
+    settings = Settings(_env_file=None, home=tmp_path)  # type: ignore[call-arg]
+    evaluator = RegistryEvaluator(settings)
+    assert evaluator.rejection_reason("tone", b'"sideways"') is None
+    registry = Registry(settings.registry_dir)
+    model = class_from_toml(
+        b'[model]\nname = "tone"\nclasses = ["down", "up"]\nanswer = { tone = "predict" }\ninputs = "array"\n'
+        b'[features]\nlevel = { type = "float" }\n'
+    )()
+    model.estimator = LogisticRegression().fit([[0.0], [1.0]], ["down", "up"])
+    registry.promote("tone", registry.save(model, metrics={"accuracy": 1.0}, training_data_sha256="", seed=1))
+    assert evaluator.rejection_reason("tone", b'"up"') is None
+    assert "no label of tone" in (evaluator.rejection_reason("tone", b'"sideways"') or "")
+    pairs = [(b'{"tone":"up"}', b'"up"'), (b'{"tone":"up"}', b'"down"')] * 20
+    found = evaluator.evaluate(ModelVersion("tone", "v1"), pairs)
+    assert found is not None
+    assert (found.primary, found.rows) == ("accuracy", 40)
+    assert {one.name: round(one.value, 2) for one in found.metrics}["accuracy"] == 0.5
