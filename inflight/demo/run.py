@@ -20,6 +20,7 @@ from machine_learning_engineering.events.topics import LOGS, REQUESTS
 from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
+from machine_learning_engineering.storage.settings import WITHOUT_SHARED
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.audit.audit import Audit
@@ -97,7 +98,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         report.step(f"Starting the {options.stack} stack")
         started = time.monotonic()
         stack = cleanup.enter_context(start_stack(options.stack, home, fresh=True))
-        settings = with_endpoints(base.model_copy(update={"home": home}), stack.endpoints)
+        settings = with_endpoints(base.moved_to(home), stack.endpoints)
         create_topics(settings)
         running = Running(settings, stack.endpoints, [])
         running.seconds["stack"] = time.monotonic() - started
@@ -112,7 +113,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         report.step(f"Starting {options.workers} workers, the indexer, the exporter, the gateway and the archive")
         # Without this process's secrets and file of settings: the stack asks for none.
         without = {"INFLIGHT_KAFKA_OPTIONS": "{}", "INFLIGHT_ELASTICSEARCH_API_KEY": "", "INFLIGHT_ENV_FILE": ""}
-        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | without
+        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | without | WITHOUT_SHARED
         running.gateway_port = usable_port(options.gateway_port)
         running.processes = product(home / "processes", environment, options.workers, running.gateway_port)
         archive = DemoArchive(home)

@@ -136,7 +136,11 @@ class RegistryFiles:
             found = self.store.complete_folders(key, last) if last else self.store.folders(key)
             return msgspec.json.encode(sorted(found))
 
-        return _decode_names(self._or_kept(f"{key}.list", read))
+        content = self._or_kept(f"{key}.list", read)
+        try:
+            return _decode_names(content)
+        except ValueError:  # What was kept is damaged.
+            raise StoreUnavailable(self.problem) from None
 
     def _or_kept(self, what: str, read: Callable[[], bytes]) -> bytes:
         """Read and keep; if the store is away, what was kept."""
