@@ -35,8 +35,7 @@ class RegistryFiles:
     """Files of one registry.
 
     Raises:
-        ImportError: A URL needs the extra `stores`.
-        StoreUnavailable: The cloud's variables are incomplete.
+        StoreUnavailable: A URL needs the extra `stores`, or the cloud's variables are incomplete.
     """
 
     def __init__(self, place: Place) -> None:
