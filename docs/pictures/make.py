@@ -34,6 +34,7 @@ from inflight.stack.status import with_endpoints
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.evaluation.splits import split
 from machine_learning_engineering.kafka.client import create_topics
+from machine_learning_engineering.storage.settings import WITHOUT_SHARED
 from machine_learning_engineering.training.layers import validate
 from machine_learning_engineering.training.sources import collect
 from model.catalog import available
@@ -78,8 +79,8 @@ def main() -> None:
         stack = start_stack("real", home, fresh=True, keep_running=options.keep)
         if not options.keep:
             cleanup.callback(stack.stop)
-        settings = with_endpoints(base.model_copy(update={"home": home}), stack.endpoints)
-        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)}
+        settings = with_endpoints(base.moved_to(home), stack.endpoints)
+        environment = stack.endpoints.environment | {"INFLIGHT_HOME": str(home)} | WITHOUT_SHARED
         create_topics(settings)
         since, until = run(settings, environment, options.seconds)
         draw = [sys.executable, "-m", "docs.pictures.preview", "--out", str(options.out), "--since", since.isoformat()]

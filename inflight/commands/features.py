@@ -24,7 +24,7 @@ app = typer.Typer(
 
 @app.command(
     epilog="Example: [bold]inflight features build diamonds --labels sold.csv[/bold], then "
-    "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
+    "[bold]inflight train diamonds -ds dataset -ds ~/.inflight/features/examples/diamonds[/bold]"
 )
 def build(
     names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="The models; all by default.")] = None,
@@ -77,7 +77,7 @@ def build(
 
 @app.command(
     epilog="Example: [bold]inflight features follow diamonds --every 30[/bold]; meanwhile "
-    "[bold]inflight train diamonds -ds dataset -ds .inflight/features/examples/diamonds[/bold]"
+    "[bold]inflight train diamonds -ds dataset -ds ~/.inflight/features/examples/diamonds[/bold]"
 )
 def follow(
     names: Annotated[list[str] | None, typer.Argument(metavar="MODEL", help="The models; all by default.")] = None,

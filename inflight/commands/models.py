@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="models",
     no_args_is_help=True,
-    help="The models in the registry: list, show, promote, rollback, compare.",
+    help="The models in the registry: list, show, promote, rollback, compare, export, sign.",
     epilog="Example: [bold]inflight models list[/bold]",
 )
 
@@ -169,6 +169,22 @@ def export(
         f"{found.model} {found.version} is run {found.run_id} and {found.mlflow_uri} in {mlflow}"
         + (f", with the aliases {', '.join(found.aliases)}" if found.aliases else "")
     )
+
+
+@app.command(epilog="Example: [bold]INFLIGHT_REGISTRY_SIGNING_KEY=... inflight models sign[/bold]")
+def sign(json: _JSON = False) -> None:
+    """Sign every version and all aliases with the first key, after the files were verified.
+
+    Run it once after a key was set or changed, while you trust what is in the registry: it signs whatever is there.
+    """
+    from inflight.settings import load_settings
+    from machine_learning_engineering.registry.resigning import sign_all
+
+    with _registry():
+        signed = list(sign_all(load_settings().registry_dir))
+    if json:
+        return print_json({"signed": signed})
+    return typer.echo(f"Signed {', '.join(signed)}." if signed else "There is nothing to sign.")
 
 
 @contextmanager

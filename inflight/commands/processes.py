@@ -139,7 +139,7 @@ _PROCESSES = {
     "archive": _Process(
         _archive,
         "Write logs, labels and calls of the API to a SQL database until SIGTERM: PostgreSQL, or a SQLite file.",
-        "Examples: [bold]inflight archive[/bold], then [bold]sqlite3 .inflight/archive.sqlite .tables[/bold]; "
+        "Examples: [bold]inflight archive[/bold], then [bold]sqlite3 ~/.inflight/archive.sqlite .tables[/bold]; "
         "[bold]INFLIGHT_ARCHIVE_URL=postgresql://inflight:secret@db/inflight inflight archive[/bold]. "
         f"{_SHARED} While the database is unavailable it retries; nothing is lost.",
     ),

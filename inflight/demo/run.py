@@ -20,6 +20,7 @@ from machine_learning_engineering.events.topics import LOGS, REQUESTS
 from machine_learning_engineering.kafka.client import create_topics
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
+from machine_learning_engineering.storage.settings import WITHOUT_SHARED
 from machine_learning_engineering.training.quick import train
 from model.catalog import available
 from monitoring.audit.audit import Audit
@@ -96,7 +97,7 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         report.step(f"Starting the {options.stack} stack")
         started = time.monotonic()
         stack = cleanup.enter_context(start_stack(options.stack, home, fresh=True))
-        settings = with_endpoints(base.model_copy(update={"home": home}), stack.endpoints)
+        settings = with_endpoints(base.moved_to(home), stack.endpoints)
         create_topics(settings)
         seconds = {"stack": time.monotonic() - started}
         started = time.monotonic()
@@ -111,7 +112,8 @@ def run_demo(base: Settings, options: Options, report: Report) -> Iterator[Runni
         archive = DemoArchive(home)
         # Without this process's secrets and file of settings: the stack asks for none.
         without = {"INFLIGHT_KAFKA_OPTIONS": "{}", "INFLIGHT_ELASTICSEARCH_API_KEY": "", "INFLIGHT_ENV_FILE": ""}
-        environment = stack.endpoints.environment | archive.environment | {"INFLIGHT_HOME": str(home)} | without
+        environment = stack.endpoints.environment | archive.environment | {"INFLIGHT_HOME": str(home)}
+        environment |= without | WITHOUT_SHARED
         gateway_port = usable_port(options.gateway_port)
         deployment = Deployment(home / "processes", environment, options.workers, gateway_port)
         running = Running(settings, stack.endpoints, deployment, seconds=seconds)

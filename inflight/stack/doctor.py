@@ -20,6 +20,8 @@ from inflight.stack.process import foreign_environment, is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_responds, elasticsearch_responds
 from machine_learning_engineering.events.topics import LABELS, REQUESTS, TOPICS
+from machine_learning_engineering.registry.manifest import RegistryError
+from machine_learning_engineering.registry.reader import RegistryReader
 from machine_learning_engineering.settings import redact_url
 
 GIBIBYTE = 1024**3
@@ -52,6 +54,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _maven()
     yield _memory()
     yield _disk(settings.home)
+    yield from _registry(settings)
     yield from _pinned_parts()
     yield _embedded()
     yield _faust()
@@ -108,6 +111,28 @@ def _disk(home: Path) -> Check:
     if free >= 5 * GIBIBYTE:
         return Check("disk", "ok", found)
     return Check("disk", "fail" if free < 1 * GIBIBYTE else "warn", found, fix)
+
+
+def _registry(settings: Settings) -> Iterator[Check]:
+    """The registry behind a URL, or one that is signed."""
+    place = settings.registry_dir
+    if isinstance(place, Path):
+        return
+    try:
+        registry = RegistryReader(place)
+        champions, problem = registry.champions(), registry.files.problem
+    except (RegistryError, OSError, ImportError) as error:
+        yield Check("registry", "fail", str(error), "see docs/several-machines.md")
+        return
+    signed = "signed" if place.keys else "not signed"
+    found = f"{place}: {len(champions)} champions, {signed}"
+    if problem:
+        yield Check("registry", "warn", f"{problem}; its cache is used", "see docs/several-machines.md")
+    elif not place.keys:
+        fix = "set INFLIGHT_REGISTRY_SIGNING_KEY everywhere, then `inflight models sign`"
+        yield Check("registry", "warn", f"{found}: whoever may write there decides what is predicted", fix)
+    else:
+        yield Check("registry", "ok", found)
 
 
 def _pinned_parts() -> Iterator[Check]:

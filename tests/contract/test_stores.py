@@ -314,3 +314,16 @@ def test_credentials_are_in_no_message(s3: S3Server, bucket: str, monkeypatch: p
         assert SECRET not in str(found.value)
         assert SECRET not in repr(found.value.__context__)
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == SECRET
+
+
+def test_without_the_extra_a_url_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(StoreUnavailable, match=r"some-bucket can.t be read: obstore is not installed: pip install"):
+        open_store(Location("s3://some-bucket", timeout=7.0))
+
+
+def test_azure_without_an_account_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(StoreUnavailable, match="Account must be specified") as found:
+        open_store(Location("az://some-container"))
+    assert "\n" not in str(found.value)

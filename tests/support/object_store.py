@@ -69,6 +69,7 @@ class S3Server:
     @contextmanager
     def fault(self, **fault: object) -> Iterator[None]:
         """Requests meet a fault within the block, see `programs/s3_server.py`."""
+        self._fault.with_suffix(".met").unlink(missing_ok=True)
         partial = self._fault.with_suffix(".partial")
         partial.write_text(json.dumps(fault))
         partial.rename(self._fault)
@@ -76,6 +77,10 @@ class S3Server:
             yield
         finally:
             self._fault.unlink(missing_ok=True)
+
+    def met_fault(self) -> bool:
+        """Whether a request has met the fault of the present or last block."""
+        return self._fault.with_suffix(".met").exists()
 
     @contextmanager
     def paused(self) -> Iterator[None]:

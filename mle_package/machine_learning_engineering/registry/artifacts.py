@@ -13,6 +13,7 @@ import msgspec
 from machine_learning_engineering.core import files as durable
 from machine_learning_engineering.registry.files import RegistryFiles
 from machine_learning_engineering.registry.manifest import CorruptModel, Manifest, RegistryError, StoredFile
+from machine_learning_engineering.registry.signing import unsigned
 from machine_learning_engineering.registry.uri import VERSION
 from machine_learning_engineering.storage.store import StoreUnavailable
 
@@ -55,10 +56,16 @@ def sign(files: RegistryFiles, manifest: Manifest) -> None:
     """Write the manifest of a version anew, signed with the first key. The caller has verified its files.
 
     Raises:
+        CorruptModel: It is another one than `manifest`.
         Conflict: Somebody else writes it.
     """
-    with files.store.edit(_key(manifest.name, manifest.version)) as file:
-        file.replace(_document(files, manifest))
+    name, version = manifest.name, manifest.version
+    with files.store.edit(_key(name, version)) as file:
+        # The text that is there, with what a later release may have added.
+        content = unsigned(file.content or b"")
+        if msgspec.json.decode(content, type=Manifest) != manifest:
+            raise CorruptModel(f"the manifest of model `{name}` {version} was changed in the meantime: repeat it")
+        file.replace(files.sign(msgspec.json.format(content, indent=2), _subject(name, version)))
 
 
 def _document(files: RegistryFiles, manifest: Manifest) -> bytes:

@@ -35,8 +35,7 @@ class RegistryFiles:
     """Files of one registry.
 
     Raises:
-        ImportError: A URL needs the extra `stores`.
-        StoreUnavailable: The cloud's variables are incomplete.
+        StoreUnavailable: A URL needs the extra `stores`, or the cloud's variables are incomplete.
     """
 
     def __init__(self, place: Place) -> None:
@@ -136,7 +135,11 @@ class RegistryFiles:
             found = self.store.complete_folders(key, last) if last else self.store.folders(key)
             return msgspec.json.encode(sorted(found))
 
-        return _decode_names(self._or_kept(f"{key}.list", read))
+        content = self._or_kept(f"{key}.list", read)
+        try:
+            return _decode_names(content)
+        except ValueError:  # What was kept is damaged.
+            raise StoreUnavailable(self.problem) from None
 
     def _or_kept(self, what: str, read: Callable[[], bytes]) -> bytes:
         """Read and keep; if the store is away, what was kept."""

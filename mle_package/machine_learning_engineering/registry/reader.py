@@ -18,7 +18,7 @@ from machine_learning_engineering.registry.manifest import (
     RegistryError,
 )
 from machine_learning_engineering.registry.uri import CHAMPION, LATEST, NAME, parse
-from machine_learning_engineering.storage.location import Place
+from machine_learning_engineering.storage.location import Place, parse_place
 
 if TYPE_CHECKING:
     from machine_learning_engineering.drift.profile import Profile
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 class RegistryReader:
     """What is in a registry. Methods raise as those of `registry.registry.Registry`."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
-        self.files = RegistryFiles(place)
+    def __init__(self, place: Place | str) -> None:
+        self.place = parse_place(place)
+        self.files = RegistryFiles(self.place)
 
     @property
     def path(self) -> Path:

@@ -57,7 +57,8 @@ class Registry(RegistryReader):
     store is away.
 
     Args:
-        place: A local folder, or the location that the settings give (`settings.registry_dir`): it has the keys.
+        place: A local folder or URL; or the location that the settings give (`settings.registry_dir`), which has the
+            keys and the cache.
     """
 
     def save(

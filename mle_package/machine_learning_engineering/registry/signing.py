@@ -62,5 +62,11 @@ class Signer:
         return hmac.new(self._keys[key], f"inflight {subject}\0".encode() + body, hashlib.sha256).hexdigest()
 
 
+def unsigned(content: bytes) -> bytes:
+    """A file without its signature, if it has one."""
+    found = _SIGNATURE.search(content)
+    return content if found is None else content[: found.start()] + _END
+
+
 def _key_id(key: str) -> str:
     return hashlib.sha256(b"inflight key id\0" + key.encode()).hexdigest()[:8]

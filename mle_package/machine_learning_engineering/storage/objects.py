@@ -47,13 +47,16 @@ class ObjectStore:
     """Objects below a URL; see `storage.store.Store`.
 
     Raises:
-        ImportError: The extra `stores` is not installed.
-        StoreUnavailable: The cloud's variables are incomplete, such as Azure's without an account.
+        StoreUnavailable: The extra `stores` is not installed, or the cloud's variables are incomplete, such as Azure's
+            without an account.
     """
 
     def __init__(self, location: Location) -> None:
         self.url = location.url
-        self._obstore = require("obstore", "stores")
+        try:
+            self._obstore = require("obstore", "stores")
+        except ImportError as error:
+            raise StoreUnavailable(f"{location.url} can't be read: {error}") from error
         self._errors = require("obstore.exceptions", "stores")
         # Only where the address itself says so.
         plain = any(os.environ.get(name, "").startswith("http://") for name in _ADDRESSES)

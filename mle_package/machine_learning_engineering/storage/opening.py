@@ -14,8 +14,7 @@ def open_store(place: Place) -> Store:
     """The store of a folder; those of one URL share their connections.
 
     Raises:
-        ImportError: A URL needs the extra `stores`.
-        StoreUnavailable: The cloud's variables are incomplete.
+        StoreUnavailable: A URL needs the extra `stores`, or the cloud's variables are incomplete.
     """
     if isinstance(place, Path):
         return LocalStore(place)

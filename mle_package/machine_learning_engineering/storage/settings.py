@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
@@ -14,9 +14,13 @@ from machine_learning_engineering.storage.location import Location, Place, parse
 
 logger = logging.getLogger(__name__)
 
-AnyPlace = Annotated[Place, BeforeValidator(parse_place)]
-"""A path, or a URL: ``file:``, ``s3:``, ``gs:``, ``az:``."""
+AnyPlace = Annotated[Place | None, BeforeValidator(lambda value: None if value == "" else parse_place(value))]
+"""A path, or a URL: ``file:``, ``s3:``, ``gs:``, ``az:``. An empty variable is none."""
 
+WITHOUT_SHARED = dict.fromkeys(
+    ("INFLIGHT_REGISTRY", "INFLIGHT_REGISTRY_SIGNING_KEY", "INFLIGHT_REGISTRY_SIGNING_KEY_FILE"), ""
+)
+"""Variables of a process that is to have nothing but its home, see `PlaceSettings.moved_to`."""
 _MIN_KEY = 16
 
 
@@ -27,25 +31,25 @@ class PlaceSettings(BaseSettings):
     """Folder for everything kept on disk: broker data, model registry, downloaded datasets, logs. By default
     ``.inflight`` in the user's home folder. A relative path is made absolute when it is read, with a warning."""
 
-    registry: AnyPlace | None = None
+    registry: AnyPlace = None
     """Registry that trainings write and all processes read: a folder or a URL; ``registry`` in `home` by default."""
     registry_signing_key: SecretStr | None = None
     """Secrets of at least 16 characters, separated by spaces or commas. The first one signs what is written to
     registries, each of them verifies; what is not signed is refused. Without a key nothing is signed or verified."""
-    registry_signing_key_file: Path | None = None
+    registry_signing_key_file: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
     """File with these secrets, in place of the variable."""
     registry_cache_bytes: Annotated[int, Field(gt=0)] = 4 * 1024**3
     """Size of the local cache of a registry behind a URL, ``registry-cache`` in `home`. What was used last stays."""
     registry_timeout: Annotated[float, Field(gt=0)] = 10.0
     """Time without an answer after which a store behind a URL is away."""
 
-    train_data_target: AnyPlace | None = None
+    train_data_target: AnyPlace = None
     """Folder or URL of the data layers of trainings; ``data-layers`` in `home` by default."""
-    train_models_target: AnyPlace | None = None
+    train_models_target: AnyPlace = None
     """Folder or URL of every fitted model; ``history`` in `home` by default."""
-    train_sota_target: AnyPlace | None = None
+    train_sota_target: AnyPlace = None
     """Registry that takes the best model of a training; by default the one that workers open."""
-    train_log_target: AnyPlace | None = None
+    train_log_target: AnyPlace = None
     """File with one line per training, or URL of a folder with one object per training; ``training-log.jsonl`` in
     `home` by default."""
 
@@ -53,6 +57,12 @@ class PlaceSettings(BaseSettings):
     def registry_dir(self) -> Place:
         """Folder or location of the registry, with the keys."""
         return self._signed(self.registry or self.home / "registry")
+
+    def moved_to(self, home: Path) -> Self:
+        """The same settings with another home, in which everything is: no registry or target elsewhere, no key."""
+        elsewhere = ("registry", "registry_signing_key", "registry_signing_key_file")
+        targets = ("train_data_target", "train_models_target", "train_sota_target", "train_log_target")
+        return self.model_copy(update={"home": home, **dict.fromkeys((*elsewhere, *targets))})
 
     @property
     def layers_dir(self) -> Place:
@@ -111,6 +121,8 @@ class PlaceSettings(BaseSettings):
     @field_validator("registry_signing_key")
     @classmethod
     def _check_signing_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value() == "":
+            return None
         if value is not None:
             keys = _split_keys(value)
             if not keys or any(len(key) < _MIN_KEY for key in keys):

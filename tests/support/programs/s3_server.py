@@ -28,6 +28,8 @@ def with_faults(app: Wsgi, file: Path) -> Wsgi:
             fault = {}
         if fault.get("path", "") not in environ["PATH_INFO"]:
             fault = {}
+        if fault:
+            file.with_suffix(".met").touch()
         if not fault.get("after"):
             time.sleep(fault.get("delay", 0))
         if (status := fault.get("status")) and not fault.get("after"):

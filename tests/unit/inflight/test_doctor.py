@@ -5,13 +5,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
 
 from inflight.settings import Settings
-from inflight.stack.doctor import examine
+from inflight.stack.doctor import Check, _registry, examine
 from inflight.stack.probes import addresses
 from inflight.stack.status import broker_responds, elasticsearch_responds
+from tests.support.object_store import S3Server
 
 PLAINTEXT_REQUEST, TLS_HANDSHAKE = 0x00, 0x16
 
@@ -109,3 +111,25 @@ def test_addresses_are_read_as_librdkafka_does() -> None:
         ("::1", 9093),
         ("broker", 9094),
     ]
+
+
+def found_registry(settings: Settings) -> Check:
+    [found] = _registry(settings)
+    return found
+
+
+def test_a_registry_behind_a_url_is_looked_at(s3: S3Server, tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path, registry=s3.new_bucket() + "/registry", registry_timeout=1.0)
+    assert found_registry(settings).status == "warn"
+    assert "not signed" in found_registry(settings).found
+    assert "inflight models sign" in found_registry(settings).fix
+    signed = Settings(_env_file=None, home=tmp_path, registry=str(settings.registry), registry_signing_key="k" * 32)
+    assert found_registry(signed).status == "ok"
+    assert found_registry(signed).found == f"{settings.registry}: 0 champions, signed"
+    with s3.fault(status=403):
+        assert found_registry(signed).status == "warn"
+        assert "its cache is used" in found_registry(signed).found
+        cold = settings.model_copy(update={"home": tmp_path / "cold"})
+        assert found_registry(cold).status == "fail"
+        assert "denies access" in found_registry(cold).found
+    assert list(_registry(Settings(_env_file=None, home=tmp_path))) == []

@@ -3,7 +3,7 @@
 import pytest
 
 import inflight.adapters.promotions
-from inflight.settings import Settings
+from inflight.settings import Settings, load_settings
 from machine_learning_engineering.kafka import promotions as announce
 from machine_learning_engineering.registry.registry import Registry
 from tests.support.line_model import run, run_json
@@ -35,6 +35,18 @@ def test_an_empty_registry_says_how_to_fill_it(settings):
     assert "run inflight train" in run("models", "list")
     assert run_json("models", "list") == []
     assert "run inflight train line" in run("models", "show", "line", code=2)
+
+
+def test_a_registry_is_signed_once_there_is_a_key(registry, monkeypatch):
+    assert "there is no key to sign with" in run("models", "sign", code=2)
+    monkeypatch.setenv("INFLIGHT_REGISTRY_SIGNING_KEY", "k" * 32)
+    load_settings.cache_clear()
+    assert "aliases.json is not signed" in run("models", "list", code=1)
+    assert run_json("models", "sign") == {"signed": ["line:v1", "line:v2", "line:v3", "the aliases of line"]}
+    assert [one["version"] for one in run_json("models", "list")] == ["v1", "v2", "v3"]
+    run("models", "promote", "line:v1")
+    assert '"signature": "hmac-sha256 ' in (registry.path / "line" / "aliases.json").read_text()
+    load_settings.cache_clear()
 
 
 @pytest.mark.parametrize(
