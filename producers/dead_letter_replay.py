@@ -1,7 +1,11 @@
-"""Publishes dead letters again, unchanged, to the topics they came from."""
+"""Publishes dead letters again, unchanged, to the topics they came from; never to a topic of others.
+
+A record of an existing topic goes to the topic of requests, with a header that names its place: a worker reads it as
+one of that topic. So others see nothing of a replay but its result.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from itertools import islice
 
@@ -9,7 +13,9 @@ from confluent_kafka import KafkaException, Producer
 from msgspec import Struct
 
 from machine_learning_engineering.dead_letters.reader import DeadLetter
-from machine_learning_engineering.events.topics import DEAD_LETTERS, TOPICS
+from machine_learning_engineering.events.schemas import SourcePosition
+from machine_learning_engineering.events.sources import source_header
+from machine_learning_engineering.events.topics import DEAD_LETTERS, REQUESTS, TOPICS
 from machine_learning_engineering.kafka.client import end_offsets, producer_options, send, topic_name
 from producers.client import connect, disconnect
 from producers.journal import Position, open_journal
@@ -46,8 +52,11 @@ def replay(
     limit: int | None = None,
     on_result: Callable[[DeadLetter, str], None] | None = None,
     stop_signal: StopSignal | None = None,
+    sources: Collection[str] = (),
 ) -> DeadLetterReport:
     """Publish each letter's original bytes, key and headers to the topic and partition that it came from.
+
+    Those of a record of one of the `sources` go to the topic of requests.
 
     A journal in the settings' home records replayed letters, so that this machine replays none twice unless `again` is
     set. It is written after the broker's acknowledgement: a crash in between may repeat up to 500 letters, which is
@@ -58,6 +67,7 @@ def replay(
         limit: replay at most this many; skipped letters do not count.
         on_result: called with each letter and its result: an outcome, "already_replayed", "unknown_topic", "truncated"
             or "would replay".
+        sources: full names of existing topics that workers read.
 
     Raises:
         JournalInUse: another replay is running on this machine.
@@ -87,7 +97,7 @@ def replay(
             for letter in letters:
                 if stop_signal.requested:
                     return
-                if letter.origin.topic not in topics:
+                if _destination(settings, letter, topics, sources) is None:
                     skip(letter, "unknown_topic")
                 elif letter.origin.truncated is not None:
                     skip(letter, "truncated")
@@ -119,18 +129,22 @@ def replay(
         with publisher:
             try:
                 for letter in chosen:
-                    source = letter.origin.topic
-                    if source not in partitions:
-                        partitions[source] = len(end_offsets(settings, topics[source]))
-                    partition = letter.origin.partition if letter.origin.partition < partitions[source] else None
+                    to = _destination(settings, letter, topics, sources) or ""
+                    if to not in partitions:
+                        partitions[to] = len(end_offsets(settings, topics[to]))
+                    partition = letter.origin.partition if letter.origin.partition < partitions[to] else None
+                    if to != letter.origin.topic:
+                        letter = _of_source(letter)
+                        # The same modulo as that of outputs, so that the results of a partition stay together.
+                        partition = letter.origin.partition % partitions[to]
                     headers = [(name, value) for name, value in letter.headers if value is not None]
                     if len(headers) < len(letter.headers):
-                        outcome = _publish_with_null_headers(settings, letter, partition)
+                        outcome = _publish_with_null_headers(settings, letter, to, partition)
                         alone[outcome] += 1
                         on_delivery(letter, outcome, None)
                     else:
                         publisher.publish(
-                            source,
+                            to,
                             key=letter.key,
                             value=letter.value,
                             headers=headers or None,
@@ -160,12 +174,29 @@ def replay(
         )
 
 
-def _publish_with_null_headers(settings: ProducerSettings, letter: DeadLetter, partition: int | None) -> Outcome:
+def _destination(
+    settings: ProducerSettings, letter: DeadLetter, ours: Collection[str], sources: Collection[str]
+) -> str | None:
+    """The topic to publish a letter to: its own, or that of requests for one of a source; None if it is of neither."""
+    if letter.origin.topic in ours:
+        return letter.origin.topic
+    return topic_name(settings, REQUESTS) if letter.origin.topic in sources else None
+
+
+def _of_source(letter: DeadLetter) -> DeadLetter:
+    origin = letter.origin
+    place = SourcePosition(origin.topic, origin.partition, origin.offset)
+    return letter._replace(headers=[*letter.headers, source_header(place)])
+
+
+def _publish_with_null_headers(
+    settings: ProducerSettings, letter: DeadLetter, topic: str, partition: int | None
+) -> Outcome:
     """Publish one letter and wait for its outcome. Not with kafka-python, which takes no header without a value."""
     producer = Producer(producer_options(settings))
     options = {"headers": letter.headers} | ({} if partition is None else {"partition": partition})
     try:
-        send(producer, letter.origin.topic, letter.value, letter.key, settings.producer_delivery_timeout, **options)
+        send(producer, topic, letter.value, letter.key, settings.producer_delivery_timeout, **options)
     except TimeoutError:
         return "indeterminate"
     except KafkaException:

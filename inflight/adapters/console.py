@@ -9,6 +9,7 @@ import msgspec
 from confluent_kafka import KafkaException
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
+from inflight.adapters.sources import RegistrySources
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, Seconds, Timestamp
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.documents.log import INDEX_PATTERN, document_id
@@ -28,6 +29,7 @@ class BrokerLags:
 
     def __init__(self, settings: KernelSettings) -> None:
         self._settings = settings
+        self._sources = RegistrySources(settings)
         self._reader: LagReader | None = None
         # A watch that ends and the next one may meet here.
         self._lock = threading.Lock()
@@ -36,7 +38,7 @@ class BrokerLags:
         """See `Lags.read`."""
         with self._lock:
             if self._reader is None:
-                self._reader = LagReader(self._settings, timeout=SECONDS)
+                self._reader = LagReader(self._settings, SECONDS, self._sources.topics)
             try:
                 groups = self._reader.measure().groups
             except KafkaException as error:

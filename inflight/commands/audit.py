@@ -31,14 +31,21 @@ def audit(
     """Count, from topics and index, whether every accepted request has exactly one visible outcome."""
     from rich.console import Console
 
+    from inflight.adapters.sources import RegistrySources
     from inflight.settings import load_settings
     from monitoring.audit.readers import run_audit
+    from monitoring.runtime.sources import Sources
 
     require_broker()
     # A spinner if standard error is a terminal, otherwise nothing.
     with Console(stderr=True).status("Reading") as status, exits():
+        settings = load_settings()
         result = run_audit(
-            load_settings(), prefix, index=index, progress=lambda source: status.update(f"Reading {source}")
+            settings,
+            prefix,
+            index=index,
+            progress=lambda source: status.update(f"Reading {source}"),
+            sources=Sources(RegistrySources(settings).declarations()),
         )
     if as_json:
         print_json(result)

@@ -111,6 +111,8 @@ def replay(
 ) -> None:
     """Publish dead letters again to the topic they came from: the same bytes, key and headers, so the same id.
 
+    Nothing is written to an existing topic of others: its records are scored again by way of the topic of requests.
+
     Replay them once the cause is fixed, for example when the missing model exists. A dead letter that was replayed from
     this machine before is skipped, unless --again is given. Exit code 1 if one was not published.
     """
@@ -118,6 +120,7 @@ def replay(
 
     from msgspec.structs import asdict
 
+    from inflight.adapters.sources import RegistrySources
     from inflight.commands.replay import print_causes
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
@@ -130,7 +133,7 @@ def replay(
 
     def tell(letter: "DeadLetter", outcome: str) -> None:
         if outcome != "accepted" and not as_json:
-            line = f"{letter.address}  {outcome.replace('_', ' ')}  (to {letter.origin.topic})"
+            line = f"{letter.address}  {outcome.replace('_', ' ')}  (of {letter.origin.topic})"
             typer.echo(line, err=outcome != "would replay")
 
     with exits(*_expected()):
@@ -148,6 +151,7 @@ def replay(
                 limit=limit,
                 on_result=tell,
                 stop_signal=stop_signal,
+                sources=RegistrySources(settings).topics(),
             )
     if as_json:
         print_json({**asdict(report), "dry_run": dry_run})

@@ -41,9 +41,11 @@ def _indexer() -> None:
 
 
 def _exporter() -> None:
+    from inflight.adapters.sources import RegistrySources
     from monitoring.exporter.process import run
 
-    run(_configured("exporter"))
+    settings = _configured("exporter")
+    run(settings, RegistrySources(settings).topics)
 
 
 def _drift_monitor() -> None:

@@ -48,17 +48,21 @@ def trace(
     """
     from rich.console import Console
 
+    from inflight.adapters.sources import RegistrySources
     from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
+    from monitoring.runtime.sources import Sources
     from monitoring.trace.readers import trace as read_path
 
     require_broker()
     with Console(stderr=True).status("Reading") as status, exits(ValueError):
+        settings = load_settings()
         path = read_path(
-            load_settings(),
+            settings,
             request_id,
             values=values,
             since=None if since is None else parse_time(since),
+            sources=Sources(RegistrySources(settings).declarations()),
             progress=lambda source, count: status.update(f"Reading {source}" + (f": {count:,}" if count else "")),
         )
     if as_json:

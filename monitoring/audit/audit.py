@@ -5,7 +5,7 @@ This module counts; `monitoring.audit.readers` reads. `Audit` defines the counts
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -34,6 +34,7 @@ class Result(NamedTuple):
     """A record of the results topic; `content` is the outcome without times, `completed_at` is in seconds.
 
     `version` is the model's version, empty if the request reached no model. `partition` is that of the result.
+    `of_source` tells whether the request came from an existing topic.
     """
 
     request_id: str
@@ -42,6 +43,7 @@ class Result(NamedTuple):
     completed_at: float
     version: str = ""
     partition: int = 0
+    of_source: bool = False
 
 
 class Letter(NamedTuple):
@@ -55,12 +57,13 @@ class Letter(NamedTuple):
 
 
 class Log(NamedTuple):
-    """A record of the logs topic, with the position of its request."""
+    """A record of the logs topic, with the position of its request; `of_source` if that is on an existing topic."""
 
     request_id: str
     total_seconds: float
     partition: int = -1
     offset: int = -1
+    of_source: bool = False
 
 
 class Audit(Struct, frozen=True, kw_only=True):
@@ -124,11 +127,22 @@ class Audit(Struct, frozen=True, kw_only=True):
 class _Outcomes:
     """The requests and results of one id, in few bytes: most ids have one of each."""
 
-    __slots__ = ("accepted_at", "bodies", "completed", "contents", "partition", "readable", "requests", "results")
+    __slots__ = (
+        "accepted_at",
+        "bodies",
+        "completed",
+        "contents",
+        "partition",
+        "readable",
+        "requests",
+        "results",
+        "topic",
+    )
 
     def __init__(self) -> None:
         self.requests = 0
         self.accepted_at = math.inf
+        self.topic = ""
         self.partition = 0
         self.readable = True
         self.bodies: set[Hashable] = set()
@@ -155,6 +169,7 @@ def audit(
     *,
     heads: Heads | None = None,
     indexed_since: float = 0.0,
+    sources: Mapping[str, Heads] | None = None,
 ) -> Audit:
     """Count. Each argument is read once: dead letters first, then in the order of the arguments.
 
@@ -162,8 +177,10 @@ def audit(
         index_ids: the request id of each document, repeated if several documents have it; None skips the index.
         heads: what retention has taken; None if it has taken nothing, or if a part of the requests is audited.
         indexed_since: start of the oldest day that the index holds, in seconds since 1970.
+        sources: what retention has taken of existing topics, by their full names.
     """
-    heads = heads or Heads()
+    heads, sources = heads or Heads(), sources or {}
+    requests_deleted = any(one.requests_deleted for one in (heads, *sources.values()))
     dead_lettered: set[tuple[str, int, int]] = set()
     not_indexed: set[str] = set()
     index_dead_letters: set[tuple[str, int, int]] = set()
@@ -190,7 +207,8 @@ def audit(
             if request.request_id is not None:
                 rejected_ids[request.request_id] += 1
         elif request.request_id is None:
-            if request.accepted_at < heads.judged_since(request.partition, readable=False):
+            since = sources.get(request.topic, heads).judged_since(request.partition, readable=False)
+            if request.accepted_at < since:
                 left_out += 1
             else:
                 lost += 1
@@ -199,20 +217,21 @@ def audit(
             found.requests += 1
             found.bodies.add(request.body)
             found.accepted_at = min(found.accepted_at, request.accepted_at)
-            found.partition = request.partition
+            found.topic, found.partition = request.topic, request.partition
             found.readable = request.readable
 
     results_seen = 0
     orphans: Counter[int] = Counter()
+    orphans_of_sources: Counter[int] = Counter()
     orphan_ids: set[str] = set()
     last_completed = 0.0
     for result in results:
         results_seen += 1
         if result.request_id not in outcomes and result.request_id not in rejected_ids:
             # Repeats too, unless they may be those of requests that were deleted: these count once.
-            if not heads.requests_deleted or result.request_id not in orphan_ids:
-                orphans[result.partition] += 1
-            if heads.requests_deleted:
+            if not requests_deleted or result.request_id not in orphan_ids:
+                (orphans_of_sources if result.of_source else orphans)[result.partition] += 1
+            if requests_deleted:
                 orphan_ids.add(result.request_id)
             continue
         found = outcomes[result.request_id]
@@ -224,7 +243,8 @@ def audit(
     completed = failed = duplicates = repeats = other_versions = conflicts = 0
     for found in outcomes.values():
         missing = max(0, found.requests - found.results)
-        if missing and found.accepted_at < heads.judged_since(found.partition, readable=found.readable):
+        since = sources.get(found.topic, heads).judged_since(found.partition, readable=found.readable)
+        if missing and found.accepted_at < since:
             left_out += missing
         else:
             lost += missing
@@ -249,12 +269,13 @@ def audit(
                 unindexed += 1
         for request_id, count in documents.items():
             # Of a request that was deleted, nobody knows how often it was sent.
-            if count > 1 and not heads.requests_deleted:
+            if count > 1 and not requests_deleted:
                 requested = (outcomes[request_id].requests if request_id in outcomes else 0) + rejected_ids[request_id]
                 duplicates += count - max(1, requested)
 
     durations, logs_seen, logged = _durations(logs, heads)
-    expired = heads.expired(orphans, {origin[1:] for origin in dead_lettered}, logged)
+    set_aside = {origin[1:] for origin in dead_lettered if origin[0] not in sources}
+    expired = heads.expired(orphans, set_aside, logged) + sum(one.skipped() for one in sources.values())
     elapsed = last_completed - first_accepted
     return Audit(
         accepted=accepted,
@@ -272,7 +293,7 @@ def audit(
         repeats=repeats,
         other_versions=other_versions,
         conflicts=conflicts,
-        orphans=0 if heads.requests_deleted else orphans.total(),
+        orphans=0 if requests_deleted else orphans.total() + orphans_of_sources.total(),
         unindexed=unindexed,
         p50_ms=_quantile(durations, 0.50),
         p99_ms=_quantile(durations, 0.99),
@@ -289,7 +310,7 @@ def _durations(logs: Iterable[Log], heads: Heads) -> tuple[list[float], int, dic
         seen += 1
         first.setdefault(log.request_id, log.total_seconds)
         marks = heads.requests.marks.get(log.partition)
-        if marks is not None and log.offset < marks.low:
+        if marks is not None and log.offset < marks.low and not log.of_source:
             logged[log.partition].add(log.offset)
     return sorted(first.values()), seen, logged
 

@@ -4,7 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MARGIN_SECONDS = 0.1
 """By how much the clocks of broker and worker may differ."""
@@ -82,6 +82,11 @@ class Heads:
         """
         return (self.results if readable else self.dead_letters).begins_at(partition) + MARGIN_SECONDS
 
+    def skipped(self) -> int:
+        """How many offsets were deleted before the worker committed one behind them."""
+        marks = self.requests.marks.items() if self._whole else ()
+        return sum(max(0, low - self._committed.get(partition, low)) for partition, (low, _) in marks)
+
     def expired(
         self,
         answered: Mapping[int, int],
@@ -125,3 +130,15 @@ class Heads:
         ordered = sorted(known)
         gaps = [later - earlier - 1 for earlier, later in pairwise(ordered)]
         return sum(gap for gap in gaps if gap > 1)
+
+
+class SourceHead(Heads):
+    """Where an existing topic begins.
+
+    Args:
+        starts: the first offset of each partition that workers read; 0 where it is missing.
+    """
+
+    def __init__(self, *heads: TopicHead, starts: Mapping[int, int], **more: Any) -> None:
+        super().__init__(*heads, **more)
+        self.starts = starts

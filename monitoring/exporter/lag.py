@@ -1,6 +1,6 @@
 """Lag of all consumer groups, from the broker: what each group has not committed, and since when it waits."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from time import monotonic
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from machine_learning_engineering.kafka.client import ask_leader, consumer_optio
 from machine_learning_engineering.kafka.positions import is_end
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.runtime.consumer import Position
-from monitoring.runtime.groups import READS
+from monitoring.runtime.groups import READS, WORKER
 
 TOPICS = tuple(dict.fromkeys(topic for topics in READS.values() for topic in topics))
 PEEK_SECONDS = 2.0
@@ -66,11 +66,20 @@ class LagReader:
 
     Only records count. The offsets behind the committed one may hold nothing but the ends of transactions, or records
     of aborted ones, which no consumer is ever handed: so the first record that waits is looked at.
+
+    Args:
+        settings: Connection and topic prefix.
+        timeout: seconds for each request to the broker.
+        sources: returns the full names of existing topics that workers read, beside those of the deployment.
     """
 
-    def __init__(self, settings: KernelSettings, timeout: float = 10.0) -> None:
+    def __init__(
+        self, settings: KernelSettings, timeout: float = 10.0, sources: Callable[[], Iterable[str]] = tuple
+    ) -> None:
         self._settings = settings
         self._timeout = timeout
+        self._find_sources = sources
+        self._sources: tuple[str, ...] = ()
         self._connect()
 
     def _connect(self) -> None:
@@ -111,34 +120,40 @@ class LagReader:
         Raises:
             KafkaException: the broker is unreachable or rejects a request.
         """
+        self._sources = tuple(topic for topic in self._find_sources() if topic not in TOPICS)
         topics = {
-            topic: ask_leader(partial(self._topic_state, topic_name(self._settings, topic)), self._timeout)
-            for topic in TOPICS
+            topic: ask_leader(partial(self._topic_state, self._name(topic)), self._timeout)
+            for topic in (*TOPICS, *self._sources)
         }
+        reads = {**READS, WORKER: (*READS[WORKER], *self._sources)}
         starts: dict[tuple[str, str], list[tuple[int, int | None, int]]] = {}
-        for group, names in READS.items():
+        for group, names in reads.items():
             for topic in names:
                 ends = topics[topic].ends
-                committed = self._committed(group, topic_name(self._settings, topic), ends)
+                committed = self._committed(group, self._name(topic), ends)
                 starts[group, topic] = [
                     (number, offset, ends[number][0] if offset is None else _start(offset, *ends[number]))
                     for number, offset in committed.items()
                 ]
         self._look_at_first_records(
             {
-                (topic_name(self._settings, topic), number, start): topics[topic].ends[number][1]
+                (self._name(topic), number, start): topics[topic].ends[number][1]
                 for (_, topic), parts in starts.items()
                 for number, _, start in parts
             }
         )
         groups = {}
         for (group, topic), parts in starts.items():
-            name, ends = topic_name(self._settings, topic), topics[topic].ends
+            name, ends = self._name(topic), topics[topic].ends
             groups[group, topic] = [
                 PartitionLag(number, committed, ends[number][0], *self._waiting(name, number, start, ends[number][1]))
                 for number, committed, start in parts
             ]
         return Lags(topics, groups)
+
+    def _name(self, topic: str) -> str:
+        """The full name of a topic; an existing one has no other."""
+        return topic if topic in self._sources else topic_name(self._settings, topic)
 
     def _topic_state(self, name: str) -> TopicState:
         consumer = self._peeking

@@ -5,6 +5,7 @@ expects; after a kill, up to `COMMIT_SECONDS` of events are counted twice. `infl
 """
 
 import threading
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
 
@@ -101,8 +102,12 @@ class Exporter:
         self._committed.clear()
 
 
-def run(settings: ExporterSettings) -> None:
+def run(settings: ExporterSettings, sources: Callable[[], Iterable[str]] = tuple) -> None:
     """Run the exporter until SIGTERM or SIGINT.
+
+    Args:
+        settings: the exporter's settings.
+        sources: returns the full names of the existing topics that workers read.
 
     Raises:
         KafkaException: a permanent error of Kafka.
@@ -113,7 +118,7 @@ def run(settings: ExporterSettings) -> None:
 
     def work(stopping: threading.Event) -> None:
         retention = partial(read_retention, settings)
-        lag = LagCollector(LagReader(settings), metrics, stopping, LAG_SECONDS, retention)
+        lag = LagCollector(LagReader(settings, sources=sources), metrics, stopping, LAG_SECONDS, retention)
         lag.start()
         _warn_of_topics(settings)
         try:

@@ -22,11 +22,13 @@ from machine_learning_engineering.dead_letters.reader import Address
 from machine_learning_engineering.events import schemas
 from machine_learning_engineering.events.fingerprint import fingerprint
 from machine_learning_engineering.events.headers import headers_of, traceparent_of
+from machine_learning_engineering.events.schemas import SourcePosition
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS
 from machine_learning_engineering.kafka.client import end_offsets, read_to_end, topic_name, unpolled_consumer
 from monitoring.documents.log import INDEX_PATTERN, document_id, index_name
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
+from monitoring.runtime.sources import Source, Sources, unprefixed
 from monitoring.settings import ElasticsearchSettings
 from monitoring.trace.path import Document, Path, Position, Repeat, Stage, Step, build_path
 
@@ -58,10 +60,21 @@ class RequestReader:
 
     Args:
         values: show features, predictions and labels; otherwise their sizes.
+        sources: existing topics whose records are requests.
     """
 
-    def __init__(self, settings: ElasticsearchSettings, request_id: str, *, values: bool = False) -> None:
+    def __init__(
+        self,
+        settings: ElasticsearchSettings,
+        request_id: str,
+        *,
+        values: bool = False,
+        sources: Sources | None = None,
+    ) -> None:
         self._settings = settings
+        self._sources = sources or Sources()
+        # Existing topics, whose names are whole.
+        self._whole_names = {topic for one in self._sources for topic in (one.topic, one.own_results) if topic}
         self._id = request_id
         self._values = values
         self._key = request_id.encode()
@@ -83,9 +96,12 @@ class RequestReader:
         """
         # Fails fast, unlike the reader, which waits longer for a slow broker.
         end_offsets(self._settings, REQUESTS, timeout=BROKER_SECONDS)
+        own = [one for one in self._sources if one.own_results]
         topics: tuple[tuple[str, Stage, Callable[[Message], _Found | None]], ...] = (
             (REQUESTS, "request", self._request),
+            *((one.topic, "request", partial(self._request_of, one)) for one in self._sources),
             (RESULTS, "result", self._result),
+            *((one.own_results, "result", partial(self._result_of, one)) for one in own),
             (LOGS, "log", self._log),
             (DEAD_LETTERS, "dead_letter", self._dead_letter),
             (LABELS, "label", self._label),
@@ -93,11 +109,12 @@ class RequestReader:
         for topic, stage, read in topics:
             first: object = None
             seen = 0
-            for count, record in enumerate(read_to_end(self._settings, topic, since=since)):
+            settings = unprefixed(self._settings) if topic in self._whole_names else self._settings
+            for count, record in enumerate(read_to_end(settings, topic, since=since)):
                 if count % 10_000 == 0:
-                    progress(topic_name(self._settings, topic), count)
-                # The origin of a dead letter is in its headers.
-                if topic != DEAD_LETTERS and not self._mentions(record):
+                    progress(topic_name(settings, topic), count)
+                # The origin of a dead letter is in its headers; the id of a source's record may be anywhere.
+                if topic != DEAD_LETTERS and stage != "request" and not self._mentions(record):
                     continue
                 if (found := read(record)) is None:
                     continue
@@ -123,7 +140,26 @@ class RequestReader:
         value = record.value() or b""
         return record.key() == self._key or any(needle in value for needle in self._needles)
 
+    def _request_of(self, source: Source, record: Message, place: SourcePosition | None = None) -> _Found | None:
+        found = source.read(record, self._settings.max_request_bytes, place)
+        if found is None or found.request_id != self._id:
+            return None
+        details: dict[str, Any] = {"model": source.model, "bytes": len(record.value() or b"")}
+        if traceparent := traceparent_of(headers_of(record)):
+            details["traceparent"] = traceparent
+        return details | self._value("features", found.features), None, fingerprint(source.model, found.features)
+
+    def _result_of(self, source: Source, record: Message) -> _Found | None:
+        try:
+            return self._outcome(schemas.decode_result(source.result_of(record.value() or b"")))
+        except (ValueError, RecursionError):
+            return None
+
     def _request(self, record: Message) -> _Found | None:
+        if (again := self._sources.sent_again(record)) is not None:
+            return self._request_of(again[0], record, again[1])
+        if not self._mentions(record):
+            return None
         value = record.value() or b""
         details: dict[str, Any] = {"bytes": len(value)}
         if traceparent := traceparent_of(headers_of(record)):
@@ -139,7 +175,11 @@ class RequestReader:
         return details, None, fingerprint(view.model, view.features)
 
     def _result(self, record: Message) -> _Found | None:
-        if (event := self._decoded(schemas.decode_result, record)) is None:
+        event = self._decoded(schemas.decode_result, record)
+        return None if event is None else self._outcome(event)
+
+    def _outcome(self, event: schemas.Result) -> _Found | None:
+        if event.request_id != self._id:
             return None
         details = {"model": event.model, "model_version": event.model_version or None}
         if isinstance(event, schemas.PredictionCompleted):
@@ -164,14 +204,15 @@ class RequestReader:
         if event.redacted is not UNSET:
             details["redacted"] = event.redacted
         content = event.outcome, event.model, bytes(event.prediction) if event.prediction is not UNSET else event.error
-        return details, Position(REQUESTS, event.partition, event.offset), content
+        return details, Position(event.topic or REQUESTS, event.partition, event.offset), content
 
     def _dead_letter(self, record: Message) -> _Found | None:
         try:
             origin = read_origin(headers_of(record))
         except ValueError:
             return None
-        position = Position(origin.topic[self._prefix :], origin.partition, origin.offset)
+        topic = origin.topic if origin.topic in self._whole_names else origin.topic[self._prefix :]
+        position = Position(topic, origin.partition, origin.offset)
         hinted = origin.request_id is None and record.key() == self._key
         if position not in self._positions and self._id != origin.request_id and not hinted:
             return None
@@ -205,22 +246,25 @@ def trace(
     values: bool = False,
     since: datetime | None = None,
     progress: Progress = lambda _topic, _count: None,
+    sources: Sources | None = None,
 ) -> Path:
     """The path of a request through all topics, with its documents in Elasticsearch if that responds.
 
     Args:
         values: show features, predictions and labels; otherwise their sizes.
         since: skip records with an earlier timestamp.
+        sources: existing topics whose records are requests.
 
     Raises:
         TimeoutError: a topic could not be read to its end.
         confluent_kafka.KafkaException: the broker is unreachable.
     """
-    reader = RequestReader(settings, request_id, values=values)
+    sources = sources or Sources()
+    reader = RequestReader(settings, request_id, values=values, sources=sources)
     steps = list(reader.steps(since, progress))
     progress("Elasticsearch", 0)
     found = read_documents(settings, request_id, reader.indices, values=values)
-    return build_path(request_id, steps, reader.omitted, found, lru_cache(partial(committed_offset, settings)))
+    return build_path(request_id, steps, reader.omitted, found, lru_cache(partial(committed_offset, settings, sources)))
 
 
 def read_documents(
@@ -256,11 +300,14 @@ def _document_details(source: dict[str, Any], values: bool) -> dict[str, Any]:
     return {name: value for name, value in details.items() if value is not None}
 
 
-def committed_offset(settings: ElasticsearchSettings, group: str, topic: str, partition: int) -> int | None:
+def committed_offset(
+    settings: ElasticsearchSettings, sources: Sources, group: str, topic: str, partition: int
+) -> int | None:
     """The offset that a consumer group has committed, asked without joining it; None if it has committed none."""
     consumer = unpolled_consumer(settings, group)
     try:
-        asked = [TopicPartition(topic_name(settings, topic), partition)]
+        is_source = any(topic == one.topic for one in sources)
+        asked = [TopicPartition(topic if is_source else topic_name(settings, topic), partition)]
         (committed,) = consumer.committed(asked, timeout=BROKER_SECONDS)
     except KafkaException:
         return None

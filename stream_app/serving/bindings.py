@@ -23,6 +23,8 @@ SAMPLED = 64
 TRUSTED_AGE_MILLISECONDS = 7 * 24 * 3_600_000
 """A producer's time is taken for that of acceptance if it is not older: the log has an index for each day."""
 _LOG_APPEND_TIME = 2
+MAX_FAILURE_BYTES = 32 * 1024
+"""A failure has at most this size: its message is bounded, and every character may be escaped."""
 _MAX_NAMES = 100
 
 Decode = Callable[[bytes], bytes]
@@ -69,6 +71,10 @@ class Binding:
         """Take what the topic of results takes from another binding with the same one."""
         self.max_result_bytes, self.needs_key = other.max_result_bytes, other.needs_key
 
+    def takes(self, size: int) -> bool:
+        """Whether the topic of results takes a value of so many bytes."""
+        return self.max_result_bytes is None or size <= self.max_result_bytes
+
     def read(self, record: Any, headers: RecordHeaders, place: SourcePosition, max_bytes: int) -> MappedRecord | None:
         """Map a record; None for a tombstone, which asks for nothing.
 
@@ -86,6 +92,9 @@ class Binding:
             raise InvalidRequest("empty_value", "the record has an empty value; an event is a JSON object")
         if len(value) > max_bytes:
             what = f"the value has {len(value):,} bytes; at most {max_bytes:,} are allowed"
+            raise InvalidRequest("too_large", what, self.model)
+        if self.is_enriched and not self.takes(len(value) + MAX_FAILURE_BYTES):
+            what = f"the value has {len(value):,} bytes; enriched, it would be larger than {self.results} takes"
             raise InvalidRequest("too_large", what, self.model)
         if self.needs_key and record.key() is None:
             what = f"the record has no key, and {self.results} takes none without: it is compacted"

@@ -57,16 +57,22 @@ class BoundResults:
             self._template = template(msgspec.structs.replace(self._event, **binding.extra_slots(SLOT)))
         values = (request_id, prediction, requested_at, *binding.extras(origin))
         output = _output(row, origin, _fill(self._template, values), PredictionCompleted)
-        limit = binding.max_result_bytes
-        return None if limit is not None and len(output[1] or b"") > limit else output
+        return output if binding.takes(len(output[1] or b"")) else None
 
 
 def failed_output(row: BoundRow, result: PredictionFailed) -> OutputRecord:
     """The failure of a request that came from an existing topic."""
     origin = row.origin
     assert origin is not None
-    slots = template(msgspec.structs.replace(result, **origin.binding.extra_slots(SLOT)))
-    return _output(row, origin, _fill(slots, origin.binding.extras(origin)), PredictionFailed)
+    binding = origin.binding
+    slots = template(msgspec.structs.replace(result, **binding.extra_slots(SLOT)))
+    output = _output(row, origin, _fill(slots, binding.extras(origin)), PredictionFailed)
+    if not binding.is_enriched and not binding.takes(len(output[1] or b"")):
+        # What is included may be what is too large.
+        return _output(
+            row, origin, events.encode(msgspec.structs.replace(result, source=origin.place)), PredictionFailed
+        )
+    return output
 
 
 def too_large(binding: Binding) -> Error:

@@ -2,10 +2,15 @@
 
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,15 +18,20 @@ from confluent_kafka import Message, Producer
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from inflight.settings import Settings
+from machine_learning_engineering.dead_letters.letter import read_origin
 from machine_learning_engineering.declaration.reading import parse_declaration
+from machine_learning_engineering.events.topics import DEAD_LETTERS
 from machine_learning_engineering.kafka.client import client_options, producer_options, read_to_end
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.sdk import MLEModel
 from model.catalog import available
+from tests.conftest import Broker
 from tests.support.deployment import Deployment
-from tests.support.waiting import until
+from tests.support.doses import FULL
+from tests.support.waiting import figures, until
 
 PARTITIONS = 4
+KILLS = 10 if FULL else 3
 FEATURES = ("carat", "cut", "color", "clarity", "depth", "table", "x", "y", "z")
 TEXTS = ("cut", "color", "clarity")
 
@@ -166,13 +176,88 @@ def waits(deployment: Deployment, foreign: Foreign, topic: str = "", seconds: fl
     until(answered, seconds, "every record has an outcome")
 
 
-def test_records_of_others_are_answered_where_the_declaration_says(deployment: Deployment, bind: Bind) -> None:
+def command(deployment: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command of the product over the deployment's topics and registry."""
+    environment = {**os.environ, **deployment.environment}
+    whole = [sys.executable, "-m", "inflight.cli", *arguments]
+    return subprocess.run(whole, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def audited(deployment: Deployment) -> dict[str, Any]:
+    """What `inflight audit` counts; the promise is kept."""
+    done = command(deployment, "audit", "--no-index", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_kills_and_restarts_lose_nothing(deployment: Deployment, bind: Bind, broker: Broker, chance: Random) -> None:
+    """kill -9 of workers in the middle of their work, and a broker that is killed: one outcome each, in order."""
     foreign = Foreign(deployment.settings)
     foreign.create()
     bind(foreign.declaration())
-    numbers = foreign.send(deployment.diamonds(300))
-    deployment.worker()
-    deployment.owns(2 * PARTITIONS)
-    numbers += foreign.send(deployment.diamonds(200))
+    workers = [deployment.worker(kafka_delivery_timeout=120) for _ in range(2)]
+    deployment.owns(2 * PARTITIONS, workers=2)
+    batches = KILLS + 2
+    stones = deployment.diamonds(500 * batches)
+    numbers: list[int] = []
+    for turn in range(batches):
+        numbers += foreign.send(itertools.islice(stones, 500), **{"delivery.timeout.ms": 120_000})
+        if turn == 1:
+            broker.restart(hard=True)
+        elif turn > 1:
+            # As soon as it has begun with what was just sent.
+            until(lambda: any(one.serves() for one in workers), 300, "a worker owns partitions")
+            deployment.kill(chance.choice([one for one in workers if one.serves()]))
     waits(deployment, foreign)
-    assert check(deployment, foreign, numbers, repeats=False) == 0
+    repeats = check(deployment, foreign, numbers)
+    codes = Counter(code for worker in workers for code in worker.exit_codes)
+    assert codes[-signal.SIGKILL] == KILLS
+    assert codes.total() - codes[70] == KILLS, codes
+    found = audited(deployment)
+    assert (found["accepted"], found["completed"], found["lost"]) == (len(numbers), len(numbers), 0)
+    assert (found["duplicates"], found["orphans"], found["repeats"]) == (0, 0, repeats)
+    figures(records=len(numbers), kills=KILLS, repeats=repeats, exits=dict(codes))
+
+
+def test_a_promotion_moves_the_worker_to_another_topic_and_replays_are_answered(
+    deployment: Deployment, bind: Bind
+) -> None:
+    """By the product's commands: audit, trace and dead letters follow, and nothing is written to a source."""
+    first, second = Foreign(deployment.settings, "first"), Foreign(deployment.settings, "second")
+    for foreign in (first, second):
+        foreign.create()
+    bind(first.declaration())
+    worker = deployment.worker(worker_model_poll_interval=0.5)
+    deployment.owns(2 * PARTITIONS)
+    numbers = first.send(deployment.diamonds(50))
+    waits(deployment, first)
+    assert check(deployment, first, numbers, repeats=False) == 0
+    pid = worker.pid
+    bind(second.declaration())
+    again = second.send(deployment.diamonds(50))
+    waits(deployment, second)
+    assert check(deployment, second, again, repeats=False) == 0
+    # The process has begun again in its place.
+    assert (worker.pid, worker.exit_codes) == (pid, [])
+
+    producer = Producer(producer_options(deployment.settings))
+    broken = b'{"order": {"id": "late"}, "stone": NaN}'
+    producer.produce(second.topic, broken, b"customer-1", headers=[("n", b"1000")])
+    assert producer.flush(60) == 0
+    letters = until(lambda: list(read_to_end(deployment.settings, DEAD_LETTERS)), 60, "a dead letter")
+    origin = read_origin(letters[0].headers())
+    assert (origin.topic, origin.reason) == (second.topic, "not_json")
+    before = len(second.records())
+    done = command(deployment, "dlq", "replay", "--all")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # Still broken: it is a dead letter once more, with the place of its source in a header.
+    until(lambda: len(list(read_to_end(deployment.settings, DEAD_LETTERS))) == 2, 60, "it was read again")
+    assert len(second.records()) == before
+    traced = command(deployment, "trace", str(again[7]), "--json")
+    assert traced.returncode == 0, traced.stdout + traced.stderr
+    path = json.loads(traced.stdout)
+    assert [step["stage"] for step in path["steps"]] == ["request", "result", "log"]
+    assert path["steps"][0]["position"][0] == path["steps"][2]["origin"][0] == second.topic
+    found = audited(deployment)
+    assert (found["accepted"], found["completed"], found["dead_letters"]) == (52, 50, 2)

@@ -12,6 +12,7 @@ from machine_learning_engineering.declaration.mapping import SourceMapping
 from machine_learning_engineering.declaration.reading import InvalidDeclaration, parse_declaration
 from machine_learning_engineering.events.schemas import decode_log, decode_result
 from machine_learning_engineering.events.sources import source_of
+from monitoring.runtime.sources import Source
 from stream_app.serving.bindings import Binding
 from stream_app.serving.outcomes import OutputTopics
 from stream_app.serving.scorer import Scorer
@@ -30,6 +31,7 @@ DOORS = (
     _K + "declaration/request_ids.py:_text_of_json",
     _K + "declaration/reading.py:parse_declaration",
     "stream_app/serving/bindings.py:Binding._check_field",
+    "monitoring/runtime/sources.py:_decode_fields",
 )
 DECLARATION = b"""
 [model]
@@ -78,6 +80,7 @@ def outcome(value: bytes | None, *, enriched: bool = False, **record: Any) -> No
         assert (made or b"").startswith(value.rstrip()[:-1])
         found = found["prediction"]
     result = decode_result(msgspec.json.encode(found))
+    assert decode_result(Source(parse_declaration(declared)).result_of(made or b"")) == result
     [(_, logged, _)] = scored.outputs["logs"]
     log = decode_log(logged or b"")
     assert log.request_id == result.request_id
