@@ -13,6 +13,7 @@ from machine_learning_engineering.declaration.reading import parse_declaration
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.prediction_log.frames import predictions_frame
 from machine_learning_engineering.prediction_log.rows import Request, ScoredRow, score_rows
+from machine_learning_engineering.registry.manifest import Manifest
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
 
@@ -55,12 +56,13 @@ class Scorer:
         keep: Sequence[str] | None = None,
         batch_rows: int = BATCH_ROWS,
     ) -> None:
-        self.registry = Path(registry).absolute()
-        self.model_class = model_class
-        self.name, self.version = Registry(self.registry).locate(model, CHAMPION)
+        # The engine's processes have other working folders.
+        self.registry = registry if "://" in str(registry) else Path(registry).absolute()
+        self._class = model_class
+        self.name, self.version = _registry(self.registry).locate(model, CHAMPION)
         self.keep = keep
         self.batch_rows = batch_rows
-        declared = Registry(self.registry).declaration(self.name, self.version)
+        declared = _registry(self.registry).declaration(self.name, self.version)
         self.feature_paths = dict(model_class.feature_paths)
         if declared is not None:
             features = parse_declaration(declared).features
@@ -69,7 +71,16 @@ class Scorer:
     @property
     def model(self) -> Model:
         """The model; opened once in each process."""
-        return _opened(self.registry, self.name, self.version, self.model_class)
+        return _opened(self.registry, self.name, self.version, self._class)
+
+    @property
+    def model_class(self) -> type[Model]:
+        """The class of the version; of an adopted model, the one that its declaration makes."""
+        return type(self.model)
+
+    def manifest(self) -> Manifest:
+        """The manifest of the version."""
+        return _registry(self.registry).manifest(self.name, self.version)
 
     def score(self, requests: Sequence[Request]) -> list[ScoredRow]:
         """Score requests in batches, in order. A row that is refused, or that makes `predict` raise, has an error.
@@ -118,5 +129,9 @@ class Scorer:
 
 
 @lru_cache(maxsize=4)
-def _opened(registry: Path, name: str, version: str, model_class: type[Model]) -> Model:
-    return Registry(registry).open(name, version, model_class=model_class)
+def _opened(registry: Path | str, name: str, version: str, model_class: type[Model]) -> Model:
+    return _registry(registry).open(name, version, model_class=model_class)
+
+
+def _registry(place: Path | str) -> Registry:
+    return Registry(Path(place))
