@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from decimal import Decimal
-from typing import ClassVar
+from types import MappingProxyType
 
 import msgspec
 import numpy as np
@@ -183,7 +183,7 @@ def test_members_of_an_object_may_be_columns_and_declared_paths_are_names(double
         Features = msgspec.defstruct("NestedFeatures", [("order", inner), ("number", float)], frozen=True)
 
     class Declared(type(doubler)):
-        feature_paths: ClassVar = {"number": "order.amount"}
+        feature_paths = MappingProxyType({"number": "order.amount"})
 
     flat = pd.DataFrame({"order.amount": [1.5], "order.items": [2.0], "number": [1]})
     # The type of a member is its own: 2.0 is decoded as 2.
@@ -396,8 +396,8 @@ def test_a_frame_is_recognized_without_importing_pandas():
     """Neither importing the SDK nor predicting imports it, where pandas is not in use."""
     code = (
         "import sys; from machine_learning_engineering.core.frames import is_frame, is_series, labels_of; "
-        "from machine_learning_engineering import MLEModel, SqlitePredictionLog, check_model, train; "
-        "from machine_learning_engineering import trigger_retraining; "
+        "from machine_learning_engineering import MLEModel, SqlitePredictionLog, check_model; "
+        "from machine_learning_engineering import run_training, train, trigger_retraining; "
         "import machine_learning_engineering.scoring.scorer, machine_learning_engineering.events.schemas; "
         "from machine_learning_engineering.drift.report import DriftReport; "
         "assert not is_frame([]) and not is_series({}) and labels_of(MLEModel, {}) == {}; "

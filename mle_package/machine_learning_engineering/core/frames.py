@@ -235,7 +235,9 @@ def _dtype(values: Sequence[Any]) -> str:
 def _rows(model_class: type[Model], frame: Any, allowed: Sequence[str]) -> list[dict[str, Any]]:
     found = map_columns(model_class.Features, check_names(frame), model_class.feature_paths)
     found.require(model_class.name, "the frame")
-    refuse_others(found, model_class.name, model_class.Features, allowed)
+    # Adopted models ignore fields that their declaration does not name.
+    if not getattr(model_class, "ignores_unknown_fields", False):
+        refuse_others(found, model_class.name, model_class.Features, allowed)
     return rows_of_columns(model_class.Features, found, frame_values(frame, found.columns), len(frame))
 
 

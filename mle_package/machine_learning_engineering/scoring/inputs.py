@@ -82,7 +82,7 @@ def file_system(source: str) -> tuple[Any, str]:
     try:
         return cast(tuple[Any, str], fs.FileSystem.from_uri(source))
     except (ValueError, OSError, NotImplementedError) as error:
-        raise InputRefused(f"{_without_query(source)} can't be opened: {error}") from error
+        raise InputRefused(f"{_without_query(source)} can't be opened: {_reason(error, source)}") from None
 
 
 @contextmanager
@@ -103,8 +103,10 @@ def _find(source: str) -> Iterator[tuple[str, Any]]:
     query = f"?{query}" if query else ""
     if "://" not in source and any(sign in source for sign in _PATTERN) and not Path(source).exists():
         for match in sorted(glob.glob(source, recursive=True)):  # noqa: PTH207 (Path.glob takes no absolute pattern)
-            if not _hidden(Path(match).name):
-                yield from _find(match) if Path(match).is_file() else ()
+            # A folder that the pattern names may be hidden, such as `..`.
+            matched = [part for part in Path(match).parts if part not in Path(source).parts]
+            if Path(match).is_file() and not any(map(_hidden, matched)):
+                yield from _find(match)
         return
     try:
         if "*" in path:
@@ -120,7 +122,7 @@ def _find(source: str) -> Iterator[tuple[str, Any]]:
             base = path
             infos = system.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
     except OSError as error:
-        raise InputRefused(f"{_without_query(source)} can't be listed: {error}") from error
+        raise InputRefused(f"{_without_query(source)} can't be listed: {_reason(error, source)}") from None
     root = prefix[: prefix.rindex(base) + len(base)] if "://" in source and base in prefix else str(Path(prefix))
     for info in sorted(infos, key=lambda one: str(one.path)):
         inside = PurePosixPath(info.path).relative_to(base).as_posix()
@@ -136,6 +138,10 @@ def _without_query(source: str) -> str:
     """A URL without its options and user, which may hold keys."""
     scheme, separator, rest = source.partition("?")[0].partition("://")
     return scheme + separator + rest.rpartition("@")[2] if separator else source
+
+
+def _reason(error: Exception, source: str) -> str:
+    return str(error).replace(source, _without_query(source))[:500]
 
 
 def _format(path: str) -> Format:

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from machine_learning_engineering.core import files
 from machine_learning_engineering.evaluation.estimates import Estimate, bootstrap_estimate
-from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.skops_file import MODEL_FILE
 from machine_learning_engineering.scoring import columns, journal
 from machine_learning_engineering.scoring.chunks import Chunk, ChunkReader
@@ -117,7 +116,7 @@ class _Run:
         kept = kept_columns(inputs, self._layouts, scorer.keep, label)
         self._schema: pa.Schema = columns.output_schema(scorer.model_class, kept)
         self._kept = list(kept)
-        manifest = Registry(scorer.registry).manifest(scorer.name, scorer.version)
+        manifest = scorer.manifest()
         run = RunRecord(
             model=scorer.name,
             version=scorer.version,

@@ -14,6 +14,7 @@ from machine_learning_engineering.declaration.reading import parse_declaration
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.prediction_log.frames import predictions_frame
 from machine_learning_engineering.prediction_log.rows import Request, ScoredRow, score_rows
+from machine_learning_engineering.registry.manifest import Manifest
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.uri import CHAMPION
 from machine_learning_engineering.storage.location import Place, parse_place
@@ -78,8 +79,12 @@ class Scorer:
 
     @property
     def model_class(self) -> type[Model]:
-        """The class of the version; that of an adopted version is made of its declaration."""
+        """The class of the version; of an adopted model, the one that its declaration makes."""
         return type(self.model)
+
+    def manifest(self) -> Manifest:
+        """The manifest of the version."""
+        return Registry(self.registry).manifest(self.name, self.version)
 
     def score(self, requests: Sequence[Request]) -> list[ScoredRow]:
         """Score requests in batches, in order. A row that is refused, or that makes `predict` raise, has an error.
