@@ -1,5 +1,7 @@
 """`inflight run`: every process of a deployment on this machine, supervised."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
@@ -13,11 +15,17 @@ app = typer.Typer()
 
 
 @app.command(
-    epilog="Examples: [bold]inflight run[/bold], [bold]inflight run --workers 2 --without archive[/bold], "
-    "[bold]INFLIGHT_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 inflight run[/bold]. Train a model first: "
-    "[bold]inflight train diamonds[/bold]. Exit code 2: a process can't start; its log says why."
+    epilog="Examples: [bold]inflight run[/bold], [bold]inflight run fraud.toml --workers 2 --without archive[/bold], "
+    "[bold]INFLIGHT_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 inflight run[/bold]. There has to be a model: "
+    "[bold]inflight train diamonds[/bold], or [bold]inflight adopt fraud.joblib --sample orders.csv --write[/bold]. "
+    "Exit code 2: a process can't start; its log says why."
 )
 def run(
+    declarations: list[Path] = typer.Argument(
+        None,
+        metavar="[DECLARATION.toml]...",
+        help="Adopted models that have to be served as these files declare them; others are served as well.",
+    ),
     workers: int = typer.Option(1, min=1, max=64, help="Number of workers."),
     without: list[str] = typer.Option([], "--without", metavar="PROCESS", help="Leave a process out, such as archive."),
     stack: Literal["embedded", "real"] | None = typer.Option(
@@ -49,6 +57,7 @@ def run(
     settings = load_settings()
     configure_logging(SUPERVISOR, settings)
     _require_model(settings)
+    _require_declared(settings, declarations or ())
     text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
     kinds = [kind for kind in PROCESSES if kind not in without]
     left_out = [kind for kind in kinds if missing_extra(kind)]
@@ -69,6 +78,25 @@ def run(
             raise exit_with(f"{error} can't start: its log above says why") from error
 
 
+def _require_declared(settings: "Settings", paths: Sequence[Path]) -> None:
+    """Fail at once where a file was edited, or its model is not served."""
+    from machine_learning_engineering.declaration.reading import InvalidDeclaration, parse_declaration
+    from machine_learning_engineering.registry.manifest import RegistryError
+    from machine_learning_engineering.registry.registry import Registry
+
+    registry = Registry(settings.registry_dir)
+    for path in paths:
+        with exits(InvalidDeclaration, RegistryError, OSError):
+            wanted = parse_declaration(path.read_bytes(), str(path))
+            name = wanted.model.name
+            champion = registry.champions().get(name)
+            saved = None if champion is None else registry.declaration(name, champion)
+            same = saved is not None and parse_declaration(saved, f"the declaration of {name} {champion}") == wanted
+        if not same:
+            what = f"`{name}` is not served as {path} declares it" if champion else f"there is no champion of `{name}`"
+            raise exit_with(f"{what}: run `inflight adopt {path} --write --promote` first")
+
+
 def _require_model(settings: "Settings") -> None:
     """Fail at once where there is nothing to serve."""
     from machine_learning_engineering.registry.manifest import RegistryError
@@ -78,4 +106,7 @@ def _require_model(settings: "Settings") -> None:
     with exits(RegistryError):
         champions = Registry(settings.registry_dir).champions()
     if not set(champions) & set(available()):
-        raise exit_with(f"there is no trained model in {settings.registry_dir}: run `inflight train diamonds` first")
+        raise exit_with(
+            f"there is no trained model in {settings.registry_dir}: run `inflight train diamonds` or "
+            "`inflight adopt MODEL --write` first"
+        )
