@@ -98,7 +98,8 @@ def _maker(kind: str, dtype: str, optional: bool, known: tuple[Any, ...]) -> Col
         return lambda values: _objects(pandas, values, None)
     if dtype == "category":
         categories = pandas.CategoricalDtype(pandas.Index(list(known)))
-        return lambda values: pandas.Categorical(list(values), dtype=categories)
+        members = frozenset(known)
+        return lambda values: pandas.Categorical([one if one in members else None for one in values], dtype=categories)
     if dtype.startswith("datetime64["):
         return lambda values: _dates(pandas, values, dtype)
     try:

@@ -70,7 +70,7 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, SVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
 
-ROWS = 40
+ROWS = 24
 
 
 class Case(NamedTuple):
@@ -138,7 +138,7 @@ def fitted(estimator: Any, frame: Any = None, target: Any = None) -> tuple[Any, 
 for text, encoder in {
     "one-hot-ignore": OneHotEncoder(handle_unknown="ignore"),
     "one-hot-error": OneHotEncoder(),
-    "one-hot-rare": OneHotEncoder(min_frequency=12, handle_unknown="infrequent_if_exist", sparse_output=False),
+    "one-hot-rare": OneHotEncoder(min_frequency=6, handle_unknown="infrequent_if_exist", sparse_output=False),
     "one-hot-drop": OneHotEncoder(drop="if_binary", sparse_output=False),
     "ordinal-error": OrdinalEncoder(),
     "ordinal-value": OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1),
