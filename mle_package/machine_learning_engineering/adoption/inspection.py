@@ -16,7 +16,7 @@ class Inspection(NamedTuple):
     notes: list[str]
 
 
-def inspect_model(estimator: Any, sample: Any, label: str) -> Inspection:
+def inspect_model(estimator: Any, sample: Any, label: str, signature: Any = None) -> Inspection:
     """Tell a model's features and answer.
 
     Args:
