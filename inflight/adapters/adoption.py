@@ -51,6 +51,8 @@ class Found(NamedTuple):
     records: list[Record]
     proposal: Proposal | None
     """None if the declaration was given."""
+    notes: list[str]
+    """What a person should know or decide."""
     candidate: Candidate | None
     """None while fields of the events are not decided."""
 
@@ -73,7 +75,7 @@ def from_model(source: str, options: Options, settings: Settings) -> Found:
     if options.label and sample is not None and sample.labels is None:
         columns = ", ".join(map(str, sample.frame.columns[:20]))
         raise UnreadableSample(f"{options.sample} has no column `{label}`: --label names one of {columns}")
-    inspection = inspect_model(opened.estimator, None if sample is None else sample.frame, label)
+    inspection = inspect_model(opened.estimator, None if sample is None else sample.frame, label, opened.signature)
     if sample is not None and opened.format != "skops":
         # The original object answers the sample where it was opened, because it never comes here.
         opened = open_model(source, sample.frame[list(inspection.features)])
@@ -103,6 +105,7 @@ def from_model(source: str, options: Options, settings: Settings) -> Found:
         fields,
         records,
         proposal,
+        inspection.notes,
         candidate,
     )
 
@@ -133,7 +136,7 @@ def from_declaration(path: str, options: Options, settings: Settings, *, events:
     candidate = _measured(declaration, content, path, opened, sample, settings)
     digest = _sha256(sample_name if sample is not None else "")
     text = content.decode()
-    return Found(declaration, text, opened, sample, sample_name, digest, fields, records, None, candidate)
+    return Found(declaration, text, opened, sample, sample_name, digest, fields, records, None, [], candidate)
 
 
 def rehearsal(found: Found, settings: Settings) -> Rehearsal | None:

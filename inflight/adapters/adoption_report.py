@@ -81,6 +81,8 @@ def answer_lines(found: Found) -> Iterator[tuple[str, str]]:
     """The answer, the figures on the sample, and parity."""
     for field, expression in found.declaration.model.answer.items():
         yield "answer", f"{field} = {expression}"
+    for note in found.notes:
+        yield "note", note
     candidate = found.candidate
     if candidate is None:
         return
@@ -169,6 +171,7 @@ def as_json(found: Found, rehearsal: Rehearsal | None) -> dict[str, Any]:
         "types": list(found.opened.types),
         "declaration": msgspec.to_builtins(declared),
         "fields": {name: field_of(found, name) for name in declared.features} if declared.source else {},
+        "notes": found.notes,
         "undecided": [] if found.proposal is None else found.proposal.undecided,
     }
     if candidate is not None:

@@ -34,8 +34,8 @@ class Measure(NamedTuple):
 
     field: str
     how: str
-    """``number``, ``probability`` (of the label `positive`), ``decision`` (its score), ``flag`` (that it is the label
-    `positive`), ``label``, ``scores`` or ``ranking``."""
+    """``number``, ``numbers`` (the first of them), ``probability`` (of the label `positive`), ``decision`` (its score),
+    ``flag`` (that it is the label `positive`), ``label``, ``scores`` or ``ranking``."""
     positive: Scalar | None = None
 
     @property
@@ -43,12 +43,12 @@ class Measure(NamedTuple):
         """The metric that decides between two versions."""
         if self.how in ("probability", "decision"):
             return "roc_auc"
-        return "r2" if self.how == "number" else "accuracy"
+        return "r2" if self.how in ("number", "numbers") else "accuracy"
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The names of all metrics."""
-        if self.how == "number":
+        if self.how in ("number", "numbers"):
             return ("r2", "mae", "rmse")
         if self.how == "probability":
             return ("accuracy", "roc_auc", "f1", "log_loss")
@@ -113,8 +113,8 @@ class Answers:
             values = [getattr(prediction, field) for prediction in predictions]
         except AttributeError as error:
             raise ValueError(f"the predictions have no field `{field}`: they are of another declaration") from error
-        if how == "number":
-            return regression_metrics(values, labels)
+        if how in ("number", "numbers"):
+            return regression_metrics(values if how == "number" else [one[0] for one in values], labels)
         if how == "probability":
             return classification_metrics(values, [label == positive for label in labels])
         if how == "decision":
@@ -204,13 +204,15 @@ def _measure(fields: Mapping[str, Answer], classes: Sequence[Scalar]) -> Measure
         raise DeclarationProblem(
             ("model", "answer"), f'no field can be compared with a label ({told}): add one, such as label = "predict"'
         )
-    order = ("probability", "decision", "scores", "ranking", "label", "flag", "number")
+    order = ("probability", "decision", "scores", "ranking", "label", "flag", "number", "numbers")
     return min(found, key=lambda one: order.index(one.how))
 
 
 def _measured(name: str, answer: Answer, classes: Sequence[Scalar]) -> Measure | None:
     origin = answer.origin
     if not classes:
+        if answer.kind == "numbers":
+            return Measure(name, "numbers")
         return Measure(name, "number") if answer.kind in ("float", "int", "bool") else None
     if origin is not None:
         if len(classes) == 2 and origin.column is not None and answer.kind == "float":

@@ -18,6 +18,7 @@ from machine_learning_engineering.adoption.writing import write_declaration
 from machine_learning_engineering.core.csv_row import number_of_cell
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.model import Model
+from machine_learning_engineering.core.validation import InvalidFeatures
 from machine_learning_engineering.declaration.problem import DeclarationProblem
 from machine_learning_engineering.declaration.reading import DECLARATION_FILE, located, parse_declaration
 from machine_learning_engineering.declaration.schema import Declaration
@@ -55,6 +56,8 @@ class AdoptedModel(MLEModel):
     """Set if the class knows a version or a fitted object."""
     _usual: ClassVar[Usual]
     _defaults: ClassVar[Mapping[str, Any]] = {}
+    _choices: ClassVar[Sequence[tuple[str, str, tuple[Any, ...]]]] = ()
+    """Attribute, name and values of decimal numbers that are refused if they are others: a type can't say so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,9 +89,11 @@ class AdoptedModel(MLEModel):
             row = super().decode(self._tolerated(raw))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             row = super().decode(raw)
-        if self._defaults:
-            missing = {name: value for name, value in self._defaults.items() if getattr(row, name) is None}
-            return msgspec.structs.replace(row, **missing) if missing else row
+        if missing := {name: value for name, value in self._defaults.items() if getattr(row, name) is None}:
+            row = msgspec.structs.replace(row, **missing)
+        for field, name, choices in self._choices:
+            if (value := getattr(row, field)) is not None and value not in choices:
+                raise InvalidFeatures(f"feature `{name}` must be one of {', '.join(f'{one:g}' for one in choices)}")
         return row
 
     def _tolerated(self, raw: bytes | Raw) -> bytes | Raw:
@@ -121,13 +126,19 @@ class AdoptedModel(MLEModel):
                 definition.pop("additionalProperties", None)
             for name in cls.numbers_as_text & definition.get("properties", {}).keys():
                 definition["properties"][name]["x-numbers-as-text"] = True
+            for _, name, choices in cls._choices:
+                if name in definition.get("properties", {}):
+                    definition["properties"][name]["x-choices"] = list(choices)
         return schema
 
     # --- predictions --------------------------------------------------------------------------------------------------
 
     def build_inputs(self, rows: Sequence[Any]) -> Any:
         """Build what the estimator was fitted on: a data frame, an array, or one column, with a row per request."""
-        frame = build_frame(rows, self.declared.features)
+        return self.inputs_of(build_frame(rows, self.declared.features))
+
+    def inputs_of(self, frame: Any) -> Any:
+        """The rows of a data frame in the form that the estimator was fitted on."""
         kind = self.declared.model.inputs
         if kind == "frame":
             return frame
@@ -230,6 +241,11 @@ def adopted_class(
         for name, one in declaration.features.items()
         if one.default is not UNSET
     }
+    choices = [
+        (fields[name], name, one.known)
+        for name, one in declaration.features.items()
+        if one.type == "float" and one.known and one.others == "refuse"
+    ]
     attributes: dict[str, Any] = {
         "__module__": __name__,
         # Found by its base in another process, which makes the class again.
@@ -252,6 +268,7 @@ def adopted_class(
         "origin": origin,
         "_usual": Usual(declaration.features),
         "_defaults": defaults,
+        "_choices": choices,
     }
     return type(title, (AdoptedModel,), attributes)
 

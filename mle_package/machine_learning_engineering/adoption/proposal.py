@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 
 from machine_learning_engineering.adoption.inspection import Inspection
@@ -98,7 +99,11 @@ def propose(
 def classes_of(estimator: Any) -> tuple[Any, ...]:
     """The labels of a classifier, in its order; none of an estimator that predicts numbers, or of several outputs."""
     classes = getattr(estimator, "classes_", None)
-    if classes is None or not hasattr(classes, "tolist"):
+    clusters = getattr(estimator, "labels_", None)
+    if classes is None and clusters is not None:
+        # Of a clustering.
+        classes = np.unique(clusters)
+    if classes is None or not hasattr(classes, "tolist") or len(classes) < 2:
         return ()
     found = classes.tolist()
     return tuple(found) if all(isinstance(one, bool | int | float | str) for one in found) else ()

@@ -140,9 +140,8 @@ def _parity(model: AdoptedModel, opened: OpenedModel, sample: Sample) -> ParityR
     original = opened.answers or opened.estimator
 
     def ask(rows: Any) -> Sequence[Any]:
-        inputs = rows if model.declared.model.inputs == "frame" else rows.to_numpy()
-        if model.declared.model.inputs == "column":
-            inputs = rows.iloc[:, 0].to_numpy()
+        # What was recorded is known by the frame's index.
+        inputs = model.inputs_of(rows) if opened.answers is None else rows
         return list(map(model.Prediction, *model.answers.compute(original, inputs, len(rows))))
 
     def answer(rows: list[dict[str, Any]]) -> Sequence[Any]:

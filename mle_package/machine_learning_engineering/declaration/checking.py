@@ -98,8 +98,6 @@ def _check_feature(path: tuple[str, ...], feature: FeatureDeclaration) -> None:
     if feature.numbers_as_text and feature.type not in ("float", "int"):
         raise DeclarationProblem((*path, "numbers_as_text"), f"is for numbers, and the feature is {feature.type}")
     _check_limits(path, feature)
-    if feature.known and feature.type == "float":
-        raise DeclarationProblem((*path, "known"), "is for texts, integers and booleans: for a number use ge and le")
     if feature.others == "refuse" and not feature.known:
         raise DeclarationProblem((*path, "others"), '"refuse" needs `known`: list the values that are accepted')
     for name, values in (

@@ -135,6 +135,13 @@ def test_what_is_refused_names_the_field(fraud: AdoptedModel, request_: str, sai
         fraud.decode(request_.encode())
 
 
+def test_a_decimal_number_may_be_one_of_few() -> None:
+    model = class_from_toml(FRAUD.replace(b"ge = 0, range", b'known = [1, 2.5], others = "refuse", range'))()
+    assert model.decode(b'{"amount": "2.50"}') == model.decode(b'{"amount": 2.5}')
+    with pytest.raises(InvalidFeatures, match=r"feature `amount` must be one of 1, 2\.5$"):
+        model.decode(b'{"amount": 2}')
+
+
 def test_unknown_fields_are_refused_if_the_source_says_so() -> None:
     strict = class_from_toml(FRAUD + b'[source]\ntopic = "orders"\nunknown_fields = "refuse"\n')()
     with pytest.raises(InvalidFeatures, match="`more` is unknown to the model `fraud`"):

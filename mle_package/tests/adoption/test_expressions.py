@@ -159,6 +159,7 @@ def test_an_answer_that_no_label_can_be_compared_with_is_refused() -> None:
     ("answer", "classes", "how", "metric"),
     [
         ({"price": "predict"}, (), "number", "r2"),
+        ({"vector": "transform"}, (), "numbers", "r2"),
         ({"p": "round(predict_proba[:, 1], 3)"}, (False, True), "probability", "roc_auc"),
         ({"s": "decision_function"}, ("a", "b"), "decision", "roc_auc"),
         ({"flag": "predict_proba[:, 1] * 2 > 1"}, (0, 1), "flag", "accuracy"),
