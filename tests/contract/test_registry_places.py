@@ -8,12 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from inflight.settings import Settings
 from machine_learning_engineering.registry.manifest import AliasesChanged, CorruptModel, ModelNotFound
+from machine_learning_engineering.registry.profiles import ProfileCache
+from machine_learning_engineering.registry.reader import RegistryReader
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.storage.location import Location
 from machine_learning_engineering.storage.store import StoreUnavailable
 from machine_learning_engineering.training.quick import train
+from producers.gateway.catalog import Catalog
+from producers.gateway.console import versions
 from tests.support.line_model import Line
 from tests.support.object_store import S3Server
 
@@ -29,7 +34,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Location:
     if request.param.endswith("s3"):
         server: S3Server = request.getfixturevalue("s3")
         url = server.new_bucket() + "/registry"
-    return Location(url, cache=tmp_path / "cache", timeout=1.0, keys=keys)
+    return Location(url, cache=tmp_path / "cache", keys=keys)
 
 
 @pytest.fixture
@@ -71,6 +76,7 @@ def test_the_life_of_a_version(registry: Registry, place: Path | Location) -> No
         registry.manifest("line", "v4")
 
 
+@pytest.mark.parametrize("place", ["signed s3"], indirect=True)
 def test_a_trial_needs_neither_store_nor_key(registry: Registry, tmp_path: Path) -> None:
     save(registry)
     trials = Trials(registry, tmp_path / "tried")
@@ -112,6 +118,7 @@ for number in range(5):
 """
 
 
+@pytest.mark.parametrize("place", ["folder", "signed s3"], indirect=True)
 def test_no_change_of_machines_that_promote_at_once_is_lost(place: Path | Location, tmp_path: Path) -> None:
     registry = Registry(place)
     save(registry)
@@ -137,12 +144,34 @@ def test_a_training_promotes_by_its_rule(place: Path | Location, training_settin
     assert Registry(settings.registry_dir).champions() == {"line": "v1"}
 
 
+def test_readers_without_model_code_follow(place: Path | Location) -> None:
+    """The gateway's catalog, the console, and the profiles of the drift monitor."""
+    registry, catalog, console = Registry(place), Catalog(place), RegistryReader(place)
+    assert not catalog.refresh()
+    with pytest.raises(LookupError):
+        versions.of_model(console, "line")
+    save(registry)
+    save(registry)
+    assert not catalog.refresh()
+    registry.promote("line", "v1")
+    assert catalog.refresh()
+    assert not catalog.refresh()
+    assert catalog.models["line"].version == "v1"
+    registry.promote("line", "v2")
+    assert catalog.refresh()
+    assert catalog.models["line"].version == "v2"
+    shown = versions.of_model(console, "line")
+    assert [one["version"] for one in shown["versions"]] == ["v2", "v1"]
+    assert shown["versions"][0]["aliases"] == ["champion"]
+    assert ProfileCache(place).get("line", "v1") is None
+
+
 # --- behind a URL ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def remote(s3: S3Server, tmp_path: Path) -> Location:
-    return Location(s3.new_bucket() + "/registry", cache=tmp_path / "here", timeout=0.5, keys=(KEY,))
+    return Location(s3.new_bucket() + "/registry", cache=tmp_path / "here", keys=(KEY,))
 
 
 def test_an_edit_that_met_another_one_is_refused_or_made_again(remote: Location) -> None:
@@ -197,6 +226,23 @@ def test_a_cached_version_needs_no_download_and_no_store(s3: S3Server, remote: L
     assert registry.versions("line") == ["v1"]
     with s3.fault(status=403), pytest.raises(StoreUnavailable, match="denies access"):
         Registry(replace(remote, cache=tmp_path / "another machine")).champions()
+
+
+def test_readers_go_on_while_the_store_is_away(s3: S3Server, remote: Location, tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, home=tmp_path / "home", registry=remote)  # type: ignore[call-arg]
+    place = replace(remote, keys=())
+    train(Line, settings)
+    catalog, profiles = Catalog(place), ProfileCache(place)
+    catalog.refresh()
+    assert profiles.get("line", "v1") is not None
+    with s3.fault(status=403):
+        for one in (catalog, Catalog(place)):
+            one.refresh()
+            assert one.models["line"].version == "v1"
+        assert ProfileCache(place).get("line", "v1") is not None
+        cold = replace(place, cache=tmp_path / "another machine")
+        assert not Catalog(cold).refresh()
+        assert ProfileCache(cold).get("line", "v1") is None
 
 
 def test_a_damaged_cache_is_downloaded_again(remote: Location, tmp_path: Path) -> None:

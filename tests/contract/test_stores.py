@@ -227,7 +227,7 @@ def bucket(s3: S3Server) -> str:
     return s3.new_bucket()
 
 
-def remote(bucket: str, timeout: float = 1.0) -> Store:
+def remote(bucket: str, timeout: float = 10.0) -> Store:
     return open_store(Location(bucket, timeout=timeout))
 
 

@@ -119,7 +119,7 @@ def found_registry(settings: Settings) -> Check:
 
 
 def test_a_registry_behind_a_url_is_looked_at(s3: S3Server, tmp_path: Path) -> None:
-    settings = Settings(_env_file=None, home=tmp_path, registry=s3.new_bucket() + "/registry", registry_timeout=1.0)
+    settings = Settings(_env_file=None, home=tmp_path, registry=s3.new_bucket() + "/registry")
     assert found_registry(settings).status == "warn"
     assert "not signed" in found_registry(settings).found
     assert "inflight models sign" in found_registry(settings).fix
