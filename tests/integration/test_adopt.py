@@ -157,13 +157,13 @@ def save_as(name: str, deployment: Deployment, company: Company) -> None:
 
 
 def publish(company: Company, settings: Settings, topic: str, rows: slice, damaged: int = 0) -> None:
-    """The company's own producer; `damaged` of its events lack the amount."""
+    """The company's own producer; `damaged` of its events have a text as the amount."""
     admin = AdminClient(client_options(settings))
     admin.create_topics([NewTopic(topic, 2, 1)])[topic].result(60)
     producer = Producer(producer_options(settings))
     for number, (key, event) in enumerate(company.events(rows)):
         if number < damaged:
-            del event["order"]["amount"]
+            event["order"]["amount"] = "much"
         producer.produce(topic, json.dumps(event).encode(), key.encode())
     assert not producer.flush(60)
 
