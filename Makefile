@@ -71,7 +71,7 @@ check: lint  ## lint, then the unit tests with their coverage
 bench: $(BENCH_STAMP)  ## measure against bare loops and peers in one run; ARGS=--help lists the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-notebooks: $(STAMP)  ## run the notebooks; results with plots in .inflight/notebooks; ARGS=titanic runs one
+notebooks: $(STAMP)  ## run the notebooks; results with plots in ~/.inflight/notebooks; ARGS=titanic runs one
 	@$(BIN)/python -m notebooks.execute $(ARGS)
 
 up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"

@@ -34,7 +34,7 @@ class Scorer:
     It can be pickled: another process opens the version again, from the same registry, once. So it is what an engine
     such as Dask, Spark or Ray maps over its partitions::
 
-        scorer = Scorer("fraud@champion", registry=".inflight/registry", model_class=Fraud)
+        scorer = Scorer("fraud@champion", registry=Path.home() / ".inflight/registry", model_class=Fraud)
         scored = frame.map_partitions(scorer, meta=scorer(frame.head(0)))
 
     Args:
