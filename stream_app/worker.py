@@ -191,9 +191,8 @@ def main() -> None:
         redaction(settings, {name: model_class})
 
     loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept)
-    models = loaded.open_all()
     try:
-        worker = Worker(settings, models, loaded, classes)
+        worker = Worker(settings, loaded.open_all(), loaded, classes)
     except InvalidRules as error:
         logger.critical("%s", error.args[0])
         raise SystemExit(2) from error
