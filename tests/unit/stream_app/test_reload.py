@@ -12,6 +12,8 @@ import msgspec
 import pytest
 from sklearn.linear_model import LinearRegression
 
+from machine_learning_engineering.adoption.model import class_from_toml
+from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.sdk import MLEModel
@@ -210,3 +212,69 @@ def test_a_first_version_that_ends_its_process_is_not_served(registry: Registry,
     other.promote("line", falling(other, crashing))
     with pytest.raises(SystemExit, match="there is no trained model"):
         LoadedModels(other, {"line": crashing}, Trials(other, tmp_path / "tried")).open_all()
+
+
+ADOPTED = b"""[model]
+name = "adopted"
+inputs = "array"
+answer = { double = "predict" }
+[model.redact]
+number = "drop"
+[features]
+number = { type = "float" }
+"""
+
+
+def adopt(registry: Registry, declaration: bytes = ADOPTED) -> str:
+    model = class_from_toml(declaration)()
+    model.estimator = LinearRegression().fit([[1.0], [2.0]], [2.0, 4.0])
+    version = registry.save(model, metrics={}, training_data_sha256="", seed=1)
+    registry.promote("adopted", version)
+    return version
+
+
+def test_one_model_that_can_not_be_opened_leaves_the_others(
+    registry: Registry, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start as well; once it is whole again, it is served."""
+    adopt(registry)
+    file = registry.path / "adopted" / "v1" / "declaration.toml"
+    file.chmod(0o600)
+    file.write_bytes(b"[model")
+    worker = Worker(registry)
+    assert worker.loaded.models.keys() == {"line"}
+    assert worker.loaded.refused == {"adopted"}
+    assert "declaration.toml of model `adopted` v1 has sha256" in caplog.text
+    file.write_bytes(ADOPTED)
+    worker.reload()
+    assert worker.loaded.models.keys() == {"line", "adopted"}
+    assert worker.loaded.refused == frozenset()
+
+
+def test_without_any_model_that_can_be_opened_a_worker_says_why(tmp_path: Path) -> None:
+    registry = Registry(tmp_path / "other")
+    adopt(registry)
+    (registry.path / "adopted" / "v1" / "model.skops").unlink()
+    with pytest.raises(RegistryError, match=r"model\.skops of model `adopted` v1 can't be read"):
+        LoadedModels(registry, {}).open_all()
+
+
+def test_a_model_that_is_adopted_later_is_served_with_its_own_rules(registry: Registry) -> None:
+    """Each version as its own declaration says; one whose rules can't be followed is refused."""
+    worker = Worker(registry)
+    adopt(registry)
+    worker.reload()
+    [found] = [model for name, model in worker.loaded.models.items() if name == "adopted"]
+    assert (found.version, type(found).redacted_features) == ("v1", {"number": "drop"})
+    assert found.predict([found.decode(msgspec.Raw(b'{"number":3,"more":1}'))])[0].double == pytest.approx(6)
+    adopt(registry, ADOPTED.replace(b'number = { type = "float" }', b'number = { type = "int", le = 5 }'))
+    worker.reload()
+    with pytest.raises(ValueError, match="`number` must be an integer at most 5"):
+        worker.loaded.models["adopted"].decode(msgspec.Raw(b'{"number":6}'))
+
+    def accept(name: str, model_class: type) -> None:
+        raise ValueError("no key")
+
+    strict = LoadedModels(registry, {"line": Line}, None, accept)
+    with pytest.raises(ValueError, match="no key"):
+        strict.open_all()
