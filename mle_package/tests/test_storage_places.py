@@ -128,7 +128,7 @@ def test_another_home_in_the_current_folder_is_named(monkeypatch, tmp_path, capl
     place_settings._warn_once.cache_clear()
     monkeypatch.delenv("INFLIGHT_HOME", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "user"))
-    (tmp_path / ".inflight").mkdir()
+    (tmp_path / ".inflight" / "registry").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     with caplog.at_level(logging.WARNING):
         assert KernelSettings().home == KernelSettings().home == tmp_path / "user" / ".inflight"

