@@ -11,6 +11,7 @@ import pytest
 from machine_learning_engineering.core.faults import MachineFaultError
 from machine_learning_engineering.prediction_log.rows import score_rows
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.scoring import lines as line_reader
 from machine_learning_engineering.scoring import run, scorer
 from machine_learning_engineering.scoring.inputs import InputRefused, find_inputs
 from machine_learning_engineering.scoring.journal import OutputRefused, PartRecord
@@ -274,6 +275,13 @@ def test_a_file_that_breaks_off_is_named_and_what_was_scored_stays(score, folder
         score(path)
     assert len(list((tmp_path / "out/_parts").iterdir())) >= 1
     assert not list((tmp_path / "out").rglob(".partial*"))
+
+
+def test_a_file_that_is_one_array_is_not_read_into_memory(score, folder, monkeypatch):
+    monkeypatch.setattr(line_reader, "MAX_LINE_BYTES", 1_000)
+    (folder / "a.jsonl").write_text('{"number":1}\n[' + '{"number":1},' * 100)
+    with pytest.raises(InputRefused, match=r"a.jsonl: line 2: it has more than 1,000 bytes: write one object per line"):
+        score(folder)
 
 
 def test_an_input_without_rows_has_an_output_with_its_columns(score, folder, tmp_path):

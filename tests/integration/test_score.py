@@ -96,6 +96,25 @@ def test_a_scoring_killed_again_and_again_ends_with_the_files_of_one_that_was_no
     assert files_of(output) == files_of(tmp_path / "whole")
 
 
+def test_a_disk_that_is_full_stops_a_scoring_that_goes_on_when_there_is_room(
+    registry: Registry, orders: list[str], tmp_path: Path
+) -> None:
+    """A real limit of the kernel on the size of files. Nothing half is left, and the end is the same."""
+    scorer = Scorer("line", registry=registry.path, model_class=Line, batch_rows=50)
+    score_files(scorer, orders[1:], tmp_path / "whole", label="label")
+    output = tmp_path / "out"
+    program = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000)); "
+    program += "runpy.run_path('tests/support/programs/score_line.py')"
+    command = [sys.executable, "-c", program, str(registry.path), str(output), orders[1]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    full = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert "File too large" in full.stderr
+    assert not list(output.rglob(".partial-*"))
+    score_files(scorer, orders[1:], output, label="label")
+    assert files_of(output) == files_of(tmp_path / "whole")
+
+
 def test_files_have_the_answers_of_the_stream(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -28,7 +28,7 @@ Request = Mapping[str, Any] | bytes | Raw | Struct
 """Features of one request: JSON values, JSON text, or the model's `Features`."""
 
 
-class ScoredRow(NamedTuple):
+class ScoredRow(Struct, frozen=True, gc=False):
     """The features of a row, its prediction or error, and the duration and batch size of its predict call."""
 
     features: Raw

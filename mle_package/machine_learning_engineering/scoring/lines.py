@@ -10,9 +10,11 @@ from msgspec import Raw
 
 from machine_learning_engineering.core.column_map import ColumnMap, nested
 from machine_learning_engineering.core.csv_row import value_of
-from machine_learning_engineering.core.table_file import CsvReader, check_text, explain_json
+from machine_learning_engineering.core.table_file import CsvReader, MalformedLine, check_text, explain_json
 from machine_learning_engineering.scoring.inputs import InputFile
 
+MAX_LINE_BYTES = 16 * 1024 * 1024
+"""A longer line is no row: the file may be one array."""
 HEAD_LINES = 100
 """Lines of a file of JSON objects whose names are its columns."""
 _BOM = b"\xef\xbb\xbf"
@@ -34,7 +36,10 @@ def with_malformed(rows: Iterator[tuple[int, Any]], bad: list[tuple[int, str]]) 
 def objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
     """Number and members of each line's object; as text, what is wrong with a line."""
     decode = msgspec.json.Decoder(dict[str, Raw]).decode
-    for number, line in enumerate(stream, start=1):
+    lines = iter(lambda: stream.readline(MAX_LINE_BYTES), b"")
+    for number, line in enumerate(lines, start=1):
+        if len(line) == MAX_LINE_BYTES:
+            raise MalformedLine(number, f"it has more than {MAX_LINE_BYTES:,} bytes: write one object per line")
         text = (line.removeprefix(_BOM) if number == 1 else line).strip()
         if not text:
             continue

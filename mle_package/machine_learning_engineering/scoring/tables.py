@@ -1,10 +1,13 @@
-"""Rows of columnar files, by pyarrow.dataset: never a whole file, and of parquet never a whole row group, in memory."""
+"""Rows of columnar files: never a whole file, and of parquet never a whole row group, in memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from machine_learning_engineering.core.extras import require
 from machine_learning_engineering.scoring.inputs import InputFile, file_system
+
+BUFFER_BYTES = 1024 * 1024
+"""Of a column of parquet that are read at once."""
 
 
 def open_dataset(file: InputFile) -> Any:
@@ -37,34 +40,10 @@ def tables_of(
 def _record_batches(
     file: InputFile, names: Sequence[str], start: int, size: int, on_progress: Callable[[float], None]
 ) -> Iterator[Any]:
-    """Record batches from row `start` on. Row groups before it are not read."""
-    dataset = require("pyarrow.dataset", "parquet")
-    [fragment] = open_dataset(file).get_fragments()
-    skip, total = start, fragment.count_rows()
-    options: dict[str, Any] = {
-        "columns": list(names),
-        "batch_size": size,
-        # In this thread: if a damaged file stops the reader, its other threads go on, on memory that is freed.
-        "use_threads": False,
-        "batch_readahead": 1,
-        "fragment_readahead": 0,
-    }
-    if file.format == "parquet":
-        # Otherwise whole row groups are in memory.
-        options["fragment_scan_options"] = dataset.ParquetFragmentScanOptions(
-            use_buffered_stream=True, pre_buffer=False
-        )
-        groups: list[int] = []
-        for group in fragment.row_groups:
-            if skip >= group.num_rows and not groups:
-                skip -= group.num_rows
-            else:
-                groups.append(group.id)
-        if not groups:
-            return
-        fragment = fragment.subset(row_group_ids=groups)
-    done = start - skip
-    for batch in fragment.to_batches(**options):
+    """Record batches from row `start` on."""
+    batches, done, total = (parquet_batches if file.format == "parquet" else _scanned)(file, names, start, size)
+    skip = start - done
+    for batch in batches:
         done += batch.num_rows
         if skip >= batch.num_rows:
             skip -= batch.num_rows
@@ -72,6 +51,33 @@ def _record_batches(
         on_progress(done / max(1, total))
         yield batch.slice(skip)
         skip = 0
+
+
+def parquet_batches(file: InputFile, names: Sequence[str], start: int, size: int) -> tuple[Iterator[Any], int, int]:
+    """Record batches of a parquet file, the row that they begin at, and the number of rows.
+
+    Row groups before `start` are not read. Others are read page by page: a scan by pyarrow.dataset would have a whole
+    row group in memory, which may be the whole file.
+    """
+    system, path = file_system(file.path)
+    parquet = require("pyarrow.parquet", "parquet")
+    found = parquet.ParquetFile(system.open_input_file(path), buffer_size=BUFFER_BYTES, pre_buffer=False)
+    metadata = found.metadata
+    first, groups = 0, list(range(metadata.num_row_groups))
+    while groups and first + (rows := metadata.row_group(groups[0]).num_rows) <= start:
+        first += rows
+        del groups[0]
+    columns = list(names) or found.schema_arrow.names[:1]
+    # In this thread: if a damaged file stops the reader, its other threads go on, on memory that is freed.
+    batches = found.iter_batches(batch_size=size, row_groups=groups, columns=columns, use_threads=False)
+    return batches if groups else iter(()), first, metadata.num_rows
+
+
+def _scanned(file: InputFile, names: Sequence[str], start: int, size: int) -> tuple[Iterator[Any], int, int]:
+    """The same of another format, from the first row on."""
+    dataset = open_dataset(file)
+    options = {"use_threads": False, "batch_readahead": 1, "fragment_readahead": 0}
+    return dataset.to_batches(columns=list(names), batch_size=size, **options), 0, dataset.count_rows()
 
 
 def values_of(pa: Any, column: Any) -> list[Any]:

@@ -27,6 +27,7 @@ pytest.importorskip("pyarrow")
 _K = "mle_package/machine_learning_engineering/"
 DOORS = (
     _K + "scoring/lines.py:objects",
+    _K + "scoring/tables.py:parquet_batches",
     _K + "scoring/journal.py:read_run",
     _K + "scoring/journal.py:read_part",
 )
@@ -69,6 +70,31 @@ def test_lines_of_files(kind: str, tmp_path: Path) -> None:
                 model.decode(one)
             except InvalidFeatures as error:
                 assert SECRET not in str(error)
+
+    read()
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "in.parquet"
+    names = ("area", "rooms", "kind", "owner")
+    pq.write_table(
+        pa.Table.from_pylist([{name: one.get(name) for name in names} for one in corpus.FEATURES] * 20), path
+    )
+
+    @dose(40)
+    @given(content=mutated([path.read_bytes()]))
+    def read(content: bytes) -> None:
+        files.write(path, content)
+        try:
+            [file] = find_inputs([str(path)])
+            reader = ChunkReader(corpus.Houses, {}, 7)
+            layout = reader.layout(file)
+            chunks = list(reader.chunks(file, layout, layout.found.others, 0, lambda done: None))
+        except InputRefused as error:
+            assert str(path) in str(error)
+            return
+        assert all(len(chunk.numbers) == len(chunk.requests) for chunk in chunks)
 
     read()
 
