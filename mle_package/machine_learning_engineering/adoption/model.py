@@ -260,6 +260,7 @@ def adopted_class(
         "primary_metric": model.primary_metric or answers.measure.metric,
         "redacted_features": dict(model.redact),
         "feature_names_in": tuple(declaration.features),
+        "feature_paths": {name: one.from_ for name, one in declaration.features.items() if one.from_},
         "ignores_unknown_fields": source is None or source.unknown_fields == "ignore",
         "numbers_as_text": frozenset(name for name, one in declaration.features.items() if one.numbers_as_text),
         "declaration": content or write_declaration(declaration).encode(),
