@@ -4,6 +4,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.util import find_spec
 
 import msgspec
 import pytest
@@ -107,6 +108,7 @@ class Lax(SqlitePredictionLog):
         (
             Backwards,
             {
+                *({"check_to_pandas"} if find_spec("pandas") else set()),
                 "check_read_returns_appended",
                 "check_rejected_features_unchanged",
                 "check_duplicate_id_keeps_first",

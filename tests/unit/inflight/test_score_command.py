@@ -1,10 +1,13 @@
 """`inflight score`: what it prints, as text and as JSON, and how it ends."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from inflight.commands import score
 from machine_learning_engineering.registry.registry import Registry
 from tests.support.line_model import run, run_json
 
@@ -65,3 +68,12 @@ def test_what_can_not_be_done_is_one_line(
 def test_another_model_begins_again_when_asked_to(numbers: Path) -> None:
     run("score", str(numbers), "--model", "line", "-o", "scored")
     assert run_json("score", str(numbers), "--model", "line:v1", "-o", "scored", "--no-resume")["version"] == "v1"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_alone(terminal: bool) -> None:
+    shown = io.StringIO()
+    with score._progress(Console(file=shown, force_terminal=terminal, width=100)) as report:
+        report(0.5, 1_234)
+    assert ("1,234 rows" in shown.getvalue()) == terminal
+    assert ("50%" in shown.getvalue()) == terminal
