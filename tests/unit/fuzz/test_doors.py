@@ -54,6 +54,7 @@ EXEMPT = {
     _K + "feature_store/offline.py:compact": "files that this store wrote",
     _K + "feature_store/offline.py:_scan": "files that this store wrote; a damaged one is named",
     _K + "kafka/broker_check.py:broker_check_options.stats_cb": "the statistics of librdkafka in this process",
+    _K + "registry/artifacts.py:sign": "what `read_manifest`, which has a harness, has just read",
     _K + "registry/files.py:_decode_names": "what this registry kept in its own cache",
     _K + "prediction_log/frames.py:records_frame": "JSON of a log record, which the log has decoded",
     _K + "prediction_log/frames.py:_decoded": "JSON of a log record, which the log has decoded",
