@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from machine_learning_engineering.adoption import compiled
+from machine_learning_engineering.adoption import arithmetic
 from machine_learning_engineering.adoption.frames import build_frame, rows_of
 from machine_learning_engineering.adoption.inputs import estimator_input
 from machine_learning_engineering.adoption.inspection import inspect_model
@@ -101,8 +101,8 @@ def test_other_pipelines_go_by_frames_and_say_why(name):
 def test_a_route_that_is_wrong_is_not_taken(monkeypatch):
     """As after a change of scikit-learn's arithmetic."""
     model, _, features, rows = inspected("one-hot-ignore")
-    wrong = compiled._OPERATIONS | {"StandardScaler": lambda step: lambda block: block * 1.0000001}
-    monkeypatch.setattr(compiled, "_OPERATIONS", wrong)
+    wrong = arithmetic.OPERATIONS | {"StandardScaler": lambda step: lambda block: block * 1.0000001}
+    monkeypatch.setattr(arithmetic, "OPERATIONS", wrong)
     route = checked_route(model, features, rows, ("decision_function", "predict_proba"))
     assert route.compiled is None or np.array_equal(
         model.predict_proba(build_frame(rows, features)),

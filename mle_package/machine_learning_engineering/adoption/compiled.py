@@ -13,20 +13,15 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 from msgspec import UNSET
-from numpy.typing import NDArray
 
+from machine_learning_engineering.adoption.arithmetic import Matrix, NotCompiled, operation
 from machine_learning_engineering.adoption.frames import build_frame
 from machine_learning_engineering.declaration.schema import FeatureDeclaration
 
 __all__ = ["CompiledRoute", "NotCompiled", "compile_route"]
 
-Matrix = NDArray[np.float64]
 _UNKNOWN_TEXT = "\x00"
 _MAX_CELLS = 2_000_000
-
-
-class NotCompiled(Exception):
-    """There is no route without frames. The message says why."""
 
 
 class CompiledRoute:
@@ -81,8 +76,8 @@ class CompiledRoute:
         matrix = np.empty((len(rows), self._width), order=self.order)
         for block in self._blocks:
             block.fill(matrix, columns)
-        for operation in self._after:
-            matrix = operation(matrix)
+        for change in self._after:
+            matrix = change(matrix)
         if self._sparse:
             from scipy.sparse import csr_matrix
 
@@ -107,8 +102,8 @@ class _Numbers(_Block):
     def fill(self, matrix: Matrix, columns: Sequence[Sequence[Any]]) -> None:
         # None becomes NaN.
         block = np.array([columns[position] for position in self._positions], dtype=np.float64).T
-        for operation in self._operations:
-            block = operation(block)
+        for change in self._operations:
+            block = change(block)
         matrix[:, self._target] = block
 
 
@@ -147,7 +142,7 @@ def compile_route(estimator: Any, features: Mapping[str, FeatureDeclaration]) ->
         sparse = bool(columns.sparse_output_)
         if sparse and before:
             raise NotCompiled(f"{type(before[0]).__name__} gets a sparse matrix")
-        after = [_operation(step) for step in before]
+        after = [operation(step) for step in before]
     else:
         blocks, width = _blocks(before, positions, features, slice(0, None))
         after, sparse = [], False
@@ -194,7 +189,7 @@ def _blocks(
     for position in positions:
         if features[names[position]].type == "text" or features[names[position]].dtype == "category":
             raise NotCompiled(f"the texts of {names[position]} do not go through an encoder")
-    operations = [_operation(step) for step in steps]
+    operations = [operation(step) for step in steps]
     return [_Numbers(positions, slice(target.start, target.start + len(positions)), operations)], len(positions)
 
 
@@ -208,7 +203,7 @@ def _looked_up(
     """Tables of what the fitted steps make of each value that their encoder knows, of a missing one, and of another."""
     for step in steps:
         if step is not encoder:
-            _operation(step)
+            operation(step)
     names = [list(features)[position] for position in positions]
     chosen = {name: features[name] for name in names}
     widths = _widths(encoder, len(positions))
@@ -293,61 +288,3 @@ def _widths(encoder: Any, columns: int) -> list[int]:
 
 def _does_nothing(step: Any) -> bool:
     return type(step).__name__ == "FunctionTransformer" and step.func is None and not step.validate
-
-
-def _operation(step: Any) -> Callable[[Matrix], Matrix]:
-    """What a fitted step does to an array, operation by operation as scikit-learn does it."""
-    make = _OPERATIONS.get(type(step).__name__)
-    if make is None or not type(step).__module__.startswith("sklearn."):
-        raise NotCompiled(f"{type(step).__name__} is not compiled")
-    return make(step)
-
-
-def _imputer(step: Any) -> Callable[[Matrix], Matrix]:
-    if step.add_indicator or getattr(step, "statistics_", None) is None:
-        raise NotCompiled("SimpleImputer with an indicator is not compiled")
-    if np.asarray(step.statistics_).dtype.kind not in "fiu":
-        return lambda block: block  # Of texts, in front of an encoder: its table holds what it does.
-    fills = np.asarray(step.statistics_, dtype=np.float64)
-    if (
-        not isinstance(step.missing_values, float)
-        or step.missing_values == step.missing_values
-        or np.isnan(fills).any()
-    ):
-        raise NotCompiled("SimpleImputer of something else than NaN, or without a value, is not compiled")
-    return lambda block: np.where(np.isnan(block), fills, block)
-
-
-def _standard(step: Any) -> Callable[[Matrix], Matrix]:
-    mean, scale = step.mean_ if step.with_mean else None, step.scale_ if step.with_std else None
-    return _centered(mean, scale)
-
-
-def _centered(center: Any, scale: Any) -> Callable[[Matrix], Matrix]:
-    def run(block: Matrix) -> Matrix:
-        if center is not None:
-            block = block - center
-        return block / scale if scale is not None else block
-
-    return run
-
-
-def _min_max(step: Any) -> Callable[[Matrix], Matrix]:
-    low, high = step.feature_range
-
-    def run(block: Matrix) -> Matrix:
-        block = block * step.scale_ + step.min_
-        return np.clip(block, low, high) if step.clip else block
-
-    return run
-
-
-_OPERATIONS: dict[str, Callable[[Any], Callable[[Matrix], Matrix]]] = {
-    "MaxAbsScaler": lambda step: _centered(None, step.scale_),
-    "MinMaxScaler": _min_max,
-    "RobustScaler": lambda step: _centered(
-        step.center_ if step.with_centering else None, step.scale_ if step.with_scaling else None
-    ),
-    "SimpleImputer": _imputer,
-    "StandardScaler": _standard,
-}

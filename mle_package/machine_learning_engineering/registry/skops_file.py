@@ -14,12 +14,7 @@ MODEL_FILE = "model.skops"
 # one of the library's that computes with its arguments.
 TRUSTED_TYPES = frozenset(
     {
-        "collections.OrderedDict",  # LightGBM's scores
         "functools.partial",  # of a function on this list, as HistGradientBoosting keeps one for its checks
-        "lightgbm.basic.Booster",  # Trees as text, which LightGBM's own parser reads.
-        "lightgbm.sklearn.LGBMClassifier",
-        "lightgbm.sklearn.LGBMRanker",
-        "lightgbm.sklearn.LGBMRegressor",
         "numpy.dtype",  # OneHotEncoder, OrdinalEncoder, SimpleImputer, KBinsDiscretizer
         "numpy.floating",  # make_column_selector
         "numpy.integer",
@@ -81,6 +76,16 @@ TRUSTED_TYPES = frozenset(
         "sklearn.utils._metadata_requests.MetadataRequest",
         "sklearn.utils._metadata_requests.MethodMetadataRequest",
         "sklearn.utils.validation.check_array",
+    }
+)
+# Trees that a library's own parser reads: trusted by the models that say so.
+BOOSTER_TYPES = frozenset(
+    {
+        "collections.OrderedDict",  # LightGBM's scores
+        "lightgbm.basic.Booster",  # Trees as text, which LightGBM's own parser reads.
+        "lightgbm.sklearn.LGBMClassifier",
+        "lightgbm.sklearn.LGBMRanker",
+        "lightgbm.sklearn.LGBMRegressor",
         "xgboost.core.Booster",  # Trees, which XGBoost's own parser reads.
         "xgboost.sklearn.XGBClassifier",
         "xgboost.sklearn.XGBRFClassifier",

@@ -31,7 +31,7 @@ def loads(content: bytes, name: str) -> tuple[Any, tuple[str, ...]]:
         types: list[str] = skops.io.get_untrusted_types(data=content)
     except Exception as error:  # skops may raise anything on a malformed file.
         raise ModelRefused(f"{name} is not a skops file: {error!s:.500}") from error
-    if unknown := sorted(set(types) - skops_file.TRUSTED_TYPES):
+    if unknown := sorted(set(types) - skops_file.TRUSTED_TYPES - skops_file.BOOSTER_TYPES):
         raise ModelRefused(f"{name} holds types that are not trusted, and was not opened: {_told(unknown)}")
     try:
         estimator = skops.io.loads(content, trusted=types)
