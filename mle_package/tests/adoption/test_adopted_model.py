@@ -1,6 +1,7 @@
 """The class of a declaration: requests, answers, metrics, training, and its versions in a registry."""
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from machine_learning_engineering.drift.binning import reference_profile  # noqa
 from machine_learning_engineering.registry.manifest import CorruptModel  # noqa: E402
 from machine_learning_engineering.registry.registry import Registry  # noqa: E402
 from machine_learning_engineering.registry.trial import Trials  # noqa: E402
+from machine_learning_engineering.scoring.scorer import Scorer  # noqa: E402
 from machine_learning_engineering.settings import KernelSettings  # noqa: E402
 from machine_learning_engineering.testing.check_model import check_model  # noqa: E402
 from machine_learning_engineering.training.pipeline import run_training  # noqa: E402
@@ -310,3 +312,16 @@ def test_an_estimator_that_answers_too_little_fails_by_name() -> None:
     model.estimator = DummyRegressor().fit([[1.0]], [1.0])
     with pytest.raises(AttributeError, match="predict_proba"):
         model.predict([model.decode(b'{"amount":1}')])
+
+
+def test_frames_are_scored_in_other_processes_as_by_the_pipeline(registry: Registry, fraud: AdoptedModel) -> None:
+    """A class that was made of a declaration has no name to import: the pickle names the base that opens it."""
+    frame = orders().drop(columns="shop").set_index(pandas.Index(range(500, 620)))
+    scorer = Scorer("fraud", registry=registry.path, model_class=adopted_classes(registry)["fraud"])
+    shipped = pickle.loads(pickle.dumps(scorer))
+    expected = fraud.estimator.predict_proba(orders())[:, 1].tolist()
+    for one in (scorer, shipped):
+        scored = one(frame)
+        assert scored.index.equals(frame.index)
+        assert scored["prediction.probability"].tolist() == expected
+        assert scored["error_type"].isna().all()
