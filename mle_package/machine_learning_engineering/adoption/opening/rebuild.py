@@ -177,10 +177,10 @@ def _partial(function: Any) -> EmptyPartial:
 
 
 def _unpickled_loss(cls: Any, checksum: Any, state: Any) -> Any:
-    """A loss of scikit-learn's without parameters, as Cython writes it."""
-    if state not in (None, ()) or type(cls) is not NumbersOnly:
+    """A loss of scikit-learn's with its parameters, as Cython writes it."""
+    if type(cls) is not NumbersOnly or not (state is None or type(state) is tuple):
         raise NotAllowed(f"an object of {cls!r:.200}")
-    return cls()
+    return cls(*(state or ()))
 
 
 def _of_module(cls: Any, *modules: str) -> type:
