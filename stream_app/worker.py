@@ -11,7 +11,9 @@ from functools import partial
 from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
+from machine_learning_engineering.declaration.framed import decoder_of
 from machine_learning_engineering.declaration.reading import InvalidDeclaration
+from machine_learning_engineering.declaration.schema import Declaration
 from machine_learning_engineering.events.topics import (
     DEAD_LETTERS,
     LOGS,
@@ -217,7 +219,10 @@ def main() -> None:
     classes = available()
     registry = Registry(settings.registry_dir)
     results = topic_name(settings, RESULTS)
-    bind = partial(Binding, results=results)
+
+    def bind(declaration: Declaration) -> Binding:
+        return Binding(declaration, results, decoder_of(declaration))
+
     loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), bind)
     try:
         models = loaded.open_all()
