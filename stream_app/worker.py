@@ -12,7 +12,9 @@ from confluent_kafka import KafkaException
 from prometheus_client import make_wsgi_app
 
 from machine_learning_engineering.adoption.model import AdoptedModel
+from machine_learning_engineering.declaration.framed import decoder_of
 from machine_learning_engineering.declaration.reading import InvalidDeclaration
+from machine_learning_engineering.declaration.schema import Declaration
 from machine_learning_engineering.events.topics import (
     DEAD_LETTERS,
     LOGS,
@@ -236,7 +238,11 @@ def main() -> None:
         redaction(settings, {name: model_class})
 
     registry = Registry(settings.registry_dir)
-    bind = partial(Binding, results=topic_name(settings, RESULTS))
+    results = topic_name(settings, RESULTS)
+
+    def bind(declaration: Declaration) -> Binding:
+        return Binding(declaration, results, decoder_of(declaration))
+
     loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept, bind)
     try:
         models = loaded.open_all()

@@ -7,6 +7,7 @@ import msgspec
 from confluent_kafka import Message, TopicPartition
 from msgspec import Raw
 
+from machine_learning_engineering.declaration.framed import decoder_of
 from machine_learning_engineering.declaration.mapping import MappedRecord, SourceMapping, UnmappedRecord
 from machine_learning_engineering.declaration.reading import InvalidDeclaration
 from machine_learning_engineering.declaration.schema import Declaration
@@ -31,6 +32,7 @@ class Source:
 
     def __init__(self, declaration: Declaration) -> None:
         self._mapping = SourceMapping(declaration)
+        self._decode = decoder_of(declaration)
         self._result = declaration.result
         self.model = declaration.model.name
         self.topic = self._mapping.source.topic
@@ -43,12 +45,16 @@ class Source:
 
         Args:
             place: in the source, of a record that was sent again.
+
+        Raises:
+            SchemaRegistryAway: it can't be read now.
         """
         value = record.value()
         if not value or len(value) > max_bytes:
             return None
         at = place or SourcePosition(self.topic, record.partition() or 0, record.offset() or 0)
         try:
+            value = value if self._decode is None else self._decode(value)
             return self._mapping.read(value, record.key(), headers_of(record), at.topic, at.partition, at.offset)
         except UnmappedRecord:
             return None

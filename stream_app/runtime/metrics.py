@@ -54,7 +54,7 @@ class WorkerMetrics:
         self.unreadable = counter("inflight_worker_unreadable_batches", text, ["partition"])
         text = "Records of topics of others without a value: they ask for nothing."
         self.tombstones = counter("inflight_worker_source_tombstones", text, ["topic"])
-        text = "Fields of events that no declaration names, in one of 64 records."
+        text = "Fields of events that no declaration names, in one of 256 records."
         self.unknown_fields = counter("inflight_worker_source_unknown_fields", text, ["topic"])
         text = "Replies sent to topics that requests name."
         self.replies = counter("inflight_worker_replies", text)

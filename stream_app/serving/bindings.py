@@ -1,13 +1,14 @@
 """Bindings: which model answers the records of an existing topic, how they are read, and where results go. Pure."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw, UnsetType
 
 from machine_learning_engineering.core.timestamps import MAX_MILLISECONDS
+from machine_learning_engineering.declaration.framed import Decode
 from machine_learning_engineering.declaration.mapping import MappedRecord, SourceMapping, UnmappedRecord
 from machine_learning_engineering.declaration.reading import InvalidDeclaration
 from machine_learning_engineering.declaration.schema import Declaration
@@ -18,7 +19,7 @@ from stream_app.serving.request import InvalidRequest
 
 logger = logging.getLogger(__name__)
 
-SAMPLED = 64
+SAMPLED = 256
 """One record of so many is searched for fields that the declaration does not name."""
 TRUSTED_AGE_MILLISECONDS = 7 * 24 * 3_600_000
 """A producer's time is taken for that of acceptance if it is not older: the log has an index for each day."""
@@ -26,9 +27,6 @@ _LOG_APPEND_TIME = 2
 MAX_FAILURE_BYTES = 32 * 1024
 """A failure has at most this size: its message is bounded, and every character may be escaped."""
 _MAX_NAMES = 100
-
-Decode = Callable[[bytes], bytes]
-"""Turns the value of a record into JSON. Raises UnmappedRecord for one that it never will."""
 
 
 class Binding:
@@ -60,6 +58,7 @@ class Binding:
         self._decode = decode
         self._position = b'{"topic":%b,"partition":%%d,"offset":%%d}' % msgspec.json.encode(self.topic)
         self._field = b"," + msgspec.json.encode(self.result.field) + b":"
+        self._has_position, self._includes = self.result.source_position, bool(self.result.include)
         self._read = 0
         self._names: set[str] = set()
         self.max_result_bytes: int | None = None
@@ -84,6 +83,7 @@ class Binding:
 
         Raises:
             InvalidRequest: it becomes a dead letter.
+            SchemaRegistryAway: it can't be read now.
         """
         value: bytes | None = record.value()
         if value is None:
@@ -126,10 +126,10 @@ class Binding:
 
     def extras(self, origin: "Origin") -> tuple[bytes, ...]:
         """JSON of the further fields of a result, in order: where the request came from, and what is included."""
-        position: tuple[bytes, ...] = ()
-        if self.result.source_position:
-            position = (self._position % (origin.place.partition, origin.place.offset),)
-        return (*position, origin.included) if self.result.include else position
+        if not self._has_position:
+            return (origin.included,) if self._includes else ()
+        position = self._position % (origin.place.partition, origin.place.offset)
+        return (position, origin.included) if self._includes else (position,)
 
     def extra_slots(self, slot: Any) -> dict[str, Any]:
         """The fields of `extras` with a slot each, for an event."""
@@ -137,9 +137,7 @@ class Binding:
         return position | {"included": slot} if self.result.include else position
 
     def value_of(self, result: bytes, origin: "Origin") -> bytes:
-        """The value of an output: the result itself, or the source's event with the result in it."""
-        if not self.is_enriched:
-            return result
+        """The value of an enriched output: the source's event with the result in it."""
         event = origin.event.rstrip()
         # Of an empty object, without the comma.
         field = self._field if event.lstrip()[1:-1].strip() else self._field[1:]

@@ -1,6 +1,5 @@
 """Results of requests that came from an existing topic: with their origin, and where their declaration sends them."""
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -45,7 +44,7 @@ class BoundResults:
     def __init__(self, event: PredictionCompleted) -> None:
         self._event = event
         self._binding: Binding | None = None
-        self._template: list[bytes] = []
+        self._format = b""
 
     def output(self, row: BoundRow, request_id: bytes, prediction: bytes, requested_at: bytes) -> OutputRecord | None:
         """The result of a row, whose values are JSON; None if it is larger than its topic takes."""
@@ -54,10 +53,11 @@ class BoundResults:
         binding = origin.binding
         if binding is not self._binding:
             self._binding = binding
-            self._template = template(msgspec.structs.replace(self._event, **binding.extra_slots(SLOT)))
-        values = (request_id, prediction, requested_at, *binding.extras(origin))
-        output = _output(row, origin, _fill(self._template, values), PredictionCompleted)
-        return output if binding.takes(len(output[1] or b"")) else None
+            self._format = _format(msgspec.structs.replace(self._event, **binding.extra_slots(SLOT)))
+        result = self._format % (request_id, prediction, requested_at, *binding.extras(origin))
+        output = _output(row, origin, result, PredictionCompleted)
+        limit = binding.max_result_bytes
+        return None if limit is not None and len(output[1] or b"") > limit else output
 
 
 def failed_output(row: BoundRow, result: PredictionFailed) -> OutputRecord:
@@ -65,8 +65,8 @@ def failed_output(row: BoundRow, result: PredictionFailed) -> OutputRecord:
     origin = row.origin
     assert origin is not None
     binding = origin.binding
-    slots = template(msgspec.structs.replace(result, **binding.extra_slots(SLOT)))
-    output = _output(row, origin, _fill(slots, binding.extras(origin)), PredictionFailed)
+    made = _format(msgspec.structs.replace(result, **binding.extra_slots(SLOT)))
+    output = _output(row, origin, made % binding.extras(origin), PredictionFailed)
     if not binding.is_enriched and not binding.takes(len(output[1] or b"")):
         # What is included may be what is too large.
         return _output(
@@ -83,19 +83,17 @@ def too_large(binding: Binding) -> Error:
 
 
 def _output(row: BoundRow, origin: Origin, result: bytes, event: type[msgspec.Struct]) -> OutputRecord:
-    binding, request_id, key = origin.binding, row.request.request_id, row.record.key()
-    value = binding.value_of(result, origin)
+    binding, key = origin.binding, row.record.key()
+    value = binding.value_of(result, origin) if binding.is_enriched else result
     if not row.headers:
         return key, value, None
+    request_id = row.request.request_id
     if not binding.is_own_topic:
         return output_record(key, value, event, request_id, row.headers)
     tag = str(event.__struct_config__.tag)
     return key, value, binding.headers(row.headers, tag, f"{request_id}/{tag}")
 
 
-def _fill(slots: list[bytes], values: Sequence[bytes]) -> bytes:
-    """JSON from a template and what is in its slots."""
-    parts = [slots[0]]
-    for value, after in zip(values, slots[1:], strict=True):
-        parts += (value, after)
-    return b"".join(parts)
+def _format(event: msgspec.Struct) -> bytes:
+    """A format of an event's JSON for the values of its slots."""
+    return b"%b".join(part.replace(b"%", b"%%") for part in template(event))

@@ -15,7 +15,7 @@ from machine_learning_engineering.events.schemas import Error, PredictionComplet
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
 from stream_app.serving.batch import PartitionBatch
-from stream_app.serving.bindings import Origin
+from stream_app.serving.bindings import Binding, Origin
 from stream_app.serving.bound_results import SLOT, BoundResults, failed_output, template, too_large
 from stream_app.serving.outputs import OutputRecord, dead_letter_record, output_record
 from stream_app.serving.replies import Reply, ReplyRules
@@ -155,6 +155,7 @@ class Outcomes:
         join = b"".join
         result_0, result_1, result_2, result_3 = result
         scored: ScoredBatch | None = None
+        binding: Binding | None = None
         milliseconds = -1
         for row, prediction, (request_id, requested_at) in zip(rows, encoded, _encoded_ids(rows), strict=True):
             record, headers, features = row.record, row.headers, row.request.features
@@ -162,6 +163,7 @@ class Outcomes:
                 scored, milliseconds = row.scored, -1
                 results, result_offsets = scored.of_topic(self._topics.results)
                 logs, log_offsets = scored.of_topic(self._topics.logs)
+                binding = None
             # At high load many records of a partition share a millisecond.
             if headers or row.milliseconds != milliseconds:
                 log_0, log_1, log_2, log_3, log_4, log_5 = log_template(row)
@@ -175,7 +177,9 @@ class Outcomes:
                 if answer is None:
                     self.fail(row, too_large(row.origin.binding), version, started, score_seconds)
                     continue
-                own, own_offsets = scored.of_topic(row.origin.binding.results)
+                if row.origin.binding is not binding:
+                    binding = row.origin.binding
+                    own, own_offsets = scored.of_topic(binding.results)
                 own.append(answer)
                 own_offsets.append(offset)
             else:

@@ -13,6 +13,7 @@ from machine_learning_engineering.core.faults import FAULT_SECONDS, FaultRetry, 
 from machine_learning_engineering.core.predict import predict_or_bisect
 from machine_learning_engineering.core.timestamps import MAX_MILLISECONDS
 from machine_learning_engineering.core.validation import rejection_message
+from machine_learning_engineering.declaration.schema_registry import SchemaRegistryAway
 from machine_learning_engineering.events.headers import RecordHeaders, headers_of
 from machine_learning_engineering.events.schemas import (
     MAX_ERROR_CHARACTERS,
@@ -146,7 +147,9 @@ class Scorer:
                 # A record of a source, or one that was sent again.
                 place = None if binding is not None or not headers else source_of(headers)
                 if binding is not None or place is not None:
-                    bound = self._read_bound(binding or _binding(bindings, place), place, record, headers, scored)
+                    bound = self._read_bound(
+                        binding or _binding(bindings, place), place, record, headers, scored, retry
+                    )
                     if bound is None:
                         continue
                     row, refusal = bound
@@ -182,7 +185,13 @@ class Scorer:
             rows.append(row)
 
     def _read_bound(
-        self, binding: Binding, place: SourcePosition | None, record: Any, headers: RecordHeaders, scored: ScoredBatch
+        self,
+        binding: Binding,
+        place: SourcePosition | None,
+        record: Any,
+        headers: RecordHeaders,
+        scored: ScoredBatch,
+        retry: FaultRetry,
     ) -> tuple[PendingRequest, str] | None:
         """The request in a record of a source, and why its features are refused, if they are; None for a tombstone.
 
@@ -196,7 +205,11 @@ class Scorer:
         if place is None:
             topic = binding.topic
             place = SourcePosition(topic, record.partition(), record.offset())
-        mapped = binding.read(record, headers, place, self._max_request_bytes)
+        try:
+            mapped = binding.read(record, headers, place, self._max_request_bytes)
+        except SchemaRegistryAway:
+            # No record is to blame: the batch waits, and in the end the worker begins anew.
+            mapped = retry(partial(binding.read, record, headers, place, self._max_request_bytes))
         if mapped is None:
             scored.tombstones += 1
             return None

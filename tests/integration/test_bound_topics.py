@@ -236,6 +236,7 @@ def test_a_promotion_moves_the_worker_to_another_topic_and_replays_are_answered(
     assert check(deployment, first, numbers, repeats=False) == 0
     pid = worker.pid
     bind(second.declaration())
+    second.sent = itertools.count(2_000)
     again = second.send(deployment.diamonds(50))
     waits(deployment, second)
     assert check(deployment, second, again, repeats=False) == 0
@@ -247,8 +248,7 @@ def test_a_promotion_moves_the_worker_to_another_topic_and_replays_are_answered(
     producer.produce(second.topic, broken, b"customer-1", headers=[("n", b"1000")])
     assert producer.flush(60) == 0
     until(lambda: list(read_to_end(deployment.settings, DEAD_LETTERS)), 60, "a dead letter")
-    [letter] = read_to_end(deployment.settings, DEAD_LETTERS)
-    origin = read_origin(letter.headers())
+    origin = read_origin(next(read_to_end(deployment.settings, DEAD_LETTERS)).headers())
     assert (origin.topic, origin.reason) == (second.topic, "not_json")
     before = len(second.records())
     done = command(deployment, "dlq", "replay", "--all")

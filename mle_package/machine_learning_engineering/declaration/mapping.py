@@ -156,7 +156,7 @@ class SourceMapping:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise _not_json(value, error) from None
         count = len(self._features)
-        features: Sequence[Any] = found[:count]
+        features = found[:count]
         try:
             request_id = self._ids.make(found[count : self._extras], key, headers, topic, partition, offset)
         except (NoRequestId, ValueError) as error:
@@ -166,14 +166,19 @@ class SourceMapping:
         if self._time:
             requested_at = self._time_of(rest[0], request_id)
             rest = rest[1:]
-        included = self._included % tuple(map(_json_or_null, rest)) if self._included else b""
+        included = b""
+        if self._included:
+            if is_odd or UNSET in rest:
+                rest = tuple(map(_json_or_null, rest))
+            included = self._included % rest
         # Both searches are in C, and most events need no more.
         some_missing = is_odd or UNSET in features or _NULL in features
         if some_missing or self._converted:
-            features, problem = self._convert(features, range(count) if some_missing else self._converted)
+            made, problem = self._convert(features, range(count) if some_missing else self._converted)
             if refusal := refusal or problem:
                 return MappedRecord(request_id, self._as_found(found), requested_at, included, refusal)
-        return MappedRecord(request_id, Raw(self._template % tuple(features)), requested_at, included)
+            features = tuple(made)
+        return MappedRecord(request_id, Raw(self._template % features), requested_at, included)
 
     def unknown_fields(self, value: bytes) -> list[str]:
         """Return the fields of an event that the declaration does not name; none if it is not JSON. Slow."""

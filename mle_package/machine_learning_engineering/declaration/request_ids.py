@@ -17,6 +17,7 @@ _SLOT = re.compile(r"\{(\w*)\}")
 _SLOTS = {"topic", "partition", "offset"}
 _HEADER = "header:"
 MAX_CHARACTERS = 256
+_decode = msgspec.json.Decoder().decode
 
 
 class NoRequestId(ValueError):
@@ -41,7 +42,8 @@ class RequestIds:
         if self._template is not None:
             _check_template(self._template)
         elif self._header is None and declared != "key":
-            self.paths = tuple(parse_path(path, _WHERE) for path in declared.split("@"))
+            self._names = declared.split("@")
+            self.paths = tuple(parse_path(path, _WHERE) for path in self._names)
 
     def make(
         self,
@@ -63,10 +65,8 @@ class RequestIds:
         if self._template is not None:
             return self._template.format(topic=topic, partition=partition, offset=offset)
         if self.paths:
-            made = "@".join(
-                _text_of_json(value, path) for value, path in zip(values, self._declared.split("@"), strict=True)
-            )
-            return _checked(made, f"`{self._declared}`")
+            made = "@".join(map(_text_of_json, values, self._names))
+            return made if 1 <= len(made) <= MAX_CHARACTERS else _checked(made, f"`{self._declared}`")
         if self._header is None:
             return _text_of_bytes(key, "the record's key")
         value = next((value for name, value in reversed(list(headers)) if name == self._header), None)
@@ -88,7 +88,9 @@ def _text_of_json(value: Any, path: str) -> str:
         raise NoRequestId(f"request id: the event has no field `{path}`")
     if isinstance(value, Exception):
         raise NoRequestId(f"request id: {value}")
-    found = msgspec.json.decode(value)
+    found = _decode(value)
+    if type(found) is str:
+        return found
     if isinstance(found, bool) or not isinstance(found, str | int):
         raise NoRequestId(f"request id: field `{path}` must be a string or an integer")
     return str(found)

@@ -96,7 +96,7 @@ class ResultDeclaration(Struct, frozen=True, forbid_unknown_fields=True, omit_de
     form: Literal["result", "enriched"] = "result"
     """``result``: the event `prediction.completed.v1`; ``enriched``: the source's event with the prediction in it."""
     field: str = "prediction"
-    """Field of an enriched event that holds the prediction."""
+    """Field of an enriched event that holds the result: the whole event, so that failures are there too."""
     include: tuple[str, ...] = ()
     """Paths of fields of the source's event that are repeated in the result."""
     source_position: bool = True

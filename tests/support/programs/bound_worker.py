@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from inflight.settings import Settings
+from machine_learning_engineering.declaration.framed import decoder_of
 from machine_learning_engineering.declaration.reading import parse_declaration
 from machine_learning_engineering.events.topics import RESULTS
 from machine_learning_engineering.kafka.client import topic_name
@@ -23,6 +24,6 @@ if __name__ == "__main__":
     service_log.configure_logging("worker", settings, packages=("stream_app",))
     declarations = [parse_declaration(Path(name).read_bytes()) for name in sys.argv[1:]]
     results = topic_name(settings, RESULTS)
-    bindings = bindings_of(Binding(one, results) for one in declarations)
+    bindings = bindings_of(Binding(one, results, decoder_of(one)) for one in declarations)
     models = {one.model.name: Doubling() for one in declarations}
     Worker(settings, models, bindings=bindings).run()

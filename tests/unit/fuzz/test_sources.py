@@ -1,15 +1,21 @@
 """Records of existing topics, from bytes to one outcome; and declarations, from text to a mapping or one message."""
 
+import io
+from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
+import fastavro
 import hypothesis
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_learning_engineering.dead_letters.letter import read_origin
-from machine_learning_engineering.declaration.mapping import SourceMapping
+from machine_learning_engineering.declaration.framed import AvroDecoder
+from machine_learning_engineering.declaration.mapping import SourceMapping, UnmappedRecord
 from machine_learning_engineering.declaration.reading import InvalidDeclaration, parse_declaration
+from machine_learning_engineering.declaration.schema_registry import SchemaRegistry, SchemaRegistryAway
 from machine_learning_engineering.events.schemas import decode_log, decode_result
 from machine_learning_engineering.events.sources import source_of
 from monitoring.runtime.sources import Source
@@ -28,10 +34,12 @@ DOORS = (
     _K + "declaration/fields.py:EventFields.unknown",
     _K + "declaration/mapping.py:_decode",
     _K + "declaration/mapping.py:_decode_time",
-    _K + "declaration/request_ids.py:_text_of_json",
     _K + "declaration/reading.py:parse_declaration",
     "stream_app/serving/bindings.py:Binding._check_field",
     "monitoring/runtime/sources.py:_decode_fields",
+    _K + "declaration/framed.py:_decode_schema",
+    _K + "declaration/schema_registry.py:_decode",
+    _K + "declaration/request_ids.py:_decode",
 )
 DECLARATION = b"""
 [model]
@@ -112,6 +120,53 @@ def test_a_declaration_is_a_mapping_or_one_message(text: bytes) -> None:
         assert str(error)
     else:
         assert mapping.unknown_fields(EVENTS[0]) is not None
+
+
+AVRO = {
+    "type": "record",
+    "name": "o",
+    "fields": [
+        {"name": "id", "type": "string"},
+        {"name": "tags", "type": {"type": "array", "items": "string"}},
+        {"name": "area", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}]},
+    ],
+}
+
+
+class OneSchema(SchemaRegistry):
+    """A registry that answers with the same bytes for every id."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__("http://registry")
+        answer = SimpleNamespace(status=200, read=lambda _size: body, release_conn=lambda: None)
+        self._http = SimpleNamespace(request=lambda *_, **__: answer)  # type: ignore[assignment]
+
+
+def avro(row: dict[str, Any]) -> bytes:
+    stream = io.BytesIO()
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(AVRO), row)
+    return b"\0\0\0\0\7" + stream.getvalue()
+
+
+ANSWER = msgspec.json.encode({"schema": msgspec.json.encode(AVRO).decode()})
+ROWS = [avro({"id": SECRET, "tags": ["a", "bc"], "area": Decimal("81.50")}), avro({"id": "", "tags": [], "area": None})]
+
+
+@dose(60)
+@given(value=mutated(ROWS), answer=st.just(ANSWER) | mutated([ANSWER]))
+def test_avro_is_json_or_one_message(value: bytes, answer: bytes) -> None:
+    decode = AvroDecoder(OneSchema(answer), parse_declaration(DECLARATION))
+    try:
+        with bounded(len(value) + len(answer)):
+            made = decode(value)
+    except UnmappedRecord as error:
+        assert error.reason in ("not_framed", "not_avro", "unknown_schema")
+        check_message(str(error))
+    except SchemaRegistryAway as error:
+        assert answer != ANSWER
+        check_message(str(error))
+    else:
+        msgspec.json.decode(made)
 
 
 @dose(40)
