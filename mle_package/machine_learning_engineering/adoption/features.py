@@ -1,4 +1,4 @@
-"""The schema of an adopted model's requests, made from the declaration of its features."""
+"""The schema of an adopted model's requests and labels, made from the declaration of its features."""
 
 import keyword
 from collections.abc import Mapping
@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
-from machine_learning_engineering.declaration.schema import FeatureDeclaration
+from machine_learning_engineering.declaration.schema import Declaration, FeatureDeclaration
 
-__all__ = ["features_struct"]
+__all__ = ["features_struct", "label_type"]
 
 _TYPES: Mapping[str, type] = {"float": float, "int": int, "bool": bool, "text": str}
 _LIMITS = ("ge", "gt", "le", "lt")
@@ -91,3 +91,12 @@ def _description(declared: FeatureDeclaration) -> str:
     if declared.missing == "ok":
         told.append("May be missing.")
     return " ".join(told)
+
+
+def label_type(declaration: Declaration) -> Any:
+    """The type of a label: one of the declared classes, or a number."""
+    classes = declaration.model.classes
+    if not classes:
+        return float
+    kind: Any = type(classes[0])
+    return kind if kind in (bool, float) else Literal[classes]

@@ -5,14 +5,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from machine_learning_engineering.adoption.answers import Answers, compile_answers
-from machine_learning_engineering.adoption.features import features_struct
+from machine_learning_engineering.adoption.compiled import CompiledRoute
+from machine_learning_engineering.adoption.features import features_struct, label_type
 from machine_learning_engineering.adoption.frames import build_frame
+from machine_learning_engineering.adoption.invented import invented_rows
+from machine_learning_engineering.adoption.route import checked_route
 from machine_learning_engineering.adoption.unusual import Usual
 from machine_learning_engineering.adoption.writing import write_declaration
 from machine_learning_engineering.core.csv_row import number_of_cell
@@ -23,10 +26,12 @@ from machine_learning_engineering.declaration.problem import DeclarationProblem
 from machine_learning_engineering.declaration.reading import DECLARATION_FILE, located, parse_declaration
 from machine_learning_engineering.declaration.schema import Declaration
 from machine_learning_engineering.registry.manifest import RegistryError
+from machine_learning_engineering.registry.skops_file import BOOSTER_TYPES
 from machine_learning_engineering.sdk import MLEModel
 
 __all__ = ["AdoptedModel", "Origin", "adopted_class", "class_from_toml"]
 
+_INVENTED = 40
 UNKNOWN_FIELD = "unknown field"
 """Reason in `AdoptedModel.counts`; fields are counted together, because their names come from senders."""
 
@@ -47,6 +52,7 @@ class AdoptedModel(MLEModel):
     """
 
     ignores_unknown_fields = True
+    trusted_types = BOOSTER_TYPES
 
     declared: ClassVar[Declaration]
     """The declaration."""
@@ -65,6 +71,13 @@ class AdoptedModel(MLEModel):
         self._lock = threading.Lock()
         self.on_unusual: Callable[[str, str, int], None] = lambda feature, reason, number: None
         """Called with what `counts` counts, by the thread that decodes or predicts."""
+        self._compiled: CompiledRoute | None = None
+
+    def opened(self) -> None:
+        """Take the route without data frames where it answers exactly as they do, on this machine: see `route`."""
+        features = self.declared.features
+        rows = invented_rows(features, _INVENTED)
+        self._compiled = checked_route(self.estimator, features, rows, sorted(self.answers.outputs)).compiled
 
     @classmethod
     def declared_by(cls, content: bytes) -> type[Model]:
@@ -147,7 +160,10 @@ class AdoptedModel(MLEModel):
     def predict(self, rows: Sequence[Any]) -> Sequence[Any]:
         if not rows:
             return []
-        columns = self.answers.compute(self.estimator, self.build_inputs(rows), len(rows))
+        if (compiled := self._compiled) is None:
+            columns = self.answers.compute(self.estimator, self.build_inputs(rows), len(rows))
+        else:
+            columns = self.answers.compute(compiled.estimator, compiled.inputs(rows), len(rows))
         if self._usual and (found := self._usual.count(rows)):
             self._count(found)
         return list(map(self.Prediction, *columns))
@@ -254,7 +270,7 @@ def adopted_class(
         "name": model.name,
         "Features": features,
         "Prediction": answers.struct(f"{title}Prediction"),
-        "Label": _label_type(declaration),
+        "Label": label_type(declaration),
         "label_name": model.label,
         "prediction_name": model.prediction_name,
         "primary_metric": model.primary_metric or answers.measure.metric,
@@ -302,11 +318,3 @@ def _made(content: bytes, name: str) -> type[AdoptedModel]:
 
 def _identity(made: type) -> dict[str, Any]:
     return {"__module__": made.__module__, "__qualname__": made.__qualname__, "__doc__": made.__doc__}
-
-
-def _label_type(declaration: Declaration) -> Any:
-    classes = declaration.model.classes
-    if not classes:
-        return float
-    kind: Any = type(classes[0])
-    return kind if kind in (bool, float) else Literal[classes]

@@ -87,6 +87,8 @@ def measure(
     made = adopted_class(declaration, content, origin=Origin(lambda: opened.estimator, lambda: examples))
     model = made()
     model.estimator = opened.estimator
+    # Parity is that of the route which workers take.
+    model.opened()
     if sample is None:
         return Candidate(model, (), (), (), (), {}, None, seed)
     if lacking := [name for name in declaration.features if name not in sample.frame.columns]:

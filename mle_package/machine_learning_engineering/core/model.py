@@ -161,6 +161,9 @@ class Model(ABC):
         """
         return example_from_row(line, cls.Features, cls.Label, cls.label_name)
 
+    def opened(self) -> None:  # noqa: B027 - a hook that most models do without
+        """Prepare what a version predicts with. The registry calls it once `estimator` and `version` are set."""
+
     # --- derived from it ----------------------------------------------------------------------------------------------
 
     def candidates(self) -> Sequence[Candidate]:

@@ -150,6 +150,7 @@ class Registry(RegistryReader):
         model = model_class()
         model.estimator = skops_file.loads(content, model_class, f"model `{name}` {version}")
         model.version = version
+        model.opened()
         return model
 
     def check(self, name: str, version: str, model_class: type[Model]) -> None:

@@ -30,6 +30,7 @@ OURS = "a file of the installation, which whoever may change it could replace by
 SELF = "values that the same process made a moment before"
 CHILD = "the output of a child process of ours, with its own typed errors"
 EXEMPT = {
+    "inflight/demo/processes.py:Deployment._events": SELF,
     "inflight/commands/dashboards.py:apply": SELF,
     "inflight/commands/retrain.py:_examples": SELF,
     "inflight/stack/maven.py:resolve_zip.fill": "an archive whose checksum Maven has verified",
@@ -37,8 +38,6 @@ EXEMPT = {
     "monitoring/elastic/templates.py:put_templates": OURS,
     "monitoring/elastic/templates.py:check_foreign_templates": OURS,
     "monitoring/audit/readers.py:_oldest_day": "a date in the name of an index; anything else is skipped",
-    _K
-    + "adoption/opening/opened.py:open_model": "a skops file, as `registry/skops_file.py:loads`, which has a harness",
     _K + "core/json_values.py:is_deeper": "JSON that was decoded before",
     _K + "core/lazy.py:lazy_exports": OURS,
     _K + "core/model.py:Model": "an annotation",

@@ -233,7 +233,8 @@ def test_a_live_stream_is_one_event_at_its_end(tmp_path: Path) -> None:
     assert (refused.status, refused.problem) == (404, "not-found")
 
 
-def test_what_the_console_asks_every_few_seconds_is_no_call() -> None:
-    addresses = ConsoleRoutes(*[MagicMock()] * 6).addresses()
+def test_what_the_console_asks_every_few_seconds_is_no_call(tmp_path: Path) -> None:
+    settings = MagicMock(registry_dir=tmp_path)
+    addresses = ConsoleRoutes(settings, *[MagicMock()] * 5).addresses()
     logged = {(one.method, one.path) for one in addresses if one.is_logged and one.scope is not None}
     assert logged == {("POST", "/v1/console/dead-letters/replay"), ("GET", "/v1/console/dead-letters/{address}")}
