@@ -9,8 +9,8 @@ import msgspec
 from confluent_kafka import KafkaException
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from inflight.adapters.sources import RegistrySources
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, Seconds, Timestamp
+from machine_learning_engineering.registry.sources import RegistrySources
 from machine_learning_engineering.settings import KernelSettings
 from monitoring.documents.log import INDEX_PATTERN, document_id
 from monitoring.elastic.client import FAILURES, connect

@@ -31,8 +31,8 @@ def audit(
     """Count, from topics and index, whether every accepted request has exactly one visible outcome."""
     from rich.console import Console
 
-    from inflight.adapters.sources import RegistrySources
     from inflight.settings import load_settings
+    from machine_learning_engineering.registry.sources import RegistrySources
     from monitoring.audit.readers import run_audit
     from monitoring.runtime.sources import Sources
 

@@ -120,10 +120,10 @@ def replay(
 
     from msgspec.structs import asdict
 
-    from inflight.adapters.sources import RegistrySources
     from inflight.commands.replay import print_causes
     from inflight.settings import load_settings
     from machine_learning_engineering.dead_letters import reader
+    from machine_learning_engineering.registry.sources import RegistrySources
     from producers import dead_letter_replay as dead_letters
     from producers.stop_signal import stop_on_signals
 

@@ -41,7 +41,7 @@ def _indexer() -> None:
 
 
 def _exporter() -> None:
-    from inflight.adapters.sources import RegistrySources
+    from machine_learning_engineering.registry.sources import RegistrySources
     from monitoring.exporter.process import run
 
     settings = _configured("exporter")

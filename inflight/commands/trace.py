@@ -48,9 +48,9 @@ def trace(
     """
     from rich.console import Console
 
-    from inflight.adapters.sources import RegistrySources
     from inflight.settings import load_settings
     from machine_learning_engineering.core.timestamps import parse_time
+    from machine_learning_engineering.registry.sources import RegistrySources
     from monitoring.runtime.sources import Sources
     from monitoring.trace.readers import trace as read_path
 

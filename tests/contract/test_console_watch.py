@@ -13,6 +13,7 @@ from inflight.adapters.console import BrokerLags
 from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.dead_letters.reader import Address
+from machine_learning_engineering.declaration.reading import DECLARATION_FILE
 from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, MEASUREMENTS, MODEL_EVENTS, REQUESTS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
@@ -22,6 +23,7 @@ from producers.gateway.console.memory import Memory
 from producers.gateway.console.sources import LagUnavailable, NoLags
 from producers.gateway.console.watch import Watch
 from tests.support.console import FilledWatch, log
+from tests.support.gateway import put_model
 from tests.support.waiting import until
 
 SECONDS = 90.0
@@ -172,6 +174,28 @@ def test_letters_by_address_and_their_replay(settings: Settings, producer: Produ
     done = letters.replay_letters(settings, [Address(0, 0), Address(0, 1)], again=False)
     assert [one.outcome for one in done] == ["accepted", "already_replayed"]
     assert len(list(read_to_end(settings, REQUESTS))) == 3
+
+
+def test_a_letter_of_an_existing_topic_is_scored_again_and_nothing_is_written_there(
+    settings: Settings, producer: Producer
+) -> None:
+    declared = b"""[model]
+name = "line"
+answer = { doubled = "predict" }
+[source]
+topic = "of-others"
+[features]
+n = { type = "int" }
+"""
+    put_model(settings.home / "registry", files={DECLARATION_FILE: declared})
+    for topic in ("of-others", "of-nobody-here"):
+        headers = dead_letter_headers(DeadLetterOrigin("not_json", "not JSON", "decode", topic, 2, 17), [])
+        producer.produce(topic_name(settings, DEAD_LETTERS), b"{", b"k", 0, headers=headers)
+    assert producer.flush(SECONDS) == 0
+    done = letters.replay_letters(settings, [Address(0, 0), Address(0, 1)], again=False)
+    assert [one.outcome for one in done] == ["accepted", "unknown_topic"]
+    [record] = read_to_end(settings, REQUESTS)
+    assert (record.value(), record.headers()) == (b"{", [("inflight_source", b"of-others/2/17")])
 
 
 def test_lag(each_broker: Any, settings: Settings, producer: Producer) -> None:

@@ -7,6 +7,7 @@ from kafka import errors as kafka_errors
 
 from machine_learning_engineering.dead_letters.reader import Address, DeadLetter, letter_of
 from machine_learning_engineering.events.topics import DEAD_LETTERS
+from machine_learning_engineering.registry.sources import RegistrySources
 from producers.dead_letter_replay import replay
 from producers.gateway.recall import Position
 from producers.gateway.settings import GatewaySettings
@@ -62,8 +63,9 @@ def replay_letters(settings: GatewaySettings, addresses: Sequence[Address], *, a
     limited = settings.model_copy(
         update={"producer_delivery_timeout": min(SECONDS, settings.producer_delivery_timeout)}
     )
+    letters = [letter for letter in found.values() if letter is not None]
     try:
-        replay(limited, [letter for letter in found.values() if letter is not None], again=again, on_result=note)
+        replay(limited, letters, again=again, on_result=note, sources=RegistrySources(settings).topics())
     except kafka_errors.KafkaError as error:
         raise BrokerAway(f"the broker does not respond ({type(error).__name__})") from None
     return [Replayed(*one) for one in outcomes.items()]
