@@ -65,6 +65,11 @@ class Environment:
         names = "from importlib.metadata import distributions as d; print(*(one.name for one in d()))"
         return set(run(self._python, "-c", names, cwd=self.folder).split())
 
+    def version(self, name: str) -> str:
+        return run(
+            self._python, "-c", f"from importlib.metadata import version as v; print(v({name!r}))", cwd=self.folder
+        )
+
     def test(self, *which: str | Path) -> str:
         """Run tests as users of the SDK do, from a folder of theirs; what pytest said at the end."""
         said = run(self._python, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", *which, cwd=self.folder)
@@ -104,3 +109,16 @@ def test_versions_are_logged_to_a_real_mlflow(alone: Environment) -> None:
     ended = alone.test(ROOT / "mle_package" / "tests" / "test_registry_mlflow_export.py")
     assert " passed" in ended
     assert "skipped" not in ended
+
+
+def test_models_are_adopted_beside_the_oldest_scikit_learn(alone: Environment) -> None:
+    """The SDK is installed where a model was fitted, and leaves its scikit-learn as it is."""
+    alone.install("scikit-learn==1.5.*", "pandas==2.2.*")
+    alone.extra("pandas")
+    assert alone.version("scikit-learn").startswith("1.5.")
+    tests = ROOT / "mle_package" / "tests"
+    chosen = [tests / "test_adoption_frames.py", tests / "test_registry.py"]
+    chosen += [tests / "test_adoption_pipelines.py"] if FULL else []
+    # SciPy is newer, and says so.
+    ended = alone.test("-W", "ignore::DeprecationWarning", *chosen)
+    assert " passed" in ended
