@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import skops.io
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -29,6 +28,8 @@ from machine_learning_engineering.adoption.opening import ModelRefused, compress
 from machine_learning_engineering.adoption.opening.builder import build
 from machine_learning_engineering.adoption.opening.child import Task, report_on
 from machine_learning_engineering.adoption.opening.refusal import Malformed, NotAllowed
+
+pd = pytest.importorskip("pandas", reason="needs the extra pandas")
 
 CANARY = Path(os.environ.get("TMPDIR", "/tmp")) / f"canary-{os.getpid()}"
 TOUCH = f"touch {CANARY}"

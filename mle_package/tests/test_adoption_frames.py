@@ -2,11 +2,12 @@
 
 import msgspec
 import numpy as np
-import pandas as pd
 import pytest
 
 from machine_learning_engineering.adoption.frames import NONE_OBJECT, UnknownDtype, build_frame, rows_of
 from machine_learning_engineering.declaration.schema import FeatureDeclaration
+
+pd = pytest.importorskip("pandas", reason="needs the extra pandas")
 
 VALUES = {
     "float64": ("float", "float64", [1.5, None, 3.0]),

@@ -1,7 +1,6 @@
 """What is told of a fitted pipeline: columns, types, what may be missing, known values, ranges, and its answer."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from msgspec import UNSET
 from sklearn.cluster import KMeans
@@ -16,6 +15,8 @@ from sklearn.svm import SVC
 
 from machine_learning_engineering.adoption.inspection import inspect_model
 from machine_learning_engineering.adoption.opening.mlflow_model import Column, Signature
+
+pd = pytest.importorskip("pandas", reason="needs the extra pandas")
 
 ROWS = 60
 RNG = np.random.default_rng(3)

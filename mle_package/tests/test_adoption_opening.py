@@ -7,7 +7,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 import pytest
 import sklearn
 import skops.io
@@ -20,6 +19,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from machine_learning_engineering.adoption.opening import ModelRefused, open_model, process
 from machine_learning_engineering.adoption.opening.answers import ALONE_LIMIT
 from machine_learning_engineering.registry.skops_file import TRUSTED_TYPES
+
+pd = pytest.importorskip("pandas", reason="needs the extra pandas")
 
 FRAME = pd.DataFrame({"amount": [1.0, 2.0, np.nan, 4.0] * 30, "country": ["de", "fr", "de", "it"] * 30})
 

@@ -132,7 +132,8 @@ def test_a_broken_log_fails_exactly_these_checks(broken, checks, tmp_path):
             run_store_check(check, lambda: broken(tmp_path / "log.sqlite"))
         except StoreCheckFailed as error:
             found |= {name for name in [check.__name__] if str(error).startswith(f"`{name}`: ")}
-    assert found == checks
+    # Without pandas there is nothing to check it by.
+    assert found == checks - (set() if find_spec("pandas") else {"check_to_pandas"})
 
 
 def test_an_error_in_a_check_is_a_failed_check(tmp_path):

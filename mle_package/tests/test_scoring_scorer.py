@@ -9,7 +9,7 @@ from machine_learning_engineering.core.column_map import InvalidTable
 from machine_learning_engineering.registry.manifest import ModelNotFound
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.scoring import scorer as module
-from machine_learning_engineering.scoring.scorer import Scorer
+from machine_learning_engineering.scoring.scorer import Scorer, _opened
 
 pd = pytest.importorskip("pandas")
 
@@ -81,6 +81,8 @@ def test_the_version_is_that_of_the_moment_at_which_it_was_made(new, registry):
 
 def test_a_copy_in_another_process_opens_the_version_once(new, registry, doubler, monkeypatch, tmp_path):
     scorer = new()
+    # As in a process that has opened none.
+    _opened.cache_clear()
     opened = []
     real = Registry.open
     monkeypatch.setattr(Registry, "open", lambda *given, **options: opened.append(given) or real(*given, **options))
@@ -88,8 +90,8 @@ def test_a_copy_in_another_process_opens_the_version_once(new, registry, doubler
     copies = []
     for _ in range(3):
         copy = Scorer.__new__(Scorer)
-        copy.__dict__ |= pickle.loads(pickle.dumps({k: v for k, v in scorer.__dict__.items() if k != "_class"}))
-        copy._class = type(doubler)
+        copy.__dict__ |= pickle.loads(pickle.dumps({k: v for k, v in scorer.__dict__.items() if k != "_opener"}))
+        copy._opener = type(doubler)
         copies.append(copy)
     monkeypatch.chdir(tmp_path)
     answers = [copy(FRAME)["prediction.double"].tolist() for copy in copies]

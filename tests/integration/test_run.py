@@ -154,4 +154,4 @@ def test_without_a_model(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "empty")
     with running(tmp_path / "home", registry, tmp_path / "log") as run:
         assert run.process.wait(240) == 2
-        assert "run `inflight train diamonds` first" in run.log
+        assert "run `inflight train diamonds` or `inflight adopt MODEL --write` first" in run.log

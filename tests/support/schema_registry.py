@@ -1,5 +1,6 @@
 """A real schema registry: Apicurio, from Maven Central, in memory."""
 
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ class Registry:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def hang(self) -> None:
+        """It takes connections and answers none of them, until `go_on`; it keeps its schemas."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def register(self, subject: str, schema: str, kind: str = "AVRO") -> int:
         """The id of a schema."""

@@ -5,7 +5,7 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pytest
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
@@ -69,6 +69,8 @@ from sklearn.preprocessing import (
 )
 from sklearn.svm import SVC, SVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier
+
+pd = pytest.importorskip("pandas", reason="needs the extra pandas")
 
 ROWS = 24
 
