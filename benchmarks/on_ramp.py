@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from statistics import median
 from typing import Any
 
@@ -17,16 +16,12 @@ import joblib
 import msgspec
 import typer
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
 
+from benchmarks.backlog import create, rate
 from benchmarks.deployment import ONE_THREAD, EvaluationError, deploy
 from inflight.settings import Settings
-from machine_learning_engineering.events.topics import MAX_MESSAGE_BYTES
-from machine_learning_engineering.kafka.client import client_options, end_offsets, producer_options, read_to_end
+from machine_learning_engineering.kafka.client import producer_options, read_to_end
 from tests.support.company import Company, make
-
-LIMIT_SECONDS = 300.0
-_CLOCK = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(MAX_MESSAGE_BYTES)}
 
 
 class Comparison(msgspec.Struct, frozen=True):
@@ -41,14 +36,6 @@ class Comparison(msgspec.Struct, frozen=True):
     """Answers that are not those of the pipeline in one batch."""
 
 
-def create(settings: Settings, *topics: str) -> None:
-    """Create topics with the broker's clock."""
-    admin = AdminClient(client_options(settings))
-    wanted = [NewTopic(name, settings.topic_partitions, 1, config=_CLOCK) for name in topics]
-    for future in admin.create_topics(wanted).values():
-        future.result(60)
-
-
 def publish(settings: Settings, company: Company, count: int) -> None:
     """Publish the events, each with its customer as the key."""
     producer = Producer({**producer_options(settings), "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
@@ -56,22 +43,6 @@ def publish(settings: Settings, company: Company, count: int) -> None:
         producer.produce("orders", json.dumps(value), key)
     if producer.flush(120):
         raise EvaluationError("the events could not be published")
-
-
-def rate(settings: Settings, command: list[str], environment: dict[str, str], topic: str, count: int) -> float:
-    """Results a second of a process that starts now."""
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while sum(high for _, high in end_offsets(settings, topic).values()) < count:
-            if time.monotonic() > deadline or process.poll() is not None:
-                raise EvaluationError(f"{command} has not answered {count} events in {LIMIT_SECONDS:g} s")
-            time.sleep(0.2)
-    finally:
-        process.terminate()
-        process.wait(60)
-    times: list[int] = sorted(record.timestamp()[1] for record in read_to_end(settings, topic))
-    return 0.9 * count / max(1e-3, (times[-1] - times[count // 10]) / 1000)
 
 
 def differing(settings: Settings, topic: str, expected: dict[str, float]) -> int:
