@@ -9,13 +9,15 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from machine_learning_engineering.core import files
 from machine_learning_engineering.scoring.inputs import InputFile
+
+RecordT = TypeVar("RecordT", bound=Struct)
 
 __all__ = ["Journal", "Labelled", "OutputRefused", "PartRecord", "RunRecord"]
 
@@ -194,10 +196,7 @@ def read_run(path: Path) -> RunRecord:
     Raises:
         OutputRefused: It is damaged.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=RunRecord)
-    except (ValueError, RecursionError) as error:
-        raise OutputRefused(f"{path} is damaged ({error!s:.200}): begin again with --no-resume") from error
+    return _read(path, RunRecord, "begin again with --no-resume")
 
 
 def read_part(path: Path) -> PartRecord:
@@ -206,10 +205,14 @@ def read_part(path: Path) -> PartRecord:
     Raises:
         OutputRefused: It is damaged.
     """
+    return _read(path, PartRecord, "remove it, and the part is made again")
+
+
+def _read(path: Path, kind: type[RecordT], fix: str) -> RecordT:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=PartRecord)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except (ValueError, RecursionError) as error:
-        raise OutputRefused(f"{path} is damaged ({error!s:.200}): remove it, and the part is made again") from error
+        raise OutputRefused(f"{path} is damaged ({error!s:.200}): {fix}") from error
 
 
 def _is_partial(path: Path) -> bool:

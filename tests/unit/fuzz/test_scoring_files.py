@@ -28,8 +28,7 @@ _K = "mle_package/machine_learning_engineering/"
 DOORS = (
     _K + "scoring/lines.py:objects",
     _K + "scoring/tables.py:parquet_batches",
-    _K + "scoring/journal.py:read_run",
-    _K + "scoring/journal.py:read_part",
+    _K + "scoring/journal.py:_read",
 )
 
 
