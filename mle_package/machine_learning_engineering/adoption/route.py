@@ -1,6 +1,7 @@
 """The choice between the compiled route and the frame: the compiled one only where every answer is the same."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from machine_learning_engineering.adoption.compiled import CompiledRoute, NotCompiled, compile_route
@@ -42,10 +43,11 @@ def checked_route(
     """
     try:
         compiled = compile_route(estimator, features)
+        differing = partial(_first_difference, estimator, compiled, features, methods)
         with cap_numeric_threads():
             for order in ORDERS:
                 compiled.order = order
-                difference = _difference(estimator, compiled, features, rows, methods)
+                difference = _difference(rows, features, differing)
                 if difference is None:
                     return Route(compiled, "without frames: exact on every row of the sample")
     except NotCompiled as error:
@@ -56,17 +58,15 @@ def checked_route(
 
 
 def _difference(
-    estimator: Any,
-    compiled: CompiledRoute,
-    features: Mapping[str, FeatureDeclaration],
     rows: Sequence[Mapping[str, Any]],
-    methods: Sequence[str],
+    features: Mapping[str, FeatureDeclaration],
+    differing: Callable[[Sequence[Mapping[str, Any]]], str | None],
 ) -> str | None:
     for batch in (rows, *([row] for row in rows[:_ALONE])):
-        if (method := _first_difference(estimator, compiled, features, batch, methods)) is not None:
+        if (method := differing(batch)) is not None:
             return f"{method} of a row of the sample is another one"
     for row in _unusual(rows[:_PROBED], features):
-        if (method := _first_difference(estimator, compiled, features, [row], methods)) is not None:
+        if (method := differing([row])) is not None:
             return f"{method} of an unusual row is another one"
     return None
 
@@ -75,8 +75,8 @@ def _first_difference(
     estimator: Any,
     compiled: CompiledRoute,
     features: Mapping[str, FeatureDeclaration],
-    rows: Sequence[Mapping[str, Any]],
     methods: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
 ) -> str | None:
     for method in methods:
         if not hasattr(estimator, method):
