@@ -75,7 +75,8 @@ class Catalog:
     def refresh(self) -> bool:
         """Read what has changed; return whether anything has. Blocks; for any thread.
 
-        A model whose files are damaged keeps the version that was read before, and all do while the registry is away.
+        A model whose files are damaged keeps the version that was read before, and all do while the registry is
+        unavailable.
         """
         with self._lock:
             try:

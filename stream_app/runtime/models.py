@@ -50,7 +50,7 @@ class LoadedModels:
 
     @property
     def registry_problem(self) -> str:
-        """Why the registry is away and its local cache is used; empty otherwise."""
+        """Why the registry is unavailable and its local cache is used; empty otherwise."""
         return self._registry.files.problem
 
     def open_all(self) -> dict[str, Model]:
@@ -61,7 +61,7 @@ class LoadedModels:
         Raises:
             RegistryError: no champion can be opened.
             InvalidDeclaration: no champion's source can be bound.
-            StoreUnavailable: the registry is away, and a champion is not in its cache.
+            StoreUnavailable: the registry is unavailable, and a champion is not in its cache.
             SystemExit: there is no champion; the message names the command that trains one.
         """
         errors: list[RegistryError | InvalidDeclaration] = []

@@ -20,7 +20,7 @@ from stream_app.serving.request import InvalidRequest
 logger = logging.getLogger(__name__)
 
 SAMPLED = 256
-"""One record of so many is searched for fields that the declaration does not name."""
+"""One record of this number is searched for fields that the declaration does not name."""
 TRUSTED_AGE_MILLISECONDS = 7 * 24 * 3_600_000
 """A producer's time is taken for that of acceptance if it is not older: the log has an index for each day."""
 _LOG_APPEND_TIME = 2
@@ -71,7 +71,7 @@ class Binding:
         self.max_result_bytes, self.needs_key = other.max_result_bytes, other.needs_key
 
     def takes(self, size: int) -> bool:
-        """Whether the topic of results takes a value of so many bytes."""
+        """Whether the topic of results takes a value of this size."""
         return self.max_result_bytes is None or size <= self.max_result_bytes
 
     def read(self, record: Any, headers: RecordHeaders, place: SourcePosition, max_bytes: int) -> MappedRecord | None:

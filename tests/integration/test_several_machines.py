@@ -114,7 +114,7 @@ def two_versions(trainer: Machine, passenger_model: Titanic) -> None:
 
 
 def answers(deployment: Deployment, count: int = 40, prefix: str = "f") -> set[str]:
-    """Have so many passengers scored; the versions that answered them."""
+    """Have this number of passengers scored; the versions that answered them."""
     requests = [Request(features, model="titanic") for features in islice(Titanic.example_requests(), count)]
     report = deployment.load(requests, prefix=prefix).report()
     deployment.settles()
@@ -162,7 +162,7 @@ def test_all_of_a_training_is_behind_urls(trainer: Machine, tmp_path: Path) -> N
 def test_a_worker_of_another_machine_serves_what_is_promoted(
     s3: S3Server, trainer: Machine, deployment: Deployment
 ) -> None:
-    """Promotions arrive; a bucket that is away, slow or denies changes nothing, not even for a worker that starts."""
+    """Promotions arrive; an unavailable, slow or denying bucket changes nothing, not even for a worker that starts."""
     worker = deployment.worker(worker_model_poll_interval=0.5)
     deployment.serving(1)
     assert answers(deployment, prefix="first") == {"v1"}

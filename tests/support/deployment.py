@@ -196,7 +196,7 @@ class Deployment:
         )
 
     def owns(self, partitions: int, workers: int = 1, seconds: float = 300.0) -> float:
-        """Wait until so many workers share so many partitions, those of sources included."""
+        """Wait until the workers share the partitions, those of sources included."""
         return until(
             lambda: len(owners := self.owners()) == workers and sum(owners) == partitions,
             seconds,

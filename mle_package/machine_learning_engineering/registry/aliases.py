@@ -44,7 +44,7 @@ def read(files: RegistryFiles, name: str) -> tuple[dict[str, str], list[AliasCha
 
     Raises:
         CorruptModel: The file is unreadable, its signature is refused, or it is older than one that was read before.
-        StoreUnavailable: The store is away, and the file was never read before.
+        StoreUnavailable: The store is unavailable, and the file was never read before.
     """
     stored = _read(files, name)
     if stored.revision < files.highest_revision(name):
@@ -67,7 +67,7 @@ def edit(files: RegistryFiles, name: str, reason: str = "", *, reset_if_corrupt:
     Raises:
         CorruptModel: The file is unreadable. A damaged file must not pass for a model without a champion.
         AliasesChanged: Another machine has changed them in the meantime. Nothing was written.
-        StoreUnavailable: The store is away.
+        StoreUnavailable: The store is unavailable.
     """
     key = _key(name)
     with files.store.edit(key) as file:

@@ -39,7 +39,7 @@ def add(files: RegistryFiles, contents: Mapping[str, bytes], manifest: Manifest)
         The new version.
 
     Raises:
-        StoreUnavailable: The store is away; there is no new version.
+        StoreUnavailable: The store is unavailable; there is no new version.
     """
     name = manifest.name
     stored = {file: StoredFile(_digest(content), len(content)) for file, content in contents.items()}
@@ -82,7 +82,7 @@ def read_manifest(files: RegistryFiles, name: str, version: str) -> Manifest:
 
     Raises:
         CorruptModel: It is unreadable, its signature is refused, or it belongs to another model or version.
-        StoreUnavailable: The store is away, and the file was never read before.
+        StoreUnavailable: The store is unavailable, and the file was never read before.
     """
     key = _key(name, version)
     path = f"{files.url}/{key}"
@@ -114,7 +114,7 @@ def read_verified(files: RegistryFiles, manifest: Manifest, file: str, *, fresh:
 
     Raises:
         CorruptModel: The file is unreadable or differs from what was saved.
-        StoreUnavailable: The store is away, and the file is not in the cache.
+        StoreUnavailable: The store is unavailable, and the file is not in the cache.
     """
     key = f"{manifest.name}/{manifest.version}/{file}"
     what = f"{file} of model `{manifest.name}` {manifest.version}"

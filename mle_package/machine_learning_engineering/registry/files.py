@@ -4,7 +4,7 @@ Layout: ``<registry>/<name>/<version>/{model.skops,profile.json,similar.jsonl,ma
 ``<registry>/<name>/aliases.json``.
 
 Behind a URL, files of versions are cached by their digests, and what was read of aliases, manifests and lists is kept:
-while the store is away, that is used in their place.
+while the store is unavailable, that is used in their place.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class RegistryFiles:
         self.store = open_store(place)
         self.signer: Signer | None = None
         self.problem = ""
-        """Why the store is away and what was kept of it is used; empty otherwise."""
+        """Why the store is unavailable and what was kept of it is used; empty otherwise."""
         self._local = local_path(place)
         self._cache: FileCache | None = None
         self._kept: Path | None = None
@@ -83,7 +83,7 @@ class RegistryFiles:
         Raises:
             FileNotFoundError: There is none.
             SignatureRefused: The signature is missing or wrong.
-            StoreUnavailable: The store is away, and the file was never read before.
+            StoreUnavailable: The store is unavailable, and the file was never read before.
         """
 
         def read() -> bytes:
@@ -142,7 +142,7 @@ class RegistryFiles:
             raise StoreUnavailable(self.problem) from None
 
     def _or_kept(self, what: str, read: Callable[[], bytes]) -> bytes:
-        """Read and keep; if the store is away, what was kept."""
+        """Read and keep; if the store is unavailable, what was kept."""
         if self._local is not None or self._kept is None:
             return read()
         file = what.replace("/", "+")

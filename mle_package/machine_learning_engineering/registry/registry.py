@@ -54,7 +54,7 @@ class Registry(RegistryReader):
 
     Methods raise `ModelNotFound` for an unknown model, version or alias, `CorruptModel` if a file is unreadable,
     differs from what was saved or is not signed although there is a key, and `StoreUnavailable`, an `OSError`, if the
-    store is away.
+    store is unavailable.
 
     Args:
         place: A local folder or URL; or the location that the settings give (`settings.registry_dir`), which has the

@@ -38,7 +38,7 @@ def read_file(place: Place) -> bytes:
 
     Raises:
         FileNotFoundError: There is none.
-        StoreUnavailable: The store is away.
+        StoreUnavailable: The store is unavailable.
     """
     folder, name = split(place)
     return open_store(folder).read(name)

@@ -41,7 +41,7 @@ class PlaceSettings(BaseSettings):
     registry_cache_bytes: Annotated[int, Field(gt=0)] = 4 * 1024**3
     """Size of the local cache of a registry behind a URL, ``registry-cache`` in `home`. What was used last stays."""
     registry_timeout: Annotated[float, Field(gt=0)] = 10.0
-    """Time without an answer after which a store behind a URL is away."""
+    """Time without an answer after which a store behind a URL is unavailable."""
 
     train_data_target: AnyPlace = None
     """Folder or URL of the data layers of trainings; ``data-layers`` in `home` by default."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 
 class StoreUnavailable(OSError):
-    """The store is away, too slow, or refuses access. The message names its URL and the cause."""
+    """The store is unavailable, too slow, or refuses access. The message names its URL and the cause."""
 
 
 class Conflict(RuntimeError):

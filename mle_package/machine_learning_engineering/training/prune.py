@@ -44,7 +44,7 @@ def prune(settings: KernelSettings, before: datetime, *, dry_run: bool = False) 
         dry_run: Only count.
 
     Raises:
-        OSError: A file can't be removed, or a store behind a URL is away.
+        OSError: A file can't be removed, or a store behind a URL is unavailable.
     """
     oldest = before.timestamp()
     layers = local_path(settings.layers_dir)

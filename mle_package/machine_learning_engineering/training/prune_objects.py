@@ -27,7 +27,7 @@ def remote_groups(settings: KernelSettings, before: datetime, leftover_time: flo
     """What is older than `before`; and versions that a killed process left without a manifest before `leftover_time`.
 
     Raises:
-        StoreUnavailable: A store is away.
+        StoreUnavailable: A store is unavailable.
     """
     if local_path(settings.layers_dir) is None:
         store = open_store(settings.layers_dir)

@@ -16,7 +16,7 @@ def of_model(registry: RegistryReader, name: str) -> dict[str, Any]:
 
     Raises:
         LookupError: there is no such model.
-        OSError: the registry is away.
+        OSError: the registry is unavailable.
     """
     if name not in registry.files.names():
         raise LookupError(name)
