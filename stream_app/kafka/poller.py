@@ -281,6 +281,10 @@ class KafkaPoller(threading.Thread):
         self._positions.forget()
         self._paused = False
         self._is_assigned = True
+        # This asks the broker.
+        self.is_in_call = True
+        self.starts.prepare(_tps(partitions))
+        self.is_in_call = False
         self._listener.on_assigned(_tps(partitions))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

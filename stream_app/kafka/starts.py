@@ -1,5 +1,6 @@
 """Where the group begins to read topics of others, and the record of it in the group's own offsets."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -8,6 +9,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPar
 from machine_learning_engineering.kafka.group_starts import start_metadata
 from stream_app.kafka.lag import LagQuery
 from stream_app.serving.batch import TP
+
+logger = logging.getLogger(__name__)
 
 BROKER_SECONDS = 10.0
 
@@ -30,6 +33,16 @@ class GroupStarts:
         self._sources = sources
         self._query = LagQuery(options)
         self._metadata: dict[TP, str] = {}
+
+    def prepare(self, partitions: Iterable[TP]) -> None:
+        """Commit where topics begin whose partitions were assigned: a worker that owns them misses no record."""
+        latest = {tp.topic: tp.partition for tp in partitions if self._sources.get(tp.topic) == "latest"}
+        for topic, partition in latest.items():
+            try:
+                self.first(topic, partition)
+            except KafkaException as error:
+                # Tried again as the partition's first record is fetched.
+                logger.warning("where the group begins to read %s is not committed yet: %s", topic, error.args[0])
 
     def first(self, topic: str, partition: int) -> int:
         """The offset at which a partition is begun that has no committed one.

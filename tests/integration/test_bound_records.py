@@ -216,7 +216,7 @@ def test_a_new_group_begins_at_the_end_and_keeps_to_it(settings: Settings) -> No
     topic.create()
     topic.send([event(n) for n in range(30)])
     with worker(topic) as program:
-        # Killed before it has read anything: its start is committed all the same.
+        # Killed as soon as it owns the partitions: their start is committed by then.
         program.process.kill()
         program.process.wait()
     topic.send([event(100 + n) for n in range(30)])
