@@ -1,22 +1,31 @@
-"""`inference-model-events-*`: promotions and drifted windows, one document each."""
+"""`inference-model-events-*`: promotions, drifted windows and steps of rollouts, one document each."""
 
 from msgspec import UNSET, Struct, UnsetType
 
 from machine_learning_engineering.core.timestamps import to_utc
-from machine_learning_engineering.events.schemas import DriftDetected, ModelEvent, ModelPromoted
+from machine_learning_engineering.events.schemas import DriftDetected, ModelEvent, ModelPromoted, RolloutChanged
 from monitoring.documents.common import ModelFields, PlainDocument, PlainEvent, digest, index_for
 
 FAMILY = "model-events"
 
 
 class ModelEventFields(Struct, frozen=True):
-    """`previous_version` and `reason` of a promotion; the others of a drifted window."""
+    """`previous_version` and `reason` of a promotion; `rows` to `window_id` of a drifted window.
+
+    A step of a rollout has the others, and the champion as `previous_version`.
+    """
 
     previous_version: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     rows: int | UnsetType = UNSET
     fields: tuple[str, ...] | UnsetType = UNSET
     window_id: str | UnsetType = UNSET
+    rollout_id: str | UnsetType = UNSET
+    step: int | UnsetType = UNSET
+    action: str | UnsetType = UNSET
+    by: str | UnsetType = UNSET
+    stage: str | UnsetType = UNSET
+    percent: int | UnsetType = UNSET
 
 
 class InflightFields(Struct, frozen=True):
@@ -32,8 +41,22 @@ ModelEventDocument = PlainDocument[InflightFields]
 
 def model_event_document(event: ModelEvent) -> tuple[str, str, ModelEventDocument]:
     """Index, id and document of an event."""
-    model = ModelFields(event.model, event.model_version)
+    version = event.challenger if isinstance(event, RolloutChanged) else event.model_version
+    model = ModelFields(event.model, version)
     match event:
+        case RolloutChanged():
+            action, moment = "rollout_changed", to_utc(event.changed_at)
+            fields = ModelEventFields(
+                previous_version=event.champion,
+                reason=event.reason,
+                rollout_id=event.rollout_id,
+                step=event.step,
+                action=event.action,
+                by=event.by,
+                stage=event.stage,
+                percent=event.percent,
+            )
+            identity = digest(action, event.model, event.rollout_id, event.step)
         case ModelPromoted():
             action, moment = "model_promoted", to_utc(event.promoted_at)
             fields = ModelEventFields(previous_version=event.previous_version, reason=event.reason)

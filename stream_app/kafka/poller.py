@@ -152,7 +152,7 @@ class KafkaPoller(threading.Thread):
         """
         result: Future[T] = Future()
         self._calls.put((function, result))
-        # Checked after the call is queued: so either this thread rejects it, or the poller does as it ends.
+        # Checked afterwards: so either this thread rejects it, or the poller does as it ends.
         if self._ended:
             self._reject_pending_calls()
         self._awake.set()
@@ -180,8 +180,7 @@ class KafkaPoller(threading.Thread):
         finally:
             self._ended = True
             self._reject_pending_calls()
-            # Leaves the group as well, so that others take over at once and not after the session timeout.
-            try:
+            try:  # Leaves the group as well, so that others take over at once.
                 self.consumer.close()
             except Exception:
                 # The callback for statistics runs here, too, and raises again what ended this thread.
@@ -281,10 +280,7 @@ class KafkaPoller(threading.Thread):
         self._positions.forget()
         self._paused = False
         self._is_assigned = True
-        # This asks the broker.
-        self.is_in_call = True
         self.starts.prepare(_tps(partitions))
-        self.is_in_call = False
         self._listener.on_assigned(_tps(partitions))
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

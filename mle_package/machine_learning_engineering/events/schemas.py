@@ -6,19 +6,20 @@ its tag, and workers read the old type for as long as a topic may hold it. Golde
 """
 
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from machine_learning_engineering.core.frames import make_frame
-
-RequestId = Annotated[str, Meta(min_length=1, max_length=256, description="Unique per request; also the record's key.")]
-ModelName = Annotated[str, Meta(min_length=1, max_length=128, description="Name of the model, such as `diamonds`.")]
-Timestamp = Annotated[datetime, Meta(tz=True, description="RFC 3339 with an offset.")]
-Seconds = Annotated[float, Meta(ge=0, description="A duration in seconds.")]
-
+from machine_learning_engineering.events.fields import ModelName as ModelName
+from machine_learning_engineering.events.fields import RequestId as RequestId
+from machine_learning_engineering.events.fields import Seconds as Seconds
+from machine_learning_engineering.events.fields import Timestamp as Timestamp
+from machine_learning_engineering.events.measurements import DriftDetected as DriftDetected
+from machine_learning_engineering.events.measurements import DriftMeasured as DriftMeasured
+from machine_learning_engineering.events.measurements import FieldDrift as FieldDrift
+from machine_learning_engineering.events.measurements import LiveMetric as LiveMetric
+from machine_learning_engineering.events.measurements import QualityMeasured as QualityMeasured
 
 MAX_ERROR_CHARACTERS = 4_096
 """Maximum length of an error's message: the broker would reject an outcome that is too large at every attempt."""
@@ -53,6 +54,20 @@ class SourcePosition(Struct, frozen=True):
     offset: int
 
 
+class RolloutArm(Struct, frozen=True):
+    """Which arm of a rollout answered a request, as it was at scoring time.
+
+    The request's key is in the challenger's arm if its bucket under `salt` is below `percent` (`rollout.split`).
+    """
+
+    rollout_id: str
+    arm: Literal["champion", "challenger"]
+    champion: str
+    challenger: str
+    salt: str
+    percent: int
+
+
 class PredictionCompleted(Struct, frozen=True, tag_field="type", tag="prediction.completed.v1"):
     """The prediction for one request.
 
@@ -67,6 +82,7 @@ class PredictionCompleted(Struct, frozen=True, tag_field="type", tag="prediction
     completed_at: Timestamp
     source: SourcePosition | UnsetType = UNSET
     included: Raw | UnsetType = UNSET
+    rollout: RolloutArm | UnsetType = UNSET
 
 
 class PredictionFailed(Struct, frozen=True, tag_field="type", tag="prediction.failed.v1"):
@@ -83,6 +99,7 @@ class PredictionFailed(Struct, frozen=True, tag_field="type", tag="prediction.fa
     model_version: str | UnsetType = UNSET
     source: SourcePosition | UnsetType = UNSET
     included: Raw | UnsetType = UNSET
+    rollout: RolloutArm | UnsetType = UNSET
 
 
 class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.logged.v1"):
@@ -114,6 +131,58 @@ class PredictionLogged(Struct, frozen=True, tag_field="type", tag="prediction.lo
     traceparent: str | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
     topic: str | UnsetType = UNSET
+    rollout: RolloutArm | UnsetType = UNSET
+
+
+class PredictionShadowed(Struct, frozen=True, kw_only=True, tag_field="type", tag="prediction.shadowed.v1"):
+    """The answer of a rollout's challenger beside that of the champion, for one request. No consumer is given it.
+
+    `role` is what the answering `shadow_version` is in the rollout; after the promotion, the champion of before is the
+    shadow. `prediction` is what the version in service answered, missing if it failed. `outcome` is the shadow's:
+    "dropped" if it had no time for the request, "failed" with `error` if it raised. `memory_bytes` is that of the
+    shadow's process. Times and place are those of the request's log record.
+    """
+
+    request_id: RequestId
+    model: ModelName
+    rollout_id: str
+    role: Literal["champion", "challenger"]
+    served_version: str
+    shadow_version: str
+    outcome: Literal["completed", "failed", "dropped"]
+    accepted_at: Timestamp
+    completed_at: Timestamp
+    partition: int
+    offset: int
+    served_seconds: Seconds
+    prediction: Raw | UnsetType = UNSET
+    shadow_prediction: Raw | UnsetType = UNSET
+    shadow_seconds: Seconds | UnsetType = UNSET
+    error: Error | UnsetType = UNSET
+    memory_bytes: int | UnsetType = UNSET
+    topic: str | UnsetType = UNSET
+
+
+class RolloutChanged(Struct, frozen=True, kw_only=True, tag_field="type", tag="rollout.changed.v1"):
+    """A step of a rollout: what was done, by whom or what, why, and the state after it.
+
+    `verdict` is the verdict that decided it, as JSON; steps of people have none. `rollout_id` and `step` identify it,
+    however often it is published.
+    """
+
+    model: ModelName
+    rollout_id: str
+    step: int
+    action: str
+    changed_at: Timestamp
+    by: str
+    reason: str
+    stage: str
+    percent: int
+    champion: str
+    challenger: str
+    trigger: str = ""
+    verdict: Raw | UnsetType = UNSET
 
 
 class ModelPromoted(Struct, frozen=True, tag_field="type", tag="model.promoted.v1"):
@@ -172,109 +241,25 @@ class ApiCalled(Struct, frozen=True, kw_only=True, tag_field="type", tag="api.ca
     traceparent: str | UnsetType = UNSET
 
 
-class FieldDrift(Struct, frozen=True):
-    """Difference of one field of a window from the reference, by its test with the smallest p-value.
-
-    `field` is, for example, ``features.carat`` or ``predictions.price``. `p_adjusted` is corrected for the number of
-    tests of the window. Rates are shares of rows; those of the reference are of the rows that it was made from, where a
-    text may have no known word either (`reference_unseen_rate`; unset in old events). `detail` names the word that
-    differs most, if the test compares words.
-    """
-
-    field: str
-    kind: Literal["feature", "prediction"]
-    statistic: str
-    psi: float
-    p_value: float
-    p_adjusted: float
-    drifted: bool
-    missing_rate: float
-    unseen_rate: float
-    out_of_range_rate: float
-    reference_missing_rate: float
-    detail: str = ""
-    reference_unseen_rate: float | UnsetType = UNSET
-
-
-class DriftMeasured(Struct, frozen=True, tag_field="type", tag="drift.measured.v1"):
-    """Comparison of a window of requests with the reference profile of the model version, field by field.
-
-    If the window follows the reference, the probability that any of its `fields` is reported as drifted is at most
-    `significance`; a drifted field also has a population stability index of at least `min_psi`. `window_id` is the same
-    whenever the same window is measured again.
-    """
-
-    model: ModelName
-    model_version: str
-    window_id: str
-    window_start: Timestamp
-    window_end: Timestamp
-    closed_by: Literal["count", "time"]
-    rows: int
-    significance: float
-    min_psi: float
-    fields: list[FieldDrift]
-
-
-class DriftDetected(Struct, frozen=True, tag_field="type", tag="drift.detected.v1"):
-    """A window has drifted; `fields` holds the drifted fields with their evidence."""
-
-    model: ModelName
-    model_version: str
-    window_id: str
-    detected_at: Timestamp
-    window_start: Timestamp
-    window_end: Timestamp
-    rows: int
-    significance: float
-    fields: list[FieldDrift]
-
-
-class LiveMetric(Struct, frozen=True):
-    """A metric of live predictions with its confidence interval; `reference` is the test metric from training."""
-
-    name: str
-    value: float
-    lower: float
-    upper: float
-    reference: float | UnsetType = UNSET
-
-
-class QualityMeasured(Struct, frozen=True, tag_field="type", tag="quality.measured.v1"):
-    """Quality of a model version, from the labelled requests that were accepted in a window."""
-
-    model: ModelName
-    model_version: str
-    measured_at: Timestamp
-    window_start: Timestamp
-    window_end: Timestamp
-    rows: int
-    confidence: float
-    metrics: list[LiveMetric]
-
-    def to_pandas(self) -> Any:
-        """The metrics as a DataFrame of pandas, one row each; the other fields are in its ``attrs``.
-
-        Raises:
-            ImportError: pandas is not installed.
-        """
-        plain = [msgspec.structs.asdict(metric) for metric in self.metrics]
-        found = {name: [one[name] for one in plain] for name in LiveMetric.__struct_fields__}
-        found["reference"] = [None if one is UNSET else one for one in found["reference"]]
-        frame = make_frame(found, {name: "string" if name == "name" else "float64" for name in found})
-        frame.attrs |= {name: getattr(self, name) for name in self.__struct_fields__ if name != "metrics"}
-        return frame
-
-
 Result = PredictionCompleted | PredictionFailed
 Measurement = DriftMeasured | QualityMeasured
-ModelEvent = ModelPromoted | DriftDetected
-Event = PredictionRequested | Result | PredictionLogged | LabelReported | ApiCalled | Measurement | ModelEvent
+ModelEvent = ModelPromoted | DriftDetected | RolloutChanged
+Event = (
+    PredictionRequested
+    | Result
+    | PredictionLogged
+    | PredictionShadowed
+    | LabelReported
+    | ApiCalled
+    | Measurement
+    | ModelEvent
+)
 
 encode = msgspec.json.Encoder().encode
 decode_request = msgspec.json.Decoder(PredictionRequested).decode
 decode_result: Callable[[bytes], Result] = msgspec.json.Decoder(Result).decode
 decode_log = msgspec.json.Decoder(PredictionLogged).decode
+decode_shadow = msgspec.json.Decoder(PredictionShadowed).decode
 decode_label = msgspec.json.Decoder(LabelReported).decode
 decode_api_call = msgspec.json.Decoder(ApiCalled).decode
 decode_model_event: Callable[[bytes], ModelEvent] = msgspec.json.Decoder(ModelEvent).decode

@@ -5,6 +5,7 @@ from typing import NamedTuple
 REQUESTS = "prediction-requests"
 RESULTS = "prediction-results"
 LOGS = "prediction-logs"
+SHADOWS = "prediction-shadows"
 DEAD_LETTERS = "prediction-dead-letters"
 MODEL_EVENTS = "model-events"
 LABELS = "prediction-labels"
@@ -43,6 +44,7 @@ TOPICS = (
     # Outcomes repeat the request, hence the larger limits.
     Topic(RESULTS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(LOGS, {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(8 * MEBIBYTE)}),
+    Topic(SHADOWS, {"cleanup.policy": "delete", **_BY_BROKER, "max.message.bytes": str(8 * MEBIBYTE)}),
     Topic(DEAD_LETTERS, {"cleanup.policy": "delete", "max.message.bytes": str(8 * MEBIBYTE)}),
     # Compaction keeps the last event of each type and model.
     Topic(MODEL_EVENTS, {"cleanup.policy": "compact", **_BY_BROKER, **_UNPACKED}),

@@ -8,6 +8,7 @@ import msgspec
 from machine_learning_engineering.declaration.reading import DECLARATION_FILE
 from machine_learning_engineering.registry import aliases as alias_file
 from machine_learning_engineering.registry import artifacts
+from machine_learning_engineering.registry import rollouts as rollout_file
 from machine_learning_engineering.registry.artifacts import PROFILE_FILE
 from machine_learning_engineering.registry.files import RegistryFiles
 from machine_learning_engineering.registry.manifest import (
@@ -18,6 +19,7 @@ from machine_learning_engineering.registry.manifest import (
     RegistryError,
 )
 from machine_learning_engineering.registry.uri import CHAMPION, LATEST, NAME, parse
+from machine_learning_engineering.rollout.record import Rollout, Rollouts
 from machine_learning_engineering.storage.location import Place, parse_place
 
 if TYPE_CHECKING:
@@ -123,6 +125,15 @@ class RegistryReader:
     def history(self, name: str) -> list[AliasChange]:
         """Read the last changes of a model's aliases, oldest first; at most `aliases.MAX_HISTORY`."""
         return alias_file.read(self.files, require_name(name))[1]
+
+    def rollouts(self, name: str) -> Rollouts:
+        """Read the rollouts of a model, and which of its versions are barred."""
+        return rollout_file.read(self.files, require_name(name))
+
+    def rollout(self, name: str) -> Rollout | None:
+        """Read the open rollout of a model; None if there is none."""
+        current = self.rollouts(name).current
+        return current if current is not None and current.is_open else None
 
     def champions(self) -> dict[str, str]:
         """Read the champion's version by model. Models without a champion are left out."""
