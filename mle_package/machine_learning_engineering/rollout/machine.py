@@ -6,6 +6,7 @@ Each function takes the rollouts of a model and returns them as they are after; 
 
 import secrets
 from datetime import datetime, timedelta
+from typing import Literal
 
 from msgspec.structs import replace
 
@@ -161,7 +162,7 @@ def advance(rollouts: Rollouts, verdict: Verdict, now: datetime, *, by: str = CO
     if rollout is None or not rollout.is_open:
         return rollouts
     if verdict.status == "fail":
-        outcome: Outcome = "refused" if rollout.stage == "shadow" else "rolled_back"
+        outcome: Literal["refused", "rolled_back"] = "refused" if rollout.stage == "shadow" else "rolled_back"
         bar = Bar(now, by, verdict.reason, rollout.rollout_id)
         barred = replace(rollouts, barred={**rollouts.barred, rollout.challenger: bar})
         return _end(barred, rollout, outcome, outcome, now, by, verdict.reason, verdict)
@@ -171,8 +172,7 @@ def advance(rollouts: Rollouts, verdict: Verdict, now: datetime, *, by: str = CO
         return _after_bake(rollouts, rollout, verdict, now, by)
     if verdict.status == "pass":
         return replace(rollouts, current=_forward(rollout, verdict, now, by))
-    policy = rollout.policy
-    limit = policy.max_shadow if rollout.stage == "shadow" else policy.max_canary
+    limit = stage_limit(rollout)
     if stage_seconds(rollout, now) < limit:
         return rollouts
     reason = f"no verdict in {limit:g} s of {rollout.stage}: {verdict.reason}"
@@ -196,8 +196,15 @@ def stage_seconds(rollout: Rollout, now: datetime) -> float:
     return max(0.0, (now - began - pauses).total_seconds())
 
 
+def stage_limit(rollout: Rollout) -> float:
+    """Seconds after which the stage of an open rollout expires, or may end in the case of the bake."""
+    policy = rollout.policy
+    limits = {"shadow": policy.max_shadow, "canary": policy.max_canary, "bake": policy.bake}
+    return limits.get(rollout.stage, 0.0)
+
+
 def _after_bake(rollouts: Rollouts, rollout: Rollout, verdict: Verdict, now: datetime, by: str) -> Rollouts:
-    bake = rollout.policy.bake
+    bake = stage_limit(rollout)
     if stage_seconds(rollout, now) < bake or (bake and verdict.status != "pass"):
         return rollouts
     return _end(rollouts, rollout, "promoted", "confirmed", now, by, verdict.reason, verdict)
