@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import typer
+from machine_learning_engineering.policies import load_policies
 
 from inflight.settings import Settings
 from inflight.stack.probes import anything_listens
@@ -13,10 +14,19 @@ from machine_learning_engineering.registry.rolling import Flip, change_rollouts,
 from machine_learning_engineering.registry.uri import CHAMPION
 from machine_learning_engineering.rollout import machine
 from machine_learning_engineering.rollout.machine import RolloutRefused
-from machine_learning_engineering.rollout.policy import RolloutPolicy
+from machine_learning_engineering.rollout.policy import ModelPolicy, RolloutPolicy
 from machine_learning_engineering.rollout.record import Rollout, Rollouts
 
 ANNOUNCE_SECONDS = 3.0
+
+
+def policy_of(settings: Settings, model: str) -> RolloutPolicy:
+    """How rollouts of a model proceed, by `inflight.toml`; by default without an entry.
+
+    Raises:
+        InvalidPolicies: The file can't be used.
+    """
+    return load_policies(settings).get(model, ModelPolicy()).rollout
 
 
 def start_rollout(

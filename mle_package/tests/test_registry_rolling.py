@@ -81,7 +81,7 @@ def test_a_barred_version_is_promoted_by_no_way_until_it_is_unbarred(registry):
             way("doubler")
     assert champion(registry) == "v3"
     registry.promote("doubler", "v2", alias="seen")
-    change(registry, lambda rollouts: machine.unbar(rollouts, "v2", model="doubler"))
+    change(registry, lambda rollouts: machine.unbar(rollouts, "v2", **WHO))
     registry.rollback("doubler")
     assert champion(registry) == "v2"
 

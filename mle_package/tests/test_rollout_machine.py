@@ -18,6 +18,9 @@ POLICY = RolloutPolicy(ramp=(1, 50), max_shadow=100.0, max_canary=100.0, bake=60
 PASS, FAIL, WAITING = (Verdict(status, f"{status} it is") for status in ("pass", "fail", "waiting"))
 
 
+WHO = {"model": "m", "now": BEGIN, "by": "ada", "reason": "so"}
+
+
 def at(seconds: float) -> datetime:
     return BEGIN + timedelta(seconds=seconds)
 
@@ -71,7 +74,7 @@ def test_a_failure_ends_and_bars(passes: int, outcome: str):
     assert (bar.at, bar.by, bar.reason, bar.rollout_id) == (at(9), "controller", "fail it is", rollout.rollout_id)
     with pytest.raises(RolloutRefused, match=r"inflight rollout unbar m v2"):
         begin(rollouts)
-    assert open_one(begin(machine.unbar(rollouts, "v2", model="m"))).challenger == "v2"
+    assert open_one(begin(machine.unbar(rollouts, "v2", **WHO))).challenger == "v2"
 
 
 @pytest.mark.parametrize("passes", [0, 1])
@@ -137,7 +140,7 @@ def test_commands_that_do_not_fit_are_refused_and_name_the_command():
     with pytest.raises(RolloutRefused, match="paused already"):
         machine.pause(machine.pause(rollouts, model="m", now=at(1), by="ada"), model="m", now=at(2), by="ada")
     with pytest.raises(RolloutRefused, match="not barred"):
-        machine.unbar(rollouts, "v2", model="m")
+        machine.unbar(rollouts, "v2", **WHO)
     ended = machine.abort(rollouts, model="m", now=at(1), by="ada", reason="enough")
     for command in (machine.abort, machine.promote, machine.pause, machine.resume):
         with pytest.raises(RolloutRefused, match="no open rollout"):

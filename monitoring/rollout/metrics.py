@@ -27,7 +27,9 @@ class RolloutMetrics:
         self.share = metric(Gauge, "inflight_rollout_challenger_ratio", text, "model")
         text = "Age of the stage of an open rollout, without pauses."
         self.age = metric(Gauge, "inflight_rollout_stage_seconds", text, "model")
-        text = "Age at which the stage ends without a verdict: max_shadow or max_canary; that of the bake is its length."
+        text = (
+            "Age at which the stage ends without a verdict: max_shadow or max_canary; that of the bake is its length."
+        )
         self.limit = metric(Gauge, "inflight_rollout_limit_seconds", text, "model")
         text = "1 while an open rollout is paused."
         self.paused = metric(Gauge, "inflight_rollout_paused", text, "model")

@@ -11,7 +11,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from machine_learning_engineering.rollout.policy import RolloutPolicy
-from machine_learning_engineering.rollout.record import Action, Bar, Outcome, Rollout, Rollouts, Stage, Step
+from machine_learning_engineering.rollout.record import Action, Bar, Outcome, Rollout, Rollouts, Stage, Step, Unbarring
 from machine_learning_engineering.rollout.verdict import Verdict
 
 CONTROLLER = "controller"
@@ -132,15 +132,17 @@ def abort(rollouts: Rollouts, *, model: str, now: datetime, by: str, reason: str
     return _end(rollouts, _open(rollouts, model), "aborted", "aborted", now, by, reason)
 
 
-def unbar(rollouts: Rollouts, version: str, *, model: str) -> Rollouts:
-    """Allow a barred version to be promoted and rolled out again.
+def unbar(rollouts: Rollouts, version: str, *, model: str, now: datetime, by: str, reason: str) -> Rollouts:
+    """Allow a barred version to be promoted and rolled out again. Who did it and why is kept.
 
     Raises:
         RolloutRefused: It is not barred.
     """
-    if version not in rollouts.barred:
+    if (bar := rollouts.barred.get(version)) is None:
         raise RolloutRefused(f"{version} of model `{model}` is not barred: see inflight rollout show {model}")
-    return replace(rollouts, barred={name: bar for name, bar in rollouts.barred.items() if name != version})
+    barred = {name: one for name, one in rollouts.barred.items() if name != version}
+    unbarred = (*rollouts.unbarred, Unbarring(version, bar, now, by, reason))[-MAX_PAST:]
+    return replace(rollouts, barred=barred, unbarred=unbarred)
 
 
 def refuse_barred(rollouts: Rollouts, model: str, version: str) -> None:
