@@ -164,10 +164,10 @@ def _parts(report: Report) -> "list[RenderableType]":
         parts.append(_steps(rollout))
     for version, bar in report.barred.items():
         parts.append(Text(f"barred: {version} since {render_time(bar.at)}: {render_line(bar.reason, 300)}"))
-    for one in report.unbarred[-3:]:
-        parts.append(
-            Text(f"unbarred: {one.version} at {render_time(one.at)} by {render_line(f'{one.by}: {one.reason}', 300)}")
-        )
+    parts += [
+        Text(f"unbarred: {one.version} at {render_time(one.at)} by {render_line(f'{one.by}: {one.reason}', 300)}")
+        for one in report.unbarred[-3:]
+    ]
     return parts
 
 
