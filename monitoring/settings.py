@@ -115,6 +115,14 @@ class FeatureIngestSettings(KernelSettings):
     features_metrics_port: Port = 9_106
 
 
+class RolloutControllerSettings(KernelSettings):
+    """Settings of `inflight rollout-controller`."""
+
+    rollout_interval: PositiveSeconds = 5.0
+    """Seconds between two looks at the open rollouts."""
+    rollout_controller_metrics_port: Port = 9_109
+
+
 class ArchiveSettings(KernelSettings):
     """Settings of `inflight archive`."""
 
@@ -153,6 +161,7 @@ class MonitoringSettings(
     DriftMonitorSettings,
     LabelJoinerSettings,
     FeatureIngestSettings,
+    RolloutControllerSettings,
     ArchiveSettings,
 ):
     """Settings of all monitoring processes."""
