@@ -34,6 +34,7 @@ DOORS = (
     _K + "registry/artifacts.py:read_manifest",
     _K + "registry/manifest.py:schemas_equivalent",
     _K + "registry/reader.py:RegistryReader.profile",
+    _K + "registry/rollouts.py:_decode",
     _K + "registry/similar.py:_decode_header",
     _K + "registry/similar.py:_decode_row",
     _K + "registry/similar.py:_decode_whole_row",
@@ -122,6 +123,22 @@ def test_aliases(registry: Registry) -> None:
         # A promotion mends the file, whatever it holds.
         registry.promote("houses", "v1")
         assert registry.aliases("houses")["champion"] == "v1"
+
+    read()
+
+
+def test_rollouts(registry: Registry) -> None:
+    path = registry.path / "houses" / "rollouts.json"
+
+    @dose(15)
+    @given(content=mutated([corpus.ROLLOUTS]))
+    @hypothesis.example(content=corpus.ROLLOUTS.replace(b'"salt"', b'"more":' + DEEP + b',"salt"'))
+    @hypothesis.example(content=corpus.ROLLOUTS.replace(b'"percent":25', b'"percent":' + b"9" * 30))
+    @hypothesis.example(content=DEEP)
+    def read(content: bytes) -> None:
+        files.write(path, content)
+        _is_refused(lambda: registry.rollouts("houses"), 100_000)
+        _is_refused(lambda: registry.rollout("houses"), 100_000)
 
     read()
 
