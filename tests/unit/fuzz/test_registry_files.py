@@ -148,7 +148,7 @@ def test_rollouts(registry: Registry) -> None:
     ended = machine.advance(started, Verdict("fail", "worse", (Check("errors", "fail", "2 of 9"),)), now)
 
     @dose(15)
-    @given(content=mutated([msgspec.json.encode(one) for one in (started, ended)]))
+    @given(content=mutated([corpus.ROLLOUTS, *(msgspec.json.encode(one) for one in (started, ended))]))
     @hypothesis.example(content=msgspec.json.encode(started).replace(b'"salt"', b'"more":' + DEEP + b',"salt"'))
     @hypothesis.example(content=DEEP)
     def read(content: bytes) -> None:
