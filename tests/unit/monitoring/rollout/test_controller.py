@@ -111,9 +111,6 @@ def test_a_bad_version_is_rolled_back_and_barred_and_the_metrics_tell(setting: S
     assert setting.registry.champions() == {"line": "v2"}
     assert setting.metric("stage", model="line", stage="bake") == 1
     assert setting.metric("challenger_ratio", model="line") == 1
-        1,
-        1,
-    )
     rollout = setting.look("fail", after=10)
     assert (rollout.outcome, setting.registry.champions()) == ("rolled_back", {"line": "v1"})
     assert "v2" in setting.registry.rollouts("line").barred
