@@ -307,10 +307,8 @@ def class_from_toml(
         InvalidDeclaration: It can't be used. The message names the line, the field and the fix.
     """
     made = _made(content, name)
-    if origin is None:
-        return made
     identity = {name: getattr(made, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(made.__name__, (made,), identity | {"origin": origin})
+    return made if origin is None else type(made.__name__, (made,), identity | {"origin": origin})
 
 
 @lru_cache(maxsize=64)
