@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from confluent_kafka import KafkaException
-from prometheus_client import make_wsgi_app
 
 from machine_learning_engineering.adoption.model import AdoptedModel
 from machine_learning_engineering.declaration.framed import decoder_of
@@ -27,6 +26,7 @@ from machine_learning_engineering.kafka.client import producer_options, topic_na
 from machine_learning_engineering.kafka.connection import is_no_response, no_response
 from machine_learning_engineering.kafka.topic_check import TopicFault, UnusableTopics, require_topics
 from machine_learning_engineering.observability import logging as service_log
+from machine_learning_engineering.observability.health import metrics_app
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
 from machine_learning_engineering.observability.redaction import InvalidRules, redaction
 from machine_learning_engineering.registry.registry import Registry
@@ -201,7 +201,7 @@ class Worker:
         outputs = (RESULTS, LOGS, DEAD_LETTERS)
         self._require(partial(require_topics, self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs))
         self.publisher.load_partition_counts({*self.topics, *(one.results for one in self.bindings.values())})
-        application = make_wsgi_app(self.metrics.registry)
+        application = metrics_app(self.metrics.registry)
         server, _ = start_metrics_server(application, self.settings.metrics_host, self.settings.worker_metrics_port)
         host, port = server.server_address[:2]
         logger.info("metrics on %s/metrics", http_url(str(host), port))

@@ -1,5 +1,5 @@
 """The processes: `inflight worker`, `gateway`, `indexer`, `exporter`, `drift-monitor`,
-`label-joiner` and `archive`."""
+`label-joiner`, `rollout-controller` and `archive`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -77,6 +77,14 @@ def _archive() -> None:
         raise exit_with(error) from error
 
 
+def _rollout_controller() -> None:
+    from inflight.adapters.rollout_evidence import judge, open_evidence
+    from monitoring.rollout.process import run
+
+    settings = _configured("rollout-controller")
+    run(settings, open_evidence(settings), judge)
+
+
 def _gateway() -> None:
     from inflight.errors import exit_with
 
@@ -137,6 +145,12 @@ _PROCESSES = {
         "Join labels to logged requests and measure live quality until SIGTERM.",
         "Example: [bold]inflight label-joiner[/bold], then [bold]inflight labels replay diamonds[/bold]. "
         f"{_SHARED} Labels that arrive before their request wait in Elasticsearch; while it is unavailable it retries.",
+    ),
+    "rollout-controller": _Process(
+        _rollout_controller,
+        "Move open rollouts by their evidence until SIGTERM: widen, promote, refuse, roll back.",
+        "Example: [bold]inflight rollout-controller[/bold], then [bold]inflight rollout start diamonds:v3[/bold] and "
+        "[bold]inflight rollout show --watch[/bold]. Start several: each step is taken once, by one of them.",
     ),
     "archive": _Process(
         _archive,

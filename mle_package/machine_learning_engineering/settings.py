@@ -44,6 +44,7 @@ class KernelSettings(PlaceSettings, BaseSettings):
     production: bool = False
     """Reject what is acceptable only on a developer's machine, such as a plaintext connection to the broker."""
     seed: int = 20_260_101
+    """Seed of splits, searches and estimators: the same data and seed give the same model."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """Addresses ``host:port``, separated by commas; an IPv6 address is in brackets, as ``[::1]:9092``."""
@@ -61,17 +62,21 @@ class KernelSettings(PlaceSettings, BaseSettings):
     topic_prefix: str = ""
     """Prefix of every topic and consumer group, so that several deployments can share a broker."""
     topic_partitions: PositiveInt = 4
+    """Partitions of topics that are created. A topic of requests has at most as many busy workers as partitions."""
     topic_replication: PositiveInt = 1
+    """Replicas of topics that are created; 3 wherever the broker is a cluster."""
 
     max_request_bytes: Annotated[int, Field(gt=0, le=4 * 1024 * 1024)] = 1_000_000
     """Maximum size of a request; a larger one becomes a dead letter. The topic's limit is the upper bound, and the
     log record, which repeats the request, must fit too."""
 
     metrics_host: str = "127.0.0.1"
+    """Address on which each process serves its metrics; ``0.0.0.0`` where Prometheus runs on another machine."""
 
     log_format: Literal["auto", "ecs", "text"] = "auto"
     """Format of the service log: ECS JSON or plain text. ``auto`` is text on a terminal and ECS elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level of the service log that is written."""
     log_error_values: bool = False
     """Log the messages of all exceptions. They may quote values: for a developer's machine only."""
     log_redact: dict[str, dict[str, RedactAction]] = {}

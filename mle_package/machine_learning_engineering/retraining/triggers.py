@@ -34,6 +34,7 @@ class DriftSeen(Struct, frozen=True):
     """
 
     window_id: str
+    window_start: datetime
     window_end: datetime
     since: datetime
     p_value: float
@@ -64,8 +65,6 @@ class Facts(Struct, frozen=True, kw_only=True):
     rollout: str = ""
     """The open rollout, in words."""
     drift: DriftSeen | None = None
-    drift_looked_at: datetime | None = None
-    """End of the newest window, drifted or not."""
     quality: QualitySeen | None = None
     labels: int = 0
     labels_in_drift: int = 0
@@ -114,8 +113,7 @@ def examine(
         return NotDue(why), known.looks
     if (failed := _failed(known, facts.champion, now)) is not None:
         return Due(failed.trigger, failed), known.looks
-    looks = _this_year(known.looks, facts.champion, now)
-    found, looks = _found(policy, facts, known, looks, now)
+    found, looks = _found(policy, facts, known, now)
     if found is None:
         return NotDue("; ".join(filter(None, ("nothing is due", facts.unknown)))), looks
     if why := _frozen(policy, facts):
@@ -203,32 +201,32 @@ def _frozen(policy: RetrainingPolicy, facts: Facts) -> str:
     )
 
 
-def _this_year(looks: Looks, champion: str, now: datetime) -> Looks:
-    if looks.since is None or now - looks.since >= looking.YEAR:
-        looks = Looks(since=now)
-    if looks.champion != champion:
-        # Labels are counted from the champion's training on.
-        looks = msgspec.structs.replace(looks, champion=champion, quality_labels=0)
-    return looks
-
-
-def _found(
-    policy: RetrainingPolicy, facts: Facts, known: Retrainings, looks: Looks, now: datetime
-) -> tuple[Trigger | None, Looks]:
+def _found(policy: RetrainingPolicy, facts: Facts, known: Retrainings, now: datetime) -> tuple[Trigger | None, Looks]:
     """The first trigger whose slot is free: what hurts most comes first."""
-    quality, looks = _quality(policy, facts, looks)
-    drift, looks = _drift(policy, facts, looks)
+    quality, looks = _quality(policy, facts, known.looks, now)
     taken = {run.trigger.slot for run in known.runs}
-    candidates = (quality, drift, *_by_count_and_clock(policy, facts, known, now))
+    candidates = (quality, _drift(policy, facts), *_by_count_and_clock(policy, facts, known, now))
     return next((one for one in candidates if one is not None and one.slot not in taken), None), looks
 
 
-def _quality(policy: RetrainingPolicy, facts: Facts, looks: Looks) -> tuple[Trigger | None, Looks]:
+def _rate(policy: RetrainingPolicy) -> float:
+    """The rate of a year, of which drift and quality have a half each."""
+    return policy.false_alarms_per_year / (policy.drift + policy.quality)
+
+
+def _quality(policy: RetrainingPolicy, facts: Facts, looks: Looks, now: datetime) -> tuple[Trigger | None, Looks]:
     seen = facts.quality
-    if not policy.quality or seen is None or facts.labels < looks.quality_labels + MIN_LABELLED:
+    # Labels are counted from the champion's training on.
+    before = looks.labels if looks.champion == facts.champion else 0
+    if not policy.quality or seen is None or facts.labels < before + MIN_LABELLED:
         return None, looks
-    # Every batch of labels is a look, also one that shows nothing.
-    looks = msgspec.structs.replace(looks, quality=looks.quality + 1, quality_labels=facts.labels)
+    state = looking.Looks(looks.number, looks.last_at)
+    significance = state.significance(now, _rate(policy))
+    if not significance:
+        return None, looks
+    # Also one that shows nothing is a look.
+    state = state.after(now)
+    looks = Looks(state.number, state.last_at, facts.labels, facts.champion or "")
     if seen.reference is None or seen.upper >= seen.reference:
         return None, looks
     reason = f"{seen.metric} {seen.value:.4g} of {seen.rows} labelled requests, {seen.reference:.4g} at the training"
@@ -237,27 +235,27 @@ def _quality(policy: RetrainingPolicy, facts: Facts, looks: Looks) -> tuple[Trig
         slot=f"quality-{seen.window_end:%Y%m%dT%H%M%S%fZ}",
         at=seen.window_end,
         reason=reason,
-        evidence=msgspec.to_builtins(seen) | {"look": looks.quality},
-        significance=looking.significance(policy, looks.quality),
+        evidence=msgspec.to_builtins(seen) | {"look": looks.number},
+        significance=significance,
     )
     return trigger, looks
 
 
-def _drift(policy: RetrainingPolicy, facts: Facts, looks: Looks) -> tuple[Trigger | None, Looks]:
-    seen, end = facts.drift, facts.drift_looked_at
-    if not policy.drift or end is None:
-        return None, looks
-    if looks.drift_at is None or end > looks.drift_at:
-        looks = msgspec.structs.replace(looks, drift=looks.drift + 1, drift_at=end)
-    level = looking.significance(policy, looks.drift)
-    if seen is None or seen.p_value > level:
-        return None, looks
+def _drift(policy: RetrainingPolicy, facts: Facts) -> Trigger | None:
+    seen = facts.drift
+    if not policy.drift or seen is None:
+        return None
+    level = looking.window_significance(seen.window_start, seen.window_end, _rate(policy))
+    if seen.p_value > level:
+        return None
     reason = f"{', '.join(seen.fields[:5])} drifted since {seen.since:%Y-%m-%dT%H:%M:%SZ} (p = {seen.p_value:.2g})"
-    evidence = msgspec.to_builtins(seen) | {"look": looks.drift, "significance": level}
-    trigger = Trigger(
-        kind="drift", slot=f"drift-{safe(seen.window_id)}", at=seen.window_end, reason=reason, evidence=evidence
+    return Trigger(
+        kind="drift",
+        slot=f"drift-{safe(seen.window_id)}",
+        at=seen.window_end,
+        reason=reason,
+        evidence=msgspec.to_builtins(seen) | {"significance": level},
     )
-    return trigger, looks
 
 
 def _by_count_and_clock(

@@ -61,17 +61,14 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Looks(Struct, frozen=True, omit_defaults=True):
-    """How often the evidence of a model was looked at. Each look has a part of the year's false-alarm rate.
+    """How often the live quality of a model was looked at, and when last: each look spends a part of the year's rate.
 
-    `since` is the start of the year, `drift_at` the end of the last window that was looked at, and `quality_labels` the
-    number of labels since the training of `champion` at the last look at the quality.
+    `labels` is the number of labels since the training of `champion` at the last look.
     """
 
-    since: datetime | None = None
-    drift: int = 0
-    drift_at: datetime | None = None
-    quality: int = 0
-    quality_labels: int = 0
+    number: int = 0
+    last_at: datetime | None = None
+    labels: int = 0
     champion: str = ""
 
 

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from machine_learning_engineering.retraining import looks as looking
 from machine_learning_engineering.retraining.triggers import (
     MAX_ATTEMPTS,
     DriftSeen,
@@ -40,8 +39,7 @@ def policy(**given: Any) -> RetrainingPolicy:
 
 
 def drift(p_value: float = 1e-30, since: timedelta = HOUR) -> dict[str, Any]:
-    end = NOW - timedelta(minutes=1)
-    return {"drift": DriftSeen("w-1", end, NOW - since, p_value, ("features.x",)), "drift_looked_at": end}
+    return {"drift": DriftSeen("w-1", NOW - HOUR, NOW, NOW - since, p_value, ("features.x",))}
 
 
 def quality(upper: float = 0.8) -> QualitySeen:
@@ -90,7 +88,7 @@ def test_what_is_due(rules: RetrainingPolicy, found: Facts, slot: str) -> None:
         (policy(schedule="0 3 * * 0"), facts(), "nothing is due"),  # Missed more than a day ago.
         (policy(max_age=4 * 86_400), facts(champion_at=NOW - 3 * DAY), "nothing is due"),
         (policy(new_labels=300), facts(labels=299), "nothing is due"),
-        (policy(drift=True), facts(labels_in_drift=200, **drift(p_value=0.06)), "nothing is due"),
+        (policy(drift=True), facts(labels_in_drift=200, **drift(p_value=1e-4)), "nothing is due"),
         (policy(drift=True), facts(labels_in_drift=199, **drift()), "but the requests have drifted since 2026-11-30T11:00:00Z, with 199 labels since then"),
         (policy(schedule="0 3 * * *"), facts(**drift()), "at least 200 are needed"),
         (policy(quality=True), facts(labels=199, quality=quality()), "nothing is due"),
@@ -166,17 +164,26 @@ def test_a_failed_run_is_tried_again_after_the_cool_down() -> None:
     assert (len(known.runs), known.runs[-1].outcome, known.runs[-1].attempts) == (1, "running", 2)
 
 
-def test_looks_are_counted_once_and_their_levels_sum_to_the_rate() -> None:
+def test_looks_at_the_quality_need_new_labels_and_spend_the_rate_of_a_year() -> None:
     rules = policy(drift=True, quality=True, false_alarms_per_year=0.1)
-    assert sum(looking.significance(rules, look) for look in range(1, 10_000)) <= 0.05
-    _, looks = examine(rules, facts(labels=250, quality=quality(1.0), **drift(1.0)), Retrainings(), NOW)
-    assert (looks.drift, looks.quality, looks.quality_labels, looks.since) == (1, 1, 250, NOW)
-    _, again = examine(rules, facts(labels=400, quality=quality(1.0), **drift(1.0)), Retrainings(looks=looks), NOW)
-    assert again == looks
-    _, later = examine(rules, facts(labels=450, quality=quality(1.0)), Retrainings(looks=looks), NOW + DAY)
-    assert (later.quality, later.quality_labels) == (2, 450)
-    _, year = examine(rules, facts(**drift(1.0)), Retrainings(looks=looks), NOW + looking.YEAR)
-    assert year == Looks(since=NOW + looking.YEAR, drift=1, drift_at=looks.drift_at, champion="v1")
+    found = facts(labels=250, quality=quality(1.0))
+    _, looks = examine(rules, found, Retrainings(), NOW)
+    assert looks == Looks(1, NOW, 250, "v1")
+    known = Retrainings(looks=looks)
+    assert examine(rules, msgspec.structs.replace(found, labels=449), known, NOW + DAY)[1] == looks
+    more = msgspec.structs.replace(found, labels=450)
+    assert examine(rules, more, known, NOW + timedelta(minutes=1))[1] == looks  # Too little has accrued.
+    assert examine(rules, more, known, NOW + DAY)[1] == Looks(2, NOW + DAY, 450, "v1")
+    # Of another champion, labels are counted anew; the rate is not.
+    other = msgspec.structs.replace(found, champion="v2", labels=200)
+    assert examine(rules, other, known, NOW + DAY)[1] == Looks(2, NOW + DAY, 200, "v2")
+    spent, state = 0.0, Retrainings()
+    for day in range(365):
+        decided, looks = examine(rules, facts(labels=(day + 1) * 200, quality=quality()), state, NOW + day * DAY)
+        assert isinstance(decided, Due)
+        spent += decided.trigger.significance
+        state = Retrainings(looks=looks)
+    assert 0.045 < spent <= 0.05
 
 
 _STEPS = st.lists(
@@ -205,8 +212,8 @@ def test_no_slot_is_trained_twice_whatever_the_order_of_events_and_clocks(
         now += timedelta(seconds=seconds)
         running = next((run for run in known.runs if run.outcome == "running"), None)
         if step == "drift":
-            window = DriftSeen(f"w-{number // (stale + 1)}", now, now, 0.0, ("features.x",))
-            seen = msgspec.structs.replace(seen, drift=window, drift_looked_at=now, labels_in_drift=500)
+            window = DriftSeen(f"w-{number // (stale + 1)}", now - HOUR, now, now, 0.0, ("features.x",))
+            seen = msgspec.structs.replace(seen, drift=window, labels_in_drift=500)
         elif step == "label":
             seen = msgspec.structs.replace(seen, labels=max(0, seen.labels + 150 * (stale - 1)))
         elif step == "promote":

@@ -24,6 +24,11 @@ from machine_learning_engineering.registry import similar
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.profiles import ProfileCache
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.rolling import reconcile
+from machine_learning_engineering.rollout import machine
+from machine_learning_engineering.rollout.policy import RolloutPolicy
+from machine_learning_engineering.rollout.record import Rollouts
+from machine_learning_engineering.rollout.verdict import Check, Verdict
 from machine_learning_engineering.training import run_log
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, dose, mutated
@@ -34,6 +39,7 @@ DOORS = (
     _K + "registry/artifacts.py:read_manifest",
     _K + "registry/manifest.py:schemas_equivalent",
     _K + "registry/reader.py:RegistryReader.profile",
+    _K + "registry/rollouts.py:_decode",
     _K + "registry/similar.py:_decode_header",
     _K + "registry/similar.py:_decode_row",
     _K + "registry/similar.py:_decode_whole_row",
@@ -122,6 +128,35 @@ def test_aliases(registry: Registry) -> None:
         # A promotion mends the file, whatever it holds.
         registry.promote("houses", "v1")
         assert registry.aliases("houses")["champion"] == "v1"
+
+    read()
+
+
+def test_rollouts(registry: Registry) -> None:
+    path = registry.path / "houses" / "rollouts.json"
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    started = machine.start(
+        Rollouts(),
+        model="houses",
+        champion="v1",
+        challenger="v2",
+        policy=RolloutPolicy(),
+        now=now,
+        by="ada",
+        reason="retrained",
+    )
+    ended = machine.advance(started, Verdict("fail", "worse", (Check("errors", "fail", "2 of 9"),)), now)
+
+    @dose(15)
+    @given(content=mutated([corpus.ROLLOUTS, *(msgspec.json.encode(one) for one in (started, ended))]))
+    @hypothesis.example(content=msgspec.json.encode(started).replace(b'"salt"', b'"more":' + DEEP + b',"salt"'))
+    @hypothesis.example(content=DEEP)
+    def read(content: bytes) -> None:
+        files.write(path, content)
+        _everything(registry)
+        _is_refused(lambda: registry.rollouts("houses"), 100_000)
+        _is_refused(lambda: registry.named("houses"), 100_000)
+        _is_refused(lambda: reconcile(registry, "houses", now), 100_000)
 
     read()
 
