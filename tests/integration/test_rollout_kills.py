@@ -36,9 +36,8 @@ WAYS = {
     "rolled back": ("fail", 6, ["started", "promoted", "rolled_back"], "v1"),
     "refused": ("fail", 3, ["started", "refused"], "v1"),
 }
-ALL = [
-    (way, f"{point}{after}") for way, found in WAYS.items() for point in range(1, found[1] + 1) for after in ("", "+")
-]
+POINTS = [(way, n) for way, (_, points, *_) in WAYS.items() for n in range(1, points + 1)]
+ALL = [(way, f"{n}{after}") for way, n in POINTS for after in ("", "+")]
 SOME = [("promoted", "4+"), ("promoted", "5+"), ("rolled back", "4"), ("refused", "2+")]
 
 
