@@ -1,1 +1,1 @@
-"""What the stream tells of the two versions of a rollout: log, shadows and labels since the stage began, as `Evidence`."""
+"""What the stream tells of the two versions of a rollout, since its stage began, as `Evidence`."""

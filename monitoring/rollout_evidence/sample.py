@@ -16,7 +16,7 @@ class Item(Protocol):
     """What is kept of a request. Of two for the same request, the one of smaller `rank` stays; `size` is in bytes."""
 
     @property
-    def rank(self) -> tuple[float, int, int]: ...
+    def rank(self) -> tuple[float, int, int, int]: ...
     @property
     def size(self) -> int: ...
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T", bound=Item)
 
 
 class Keys:
-    """Hashes of request ids, with the rollout's salt.
+    """Hashes of ids and keys, with the rollout's salt.
 
     Args:
         salt: At most 64 bytes in UTF-8.
@@ -35,10 +35,10 @@ class Keys:
         # Another hash than that of the split, or the sample of an arm would be one of its keys.
         self._hash = blake2b(key=salt.encode(), digest_size=_BITS // 8, person=b"evidence")
 
-    def __call__(self, request_id: str) -> int:
-        """The hash of an id, below 2^64."""
+    def __call__(self, identity: bytes) -> int:
+        """The hash of what identifies a request or a key, below 2^64."""
         hashed = self._hash.copy()
-        hashed.update(request_id.encode(errors="replace"))
+        hashed.update(identity)
         return int.from_bytes(hashed.digest(), "big")
 
 
