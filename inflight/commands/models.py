@@ -97,7 +97,7 @@ def show(model: _Version, json: _JSON = False) -> None:
         aliases, history, profile = registry.aliases(name), registry.history(name), registry.profile(name, version)
         rollouts = registry.rollouts(name)
     if json:
-        schema = {"features_schema": manifest.features_schema, "history": history, "profile": profile}
+        schema: dict[str, Any] = {"features_schema": manifest.features_schema, "history": history, "profile": profile}
         schema |= {"rollout": rollouts.current, "barred": rollouts.barred.get(version)}
         return print_json(_entry(manifest, aliases) | schema)
     named = ", ".join(alias for alias, one in sorted(aliases.items()) if one == version) or "no alias"

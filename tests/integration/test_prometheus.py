@@ -42,8 +42,8 @@ ONLY_OF_FAULTS = {
     "inflight_worker_source_unknown_fields_total",
     "inflight_worker_unusual_values_total",
 }
-"""Without a fault, a rollout, a source or an adopted model they have no series: see test_controller, test_archive, test_faults_search,
-test_labels_faults, test_bound_topics and test_adopt."""
+"""Without a fault, a rollout, a source or an adopted model they have no series: see test_controller, test_archive,
+test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:
