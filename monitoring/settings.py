@@ -129,6 +129,7 @@ class RolloutControllerSettings(KernelSettings):
     rollout_interval: PositiveSeconds = 5.0
     """Seconds between two looks at the open rollouts."""
     rollout_controller_metrics_port: Port = 9_109
+    """Port of its metrics; 0 takes any free one."""
 
 
 class ArchiveSettings(KernelSettings):

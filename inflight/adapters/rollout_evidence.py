@@ -1,12 +1,11 @@
 """What the rollout controller and `inflight rollout show` are given: evidence from the stream, and the rules."""
 
-from machine_learning_engineering.rollout.judging import judge
-from monitoring.rollout_evidence.collector import Collector
-
 from inflight.adapters.losses import RegistryLosses
 from inflight.settings import Settings
+from machine_learning_engineering.rollout.judging import judge
 from machine_learning_engineering.rollout.record import Rollout
 from monitoring.rollout.ports import Collect, EvidenceSource
+from monitoring.rollout_evidence.collector import Collector
 
 __all__ = ["judge", "open_evidence"]
 

@@ -1,6 +1,7 @@
 """What `inflight rollout show` says of a rollout: its record, and the verdict of this moment."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -110,15 +111,17 @@ class Watch:
 
     def _judged(self, report: Report, rollout: Rollout) -> Report:
         """The report with the verdict of this moment, or why there is none."""
-        from confluent_kafka import KafkaException
         from msgspec.structs import replace
-
-        from inflight.adapters.rollout_evidence import judge, open_evidence
-        from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError
 
         servers = self._settings.kafka_bootstrap_servers
         if not anything_listens(servers):
             return replace(report, problem=f"there is no broker at {servers} to read the evidence from")
+
+        from confluent_kafka import KafkaException
+
+        from inflight.adapters.rollout_evidence import judge, open_evidence
+        from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError
+
         key = (rollout.rollout_id, rollout.stage_at)
         try:
             if key not in self._sources:
@@ -164,10 +167,10 @@ def _parts(report: Report) -> "list[RenderableType]":
         parts.append(_steps(rollout))
     for version, bar in report.barred.items():
         parts.append(Text(f"barred: {version} since {render_time(bar.at)}: {render_line(bar.reason, 300)}"))
-    for one in report.unbarred[-3:]:
-        parts.append(
-            Text(f"unbarred: {one.version} at {render_time(one.at)} by {render_line(f'{one.by}: {one.reason}', 300)}")
-        )
+    parts += [
+        Text(f"unbarred: {one.version} at {render_time(one.at)} by {render_line(f'{one.by}: {one.reason}', 300)}")
+        for one in report.unbarred[-3:]
+    ]
     return parts
 
 
@@ -184,7 +187,7 @@ def _steps(rollout: Rollout) -> "RenderableType":
     return _table([("", True), ("time", False), ("step", False), ("keys", True), ("by", False), ("why", False)], rows)
 
 
-def _table(headings: list[tuple[str, bool]], rows: list[tuple[str, ...]]) -> "RenderableType":
+def _table(headings: list[tuple[str, bool]], rows: Sequence[tuple[str, ...]]) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 

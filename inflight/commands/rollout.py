@@ -192,6 +192,7 @@ def _print(rollout: "Rollout", json: bool) -> None:
 def _registry() -> "Iterator[tuple[Settings, Registry]]":
     """The settings and their registry; errors of both end the command."""
     from inflight.settings import load_settings
+    from machine_learning_engineering.policies import InvalidPolicies
     from machine_learning_engineering.registry.manifest import CorruptModel, IncompatibleModel, RegistryError
     from machine_learning_engineering.registry.registry import Registry
     from machine_learning_engineering.rollout.machine import RolloutRefused
@@ -199,6 +200,6 @@ def _registry() -> "Iterator[tuple[Settings, Registry]]":
     settings = load_settings()
     try:
         yield settings, Registry(settings.registry_dir)
-    except (RegistryError, RolloutRefused, OSError, ImportError) as error:
+    except (RegistryError, RolloutRefused, InvalidPolicies, OSError, ImportError) as error:
         failed = (CorruptModel, IncompatibleModel, RolloutRefused)
-        raise exit_for(error, RegistryError, ImportError, failed=failed) from error
+        raise exit_for(error, RegistryError, InvalidPolicies, ImportError, failed=failed) from error

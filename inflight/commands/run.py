@@ -35,8 +35,9 @@ def run(
     """Start every process of a deployment on this machine, and start again what ends, until Ctrl-C or SIGTERM.
 
     These are workers, gateway with console, indexer, exporter, drift monitor, label joiner, rollout controller and
-    archive, with the logs of all on standard error. The broker and Elasticsearch are those of the settings, or those that `inflight up`
-    started. Without them, the embedded stack is started as well, and keeps its data in INFLIGHT_HOME.
+    archive, with the logs of all on standard error. The broker and Elasticsearch are those of the settings, or those
+    that `inflight up` started. Without them, the embedded stack is started as well, and keeps its data in
+    INFLIGHT_HOME.
     """
     import asyncio
     import os

@@ -200,7 +200,7 @@ def _after(rollouts: Rollouts, move: str, now: datetime, version: str) -> Rollou
             case "start":
                 return machine.start(rollouts, champion="v1", challenger=version, policy=POLICY, **who)
             case "unbar":
-                return machine.unbar(rollouts, version, model="m")
+                return machine.unbar(rollouts, version, **who)
             case _:
                 return getattr(machine, move)(rollouts, **who)
     except RolloutRefused:

@@ -13,7 +13,7 @@ from machine_learning_engineering.events.topics import LABELS, LOGS, SHADOWS
 from machine_learning_engineering.kafka.client import create_topics, producer_options, topic_name
 from machine_learning_engineering.rollout.record import Rollout
 from monitoring.rollout_evidence.collector import Collector
-from tests.support.rollouts import SHADOW, NumberLosses, label, logged, shadowed
+from tests.support.rollout_records import SHADOW, NumberLosses, label, logged, shadowed
 from tests.support.waiting import until
 
 _REQUESTS = 300

@@ -14,7 +14,7 @@ from monitoring.rollout_evidence.records import Records
 from monitoring.rollout_evidence.summary import summarize
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, dose, mutated
-from tests.support.rollouts import CANARY, SHADOW, label, logged, shadowed
+from tests.support.rollout_records import CANARY, SHADOW, label, logged, shadowed
 
 DOORS = (
     "inflight/adapters/losses.py:RegistryLosses.is_valid",

@@ -17,7 +17,17 @@ from machine_learning_engineering.rollout.split import Splitter
 from monitoring.rollout_evidence import records as rooms
 from monitoring.rollout_evidence.records import Records
 from monitoring.rollout_evidence.summary import summarize
-from tests.support.rollouts import BAKE, CANARY, SHADOW, NumberLosses, label, label_record, logged, price, shadowed
+from tests.support.rollout_records import (
+    BAKE,
+    CANARY,
+    SHADOW,
+    NumberLosses,
+    label,
+    label_record,
+    logged,
+    price,
+    shadowed,
+)
 
 LATER = SHADOW.stage_at + timedelta(days=1)
 
