@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 
-
 from machine_learning_engineering.observability.health import metrics_app
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
