@@ -41,6 +41,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "label-joiner": {"needs": ["registry", "elasticsearch"], "shares": True},
     "features": {"command": ["features", "follow"], "needs": ["volume"]},
     "archive": {"needs": ["database"], "shares": True},
+    # It scores by a model's own code, and changes the alias.
     "rollout-controller": {"needs": ["registry-write", "policies"]},
 }
 JOBS: dict[str, dict[str, Any]] = {

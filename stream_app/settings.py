@@ -17,6 +17,7 @@ class WorkerSettings(KernelSettings):
     worker_buffer_bytes: PositiveInt = 64 * 1024 * 1024
     """Fetching pauses while unfinished requests take more memory, in bytes. librdkafka buffers up to 24 MiB more."""
     worker_commit_interval: PositiveSeconds = 0.5
+    """Interval at which offsets of finished requests are committed."""
     worker_stall_timeout: PositiveSeconds = 120.0
     """The worker exits if requests wait and nothing makes progress for this time while the broker responds."""
     worker_max_failure_ratio: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -30,3 +31,4 @@ class WorkerSettings(KernelSettings):
     worker_model_poll_interval: PositiveSeconds = 10.0
     """Interval at which the registry is polled for new champions. A promotion event usually arrives first."""
     worker_metrics_port: Port = 9_101
+    """Port of the worker's metrics."""

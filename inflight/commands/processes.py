@@ -1,5 +1,5 @@
 """The processes: `inflight worker`, `gateway`, `indexer`, `exporter`, `drift-monitor`,
-`label-joiner` and `archive`."""
+`label-joiner`, `rollout-controller`, `retrainer` and `archive`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -78,6 +78,27 @@ def _archive(migrate: bool = False) -> None:
         raise exit_with(error) from error
 
 
+def _rollout_controller() -> None:
+    from inflight.adapters.rollout_evidence import judge, open_evidence
+    from monitoring.rollout.process import run
+
+    settings = _configured("rollout-controller")
+    run(settings, open_evidence(settings), judge)
+
+
+def _retrainer() -> None:
+    from inflight.adapters.retrainer import starter
+    from inflight.errors import exit_with
+    from inflight.retrainer.process import run
+    from machine_learning_engineering.policies import InvalidPolicies
+
+    settings = _configured("retrainer")
+    try:
+        run(settings, starter(settings))
+    except InvalidPolicies as error:
+        raise exit_with(error) from error
+
+
 def _gateway() -> None:
     from inflight.errors import exit_with
 
@@ -138,6 +159,18 @@ _PROCESSES = {
         "Join labels to logged requests and measure live quality until SIGTERM.",
         "Example: [bold]inflight label-joiner[/bold], then [bold]inflight labels replay diamonds[/bold]. "
         f"{_SHARED} Labels that arrive before their request wait in Elasticsearch; while it is unavailable it retries.",
+    ),
+    "rollout-controller": _Process(
+        _rollout_controller,
+        "Move open rollouts by their evidence until SIGTERM: widen, promote, refuse, roll back.",
+        "Example: [bold]inflight rollout-controller[/bold], then [bold]inflight rollout start diamonds:v3[/bold] and "
+        "[bold]inflight rollout show --watch[/bold]. Start several: each step is taken once, by one of them.",
+    ),
+    "retrainer": _Process(
+        _retrainer,
+        "Retrain what the policies say is due, and start its rollout, until SIGTERM.",
+        "Example: [bold]INFLIGHT_POLICIES=inflight.toml inflight retrainer[/bold]. Start several on different "
+        "machines: of them, one trains. A training that is killed is taken up again; the champion never notices.",
     ),
     "archive": _Process(
         _archive,

@@ -16,7 +16,9 @@ class GatewaySettings(ProducerSettings):
     gateway_host: str = "127.0.0.1"
     """Address to listen on. Without API keys, the gateway listens on a loopback address only."""
     gateway_port: Port = 8_080
+    """Port to listen on."""
     gateway_metrics_port: Port = 9_107
+    """Port of the gateway's metrics."""
     gateway_keys: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
     """File of the API keys, such as one that a cluster mounts; ``gateway-keys.json`` in `home` by default."""
     gateway_allowed_hosts: tuple[str, ...] = ()

@@ -74,8 +74,8 @@ def commands() -> set[tuple[str, ...]]:
 
 
 def settings() -> set[str]:
-    """The variables that the product reads. INFLIGHT_POLICIES names a file, and is no field."""
-    return {f"INFLIGHT_{name.upper()}" for name in Settings.model_fields} | {"INFLIGHT_POLICIES"}
+    """The variables that the product reads."""
+    return {f"INFLIGHT_{name.upper()}" for name in Settings.model_fields}
 
 
 def environment(container: Manifest) -> dict[str, str]:

@@ -20,7 +20,8 @@ def metrics_app(registry: CollectorRegistry) -> Callable[..., Iterable[bytes]]:
     def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path not in ("/livez", "/readyz"):
-            return metrics(environ, start_response)
+            found: Iterable[bytes] = metrics(environ, start_response)
+            return found
         missing = not_ready(registry) if path == "/readyz" else ""
         body = f"{missing or 'ok'}\n".encode()
         headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from inflight.adapters.evaluator import RegistryEvaluator, _decoded
 from inflight.settings import Settings
 from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.feature_store.examples import ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
 from monitoring.archive.prediction_log import ArchivePredictionLog
@@ -67,6 +68,7 @@ DOORS = (
     "mle_package/machine_learning_engineering/events/schemas.py:decode_request",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_result",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_log",
+    "mle_package/machine_learning_engineering/events/schemas.py:decode_shadow",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_label",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_model_event",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_measurement",
@@ -331,3 +333,17 @@ def test_the_feature_store_takes_or_counts_each_record(tmp_path: Path) -> None:
         assert len(lines) == report.examples
         for line in lines:
             msgspec.json.decode(line)
+
+
+@dose(60)
+@given(value=mutated(corpus.SHADOWS))
+@hypothesis.example(corpus.SHADOWS[0].replace(b'"offset":40', b'"offset":' + b"9" * 30))
+@hypothesis.example(corpus.SHADOWS[0].replace(b'{"price":4}', DEEP))
+def test_a_shadow_is_read_or_refused(value: bytes) -> None:
+    """What is read comes back equal."""
+    try:
+        with bounded(len(value)):
+            found = events.decode_shadow(value)
+    except UNREADABLE:
+        return
+    assert events.decode_shadow(events.encode(found)) == found
