@@ -24,7 +24,7 @@ from machine_learning_engineering.registry.rolling import change_rollouts, recon
 from machine_learning_engineering.rollout import machine
 from machine_learning_engineering.rollout.policy import RolloutPolicy
 from tests.support.doses import FULL
-from tests.support.rollouts import line_registry
+from tests.support.scripted_rollouts import line_registry
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
