@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -249,7 +250,7 @@ def test_a_label_is_a_report_or_a_dead_letter(value: bytes, timestamp: tuple[int
 @given(label=mutated([b"326.5", b'{"price": 3}', b'"x"', b"[1]"]))
 def test_the_evaluator_refuses_labels_without_their_value(label: bytes, tmp_path_factory: Any) -> None:
     evaluator: Any = object.__new__(RegistryEvaluator)
-    evaluator._classes = {"houses": corpus.Houses}
+    evaluator._classes = SimpleNamespace(of=lambda model: corpus.Houses)
     reason = evaluator.rejection_reason("houses", label)
     check_message(reason or "")
     predictions, labels = _decoded(corpus.fitted(), [(b'{"price":1.0,"kind":"flat"}', label), (label, b"1.0")])
