@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from machine_learning_engineering.rollout.machine import stage_limit, stage_seconds
 from machine_learning_engineering.rollout.record import Outcome, Rollout, Rollouts, Stage
 from machine_learning_engineering.rollout.verdict import Status, Verdict
+from monitoring.rollout_evidence.metrics import EvidenceMetrics
 from monitoring.runtime.metrics import Declare, register_process
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -45,6 +46,7 @@ class RolloutMetrics:
         self.looked_at = metric(Gauge, "inflight_rollout_controller_look_timestamp_seconds", text)
         text = "Looks at a model that failed, by the kind of error: its rollout stays as it is until the next one."
         self.errors = metric(Counter, "inflight_rollout_controller_errors", text, "cause")
+        self.evidence = EvidenceMetrics(registry)
         register_process(registry)
 
     def show(self, model: str, rollouts: Rollouts, verdict: Verdict | None, now: datetime) -> None:
@@ -60,6 +62,7 @@ class RolloutMetrics:
             self.age.labels(model).set(stage_seconds(rollout, now))
             self.limit.labels(model).set(stage_limit(rollout))
         else:
+            self.evidence.forget(model)
             self.age.remove_by_labels({"model": model})
             self.limit.remove_by_labels({"model": model})
         self._show_ends(model, rollouts)
