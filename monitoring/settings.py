@@ -132,6 +132,18 @@ class RolloutControllerSettings(KernelSettings):
     """Port of its metrics; 0 takes any free one."""
 
 
+class RetrainerSettings(KernelSettings):
+    """Settings of `inflight retrainer` and of `inflight retrain --due`."""
+
+    retrain_log: str = "elasticsearch"
+    """Prediction log whose labelled rows a due retraining is trained on: ``elasticsearch``, ``archive``, or the path of
+    a SQLite log."""
+    retrainer_interval: PositiveSeconds = 60.0
+    """Seconds between two looks at what is due. Events about a model are looked at at once."""
+    retrainer_metrics_port: Port = 9_110
+    """Port of the retrainer's metrics."""
+
+
 class ArchiveSettings(KernelSettings):
     """Settings of `inflight archive`."""
 
@@ -172,6 +184,7 @@ class MonitoringSettings(
     LabelJoinerSettings,
     FeatureIngestSettings,
     RolloutControllerSettings,
+    RetrainerSettings,
     ArchiveSettings,
 ):
     """Settings of all monitoring processes."""

@@ -34,6 +34,7 @@ READERS = {
     "LabelJoinerSettings": ("Label joiner and live quality", "`inflight label-joiner`"),
     "FeatureIngestSettings": ("Features", "`inflight features follow`"),
     "RolloutControllerSettings": ("Rollout controller", "`inflight rollout-controller`"),
+    "RetrainerSettings": ("Retrainer", "`inflight retrainer` and `inflight retrain --due`"),
     "ArchiveSettings": ("Archive", "`inflight archive`, and each command that reads the log from the archive"),
     "ProducerSettings": (
         "Producers",

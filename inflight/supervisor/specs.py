@@ -19,6 +19,7 @@ PROCESSES = (
     "drift-monitor",
     "label-joiner",
     "rollout-controller",
+    "retrainer",
     "archive",
 )
 """In the order in which they start."""
