@@ -32,6 +32,9 @@ class RolloutMetrics:
             "Age at which the stage ends without a verdict: max_shadow or max_canary; that of the bake is its length."
         )
         self.limit = metric(Gauge, "inflight_rollout_limit_seconds", text, "model")
+        text = "1 for the last step of the rollout of a model, with the challenger and the state after it."
+        labels = ("model", "version", "action", "stage", "percent")
+        self.step = metric(Gauge, "inflight_rollout_step_info", text, *labels)
         text = "1 while an open rollout is paused."
         self.paused = metric(Gauge, "inflight_rollout_paused", text, "model")
         text = "1 for the status of the verdict at the last look: pass, fail or waiting; else 0."
@@ -58,6 +61,10 @@ class RolloutMetrics:
             self.stage.labels(model, stage).set(stage == rollout.stage)
         self.share.labels(model).set(rollout.percent / 100 if rollout.is_open else 0)
         self.paused.labels(model).set(rollout.paused)
+        self.step.remove_by_labels({"model": model})
+        if rollout.steps:
+            step = rollout.steps[-1]
+            self.step.labels(model, rollout.challenger, step.action, step.stage, str(step.percent)).set(1)
         if rollout.is_open:
             self.age.labels(model).set(stage_seconds(rollout, now))
             self.limit.labels(model).set(stage_limit(rollout))
