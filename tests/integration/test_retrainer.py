@@ -168,8 +168,8 @@ def test_prices_that_rise_are_seen_and_lead_to_a_rollout(dearer: Deployment, tmp
     retrainer = dearer.retrainer(retrainer_interval=1)
     registry = Registry(tmp_path / "home" / "registry")
     count = 600
-    dearer.load(count).report()
     prefix = dearer.settings.topic_prefix
+    dearer.load(count, prefix=prefix).report()
     prices = enumerate(dearer.prices(count))
     publish(dearer, [RequestLabel(f"{prefix}-{n:08d}", "diamonds", price * 1.4, DAY) for n, price in prices])
     until(lambda: registry.rollout("diamonds") is not None, 180, "a rollout is open")

@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
+from inflight.retrainer.metrics import RetrainerMetrics
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, STAGE
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
@@ -39,6 +40,7 @@ MONITORING = (
     FeatureMetrics,
     ArchiveMetrics,
     RolloutMetrics,
+    RetrainerMetrics,
 )
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
