@@ -1,6 +1,6 @@
 """Schemas of Kubernetes and of custom resources, from the modules that `deploy/tools/crds` pins by digest.
 
-    python -m deploy.schemas FOLDER      # for kubeconform -schema-location 'FOLDER/{{.ResourceKind}}{{.KindSuffix}}.json'
+python -m deploy.schemas FOLDER      # for kubeconform -schema-location 'FOLDER/{{.ResourceKind}}{{.KindSuffix}}.json'
 """
 
 import json
@@ -49,7 +49,7 @@ def definitions_of_custom_resources() -> list[Schema]:
     for module, files in _FOLDERS.items():
         for file in files:
             text = (modules()[module] / file).read_text()
-            found += [one for one in yaml.load_all(text, Loader=_loader()) if one]  # noqa: S506 - a safe loader
+            found += [one for one in yaml.load_all(text, Loader=_loader()) if one]
     return [one for one in found if "elastic" not in one["spec"]["group"] or one["metadata"]["name"] in _ECK]
 
 

@@ -37,7 +37,7 @@ class Pod(NamedTuple):
 
 def read(text: str) -> list[Manifest]:
     """The objects of a file. Raises if two keys of a mapping are the same."""
-    return [found for found in yaml.load_all(text, Loader=_Strict) if found]  # noqa: S506 - a SafeLoader
+    return [found for found in yaml.load_all(text, Loader=_Strict) if found]
 
 
 class _Strict(yaml.SafeLoader):
@@ -88,7 +88,7 @@ def problems(objects: list[Manifest]) -> list[str]:
     found: list[str] = []
     for pod in pods(objects):
         found += [f"{pod.name}: {problem}" for problem in (*_confinement(pod), *_program(pod), *_resources(pod))]
-    return found + [*_references(objects), *_selectors(objects)]
+    return [*found, *_references(objects), *_selectors(objects)]
 
 
 def _confinement(pod: Pod) -> Iterator[str]:
@@ -185,4 +185,3 @@ def exported_metrics() -> set[str]:
     """The metrics that docs/metrics.md lists; a test of its own compares the page with the code."""
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
     return set(re.findall(r"(?m)^\| `(inflight_\w+)`", text))
-

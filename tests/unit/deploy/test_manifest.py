@@ -82,6 +82,8 @@ def test_the_page_says_what_ran() -> None:
 )
 def test_the_rules_find_what_breaks_them(change, problem) -> None:
     objects = manifests.read((PLAIN / "inflight.yaml").read_text())
-    worker = next(pod for pod in manifests.pods(objects) if pod.metadata["labels"]["app.kubernetes.io/component"] == "worker")
+    worker = next(
+        pod for pod in manifests.pods(objects) if pod.metadata["labels"]["app.kubernetes.io/component"] == "worker"
+    )
     change(worker.spec)
     assert any(problem in found for found in manifests.problems(objects))
