@@ -51,6 +51,7 @@ def write(folder: Path) -> None:
         lines = [f"- [{heading(ROOT / files[page])}]({PurePosixPath(page).name})" for page in pages]
         (folder / name / "index.md").write_text("\n".join([f"# {title}", "", *lines, ""]), encoding="utf-8")
     shutil.copyfile(HERE / "worker.js", folder / "iframe-worker.js")
+    shutil.copyfile(HERE / "tables.css", folder / "tables.css")
 
 
 def with_links(text: str, source: str, site: str, files: dict[str, str]) -> str:
