@@ -123,6 +123,27 @@ class FeatureIngestSettings(KernelSettings):
     """Port of the metrics of `inflight features follow`."""
 
 
+class RolloutControllerSettings(KernelSettings):
+    """Settings of `inflight rollout-controller`."""
+
+    rollout_interval: PositiveSeconds = 5.0
+    """Seconds between two looks at the open rollouts."""
+    rollout_controller_metrics_port: Port = 9_109
+    """Port of its metrics; 0 takes any free one."""
+
+
+class RetrainerSettings(KernelSettings):
+    """Settings of `inflight retrainer` and of `inflight retrain --due`."""
+
+    retrain_log: str = "elasticsearch"
+    """Prediction log whose labelled rows a due retraining is trained on: ``elasticsearch``, ``archive``, or the path of
+    a SQLite log."""
+    retrainer_interval: PositiveSeconds = 60.0
+    """Seconds between two looks at what is due. Events about a model are looked at at once."""
+    retrainer_metrics_port: Port = 9_110
+    """Port of the retrainer's metrics."""
+
+
 class ArchiveSettings(KernelSettings):
     """Settings of `inflight archive`."""
 
@@ -162,6 +183,8 @@ class MonitoringSettings(
     DriftMonitorSettings,
     LabelJoinerSettings,
     FeatureIngestSettings,
+    RolloutControllerSettings,
+    RetrainerSettings,
     ArchiveSettings,
 ):
     """Settings of all monitoring processes."""

@@ -33,6 +33,8 @@ READERS = {
     "DriftMonitorSettings": ("Drift monitor", "`inflight drift-monitor`"),
     "LabelJoinerSettings": ("Label joiner and live quality", "`inflight label-joiner`"),
     "FeatureIngestSettings": ("Features", "`inflight features follow`"),
+    "RolloutControllerSettings": ("Rollout controller", "`inflight rollout-controller`"),
+    "RetrainerSettings": ("Retrainer", "`inflight retrainer` and `inflight retrain --due`"),
     "ArchiveSettings": ("Archive", "`inflight archive`, and each command that reads the log from the archive"),
     "ProducerSettings": (
         "Producers",

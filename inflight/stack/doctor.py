@@ -20,6 +20,7 @@ from inflight.stack.process import foreign_environment, is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_responds, elasticsearch_responds
 from machine_learning_engineering.events.topics import LABELS, REQUESTS, TOPICS
+from machine_learning_engineering.policies import InvalidPolicies, load_policies, policies_file
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.reader import RegistryReader
 from machine_learning_engineering.settings import redact_url
@@ -55,6 +56,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _memory()
     yield _disk(settings.home)
     yield from _registry(settings)
+    yield from _policies(settings)
     yield from _pinned_parts()
     yield _embedded()
     yield _faust()
@@ -133,6 +135,17 @@ def _registry(settings: Settings) -> Iterator[Check]:
         yield Check("registry", "warn", f"{found}: whoever may write there decides what is predicted", fix)
     else:
         yield Check("registry", "ok", found)
+
+
+def _policies(settings: Settings) -> Iterator[Check]:
+    """The file of policies, if there is one."""
+    try:
+        found = load_policies(settings)
+    except InvalidPolicies as error:
+        yield Check("policies", "fail", str(error), "see docs/retraining.md")
+        return
+    if found:
+        yield Check("policies", "ok", f"{policies_file(settings)}: {', '.join(found)}")
 
 
 def _pinned_parts() -> Iterator[Check]:

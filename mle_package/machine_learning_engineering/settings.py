@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -100,6 +100,9 @@ class KernelSettings(PlaceSettings, BaseSettings):
     """OpenMP and BLAS threads while candidates are compared. More help only on otherwise idle cores: on busy ones,
     threads wait for each other."""
 
+    policies: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """File of the policies by which models are retrained and rolled out; ``inflight.toml`` in `home` by default, if it
+    is there. Never one of the current folder."""
     retrain_promote: bool = False
     """Promote a challenger that passes the promotion rule after a retraining; by default it waits for a person."""
 
