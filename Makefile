@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
 BUILD_LOCK := build.lock
+DOCS_LOCK := docs.lock
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
 ARGS ?=
 # Many tests wait: three at a time keep two cores busy. Each process has a broker and Elasticsearch of its own.
 PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -18,7 +21,7 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench bench-gate chart chart-push image-push publish due cluster terraform workflows lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench bench-gate docs chart chart-push image-push publish due cluster terraform workflows lock notebooks up down clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
@@ -43,6 +46,11 @@ $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
 
 $(BENCH_STAMP): $(STAMP)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group bench
+	@touch $@
+
+$(DOCS_STAMP): $(BIN)/uv $(DOCS_LOCK)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOCS_VENV)
+	@$(BIN)/uv pip install --quiet --python $(DOCS_VENV)/bin/python --require-hashes -r $(DOCS_LOCK)
 	@touch $@
 
 setup: $(STAMP)  ## create the virtual environment in .venv, from the lock file
@@ -79,6 +87,9 @@ due: $(STAMP)  ## retrain what the policies say is due
 
 publish: $(BIN)/uv  ## upload dist/*.whl and dist/*.tar.gz to the package index, by trusted publishing
 	@$(BIN)/uv publish --trusted-publishing always dist/*.whl dist/*.tar.gz
+
+docs: $(DOCS_STAMP)  ## build the documentation in build/site, and check its links; ARGS=FOLDER
+	@$(DOCS_VENV)/bin/python -m docs.site $(ARGS)
 
 # Programs of deploy/tools, each a module of its own, locked by digest. A Go of this version comes as a wheel where there is none.
 TOOLS := $(VENV)/tools
@@ -139,10 +150,11 @@ up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
-lock: $(BIN)/uv  ## update requirements.lock and build.lock from pyproject.toml
+lock: $(BIN)/uv  ## update requirements.lock, build.lock and docs.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group docs --output-file $(DOCS_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
 
-clean:  ## remove the virtual environment
-	rm -rf $(VENV)
+clean:  ## remove the virtual environments
+	rm -rf $(VENV) $(DOCS_VENV)
