@@ -18,7 +18,7 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench lock notebooks up down man release-check image clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
@@ -27,7 +27,7 @@ FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py 
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(BIN)/uv: $(BUILD_LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
@@ -38,7 +38,7 @@ $(BIN)/uv: $(BUILD_LOCK)
 $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
 	@echo "setting up $(VENV), once: a minute or so" >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e ./mle_package -e .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
@@ -80,10 +80,19 @@ up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
+man: $(STAMP)  ## write the manual page to man/inflight.1
+	@$(BIN)/python -m deploy.release man
+
+release-check: $(STAMP)  ## build the distributions twice, check them, install them elsewhere, run the demo there; they are in dist/
+	@$(BIN)/python -m deploy.release check $(ARGS)
+
+image: $(STAMP)  ## build the images without Docker, as root on Debian; ARGS=serving builds one; tests/integration/test_images.py runs them
+	@$(BIN)/python -m deploy.docker.image $(ARGS)
+
 lock: $(BIN)/uv  ## update requirements.lock and build.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
+	  --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
 
 clean:  ## remove the virtual environment
 	rm -rf $(VENV)

@@ -205,9 +205,12 @@ def test_the_gateway_needs_a_key_that_is_made_once(ours: dict[str, Any]) -> None
 
 def test_the_image_has_what_each_process_needs(ours: dict[str, Any]) -> None:
     """A process whose extra is missing would end with a message about it."""
-    [extras] = re.findall(r'"\.\[([\w,]+)\]"', (ROOT / "ds/docker/Dockerfile").read_text())
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text()
+    [extras] = re.findall(r"^ARG EXTRAS=([\w,]+)$", dockerfile, re.M)
     assert {"archive", "gateway"} <= ours.keys()
-    assert set(extras.split(",")) >= {"archive", "gateway", "training"}
+    assert set(extras.split(",")) >= {"archive", "gateway", "stores"}
+    assert ours["train"]["build"]["target"] == "training"
+    assert '".[${EXTRAS},training]"' in dockerfile
 
 
 def test_nobody_logs_in_to_grafana(services: dict[str, Any]) -> None:
