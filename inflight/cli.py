@@ -28,6 +28,8 @@ from inflight.commands import (
     replay,
     results,
     retrain,
+    retrain_due,
+    rollout,
     run,
     schemas,
     score,
@@ -46,7 +48,21 @@ app = typer.Typer(
     epilog="Example: [bold]inflight demo[/bold]. Settings: INFLIGHT_* variables or the file in INFLIGHT_ENV_FILE. "
     "Exit codes: 1 if the answer is no or a job failed, 2 if something outside the command is missing or wrong.",
 )
-for _commands in (demo, nodes, train, retrain, models, features, replay, results, trace, dlq, schemas):
+for _commands in (
+    demo,
+    nodes,
+    train,
+    retrain,
+    retrain_due,
+    models,
+    rollout,
+    features,
+    replay,
+    results,
+    trace,
+    dlq,
+    schemas,
+):
     app.add_typer(_commands.app)
 for _commands in (
     adopt,

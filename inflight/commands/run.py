@@ -34,9 +34,10 @@ def run(
 ) -> None:
     """Start every process of a deployment on this machine, and start again what ends, until Ctrl-C or SIGTERM.
 
-    These are workers, gateway with console, indexer, exporter, drift monitor, label joiner and archive, with the logs
-    of all on standard error. The broker and Elasticsearch are those of the settings, or those that `inflight up`
-    started. Without them, the embedded stack is started as well, and keeps its data in INFLIGHT_HOME.
+    These are workers, gateway with console, indexer, exporter, drift monitor, label joiner, rollout controller and
+    archive, with the logs of all on standard error. The broker and Elasticsearch are those of the settings, or those
+    that `inflight up` started. Without them, the embedded stack is started as well, and keeps its data in
+    INFLIGHT_HOME.
     """
     import asyncio
     import os
@@ -60,7 +61,7 @@ def run(
     _require_model(settings)
     _require_declared(settings, declarations or ())
     text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    kinds = [kind for kind in PROCESSES if kind not in without]
+    kinds = [kind for kind in PROCESSES if kind not in without and (kind != "retrainer" or _retrains(settings))]
     left_out = [kind for kind in kinds if missing_extra(kind)]
     kinds = [kind for kind in kinds if kind not in left_out]
     common = {"INFLIGHT_HOME": str(settings.home.absolute()), "INFLIGHT_LOG_FORMAT": "text" if text else "ecs"}
@@ -77,6 +78,14 @@ def run(
             asyncio.run(Supervisor(specs, found.nodes, output, ready).run())
         except NotStarted as error:
             raise exit_with(f"{error} can't start: its log above says why") from error
+
+
+def _retrains(settings: "Settings") -> bool:
+    """Whether a model has a retraining policy."""
+    from machine_learning_engineering.policies import InvalidPolicies, load_policies
+
+    with exits(InvalidPolicies):
+        return any(policy.retraining is not None for policy in load_policies(settings).values())
 
 
 def _require_declared(settings: "Settings", paths: Sequence[Path]) -> None:

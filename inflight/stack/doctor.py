@@ -22,6 +22,7 @@ from inflight.stack.stack import StackState
 from inflight.stack.status import broker_responds, elasticsearch_responds
 from machine_learning_engineering.core.extras import DISTRIBUTIONS
 from machine_learning_engineering.events.topics import LABELS, REQUESTS, TOPICS
+from machine_learning_engineering.policies import InvalidPolicies, load_policies, policies_file
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.reader import RegistryReader
 from machine_learning_engineering.settings import redact_url
@@ -58,6 +59,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _disk(settings.home)
     yield from _registry(settings)
     yield from _distributions()
+    yield from _policies(settings)
     yield from _pinned_parts()
     yield _embedded()
     yield _faust()
@@ -148,6 +150,17 @@ def _distributions() -> Iterator[Check]:
     if len(found := _installed_as()) == len(DISTRIBUTIONS):
         fix = f"`pip uninstall {sdk}`, then install {product} again"
         yield Check("distributions", "fail", f"{' and '.join(found)} overwrite each other's files", fix)
+
+
+def _policies(settings: Settings) -> Iterator[Check]:
+    """The file of policies, if there is one."""
+    try:
+        found = load_policies(settings)
+    except InvalidPolicies as error:
+        yield Check("policies", "fail", str(error), "see docs/retraining.md")
+        return
+    if found:
+        yield Check("policies", "ok", f"{policies_file(settings)}: {', '.join(found)}")
 
 
 def _pinned_parts() -> Iterator[Check]:

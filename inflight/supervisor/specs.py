@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from inflight.settings import Settings
 from inflight.stack.process import usable_port
 
-PROCESSES = ("worker", "gateway", "indexer", "exporter", "drift-monitor", "label-joiner", "archive")
+PROCESSES = (
+    "worker",
+    "gateway",
+    "indexer",
+    "exporter",
+    "drift-monitor",
+    "label-joiner",
+    "rollout-controller",
+    "retrainer",
+    "archive",
+)
 """In the order in which they start."""
 READY = {
     "worker": r"(?m)^inflight_worker_assigned_partitions [1-9]",

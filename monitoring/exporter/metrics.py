@@ -26,6 +26,7 @@ DEAD_LETTER_REASONS = {
         "undecodable_log",
         "undecodable_measurement",
         "undecodable_model_event",
+        "undecodable_shadow",
         "undecodable_api_call",
         UNREADABLE_BATCH,
     ),

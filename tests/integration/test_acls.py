@@ -132,6 +132,7 @@ PROCESSES = {
     "features": "features follow diamonds --every 1",
     "gateway": "gateway",
     "archive": "archive",
+    "rollout-controller": "rollout-controller",
 }
 
 

@@ -48,6 +48,7 @@ def test_compose_accepts_the_file() -> None:
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
     """The stream, its log, its metrics, drift and labels, and what brings the dashboards."""
     processes = {"worker", "indexer", "exporter", "drift-monitor", "label-joiner", "features", "gateway", "archive"}
+    processes |= {"rollout-controller"}
     assert processes | ENDS <= ours.keys()
 
 
@@ -155,7 +156,7 @@ def test_our_processes_may_write_their_volume_and_nothing_else(ours: dict[str, A
         assert "/var/lib/inflight" in {*targets, *mounts}
 
 
-def test_only_training_may_change_the_registry(ours: dict[str, Any]) -> None:
+def test_only_training_and_rollouts_may_change_the_registry(ours: dict[str, Any]) -> None:
     """Whoever takes over an indexer or a producer replaces no model."""
     mounted = {
         name: [volume for volume in service.get("volumes", []) if volume.startswith("registry:")]
@@ -163,6 +164,8 @@ def test_only_training_may_change_the_registry(ours: dict[str, Any]) -> None:
     }
     writable, read_only = "registry:/var/lib/inflight/registry", "registry:/var/lib/inflight/registry:ro"
     assert mounted.pop("train") == [writable]
+    # It writes records and aliases.
+    assert mounted.pop("rollout-controller") == [writable]
     readers = {name for name, volumes in mounted.items() if volumes}
     assert readers == {"worker", "drift-monitor", "label-joiner", "gateway"}
     assert {volume for volumes in mounted.values() for volume in volumes} == {read_only}

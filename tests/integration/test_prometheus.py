@@ -28,12 +28,22 @@ ONLY_OF_FAULTS = {
     "inflight_archive_retries_total",
     "inflight_indexer_retries_total",
     "inflight_label_joiner_retries_total",
+    "inflight_rollout_challenger_ratio",
+    "inflight_rollout_check",
+    "inflight_rollout_controller_errors_total",
+    "inflight_rollout_ended_rollouts",
+    "inflight_rollout_ended_timestamp_seconds",
+    "inflight_rollout_limit_seconds",
+    "inflight_rollout_paused",
+    "inflight_rollout_stage",
+    "inflight_rollout_stage_seconds",
+    "inflight_rollout_verdict",
     "inflight_worker_source_tombstones_total",
     "inflight_worker_source_unknown_fields_total",
     "inflight_worker_unusual_values_total",
 }
-"""Without a fault, a source or an adopted model they have no series: see test_archive, test_faults_search,
-test_labels_faults, test_bound_topics and test_adopt."""
+"""Without a fault, a rollout, a source or an adopted model they have no series: see test_controller, test_archive,
+test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:

@@ -14,6 +14,9 @@ class ArmEvidence(Struct, frozen=True, kw_only=True):
     `errors` counts failures of the model and not of the request, `invalid` predictions that are not finite or out of
     range. `latency_p99` and `memory_bytes` are None where unknown. `predictions` counts the predictions by bins that
     both arms share. `mature` requests are as old as labels take; `labelled` of them have one, and `loss` is their loss.
+    `units` counts what the split divides, warm-up included: distinct keys, or requests that have none. If it is 0 in
+    both arms, the split is not checked. Above some tens of thousands of requests, all is of a sample: the `share` of
+    them.
     """
 
     version: str
@@ -26,6 +29,8 @@ class ArmEvidence(Struct, frozen=True, kw_only=True):
     mature: int = 0
     labelled: int = 0
     loss: Moments = Moments()
+    units: int = 0
+    share: float = 1.0
 
 
 class PairEvidence(Struct, frozen=True, kw_only=True):

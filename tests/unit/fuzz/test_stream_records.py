@@ -1,5 +1,7 @@
 """Records of the other topics, as each process and command reads them."""
 
+import socket
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from inflight.adapters.evaluator import RegistryEvaluator, _decoded
 from inflight.settings import Settings
 from machine_learning_engineering.drift.binning import reference_profile
+from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.feature_store.examples import ExampleBuilder
 from machine_learning_engineering.feature_store.store import FeatureStore
 from monitoring.archive.prediction_log import ArchivePredictionLog
@@ -38,6 +41,8 @@ from monitoring.labels.reports import Report
 from monitoring.trace import readers as trace_readers
 from monitoring.trace import results as trace_results
 from producers import labels as producer_labels
+from stream_app.shadow import frames
+from stream_app.shadow.process import ShadowEnded, ShadowProcess
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, check_message, dose, mutated
 
@@ -67,10 +72,15 @@ DOORS = (
     "mle_package/machine_learning_engineering/events/schemas.py:decode_request",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_result",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_log",
+    "mle_package/machine_learning_engineering/events/schemas.py:decode_shadow",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_label",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_model_event",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_measurement",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_api_call",
+    "stream_app/serving/arms.py:_decode",
+    "stream_app/shadow/frames.py:decode_opened",
+    "stream_app/shadow/frames.py:decode_reply",
+    "stream_app/shadow/frames.py:_decode_array",
     "monitoring/archive/prediction_log.py:_decode_names",
     "mle_package/machine_learning_engineering/events/schemas.py:parse",
     "mle_package/machine_learning_engineering/observability/redaction.py:_decode_fields",
@@ -331,3 +341,61 @@ def test_the_feature_store_takes_or_counts_each_record(tmp_path: Path) -> None:
         assert len(lines) == report.examples
         for line in lines:
             msgspec.json.decode(line)
+
+
+@dose(60)
+@given(value=mutated(corpus.SHADOWS))
+@hypothesis.example(corpus.SHADOWS[0].replace(b'"offset":40', b'"offset":' + b"9" * 30))
+@hypothesis.example(corpus.SHADOWS[0].replace(b'{"price":4}', DEEP))
+def test_a_shadow_is_read_or_refused(value: bytes) -> None:
+    """What is read comes back equal."""
+    try:
+        with bounded(len(value)):
+            found = events.decode_shadow(value)
+    except UNREADABLE:
+        return
+    assert events.decode_shadow(events.encode(found)) == found
+
+
+ANSWERS = (
+    frames.frame(
+        frames.Reply([b"1", b"", b'{"price":3.5}'], [frames.Failure(1, "prediction_error", "it raised")], 0.1)
+    ),
+    frames.frame(frames.Reply([b"1,2", b"null", b"[]"], [], 0.1)),
+    frames.frame(frames.Opened("no such type")),
+)
+
+
+@dose(60)
+@given(answer=mutated(ANSWERS))
+@hypothesis.example(ANSWERS[0].replace(b"3.5", b"NaN"))
+@hypothesis.example(b"\xff\xff\xff\xff")
+def test_whatever_the_process_of_a_shadow_says_ends_at_most_that_process(answer: bytes) -> None:
+    """It runs code that nobody has judged yet, which may write to the socket, too."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    process: Any = object.__new__(ShadowProcess)
+    process._connection, process._timeout, process._memory_bytes = ours, 60.0, 1
+    process._is_stopping, process.pid, process._resources = bool, 0, ExitStack()
+    process._process = SimpleNamespace(returncode=0)
+    with ours, theirs:
+        theirs.sendall(answer)
+        theirs.shutdown(socket.SHUT_WR)
+        try:
+            reply = process.ask([b"{}", b"{}", b"{}"])
+        except ShadowEnded as ended:
+            check_message(str(ended))
+            return
+        for prediction in reply.predictions:
+            events.parse(Raw(prediction or b"0"))
+
+
+@given(
+    features=mutated([b'{"customer": {"id": 7}}', b'{"customer": {"id": "a"}}', b'{"customer": 1}']),
+    key=st.none() | st.binary(),
+)
+@hypothesis.example(b'{"customer": {"id": ' + DEEP + b"}}", None)
+def test_every_request_has_an_arm(features: bytes, key: bytes | None) -> None:
+    """Features that are no JSON fail later; until then, they have the arm of their key or id."""
+    entity = corpus.arms("customer.id").entity(Raw(features), key, "r-1")
+    assert isinstance(entity, bytes)

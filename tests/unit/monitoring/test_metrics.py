@@ -22,6 +22,7 @@ from monitoring.indexer.projections import PROJECTIONS
 from monitoring.labels import reports
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
+from monitoring.rollout.metrics import RolloutMetrics
 from monitoring.runtime.groups import READS, WORKER
 from monitoring.runtime.metrics import MAX_CHILDREN, UNKNOWN
 from producers.gateway.metrics import GAUGES, GatewayMetrics
@@ -37,6 +38,7 @@ MONITORING = (
     QualityMetrics,
     FeatureMetrics,
     ArchiveMetrics,
+    RolloutMetrics,
 )
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
