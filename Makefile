@@ -18,12 +18,12 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench chart cluster terraform workflows lock notebooks up down man release-check image clean
+.PHONY: help setup demo test faults lint check bench chart cluster compose terraform workflows lock notebooks up down man release-check image clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
   transport.py retraining.py rollouts.py rollout_kills.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
-  foreign_producer.py idle_behind_transactions.py several_gateways.py gateway_attacks.py openapi_calls.py) \
+  foreign_producer.py idle_behind_transactions.py images.py several_gateways.py gateway_attacks.py openapi_calls.py) \
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
@@ -100,6 +100,9 @@ chart: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.kubeconform $(TOOLS)/checkov-env  ## ch
 
 cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a real API server of Kubernetes, which runs no pod
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_cluster.py $(ARGS)
+
+compose: $(STAMP) $(TOOLS)/.compose  ## check the Compose files with Compose's own loader: schema, references, the merged model
+	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_compose.py $(ARGS)
 
 terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/checkov-env  ## check the Terraform files: format, syntax, references, Checkov
 	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_terraform.py $(ARGS)

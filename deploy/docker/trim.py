@@ -1,6 +1,6 @@
 """Shrink the environment that runs this to what its processes use, and compile that: its root will be read-only.
 
-Removed: tests, headers and type stubs of libraries, and the parts of Arrow that speak Flight and Substrait. Nothing is
+Removed: tests, headers and type stubs of libraries, and the part of Arrow that speaks Flight. Nothing is
 changed in place: `strip` breaks libraries that auditwheel has edited.
 """
 
@@ -20,7 +20,6 @@ UNUSED = (
     "*/include",
     "pyarrow/src",
     "pyarrow/*flight*",
-    "pyarrow/*substrait*",
     "swagger_ui_bundle/vendor/*/*.map",
     "swagger_ui_bundle/vendor/*/*-es-bundle*",
 )

@@ -32,7 +32,7 @@ def manual_page(command: Any, version: str, moment: int) -> str:
     ]
     for words, found in _commands(command, ()):
         usage = " ".join(one for part in found.params if (one := _usage(part)))
-        lines += [f'.SS "inflight {" ".join(words)} {_text(usage)}"'.replace(' "', ' "', 1)]
+        lines += [f'.SS "{" ".join(("inflight", *words, _text(usage))).strip()}"']
         lines += [*_paragraphs(found.help or ""), *_parameters(found), *_paragraphs(found.epilog or "")]
     lines += [
         ".SH ENVIRONMENT",

@@ -89,7 +89,15 @@ def test_its_tests_pass_where_nothing_else_is_installed(alone: Environment) -> N
     tests = ROOT / "mle_package" / "tests"
     left_out = [] if FULL else [f"--ignore-glob={tests / name}*" for name in SLOW]
     assert " passed" in alone.test(tests, *left_out)
-    unwanted = {"inflight-streaming", "confluent-kafka", "faust-streaming", "kafka-python", "elasticsearch", "pandas", "pyarrow"}
+    unwanted = {
+        "inflight-streaming",
+        "confluent-kafka",
+        "faust-streaming",
+        "kafka-python",
+        "elasticsearch",
+        "pandas",
+        "pyarrow",
+    }
     assert not alone.installed() & unwanted
 
 
