@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
-  transport.py retraining.py rollouts.py rollout_kills.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
+  transport.py retraining.py rollout_kills.py rollout_loop.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
   foreign_producer.py idle_behind_transactions.py images.py several_gateways.py gateway_attacks.py openapi_calls.py) \
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 

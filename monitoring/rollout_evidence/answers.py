@@ -32,7 +32,8 @@ class Label(Struct, frozen=True):
 class Answer(Struct):
     """What a version made of a request. `outcome` is "failed" if the model raised, "rejected" if the request was bad.
 
-    `seconds` is the duration of the call that scored it. `value` is what predictions are compared by. `loss` belongs to `judged`.
+    `seconds` is the duration of the call that scored it, `value` what predictions are compared by. `loss` belongs to
+    the label `judged`.
     """
 
     rank: Rank

@@ -74,7 +74,7 @@ class Containers:
             "INFLIGHT_TOPIC_PREFIX": self._settings.topic_prefix,
             "INFLIGHT_METRICS_HOST": "127.0.0.1",
             **self._ports,
-            "INFLIGHT_MODELS": '["titanic"]',
+            "INFLIGHT_MODELS": '["titanic", "wine"]',
         }
         found = [
             "--network",
@@ -200,3 +200,14 @@ def test_it_trains_serves_indexes_and_drains(
         assert code == "0", f"{kind}: {logs.stdout[-2000:]}{logs.stderr[-2000:]}"
     changed = containers.podman("diff", started["worker"]).stdout
     assert not [line for line in changed.splitlines() if "/opt" in line]
+
+
+def test_a_models_package_is_trained_beside_the_others(training: str, containers: Containers) -> None:
+    """On top of the image, in a layer of its own, with nothing left of what installed it."""
+    wine = built("wine")
+    done = containers.said(wine, "train", "wine", "--json")
+    assert done.returncode == 0, done.stderr
+    assert [one["model"] for one in json.loads(done.stdout)] == ["wine"]
+    assert images.configuration(wine)["User"] == USER
+    assert images.size(wine) - images.size(training) < 5 * MEGABYTE
+    assert containers.said(wine, "-c", "ls /opt/build /source", entrypoint="sh").returncode != 0

@@ -19,7 +19,7 @@ from machine_learning_engineering.rollout.policy import RolloutPolicy
 from machine_learning_engineering.rollout.record import Stage
 from machine_learning_engineering.rollout.verdict import Verdict
 from monitoring.rollout import announcing, process
-from tests.support.rollouts import ScriptedSource
+from tests.support.scripted_rollouts import ScriptedSource
 
 
 class KillPoint:

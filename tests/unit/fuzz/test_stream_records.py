@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -51,6 +52,8 @@ DOORS = (
     "monitoring/indexer/projections.py:measurement_entries",
     "monitoring/indexer/projections.py:model_event_entries",
     "monitoring/exporter/observer.py:decode_observed",
+    "monitoring/exporter/observer.py:decode_observed_shadow",
+    "monitoring/indexer/projections.py:shadow_entries",
     "monitoring/drift/batch.py:_decode",
     "monitoring/drift/batch.py:decode_objects",
     "monitoring/drift/batch.py:_decode_one",
@@ -94,7 +97,7 @@ EVENTS = (*corpus.API_CALLS, *corpus.LOGS, *corpus.MEASUREMENTS, *corpus.MODEL_E
 
 @dose(83)
 @given(
-    topic=st.sampled_from(["prediction-logs", "model-measurements", "model-events", "api-calls"]),
+    topic=st.sampled_from(["prediction-logs", "prediction-shadows", "model-measurements", "model-events", "api-calls"]),
     value=mutated(EVENTS),
     timestamp=TIMES,
 )
@@ -158,13 +161,16 @@ def test_the_exporter_counts_every_record(value: bytes) -> None:
     observer = Observer(ExporterMetrics(registry))
     with bounded(len(value)):
         observer.observe_log_record(value)
+        observer.observe_shadow_record(value)
     text = generate_latest(registry)
-    counted = [
-        float(line.rpartition(b" ")[2])
-        for line in text.splitlines()
-        if line.startswith((b"inflight_predictions_total{", b"inflight_exporter_unreadable_records_total"))
-    ]
-    assert sum(counted) == 1, text[-2_000:]
+    kinds = (
+        b"inflight_predictions_total{",
+        b"inflight_exporter_unreadable_records_total",
+        b"inflight_rollout_shadows_total{",
+    )
+    counted = [float(line.rpartition(b" ")[2]) for line in text.splitlines() if line.startswith(kinds)]
+    # As a log record or unreadable, and as a shadow or unreadable.
+    assert sum(counted) == 2, text[-2_000:]
 
 
 @dose(33)
@@ -249,7 +255,7 @@ def test_a_label_is_a_report_or_a_dead_letter(value: bytes, timestamp: tuple[int
 @given(label=mutated([b"326.5", b'{"price": 3}', b'"x"', b"[1]"]))
 def test_the_evaluator_refuses_labels_without_their_value(label: bytes, tmp_path_factory: Any) -> None:
     evaluator: Any = object.__new__(RegistryEvaluator)
-    evaluator._classes = {"houses": corpus.Houses}
+    evaluator._classes = SimpleNamespace(of=lambda model: corpus.Houses)
     reason = evaluator.rejection_reason("houses", label)
     check_message(reason or "")
     predictions, labels = _decoded(corpus.fitted(), [(b'{"price":1.0,"kind":"flat"}', label), (label, b"1.0")])
