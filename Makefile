@@ -21,12 +21,12 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench bench-gate docs chart chart-push image-push publish due cluster terraform workflows lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench bench-gate docs chart chart-push image image-push publish release-check man due cluster compose terraform workflows lock notebooks up down clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
   transport.py retraining.py rollout_kills.py rollout_loop.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
-  foreign_producer.py idle_behind_transactions.py several_gateways.py gateway_attacks.py openapi_calls.py) \
+  foreign_producer.py idle_behind_transactions.py images.py several_gateways.py gateway_attacks.py openapi_calls.py) \
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
@@ -41,7 +41,7 @@ $(BIN)/uv: $(BUILD_LOCK)
 $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
 	@echo "setting up $(VENV), once: a minute or so" >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e ./mle_package -e .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
@@ -135,6 +135,9 @@ chart-push: $(TOOLS)/.helm  ## package the chart and push it to the registry in 
 cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a real API server of Kubernetes, which runs no pod
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_cluster.py $(ARGS)
 
+compose: $(STAMP) $(TOOLS)/.compose  ## check the Compose files with Compose's own loader: schema, references, the merged model
+	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_compose.py $(ARGS)
+
 terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/checkov-env  ## check the Terraform files: format, syntax, references, Checkov
 	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_terraform.py $(ARGS)
 
@@ -150,11 +153,20 @@ up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
+man: $(STAMP)  ## write the manual page to man/inflight.1
+	@$(BIN)/python -m deploy.release man
+
+release-check: $(STAMP)  ## build the distributions twice, check them, install them elsewhere, run the demo there; they are in dist/
+	@$(BIN)/python -m deploy.release check $(ARGS)
+
+image: $(STAMP)  ## build the images without Docker, as root on Debian; ARGS=serving builds one; tests/integration/test_images.py runs them
+	@$(BIN)/python -m deploy.docker.image $(ARGS)
+
 lock: $(BIN)/uv  ## update requirements.lock, build.lock and docs.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group docs --output-file $(DOCS_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
+	  --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
 
 clean:  ## remove the virtual environments
 	rm -rf $(VENV) $(DOCS_VENV)
