@@ -21,6 +21,8 @@ class Settings(WorkerSettings, MonitoringSettings, GatewaySettings):
             "label-joiner": self.label_joiner_metrics_port,
             "features": self.features_metrics_port,
             "archive": self.archive_metrics_port,
+            "rollout-controller": self.rollout_controller_metrics_port,
+            "retrainer": self.retrainer_metrics_port,
             "gateway": self.gateway_metrics_port,
         }
 

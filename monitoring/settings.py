@@ -17,6 +17,7 @@ class ElasticsearchSettings(KernelSettings):
     elasticsearch_url: str = "http://127.0.0.1:9200"
     """Where Elasticsearch is. With ``https://user:password@host`` the password is sent instead of an API key."""
     elasticsearch_api_key: SecretStr | None = None
+    """API key of Elasticsearch."""
     elasticsearch_ca_certs: FilePath | None = None
     """PEM file with the certificates of the authorities that sign Elasticsearch's; by default the well-known ones."""
     elasticsearch_replicas: Annotated[int, Field(ge=0)] = 0
@@ -39,6 +40,7 @@ class KibanaSettings(KernelSettings):
     kibana_url: str = "http://127.0.0.1:5601"
     """May end in a space: ``https://kibana:5601/s/ml``."""
     kibana_api_key: SecretStr | None = None
+    """API key of Kibana."""
     kibana_ca_certs: FilePath | None = None
     """PEM file with the certificates of the authorities that sign Kibana's; by default the well-known ones."""
 
@@ -56,12 +58,14 @@ class IndexerSettings(ElasticsearchSettings):
     """The indexer deletes indices whose last day is longer ago than this; 0 keeps them forever. Each is a shard, of
     which a node takes 1,000 by default."""
     indexer_metrics_port: Port = 9_102
+    """Port of the indexer's metrics."""
 
 
 class ExporterSettings(KernelSettings):
     """Settings of `inflight exporter`."""
 
     exporter_metrics_port: Port = 9_103
+    """Port of the exporter's metrics: those of the predictions, too."""
 
 
 class DriftMonitorSettings(KernelSettings):
@@ -86,6 +90,7 @@ class DriftMonitorSettings(KernelSettings):
     """Maximum mean rate of requests measured per model version, with bursts of one minute's worth. Of more, a sample is
     measured; a metric counts the rest."""
     drift_monitor_metrics_port: Port = 9_104
+    """Port of the drift monitor's metrics."""
 
 
 class LabelJoinerSettings(ElasticsearchSettings):
@@ -96,6 +101,7 @@ class LabelJoinerSettings(ElasticsearchSettings):
     """
 
     label_joiner_batch_records: Annotated[int, Field(gt=0, le=10_000)] = 1_000
+    """Maximum number of labels that are joined together."""
     label_match_timeout: PositiveSeconds = 7 * 86_400.0
     """Time that a label waits for its request to appear in the log before it becomes a dead letter."""
     quality_interval: PositiveSeconds = 30.0
@@ -107,12 +113,35 @@ class LabelJoinerSettings(ElasticsearchSettings):
     quality_min_rows: Annotated[int, Field(gt=1)] = 30
     """Minimum number of rows of a measurement."""
     label_joiner_metrics_port: Port = 9_105
+    """Port of the label joiner's metrics."""
 
 
 class FeatureIngestSettings(KernelSettings):
     """Settings of `inflight features follow`."""
 
     features_metrics_port: Port = 9_106
+    """Port of the metrics of `inflight features follow`."""
+
+
+class RolloutControllerSettings(KernelSettings):
+    """Settings of `inflight rollout-controller`."""
+
+    rollout_interval: PositiveSeconds = 5.0
+    """Seconds between two looks at the open rollouts."""
+    rollout_controller_metrics_port: Port = 9_109
+    """Port of its metrics; 0 takes any free one."""
+
+
+class RetrainerSettings(KernelSettings):
+    """Settings of `inflight retrainer` and of `inflight retrain --due`."""
+
+    retrain_log: str = "elasticsearch"
+    """Prediction log whose labelled rows a due retraining is trained on: ``elasticsearch``, ``archive``, or the path of
+    a SQLite log."""
+    retrainer_interval: PositiveSeconds = 60.0
+    """Seconds between two looks at what is due. Events about a model are looked at at once."""
+    retrainer_metrics_port: Port = 9_110
+    """Port of the retrainer's metrics."""
 
 
 class ArchiveSettings(KernelSettings):
@@ -130,6 +159,7 @@ class ArchiveSettings(KernelSettings):
     archive_timeout: PositiveSeconds = 15.0
     """A transaction that takes longer is given up, and tried again."""
     archive_metrics_port: Port = 9_108
+    """Port of the archive's metrics."""
 
     @property
     def archive_file(self) -> Path:
@@ -153,6 +183,8 @@ class MonitoringSettings(
     DriftMonitorSettings,
     LabelJoinerSettings,
     FeatureIngestSettings,
+    RolloutControllerSettings,
+    RetrainerSettings,
     ArchiveSettings,
 ):
     """Settings of all monitoring processes."""

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from inflight.adapters.models import known_models
-from machine_learning_engineering.adoption.catalog import adopted_class_of
+from inflight.adapters.version_classes import VersionClasses
 from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.core.faults import is_machine_fault
 from machine_learning_engineering.core.json_values import decode_as
@@ -26,15 +25,14 @@ class RegistryEvaluator:
     """Computes metrics with the classes of the models; the registry has the values measured at training."""
 
     def __init__(self, settings: KernelSettings) -> None:
-        self._classes = known_models()
         self._registry = Registry(settings.registry_dir)
+        self._classes = VersionClasses(self._registry)
         self._seed = settings.seed
-        self._adopted: dict[tuple[str, str], type[MLEModel] | None] = {}
         self._recorded: dict[ModelVersion, dict[str, float]] = {}
 
     def rejection_reason(self, model: str, label: bytes) -> str | None:
         """See `monitoring.quality.evaluation.Evaluator`."""
-        if (cls := self._class_of(model)) is None:
+        if (cls := self._classes.of(model)) is None:
             return None
         try:
             decode_as(label, cls.Label)
@@ -48,7 +46,7 @@ class RegistryEvaluator:
         """See `monitoring.quality.evaluation.Evaluator`. Predictions that do not fit the current schema are skipped."""
         from machine_learning_engineering.evaluation.estimates import CONFIDENCE, bootstrap_estimate
 
-        if (cls := self._class_of(version.model, version.version)) is None:
+        if (cls := self._classes.of(version.model, version.version)) is None:
             return None
         model = cls()
         model.version = version.version
@@ -75,19 +73,6 @@ class RegistryEvaluator:
         ]
         undefined = tuple(sorted({cls.primary_metric, *names} - estimates.keys()))
         return Evaluation(metrics, cls.primary_metric, len(labels), CONFIDENCE, undefined)
-
-    def _class_of(self, model: str, version: str = "") -> type[MLEModel] | None:
-        """The class of a model, or of a version of an adopted one, which may be younger than this process."""
-        written = self._classes.get(model)
-        if written is not None and not getattr(written, "declaration", b""):
-            return written
-        try:
-            version = version or self._registry.resolve(model)
-            if (model, version) not in self._adopted:
-                self._adopted[model, version] = adopted_class_of(self._registry, model, version)
-            return self._adopted[model, version]
-        except (RegistryError, ValueError):
-            return written
 
     def _reference(self, version: ModelVersion) -> dict[str, float]:
         """The metrics on held-out rows at training; empty if the version is not in the registry."""

@@ -11,7 +11,7 @@ from inflight.rendering import print_json, render_metrics, render_text, render_t
 
 if TYPE_CHECKING:
     from machine_learning_engineering.registry.diff import VersionComparison
-    from machine_learning_engineering.registry.manifest import Manifest
+    from machine_learning_engineering.registry.manifest import CorruptModel, Manifest
     from machine_learning_engineering.registry.registry import Registry
 
 app = typer.Typer(
@@ -32,16 +32,39 @@ def list_(json: _JSON = False) -> None:
     """List every version of every model with its aliases and metrics."""
     with _registry() as registry:
         versions, errors = registry.overview()
+        roles = _roles(registry, errors)
     for error in errors:
         print_error(error)
-    _print_list(registry, versions, json)
+    _print_list(registry, versions, roles, json)
     if errors:
         raise typer.Exit(FAILED)
 
 
-def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str]]]", json: bool) -> None:
+def _roles(registry: "Registry", errors: "list[CorruptModel]") -> dict[tuple[str, str], str]:
+    """What rollouts say of versions, such as ``shadow`` or ``barred``. An unreadable record is added to the errors."""
+    from machine_learning_engineering.registry.manifest import CorruptModel
+
+    roles: dict[tuple[str, str], str] = {}
+    for name in registry.models():
+        try:
+            rollouts = registry.rollouts(name)
+        except CorruptModel as error:
+            errors.append(error)
+            continue
+        roles |= {(name, version): "barred" for version in rollouts.barred}
+        if (current := rollouts.current) is not None and current.is_open:
+            roles[name, current.challenger] = f"{current.stage} {current.percent} %"
+    return roles
+
+
+def _print_list(
+    registry: "Registry",
+    found: "list[tuple[Manifest, dict[str, str]]]",
+    roles: dict[tuple[str, str], str],
+    json: bool,
+) -> None:
     if json:
-        return print_json([_entry(manifest, aliases) for manifest, aliases in found])
+        return print_json([_entry(manifest, aliases, roles) for manifest, aliases in found])
     if not found:
         return typer.echo(f"No model in {registry.place} yet: run inflight train")
 
@@ -53,7 +76,10 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
         table.add_row(
             manifest.name,
             manifest.version,
-            ", ".join(alias for alias, version in sorted(aliases.items()) if version == manifest.version),
+            ", ".join(
+                [alias for alias, version in sorted(aliases.items()) if version == manifest.version]
+                + [role for role in [roles.get((manifest.name, manifest.version))] if role]
+            ),
             render_time(manifest.created_at),
             render_metrics(manifest.metrics),
         )
@@ -62,13 +88,17 @@ def _print_list(registry: "Registry", found: "list[tuple[Manifest, dict[str, str
 
 @app.command(epilog="Example: [bold]inflight models show diamonds@champion --json[/bold]")
 def show(model: _Version, json: _JSON = False) -> None:
-    """Show a version: metrics, params, lineage, files, reference profile, and the history of the model's aliases."""
+    """Show a version: metrics, params, lineage, files, profile, rollout, and the history of the model's aliases."""
+    from inflight.adapters.rollout_report import headline
+
     with _registry() as registry:
         name, version = registry.locate(model)
         manifest = registry.verify(name, version)
         aliases, history, profile = registry.aliases(name), registry.history(name), registry.profile(name, version)
+        rollouts = registry.rollouts(name)
     if json:
-        schema = {"features_schema": manifest.features_schema, "history": history, "profile": profile}
+        schema: dict[str, Any] = {"features_schema": manifest.features_schema, "history": history, "profile": profile}
+        schema |= {"rollout": rollouts.current, "barred": rollouts.barred.get(version)}
         return print_json(_entry(manifest, aliases) | schema)
     named = ", ".join(alias for alias, one in sorted(aliases.items()) if one == version) or "no alias"
     lines = [
@@ -85,6 +115,10 @@ def show(model: _Version, json: _JSON = False) -> None:
     if profile is not None:
         fields = [*profile.features, *(f"prediction {field}" for field in profile.predictions)]
         lines.append(("profile", f"{', '.join(fields)}; {len(profile.held_out):,} held-out answers"))
+    if (current := rollouts.current) is not None and version in (current.champion, current.challenger):
+        lines.append(("rollout", headline(current)))
+    if (bar := rollouts.barred.get(version)) is not None:
+        lines.append(("barred", f"{render_time(bar.at)} {bar.by}: {bar.reason}"))
     for change in history:
         what = f"{change.alias}: {change.previous or 'none'} -> {change.version or 'none'}"
         why = f" ({'rollback; ' if change.rollback else ''}{change.reason})" if change.reason or change.rollback else ""
@@ -157,7 +191,7 @@ def export(
 ) -> None:
     """Log a version to MLflow: a run with metrics, params and data digests, its files, and a registered model version.
 
-    Needs the extra `mlflow`: pip install "./mle_package[mlflow]" in the repository.
+    Needs the extra `mlflow`: pip install 'inflight-streaming[mlflow]'.
     """
     with _registry() as registry:
         from machine_learning_engineering.registry.mlflow_export import export as export_version
@@ -200,13 +234,16 @@ def _registry() -> "Iterator[Registry]":
         raise exit_for(error, RegistryError, ImportError, failed=(CorruptModel, IncompatibleModel)) from error
 
 
-def _entry(manifest: "Manifest", aliases: dict[str, str]) -> dict[str, Any]:
+def _entry(
+    manifest: "Manifest", aliases: dict[str, str], roles: dict[tuple[str, str], str] | None = None
+) -> dict[str, Any]:
     import msgspec
 
     known = msgspec.to_builtins(manifest)
     del known["features_schema"], known["name"]
     named = sorted(alias for alias, version in aliases.items() if version == manifest.version)
-    return {"model": manifest.name, "aliases": named, "champion": "champion" in named, **known}
+    role = {} if roles is None else {"rollout": roles.get((manifest.name, manifest.version), "")}
+    return {"model": manifest.name, "aliases": named, "champion": "champion" in named, **role, **known}
 
 
 def _changed(name: str, alias: str, before: str | None, after: str, reason: str, json: bool) -> None:

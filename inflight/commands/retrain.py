@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _EPILOG = (
     "Examples: [bold]inflight retrain diamonds --labels sold.csv --dry-run[/bold], "
-    "[bold]inflight retrain diamonds --log predictions.sqlite --since 7d --json[/bold]"
+    "[bold]inflight retrain diamonds --log predictions.sqlite --since 7d --json[/bold], "
+    "[bold]inflight retrain --due[/bold]"
 )
 
 
@@ -28,7 +29,9 @@ app = typer.Typer()
 
 @app.command(epilog=_EPILOG)
 def retrain(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The name of the model.")],
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="The name of the model; with --due, all by default.")
+    ] = None,
     log: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +81,14 @@ def retrain(
             "[INFLIGHT_TRAIN_MAX_SOURCE_SHARE, 1]",
         ),
     ] = None,
+    due: Annotated[
+        bool,
+        typer.Option(
+            "--due",
+            help="Train what the policies in INFLIGHT_POLICIES say is due now, and start its rollout. "
+            "For a timer or CronJob: of several that run, one trains.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print whether retraining is due.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the decision with all its evidence, as JSON.")] = False,
 ) -> None:
@@ -87,7 +98,17 @@ def retrain(
     rows. It then waits for `inflight models promote MODEL`, or is promoted with --promote. Every decision is kept with
     its evidence in HOME/retraining. Exit code 1 if the retraining failed, 2 if the log is unreachable or an argument is
     wrong; the champion then stays.
+
+    With --due, schedule, drift, quality, number of labels and age decide by the policies in INFLIGHT_POLICIES, and a
+    rollout decides on the promotion. Exit code 0 also if nothing is due, 1 if a run failed, 2 if something that is
+    needed to decide can't be read.
     """
+    if due:
+        options = (log, labels, data_source, since, promote, max_source_share)
+        _run_due(model, any(one is not None for one in options), dry_run, json)
+        return
+    if model is None:
+        raise typer.BadParameter("name a MODEL, or give --due")
     from rich.console import Console
 
     from inflight.adapters.logs import open_log
@@ -145,6 +166,16 @@ def retrain(
         _show(decision)
     if decision.outcome == "failed":
         raise typer.Exit(FAILED)
+
+
+def _run_due(model: str | None, has_options: bool, dry_run: bool, json: bool) -> None:
+    from inflight.commands.retrain_due import run_due
+
+    if has_options:
+        raise typer.BadParameter(
+            "--due takes --dry-run and --json alone: its data are those of the policy, and its rollout promotes"
+        )
+    run_due(model, dry_run=dry_run, json=json)
 
 
 def _examples(model_class: "type[MLEModel]", settings: "Settings", sources: list[str]) -> "list[Example]":

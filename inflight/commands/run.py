@@ -34,9 +34,10 @@ def run(
 ) -> None:
     """Start every process of a deployment on this machine, and start again what ends, until Ctrl-C or SIGTERM.
 
-    These are workers, gateway with console, indexer, exporter, drift monitor, label joiner and archive, with the logs
-    of all on standard error. The broker and Elasticsearch are those of the settings, or those that `inflight up`
-    started. Without them, the embedded stack is started as well, and keeps its data in INFLIGHT_HOME.
+    These are workers, gateway with console, indexer, exporter, drift monitor, label joiner, rollout controller and
+    archive, with the logs of all on standard error. The broker and Elasticsearch are those of the settings, or those
+    that `inflight up` started. Without them, the embedded stack is started as well, and keeps its data in
+    INFLIGHT_HOME.
     """
     import asyncio
     import os
@@ -49,6 +50,7 @@ def run(
     from inflight.supervisor.output import SUPERVISOR, Output
     from inflight.supervisor.specs import PROCESSES, deployment, missing_extra
     from inflight.supervisor.supervisor import Supervisor
+    from machine_learning_engineering.core.extras import install_command
     from machine_learning_engineering.observability.logging import configure_logging
     from machine_learning_engineering.settings import http_url
 
@@ -59,7 +61,7 @@ def run(
     _require_model(settings)
     _require_declared(settings, declarations or ())
     text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    kinds = [kind for kind in PROCESSES if kind not in without]
+    kinds = [kind for kind in PROCESSES if kind not in without and (kind != "retrainer" or _retrains(settings))]
     left_out = [kind for kind in kinds if missing_extra(kind)]
     kinds = [kind for kind in kinds if kind not in left_out]
     common = {"INFLIGHT_HOME": str(settings.home.absolute()), "INFLIGHT_LOG_FORMAT": "text" if text else "ecs"}
@@ -69,13 +71,21 @@ def run(
         output = Output([spec.name for spec in specs], text=text, colours=colours)
         output.event(f"on {found.summary}", "started", nodes=found.summary)
         for kind in left_out:
-            output.event(f"without {kind}: pip install '.[{kind}]' in the repository", "left_out", left_out=kind)
+            output.event(f"without {kind}: {install_command(kind)}", "left_out", left_out=kind)
         console = http_url(settings.gateway_host, settings.gateway_port)
         ready = f"Console: {console}" if "gateway" in kinds else "Stop with Ctrl-C."
         try:
             asyncio.run(Supervisor(specs, found.nodes, output, ready).run())
         except NotStarted as error:
             raise exit_with(f"{error} can't start: its log above says why") from error
+
+
+def _retrains(settings: "Settings") -> bool:
+    """Whether a model has a retraining policy."""
+    from machine_learning_engineering.policies import InvalidPolicies, load_policies
+
+    with exits(InvalidPolicies):
+        return any(policy.retraining is not None for policy in load_policies(settings).values())
 
 
 def _require_declared(settings: "Settings", paths: Sequence[Path]) -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -44,6 +44,7 @@ class KernelSettings(PlaceSettings, BaseSettings):
     production: bool = False
     """Reject what is acceptable only on a developer's machine, such as a plaintext connection to the broker."""
     seed: int = 20_260_101
+    """Seed of splits, searches and estimators: the same data and seed give the same model."""
 
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     """Addresses ``host:port``, separated by commas; an IPv6 address is in brackets, as ``[::1]:9092``."""
@@ -61,17 +62,21 @@ class KernelSettings(PlaceSettings, BaseSettings):
     topic_prefix: str = ""
     """Prefix of every topic and consumer group, so that several deployments can share a broker."""
     topic_partitions: PositiveInt = 4
+    """Partitions of topics that are created. A topic of requests has at most as many busy workers as partitions."""
     topic_replication: PositiveInt = 1
+    """Replicas of topics that are created; 3 wherever the broker is a cluster."""
 
     max_request_bytes: Annotated[int, Field(gt=0, le=4 * 1024 * 1024)] = 1_000_000
     """Maximum size of a request; a larger one becomes a dead letter. The topic's limit is the upper bound, and the
     log record, which repeats the request, must fit too."""
 
     metrics_host: str = "127.0.0.1"
+    """Address on which each process serves its metrics; ``0.0.0.0`` where Prometheus runs on another machine."""
 
     log_format: Literal["auto", "ecs", "text"] = "auto"
     """Format of the service log: ECS JSON or plain text. ``auto`` is text on a terminal and ECS elsewhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least severe level of the service log that is written."""
     log_error_values: bool = False
     """Log the messages of all exceptions. They may quote values: for a developer's machine only."""
     log_redact: dict[str, dict[str, RedactAction]] = {}
@@ -95,6 +100,9 @@ class KernelSettings(PlaceSettings, BaseSettings):
     """OpenMP and BLAS threads while candidates are compared. More help only on otherwise idle cores: on busy ones,
     threads wait for each other."""
 
+    policies: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """File of the policies by which models are retrained and rolled out; ``inflight.toml`` in `home` by default, if it
+    is there. Never one of the current folder."""
     retrain_promote: bool = False
     """Promote a challenger that passes the promotion rule after a retraining; by default it waits for a person."""
 

@@ -100,3 +100,9 @@ class Reviews(MLEModel):
             "log_loss": float(-np.mean(np.log(np.maximum((probabilities * hit).sum(axis=1), 1e-12)))),
             "brier": float(np.mean(((probabilities - hit) ** 2).sum(axis=1))),
         }
+
+    def row_loss(self, prediction: ReviewPrediction, label: float) -> float:
+        """Share of the review's sentences that are not given the class of its stars."""
+        truth = features.class_index(features.scaled(label))
+        scores = prediction.sentence_scores or (prediction.score,)
+        return sum(features.class_index(score) != truth for score in scores) / len(scores)

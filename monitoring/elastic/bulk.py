@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from elasticsearch import Elasticsearch
+from elasticsearch import ConnectionTimeout, Elasticsearch
 
 from machine_learning_engineering.core.validation import safe_field_path
 from monitoring.elastic.client import JSON, NDJSON, UnexpectedResponse
@@ -49,44 +49,64 @@ def action(kind: str, index: str, identity: str, **conditions: int) -> bytes:
     return msgspec.json.encode({kind: {"_index": index, "_id": identity, **conditions}})
 
 
-def bulk(client: Elasticsearch, actions: Sequence[bytes], max_bytes: int | None = None) -> list[BulkItem]:
-    """Execute actions and return the result of each, in order.
+def bulk(client: Elasticsearch, actions: Sequence[bytes]) -> list[BulkItem]:
+    """Execute actions in one request and return the result of each, in order.
 
     Args:
         actions: the line of each action, followed by a line break and its document if it has one.
-        max_bytes: size above which the actions are sent in several requests.
 
     Raises:
         elasticsearch.ApiError: the status is not 2xx.
         elasticsearch.TransportError: there is no response.
         UnexpectedResponse: the response is 2xx, but does not hold a result for each action.
     """
-    results: list[BulkItem] = []
-    for chunk in [actions] if max_bytes is None else chunks(actions, max_bytes, len):
-        body = client.perform_request(
-            "POST",
-            "/_bulk",
-            params={"filter_path": "items.*.status,items.*.error"},
-            headers={"accept": JSON, "content-type": NDJSON},
-            body=b"\n".join([*chunk, b""]),
-        ).body
-        try:
-            items = [item for entry in body["items"] for item in entry.values()]
-            if len(items) != len(chunk):
-                raise KeyError("items")
-            # Checked: the status decides what becomes of a record.
-            results += msgspec.convert([(item["status"], item.get("error")) for item in items], list[BulkItem])
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise UnexpectedResponse(f"a bulk response without all items: {body!r:.200}") from error
-    return results
+    body = client.perform_request(
+        "POST",
+        "/_bulk",
+        params={"filter_path": "items.*.status,items.*.error"},
+        headers={"accept": JSON, "content-type": NDJSON},
+        body=b"\n".join([*actions, b""]),
+    ).body
+    try:
+        items = [item for entry in body["items"] for item in entry.values()]
+        if len(items) != len(actions):
+            raise KeyError("items")
+        # Checked: the status decides what becomes of a record.
+        return msgspec.convert([(item["status"], item.get("error")) for item in items], list[BulkItem])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UnexpectedResponse(f"a bulk response without all items: {body!r:.200}") from error
 
 
-def delete(client: Elasticsearch, documents: Sequence[tuple[str, str]], max_bytes: int | None = None) -> list[bool]:
-    """Delete documents, named by index and id; False for each that did not exist. Raises as `bulk` does."""
-    results = bulk(client, [action("delete", *document) for document in documents], max_bytes)
-    if failed := [item for item in results if item.status not in (200, 404)]:
-        raise UnexpectedResponse(f"{len(failed)} documents were not deleted: {failed[0]!r:.200}")
-    return [item.status == 200 for item in results]
+class BulkSender:
+    """Sends actions in requests that Elasticsearch can execute in time. Several threads may share it.
+
+    After a request that timed out, the next ones have half the size; after one in time, twice, up to `max_bytes`. So a
+    caller who repeats what failed comes through. Methods raise as `bulk` does.
+    """
+
+    def __init__(self, client: Elasticsearch, max_bytes: int) -> None:
+        self._client = client
+        self._max_bytes = self._bytes = max_bytes
+
+    def send(self, actions: Sequence[bytes]) -> list[BulkItem]:
+        """Execute actions and return the result of each, in order."""
+        results: list[BulkItem] = []
+        for chunk in chunks(actions, self._bytes, len):
+            size = sum(map(len, chunk))
+            try:
+                results += bulk(self._client, chunk)
+            except ConnectionTimeout:
+                self._bytes = max(1, min(self._bytes, size) // 2)
+                raise
+            self._bytes = min(2 * self._bytes, self._max_bytes)
+        return results
+
+    def delete(self, documents: Sequence[tuple[str, str]]) -> list[bool]:
+        """Delete documents, named by index and id; False for each that did not exist."""
+        results = self.send([action("delete", *document) for document in documents])
+        if failed := [item for item in results if item.status not in (200, 404)]:
+            raise UnexpectedResponse(f"{len(failed)} documents were not deleted: {failed[0]!r:.200}")
+        return [item.status == 200 for item in results]
 
 
 def chunks(

@@ -31,7 +31,7 @@ from monitoring.documents.log import (
 )
 from monitoring.documents.prediction_record import logged_event
 from monitoring.elastic import scan
-from monitoring.elastic.bulk import action, bulk, chunks, delete
+from monitoring.elastic.bulk import BulkSender, action, chunks
 from monitoring.elastic.client import FAILURES, connect, quote_path, request
 from monitoring.elastic.templates import ForeignTemplate, put_templates
 from monitoring.settings import ElasticsearchSettings
@@ -84,6 +84,7 @@ class ElasticsearchPredictionLog(PredictionLog, AbstractContextManager["Elastics
     def __init__(self, settings: ElasticsearchSettings, *, client: Elasticsearch | None = None) -> None:
         self._settings = settings
         self._client = connect(settings) if client is None else client
+        self._sender = BulkSender(self._client, settings.elasticsearch_batch_bytes)
         self._owned = client is None
         self._prepared = False
 
@@ -106,7 +107,7 @@ class ElasticsearchPredictionLog(PredictionLog, AbstractContextManager["Elastics
                 lambda entry: len(entry[1]),
                 settings.elasticsearch_batch_records,
             ):
-                items = self._ask(lambda chunk=chunk: bulk(self._client, [entry for _, entry in chunk]), "written")  # type: ignore[misc]
+                items = self._ask(lambda chunk=chunk: self._sender.send([entry for _, entry in chunk]), "written")  # type: ignore[misc]
                 created += [address for (address, _), item in zip(chunk, items, strict=True) if item.status < 300]
                 # 409: the document exists already.
                 rejected = [item for item in items if item.status >= 300 and item.status != 409]
@@ -184,7 +185,7 @@ class ElasticsearchPredictionLog(PredictionLog, AbstractContextManager["Elastics
         if not created:
             return
         try:
-            delete(self._client, created)
+            self._sender.delete(created)
         except FAILURES as failure:
             error.add_note(f"{len(created)} records of the batch stay in the log, since deleting failed: {failure}")
 

@@ -16,7 +16,7 @@ from elasticsearch import Elasticsearch
 
 from machine_learning_engineering.events.headers import headers_of
 from monitoring.elastic import scan
-from monitoring.elastic.bulk import BulkItem, action, bulk, delete
+from monitoring.elastic.bulk import BulkItem, BulkSender, action
 from monitoring.elastic.client import UnexpectedResponse
 from monitoring.labels.reports import Report, read
 from monitoring.settings import ElasticsearchSettings
@@ -73,7 +73,7 @@ class PendingLabels:
 
     def __init__(self, client: Elasticsearch, settings: ElasticsearchSettings, topic: str) -> None:
         self._client = client
-        self._max_bytes = settings.elasticsearch_batch_bytes
+        self._sender = BulkSender(client, settings.elasticsearch_batch_bytes)
         self._topic = topic
 
     def park(self, reports: Sequence[Report], now: datetime) -> list[BulkItem]:
@@ -82,7 +82,7 @@ class PendingLabels:
             action("create", INDEX, _identity(report)) + b"\n" + msgspec.json.encode(_document(report, now))
             for report in reports
         ]
-        return bulk(self._client, actions, self._max_bytes)
+        return self._sender.send(actions)
 
     def page(
         self, partitions: Collection[int], ages: tuple[float, float], now: datetime, after: list[Any] | None, size: int
@@ -132,7 +132,7 @@ class PendingLabels:
 
     def remove(self, labels: Sequence[PendingLabel]) -> list[bool]:
         """Delete labels; False for each that another process deleted before."""
-        return delete(self._client, [(INDEX, label.id) for label in labels], self._max_bytes)
+        return self._sender.delete([(INDEX, label.id) for label in labels])
 
     def count(self, partitions: Collection[int]) -> int:
         """Number of pending labels of these partitions."""

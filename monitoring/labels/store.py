@@ -13,7 +13,7 @@ from elasticsearch import Elasticsearch
 
 from monitoring.documents.log import INDEX_PATTERN, label_fields
 from monitoring.elastic import scan
-from monitoring.elastic.bulk import BulkItem, action, bulk
+from monitoring.elastic.bulk import BulkItem, BulkSender, action
 from monitoring.elastic.templates import put_templates
 from monitoring.labels.reports import NEVER, Rank, Report
 from monitoring.settings import ElasticsearchSettings
@@ -50,6 +50,7 @@ class LabelStore:
     def __init__(self, client: Elasticsearch, settings: ElasticsearchSettings) -> None:
         self._client = client
         self._settings = settings
+        self._sender = BulkSender(client, settings.elasticsearch_batch_bytes)
 
     def prepare(self) -> None:
         """Put the templates."""
@@ -97,7 +98,7 @@ class LabelStore:
             + msgspec.json.encode({"doc": {"inflight": _label_fields(report)}})
             for document, report in labels
         ]
-        return bulk(self._client, actions, self._settings.elasticsearch_batch_bytes)
+        return self._sender.send(actions)
 
 
 def _label_fields(report: Report) -> dict[str, Any]:

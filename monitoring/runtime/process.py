@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 
+from machine_learning_engineering.observability.health import metrics_app
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
 from machine_learning_engineering.settings import KernelSettings, http_url
@@ -70,7 +71,7 @@ def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> Iterator
     Raises:
         OSError: the port is taken.
     """
-    server, thread = start_metrics_server(make_wsgi_app(registry), host, port)
+    server, thread = start_metrics_server(metrics_app(registry), host, port)
     try:
         yield f"{http_url(host, server.server_port)}/metrics"
     finally:

@@ -8,8 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from prometheus_client import make_wsgi_app
-
+from machine_learning_engineering.observability.health import metrics_app
 from machine_learning_engineering.observability.logging import log_event
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
 from machine_learning_engineering.observability.rate_limit import RATE_LIMITED
@@ -173,7 +172,7 @@ class _Gateway:
     @contextlib.asynccontextmanager
     async def _serve_metrics(self) -> AsyncIterator[str]:
         settings = self._settings
-        application = make_wsgi_app(self._metrics.registry)
+        application = metrics_app(self._metrics.registry)
         server, _ = start_metrics_server(application, settings.metrics_host, settings.gateway_metrics_port)
         try:
             yield f"{http_url(settings.metrics_host, server.server_port)}/metrics"

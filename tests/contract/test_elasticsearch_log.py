@@ -66,7 +66,7 @@ def model(client: Elasticsearch) -> Iterator[str]:
     elastic.request(client, "POST", "/inference-logs-*/_refresh")
     found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inflight.model.name": name}}})
     if found:
-        bulk.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+        bulk.BulkSender(client, 10_000_000).delete([(hit["_index"], hit["_id"]) for hit in found])
 
 
 def logged(request_id: str, model: str, **fields: Any) -> PredictionLogged:

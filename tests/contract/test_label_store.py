@@ -64,7 +64,7 @@ def model(client: Elasticsearch, settings: Settings) -> Iterator[str]:
     yield name
     elastic.request(client, "POST", "/inference-logs-*/_refresh")
     found = scan.hits(client, "inference-logs-*", {"size": 1_000, "query": {"term": {"inflight.model.name": name}}})
-    bulk.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+    bulk.BulkSender(client, 10_000_000).delete([(hit["_index"], hit["_id"]) for hit in found])
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_label_is_written_if_the_document_is_the_one_that_was_seen(store: Labe
 def test_a_document_that_is_gone_is_no_error(client: Elasticsearch, store: LabelStore, model: str) -> None:
     """The answer is 404 or 409, and looking again tells."""
     document = found_by_number(store, model)[0]
-    bulk.delete(client, [(document.index_name, document.id)])
+    bulk.BulkSender(client, 10_000_000).delete([(document.index_name, document.id)])
     [written] = store.write([(document, report(f"{model}-0", model))])
     assert written.status in (404, 409)
     assert store.reread([document]) == [None]

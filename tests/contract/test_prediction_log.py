@@ -34,7 +34,7 @@ def used() -> Iterator[set[str]]:
         with elastic.connect(Settings(_env_file=None, elasticsearch_url=url)) as client:  # type: ignore[call-arg]
             elastic.request(client, "POST", f"/{INDEX_PATTERN}/_refresh")
             while found := scan.hits(client, INDEX_PATTERN, query):
-                bulk.delete(client, [(hit["_index"], hit["_id"]) for hit in found])
+                bulk.BulkSender(client, 10_000_000).delete([(hit["_index"], hit["_id"]) for hit in found])
                 elastic.request(client, "POST", f"/{INDEX_PATTERN}/_refresh")
 
 

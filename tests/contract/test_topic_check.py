@@ -20,6 +20,7 @@ from machine_learning_engineering.events.topics import (
     MODEL_EVENTS,
     REQUESTS,
     RESULTS,
+    SHADOWS,
     TOPICS,
 )
 from machine_learning_engineering.kafka.client import client_options, create_topics, end_offsets, topic_name
@@ -69,12 +70,12 @@ def test_every_default_that_matters_is_told(foreign: Settings) -> None:
     faults = found(foreign, writes=[name for name in ALL if name not in (REQUESTS, LABELS)])
     assert {one for one in faults if one[4]} == {
         (name, "max.message.bytes", own, eight, True)
-        for name in (RESULTS, LOGS, DEAD_LETTERS, "model-measurements", "api-calls", "drift-state")
+        for name in (RESULTS, LOGS, SHADOWS, DEAD_LETTERS, "model-measurements", "api-calls", "drift-state")
     }
     assert {one for one in faults if not one[4]} == {
         *(
             (name, "message.timestamp.type", "CreateTime", "LogAppendTime", False)
-            for name in (REQUESTS, LOGS, LABELS, MODEL_EVENTS, "model-measurements", "api-calls")
+            for name in (REQUESTS, LOGS, SHADOWS, LABELS, MODEL_EVENTS, "model-measurements", "api-calls")
         ),
         (REQUESTS, "max.message.bytes", own, "4194304 or more", False),
         *((name, "compression.type", "producer", "uncompressed", False) for name in (REQUESTS, LABELS, MODEL_EVENTS)),

@@ -132,6 +132,8 @@ PROCESSES = {
     "features": "features follow diamonds --every 1",
     "gateway": "gateway",
     "archive": "archive",
+    "rollout-controller": "rollout-controller",
+    "retrainer": "retrainer",
 }
 
 

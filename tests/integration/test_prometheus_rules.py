@@ -19,6 +19,7 @@ from monitoring.feature_ingest.metrics import FeatureMetrics
 from monitoring.indexer.metrics import IndexerMetrics
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
+from monitoring.rollout.metrics import RolloutMetrics
 from producers.gateway.metrics import GAUGES, GatewayMetrics
 from stream_app.runtime.metrics import WorkerMetrics
 
@@ -87,6 +88,7 @@ def test_every_metric_in_an_expression_exists() -> None:
         QualityMetrics,
         FeatureMetrics,
         ArchiveMetrics,
+        RolloutMetrics,
     )
     for metrics in (ExporterMetrics, *monitoring):
         registries.append(CollectorRegistry())

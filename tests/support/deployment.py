@@ -119,6 +119,14 @@ class Deployment:
         address = url or f"sqlite:///{(self.settings.home / 'archive.sqlite').absolute()}"
         return self._launch("archive", {"archive_url": address, **environment})
 
+    def rollout_controller(self, **environment: object) -> Supervised:
+        """A new rollout controller, launched; it opens the registry, and looks every half second."""
+        return self._launch("rollout-controller", {"rollout_interval": 0.5, **environment})
+
+    def retrainer(self, **environment: object) -> Supervised:
+        """A new retrainer, launched; its policies are in the home."""
+        return self._launch("retrainer", environment)
+
     def _launch(self, command: str, changes: dict[str, object]) -> Supervised:
         variables = self.environment | {f"INFLIGHT_{name.upper()}": str(value) for name, value in changes.items()}
         name, kind = f"{command.split()[0]}-{len(self._processes) + 1}", command.replace("-", "_")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 import numpy as np
@@ -14,7 +14,10 @@ from msgspec import Raw
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.evaluation.metrics import regression_metrics
 from machine_learning_engineering.events import schemas as events
+from machine_learning_engineering.rollout.policy import RolloutPolicy
+from machine_learning_engineering.rollout.record import Bar, Rollout, Rollouts, Step
 from machine_learning_engineering.sdk import MLEModel
+from stream_app.serving.arms import Arms, roles
 from tests.support.fuzzing import SECRET
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -160,8 +163,58 @@ MODEL_EVENTS = tuple(
     for event in (
         events.ModelPromoted("houses", "v2", NOW, "better", "v1"),
         events.DriftDetected("houses", "v1", "w1", NOW, NOW, NOW, 500, 0.01, [_DRIFT]),
+        events.decode_model_event(
+            Path(__file__).parents[1].joinpath("contract/golden/rollout.changed.v1.json").read_bytes()
+        ),
     )
 )
+SHADOWS = tuple(
+    events.encode(
+        events.PredictionShadowed(
+            request_id="r-00000000",
+            model="houses",
+            rollout_id="9f1c2a7b",
+            role="challenger",
+            served_version="v1",
+            shadow_version="v2",
+            outcome=outcome,
+            accepted_at=NOW,
+            completed_at=NOW,
+            partition=2,
+            offset=40,
+            served_seconds=0.002,
+            prediction=Raw(b'{"price":3.5}'),
+            **fields,
+        )
+    )
+    for outcome, fields in cast(
+        list[tuple[Literal["completed", "failed"], dict[str, Any]]],
+        [
+            ("completed", {"shadow_prediction": Raw(b'{"price":4}'), "shadow_seconds": 0.1, "memory_bytes": 5}),
+            ("failed", {"error": events.Error("prediction_error", "it raised")}),
+        ],
+    )
+)
+ROLLOUTS = events.encode(
+    Rollouts(
+        current=Rollout(
+            rollout_id="9f1c2a7b",
+            model="houses",
+            champion="v1",
+            challenger="v2",
+            salt="5f3c9a01d2e4b687",
+            stage="canary",
+            percent=25,
+            policy=RolloutPolicy(),
+            started_at=NOW,
+            stage_at=NOW,
+            steps=(Step(number=1, action="started", at=NOW, by="controller", stage="shadow"),),
+        ),
+        barred={"v0": Bar(NOW, "controller", "it raised")},
+        revision=3,
+    )
+)
+
 API_CALLS = tuple(
     events.encode(
         events.ApiCalled(
@@ -201,3 +254,13 @@ def message(
     return Message(
         topic=topic, partition=0, offset=offset, key=key, value=value, headers=headers or None, timestamp=timestamp
     )
+
+
+def arms(key: str) -> Arms:
+    """The arms of a canary that is split by a field."""
+    current = msgspec.json.decode(ROLLOUTS, type=Rollouts).current
+    assert current is not None
+    given = msgspec.structs.replace(current, policy=RolloutPolicy(key=key))
+    found = roles(given, "v1")
+    assert found is not None
+    return Arms(given, found, {"v1": fitted(), "v2": fitted()}, {})

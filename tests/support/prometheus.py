@@ -111,6 +111,7 @@ def observed(
         "inflight-features": deployment.features(),
         "inflight-gateway": deployment.gateway(gateway_port or free_port()),
         "inflight-archive": deployment.archive(),
+        "inflight-rollout-controller": deployment.rollout_controller(),
     }
     deployment.serving(1)
     for process in jobs.values():

@@ -121,13 +121,30 @@ class Answers:
             flags = [label == positive for label in labels]
             ranks = classification_metrics(_squashed(values), flags)
             return {"roc_auc": ranks["roc_auc"], "accuracy": ranks["accuracy"], "f1": ranks["f1"]}
-        if how == "flag":
-            values = [self._flagged(value, positive) for value in values]
-        elif how == "scores":
-            values = [self._of_text(max(value, key=value.__getitem__)) for value in values]
-        elif how == "ranking":
-            values = [self._of_text(str(value[0].label)) for value in values]
+        values = [self._label_of(value) for value in values]
         return self._label_metrics(values, labels)
+
+    def row_loss(self, prediction: Any, label: Any) -> float:
+        """How wrong one prediction is: the distance of a number, or 0 for the right class and 1 for another.
+
+        A probability above 0.5, and a score above 0, predicts the class that it belongs to.
+        """
+        field, how, positive = self.measure
+        value = getattr(prediction, field)
+        if how in ("number", "numbers"):
+            return abs(float(value[0] if how == "numbers" else value) - float(label))
+        if how in ("probability", "decision"):
+            return float((value > (0.5 if how == "probability" else 0.0)) != (label == positive))
+        return float(self._label_of(value) != label)
+
+    def _label_of(self, value: Any) -> Any:
+        """The label that a value of the measured field predicts, where that is no number."""
+        how = self.measure.how
+        if how == "flag":
+            return self._flagged(value, self.measure.positive)
+        if how == "scores":
+            return self._of_text(max(value, key=value.__getitem__))
+        return self._of_text(str(value[0].label)) if how == "ranking" else value
 
     def _flagged(self, value: bool, positive: Scalar | None) -> Scalar | None:
         return positive if value else next((one for one in self.classes if one != positive), None)

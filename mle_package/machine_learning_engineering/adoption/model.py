@@ -171,6 +171,9 @@ class AdoptedModel(MLEModel):
     def evaluate(self, predictions: Sequence[Any], labels: Sequence[Any]) -> Mapping[str, float]:
         return self.answers.evaluate(predictions, labels)
 
+    def row_loss(self, prediction: Any, label: Any) -> float:
+        return self.answers.row_loss(prediction, label)
+
     def counts(self) -> dict[tuple[str, str], int]:
         """Values that were accepted although they are unusual: their number by feature and reason.
 
@@ -304,7 +307,8 @@ def class_from_toml(
         InvalidDeclaration: It can't be used. The message names the line, the field and the fix.
     """
     made = _made(content, name)
-    return made if origin is None else type(made.__name__, (made,), _identity(made) | {"origin": origin})
+    identity = {name: getattr(made, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return made if origin is None else type(made.__name__, (made,), identity | {"origin": origin})
 
 
 @lru_cache(maxsize=64)
@@ -314,7 +318,3 @@ def _made(content: bytes, name: str) -> type[AdoptedModel]:
         return adopted_class(declaration, content)
     except DeclarationProblem as problem:
         raise located(problem, content, name) from problem
-
-
-def _identity(made: type) -> dict[str, Any]:
-    return {"__module__": made.__module__, "__qualname__": made.__qualname__, "__doc__": made.__doc__}

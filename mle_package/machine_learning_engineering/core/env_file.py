@@ -32,21 +32,30 @@ def env_file(environment: Mapping[str, str] = os.environ) -> Path | None:
         path = Path(environment.get("INFLIGHT_HOME", "")) / NAME
         if not path.is_absolute() or not path.exists():
             return None
-    _check(path)
+    check_trusted(path, VARIABLE, "redirect your keys")
     return path
 
 
-def _check(path: Path) -> None:
+def check_trusted(path: Path, variable: str, harm: str) -> None:
+    """Check that a file of settings is there and was written by nobody else.
+
+    Args:
+        variable: The setting that may name it.
+        harm: What somebody else could do by writing it.
+
+    Raises:
+        UntrustedEnvFile: It is missing, belongs to another user, or others may write it.
+    """
     try:
         found = path.stat()
     except OSError as error:
-        raise UntrustedEnvFile(f"{path} can't be read ({error.strerror}): correct or unset {VARIABLE}") from None
+        raise UntrustedEnvFile(f"{path} can't be read ({error.strerror}): correct or unset {variable}") from None
     if not stat.S_ISREG(found.st_mode):
-        raise UntrustedEnvFile(f"{path} is not a file: correct or unset {VARIABLE}")
+        raise UntrustedEnvFile(f"{path} is not a file: correct or unset {variable}")
     if found.st_uid not in (os.geteuid(), 0):
-        raise UntrustedEnvFile(f"{path} belongs to another user, who could redirect your keys: copy it, or chown it")
+        raise UntrustedEnvFile(f"{path} belongs to another user, who could {harm}: copy it, or chown it")
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UntrustedEnvFile(f"others may write {path} and so redirect your keys: chmod 600 {path}")
+        raise UntrustedEnvFile(f"others may write {path} and so {harm}: chmod 600 {path}")
 
 
 def check_sources(

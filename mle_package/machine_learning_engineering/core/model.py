@@ -16,6 +16,7 @@ from machine_learning_engineering.core.candidate import Candidate
 from machine_learning_engineering.core.csv_row import example_from_row
 from machine_learning_engineering.core.example import Example
 from machine_learning_engineering.core.json_values import with_integers
+from machine_learning_engineering.core.row_loss import row_loss
 from machine_learning_engineering.core.similarity import Similarity, similarity
 from machine_learning_engineering.core.validation import InvalidFeatures, explain
 
@@ -148,6 +149,21 @@ class Model(ABC):
             Values by metric name, including `primary_metric`.
         """
         _raise_not_implemented(type(self), "evaluate", "a mapping from the name of a metric to its value")
+
+    def row_loss(self, prediction: Any, label: Any) -> float:
+        """Tell how wrong one prediction is: a rollout compares two versions by their means, request by request.
+
+        By default, the distance of numbers; for classes, texts and truth values 0 if the prediction is right and 1 if
+        not. What is compared is the field named `label_name`, or else the first of the label's type.
+
+        Args:
+            prediction: A `Prediction`.
+            label: Its true value, decoded as `Label`.
+
+        Returns:
+            A finite number; smaller is better. Its mean should order two versions as `primary_metric` does.
+        """
+        return row_loss(prediction, label, self.Label, self.label_name)
 
     @classmethod
     def example_from_csv_row(cls, line: Mapping[str, str]) -> Example:

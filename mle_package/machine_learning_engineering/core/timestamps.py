@@ -7,7 +7,7 @@ MAX_MILLISECONDS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_AGE = re.compile(r"(?:now-)?(\d+(?:\.\d+)?)([smhdw])")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -77,9 +77,28 @@ def parse_time(text: str, now: datetime | None = None) -> datetime:
     if text == "now":
         return now
     try:
-        if age := _AGE.fullmatch(text):
+        if age := _DURATION.fullmatch(text.removeprefix("now-")):
             return now - timedelta(**{_UNITS[age[2]]: float(age[1])})
         moment = datetime.fromisoformat(text)
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError(f"{text!r} is not a time: write 15m, 2h, 1d, now-2h or 2026-01-31T12:00:00Z") from None
+
+
+def parse_duration(text: str) -> float:
+    """Parse a duration such as ``90s``, ``15m``, ``6h``, ``30d`` or ``2w``, in seconds.
+
+    Raises:
+        ValueError: It has another form, or is too long for a `timedelta`.
+
+    Examples:
+        >>> parse_duration("1.5h")
+        5400.0
+    """
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError("is no duration: write 90s, 15m, 6h, 30d or 2w")
+    try:
+        return timedelta(**{_UNITS[found[2]]: float(found[1])}).total_seconds()
+    except OverflowError:
+        raise ValueError("is too long a duration") from None

@@ -23,8 +23,10 @@ def line_of(text: str, path: tuple[str, ...]) -> int | None:
             found = table + _parts(key["path"])
         else:
             continue
-        if found and path[: len(found)] == found and (best is None or len(found) > best[0]):
-            best = (len(found), number)
+        # A table is also where a key within it is.
+        depth = min(len(found), len(path))
+        if depth and path[:depth] == found[:depth] and (best is None or depth > best[0]):
+            best = (depth, number)
     return None if best is None else best[1]
 
 

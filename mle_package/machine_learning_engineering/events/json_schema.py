@@ -18,7 +18,9 @@ from machine_learning_engineering.events.schemas import (
     PredictionFailed,
     PredictionLogged,
     PredictionRequested,
+    PredictionShadowed,
     QualityMeasured,
+    RolloutChanged,
 )
 from machine_learning_engineering.events.topics import (
     API_CALLS,
@@ -29,6 +31,7 @@ from machine_learning_engineering.events.topics import (
     MODEL_EVENTS,
     REQUESTS,
     RESULTS,
+    SHADOWS,
 )
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -88,11 +91,16 @@ _CHANNELS: dict[str, tuple[str, str, tuple[type[msgspec.Struct], ...]]] = {
         "send",
         (PredictionLogged,),
     ),
+    SHADOWS: (
+        "What the other version of an open rollout answers to a request; given to no consumer of results.",
+        "send",
+        (PredictionShadowed,),
+    ),
     DEAD_LETTERS: ("Records that could not be processed; bytes, key and headers are unchanged.", "send", ()),
     MODEL_EVENTS: (
         "Events of models; compacted by type and model.",
         "send",
-        (ModelPromoted, DriftDetected),
+        (ModelPromoted, DriftDetected, RolloutChanged),
     ),
     LABELS: ("Labels of requests, from any producer, in any order and at any time.", "receive", (LabelReported,)),
     MEASUREMENTS: ("Measurements of windows of live requests.", "send", (DriftMeasured, QualityMeasured)),
@@ -109,9 +117,11 @@ _KEYS: dict[type[msgspec.Struct], dict[str, str]] = {
     PredictionCompleted: _OUTCOME_KEY,
     PredictionFailed: _OUTCOME_KEY,
     PredictionLogged: _OUTCOME_KEY,
+    PredictionShadowed: _OUTCOME_KEY,
     LabelReported: {"description": "Any bytes, or none; the request id is the natural choice."},
     ModelPromoted: {**_TEXT, "description": "Its type, a slash, and the model."},
     DriftDetected: {**_TEXT, "description": "Its type, a slash, and the model."},
+    RolloutChanged: {**_TEXT, "description": "Its type, a slash, and the model."},
     DriftMeasured: {**_TEXT, "description": "The model."},
     QualityMeasured: {**_TEXT, "description": "The model."},
     ApiCalled: {**_TEXT, "description": "The request id, or the id of the call if it has none."},

@@ -191,7 +191,7 @@ def previous_champion(history: list[AliasChange]) -> str | None:
 
 
 def _changes(before: dict[str, str], after: Aliases) -> list[AliasChange]:
-    now, user = datetime.now(UTC), _user()
+    now, user = datetime.now(UTC), current_user()
     return [
         AliasChange(
             alias=alias,
@@ -207,7 +207,8 @@ def _changes(before: dict[str, str], after: Aliases) -> list[AliasChange]:
     ]
 
 
-def _user() -> str:
+def current_user() -> str:
+    """Who runs this process, for the history."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # The user of a container may have no name.

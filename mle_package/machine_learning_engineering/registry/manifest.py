@@ -27,7 +27,7 @@ class IncompatibleModel(RegistryError):
 
 
 class AliasesChanged(RegistryError):
-    """Another machine has changed a model's aliases while they were edited here."""
+    """Another machine has changed a model's aliases or rollouts while they were edited here."""
 
 
 class StoredFile(msgspec.Struct, frozen=True):

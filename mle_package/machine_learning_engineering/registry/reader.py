@@ -135,6 +135,12 @@ class RegistryReader:
         current = self.rollouts(name).current
         return current if current is not None and current.is_open else None
 
+    def named(self, name: str) -> set[str]:
+        """The versions of a model that an alias or its open or last rollout names."""
+        current = self.rollouts(name).current
+        rolled = {current.champion, current.challenger} if current is not None else set()
+        return rolled | set(self.aliases(name).values())
+
     def champions(self) -> dict[str, str]:
         """Read the champion's version by model. Models without a champion are left out."""
         found = {name: self.aliases(name).get(CHAMPION) for name in self.models()}

@@ -9,8 +9,6 @@ The digests detect damage and mix-ups. Against an attacker who can write the fil
 parsers of the trusted types are not hardened.
 """
 
-import random
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -21,11 +19,10 @@ import msgspec
 from machine_learning_engineering.core.model import Model
 from machine_learning_engineering.declaration.reading import DECLARATION_FILE
 from machine_learning_engineering.registry import aliases as alias_file
-from machine_learning_engineering.registry import artifacts, compatibility, skops_file
+from machine_learning_engineering.registry import artifacts, compatibility, rolling, skops_file
 from machine_learning_engineering.registry.aliases import Aliases
 from machine_learning_engineering.registry.artifacts import PROFILE_FILE
 from machine_learning_engineering.registry.manifest import (
-    AliasesChanged,
     Lineage,
     Manifest,
     ModelNotFound,
@@ -44,9 +41,6 @@ __all__ = ["Registry"]
 
 ModelT = TypeVar("ModelT", bound=Model)
 ResultT = TypeVar("ResultT")
-
-_ATTEMPTS = 20
-"""How often an alias change that meets another one is made again."""
 
 
 class Registry(RegistryReader):
@@ -167,7 +161,10 @@ class Registry(RegistryReader):
 
         Three callers make a champion: training and, if it is asked to, retraining (rule of both: `training.promotion`),
         and a person, by `inflight models promote`. If the alias file is unreadable, a new one with this alias alone
-        replaces it.
+        replaces it. A rollout makes its own, see `registry.rolling`; any other ends an open one.
+
+        Raises:
+            RegistryError: Also if the version is barred and would be the champion.
         """
         check_alias(alias)
 
@@ -182,6 +179,7 @@ class Registry(RegistryReader):
 
         Raises:
             ModelNotFound: There was no previous champion, or its version is missing.
+            RegistryError: It is barred.
         """
 
         def change(aliases: Aliases) -> str:
@@ -203,6 +201,8 @@ class Registry(RegistryReader):
     ) -> ResultT:
         """Change the aliases of a model in place, and again from the start if another machine was faster.
 
+        Another champion must not be barred, and ends an open rollout of the model.
+
         Args:
             name: Of the model.
             change: Called with the aliases as they are now, perhaps more than once. If it raises, nothing changes.
@@ -214,18 +214,21 @@ class Registry(RegistryReader):
 
         Raises:
             AliasesChanged: Others are faster each time.
+            RegistryError: The new champion is barred.
         """
-        for attempt in range(_ATTEMPTS):
-            try:
-                with alias_file.edit(
-                    self.files, require_name(name), reason, reset_if_corrupt=reset_if_corrupt
-                ) as aliases:
-                    return change(aliases)
-            except AliasesChanged:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(random.uniform(0, 0.05 * (attempt + 1)))
-        raise AssertionError("unreachable")
+
+        def edit() -> tuple[ResultT, bool]:
+            with alias_file.edit(self.files, require_name(name), reason, reset_if_corrupt=reset_if_corrupt) as aliases:
+                before = aliases.get(CHAMPION)
+                found, champion = change(aliases), aliases.get(CHAMPION)
+                if replaced := champion is not None and champion != before:
+                    rolling.refuse_barred(self, name, champion)
+            return found, replaced
+
+        found, replaced = rolling.until_written(edit)
+        if replaced:
+            rolling.reconcile(self, name, datetime.now(UTC))
+        return found
 
     def edit_aliases(self, name: str, reason: str = "") -> AbstractContextManager[Aliases]:
         """Yield the aliases of a model for editing in place; they are written at the end of the block.

@@ -238,7 +238,7 @@ class _RetrainingRun:
             on_progress=self.on_progress,
             promote=False,
             training_run=self.decision.decision_id,
-            **self._champion_recipe(champion),
+            **champion_recipe(self.registry, self.model, champion),
         )
         self.decide(challenger=run.version)
         self.registry.change_aliases(
@@ -278,10 +278,11 @@ class _RetrainingRun:
             return
         self.decide(outcome="promoted")
 
-    def _champion_recipe(self, champion: str) -> dict[str, Any]:
-        """The candidate and params of the champion as arguments of `train`, if the candidate still exists."""
-        params = self.registry.manifest(self.model.name, champion).params
-        for candidate in self.model.candidates():
-            if candidate.name == params.get("candidate"):
-                return {"candidate": candidate, "params": params.get("params", {})}
-        return {}
+
+def champion_recipe(registry: Registry, model: Model, champion: str) -> dict[str, Any]:
+    """The candidate and params of the champion as arguments of `train`, if the candidate still exists."""
+    params = registry.manifest(model.name, champion).params
+    for candidate in model.candidates():
+        if candidate.name == params.get("candidate"):
+            return {"candidate": candidate, "params": params.get("params", {})}
+    return {}

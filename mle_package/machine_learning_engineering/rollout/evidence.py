@@ -15,7 +15,8 @@ class ArmEvidence(Struct, frozen=True, kw_only=True):
     range. `latency_p99` and `memory_bytes` are None where unknown. `predictions` counts the predictions by bins that
     both arms share. `mature` requests are as old as labels take; `labelled` of them have one, and `loss` is their loss.
     `units` counts what the split divides, warm-up included: distinct keys, or requests that have none. If it is 0 in
-    both arms, the split is not checked.
+    both arms, the split is not checked. Above some tens of thousands of requests, all is of a sample: the `share` of
+    them.
     """
 
     version: str
@@ -29,6 +30,7 @@ class ArmEvidence(Struct, frozen=True, kw_only=True):
     labelled: int = 0
     loss: Moments = Moments()
     units: int = 0
+    share: float = 1.0
 
 
 class PairEvidence(Struct, frozen=True, kw_only=True):

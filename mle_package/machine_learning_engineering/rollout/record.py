@@ -67,6 +67,16 @@ class Bar(Struct, frozen=True):
     rollout_id: str = ""
 
 
+class Unbarring(Struct, frozen=True):
+    """A version that was barred until somebody unbarred it, and why."""
+
+    version: str
+    bar: Bar
+    at: datetime
+    by: str
+    reason: str
+
+
 class Rollouts(Struct, frozen=True, omit_defaults=True):
     """The rollouts of a model: the open one or the last, those before it, and the versions that are barred.
 
@@ -76,6 +86,8 @@ class Rollouts(Struct, frozen=True, omit_defaults=True):
     current: Rollout | None = None
     past: tuple[Rollout, ...] = ()
     barred: dict[str, Bar] = {}
+    unbarred: tuple[Unbarring, ...] = ()
+    """The last of those that were unbarred, oldest first."""
     revision: int = 0
     """Grows with each change."""
     signature: str = ""

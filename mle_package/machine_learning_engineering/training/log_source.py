@@ -86,7 +86,7 @@ def read_log(
             labelled += 1
             if logged.redacted and logged.outcome == "completed":
                 redacted.update(logged.redacted or ())
-            elif problem := _problem(model, logged, label):
+            elif problem := unusable(model, logged, label):
                 skipped[problem[0]] += 1
                 first = first or f"request {logged.request_id!r}: {problem[1]}"
             else:
@@ -107,7 +107,7 @@ def read_log(
     yield from (found[index] for index in chosen)
 
 
-def _problem(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str, str] | None:
+def unusable(model: Model, logged: "PredictionRecord", label: Raw) -> tuple[str, str] | None:
     """Why a labelled request is not an example: the reason to count and a message."""
     if logged.redacted:
         return "failed", "it failed, and its features are withheld"

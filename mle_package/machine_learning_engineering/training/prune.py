@@ -38,7 +38,7 @@ def prune(settings: KernelSettings, before: datetime, *, dry_run: bool = False) 
     """Remove data layers, raw files, the history's versions and records of retrainings that were last written before.
 
     Also removed are leftovers of killed processes (``.partial-*``, ``.saving-*``) that are older than an hour. Versions
-    in the history with an alias stay, and so does everything in the registry that workers open.
+    in the history that an alias or a rollout names stay, and so does everything in the registry that workers open.
 
     Args:
         dry_run: Only count.
@@ -71,13 +71,13 @@ def prune(settings: KernelSettings, before: datetime, *, dry_run: bool = False) 
 
 
 def _history(settings: KernelSettings) -> Iterator[Path]:
-    """Folders of the versions in the history that no alias points to; none if it is the registry itself."""
+    """Folders of the versions in the history that no alias and no rollout names; none if it is the registry itself."""
     folder = local_path(settings.history_dir)
     if folder is None or is_registry(settings.history_dir, settings):
         return
     history = RegistryReader(settings.history_dir)
     for name in history.models():
-        named = set(history.aliases(name).values())
+        named = history.named(name)
         yield from (folder / name / version for version in history.versions(name) if version not in named)
 
 

@@ -52,11 +52,11 @@ def _same(place: Place) -> str:
 
 
 def _versions(place: Place, before: datetime) -> Iterator[Group]:
-    """Versions that no alias names."""
+    """Versions that no alias and no rollout names."""
     assert isinstance(place, Location)
     history = RegistryReader(place)
     for name in history.models():
-        named = set(history.aliases(name).values())
+        named = history.named(name)
         for version in history.versions(name):
             files = list(history.files.store.files(f"{name}/{version}"))
             if version not in named and all(one.modified < before for one in files):

@@ -57,6 +57,7 @@ def train(
     candidate: Candidate | None = None,
     params: Mapping[str, Any] | None = None,
     training_run: str = "",
+    notes: Mapping[str, Any] | None = None,
 ) -> TrainingRun:
     """Fit a model on about four fifths of its dataset, measure it on the rest, save it, and perhaps promote it.
 
@@ -70,6 +71,7 @@ def train(
         promote: False if the caller decides on the promotion.
         candidate: The estimator to fit, with `params` over its defaults; `new_estimator` by default.
         training_run: Id of this training in the version's lineage.
+        notes: Further facts for the version's `params`, as JSON values.
 
     Raises:
         DatasetUnavailable: The dataset is unavailable.
@@ -108,6 +110,7 @@ def train(
         training_data_sha256=digest,
         seed=settings.seed,
         params={
+            **(notes or {}),
             **({} if candidate is None else {"candidate": candidate.name, "params": plain_params(params or {})}),
             "rows_trained": len(fitting),
             "rows_held_out": len(testing),

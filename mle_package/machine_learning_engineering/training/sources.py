@@ -29,10 +29,12 @@ from machine_learning_engineering.training.records import Record, Source, Source
 if TYPE_CHECKING:
     from machine_learning_engineering.prediction_log.store import PredictionLog
 
-__all__ = ["DATASET", "LOG", "Found", "collect", "digest_of"]
+__all__ = ["DATASET", "LOG", "STREAM", "Found", "collect", "digest_of", "stream_examples"]
 
 DATASET = "dataset"
 LOG = "log"
+STREAM = "stream"
+"""The examples that the stream has made, see `stream_examples`."""
 GIVEN = "examples"
 RAW = "raw"
 """Folder of copies of raw files, among the layers."""
@@ -57,7 +59,7 @@ def collect(
     """Read the sources in order, and copy raw files to the folder of the layers, by digest.
 
     Args:
-        sources: ``dataset``, ``log``, ``log:LABELS_FILE``, or the path or URL of a file or folder.
+        sources: ``dataset``, ``stream``, ``log``, ``log:LABELS_FILE``, or the path or URL of a file or folder.
         examples: Examples to use instead of `sources`, or a data frame of them.
         logs: Further prediction logs by name, each a source like ``log``.
 
@@ -89,12 +91,19 @@ def collect(
             reported_by = Counter(label_source for _, label_source in read)
             found[-1] = msgspec.structs.replace(found[-1], skipped=dict(skipped), label_sources=dict(reported_by))
         else:
+            if source == STREAM:
+                source = str(stream_examples(model_class.name, settings))
             for path, content in _files(source):
                 _add(records, found, path, _of_file(model_class, path, content))
                 digest = hashlib.sha256(content).hexdigest()
                 kept = _keep(settings.layers_dir, f"{RAW}/{digest}/{path.rpartition('/')[2]}", content)
                 found[-1] = msgspec.structs.replace(found[-1], sha256=digest, kept=kept)
     return Found(records, found, digest_of((record.features, record.label) for record in records))
+
+
+def stream_examples(model: str, settings: KernelSettings) -> Path:
+    """The folder of the examples that `inflight features follow` makes of a model's requests and their labels."""
+    return settings.home / "features" / "examples" / model
 
 
 def digest_of(pairs: Iterable[tuple[bytes, bytes]]) -> str:
@@ -130,7 +139,7 @@ def _files(source: str) -> Iterator[tuple[str, bytes]]:
         return
     if not place.is_dir():
         if not place.exists():
-            raise SourceUnreadable(f"{place} is neither a file nor a folder, nor `{DATASET}` nor `{LOG}`")
+            raise SourceUnreadable(f"{place} is neither a file nor a folder, nor `{DATASET}`, `{STREAM}` or `{LOG}`")
         yield str(place), place.read_bytes()
         return
     paths = sorted(file for file in place.iterdir() if file.is_file() and not file.name.startswith("."))

@@ -17,9 +17,9 @@ from tests.support.fuzzing import SECRET, bounded, check_message, dose, mutated
 
 _K = "mle_package/machine_learning_engineering/"
 DOORS = (
-    _K + "declaration/reading.py:parse_declaration",
-    _K + "declaration/reading.py:_section",
-    _K + "declaration/reading.py:_member",
+    _K + "declaration/tables.py:parse",
+    _K + "declaration/tables.py:section",
+    _K + "declaration/tables.py:_member",
     _K + "declaration/mapping.py:SourceMapping.read",
     _K + "adoption/expressions.py:compile_answer",
     _K + "adoption/matching.py:find_fields",

@@ -22,8 +22,12 @@ from machine_learning_engineering.prediction_log.predict import replay_spool
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.store import PredictionLogError, PredictionRecord
 from machine_learning_engineering.retraining import live_rows
+from machine_learning_engineering.retraining.fresh_rows import rows_of_stream
+from machine_learning_engineering.rollout.record import Rollouts
+from machine_learning_engineering.settings import KernelSettings as Settings
 from machine_learning_engineering.training.log_source import read_log
 from machine_learning_engineering.training.records import SourceUnreadable
+from machine_learning_engineering.training.sources import stream_examples
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, dose, mutated
 
@@ -34,6 +38,8 @@ DOORS = (
     _K + "prediction_log/rows.py:_loggable",
     _K + "prediction_log/sqlite.py:_decode",
     _K + "observability/redaction.py:_decode",
+    _K + "retraining/fresh_rows.py:_of_log",
+    _K + "retraining/fresh_rows.py:_of_stream",
     _K + "retraining/live_rows.py:read",
     _K + "feature_store/offline.py:decode",
 )
@@ -152,6 +158,33 @@ def test_a_log_whose_json_was_damaged(features: bytes, prediction: bytes, label:
     log: Any = type("Log", (), {"read": lambda *_, **__: iter([record])})()
     with bounded(len(features) + len(prediction) + len(label)):
         _train_from(log)
+        found = rows_of_stream(corpus.Houses, Settings(), log, Rollouts(), since=corpus.NOW, now=corpus.NOW)
+    assert len(found.examples) + sum(found.counts.values()) >= 1
+
+
+@dose(26)
+@given(
+    content=mutated(
+        [
+            b'{"features":{"area":1.5,"rooms":2},"label":3.5,"request_id":"r","observed_at":"2026-01-01T00:00:00Z"}\n'
+            * 2,
+            *(msgspec.json.encode({"features": one, "label": 1.0}) + b"\n" for one in corpus.FEATURES),
+        ]
+    )
+)
+@hypothesis.example(content=b'{"features":' + DEEP + b"}")
+@hypothesis.example(content=DEEP)
+def test_examples_of_the_stream_that_were_damaged(content: bytes, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    path = stream_examples("houses", settings) / "examples.jsonl"
+    files.make_folder(path.parent)
+    path.write_bytes(content)
+    log: Any = type("Log", (), {"read": lambda *_, **__: iter([])})()
+    with bounded(len(content) * 4):
+        try:
+            rows_of_stream(corpus.Houses, settings, log, Rollouts(), since=corpus.NOW, now=corpus.NOW)
+        except ValueError as error:
+            assert str(error)
 
 
 def test_a_damaged_database(tmp_path: Path) -> None:

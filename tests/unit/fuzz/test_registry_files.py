@@ -20,10 +20,16 @@ from hypothesis import strategies as st
 from machine_learning_engineering.core import files
 from machine_learning_engineering.core.similarity import Similarity
 from machine_learning_engineering.drift.binning import reference_profile
-from machine_learning_engineering.registry import similar
+from machine_learning_engineering.registry import retrainings, similar
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.profiles import ProfileCache
 from machine_learning_engineering.registry.registry import Registry
+from machine_learning_engineering.registry.rolling import reconcile
+from machine_learning_engineering.rollout import machine
+from machine_learning_engineering.rollout.policy import RolloutPolicy
+from machine_learning_engineering.rollout.record import Rollouts
+from machine_learning_engineering.rollout.retraining import Holder, Looks, Retrainings, Run, Trigger
+from machine_learning_engineering.rollout.verdict import Check, Verdict
 from machine_learning_engineering.training import run_log
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, dose, mutated
@@ -34,6 +40,8 @@ DOORS = (
     _K + "registry/artifacts.py:read_manifest",
     _K + "registry/manifest.py:schemas_equivalent",
     _K + "registry/reader.py:RegistryReader.profile",
+    _K + "registry/retrainings.py:_decode",
+    _K + "registry/rollouts.py:_decode",
     _K + "registry/similar.py:_decode_header",
     _K + "registry/similar.py:_decode_row",
     _K + "registry/similar.py:_decode_whole_row",
@@ -122,6 +130,54 @@ def test_aliases(registry: Registry) -> None:
         # A promotion mends the file, whatever it holds.
         registry.promote("houses", "v1")
         assert registry.aliases("houses")["champion"] == "v1"
+
+    read()
+
+
+def test_rollouts(registry: Registry) -> None:
+    path = registry.path / "houses" / "rollouts.json"
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    started = machine.start(
+        Rollouts(),
+        model="houses",
+        champion="v1",
+        challenger="v2",
+        policy=RolloutPolicy(),
+        now=now,
+        by="ada",
+        reason="retrained",
+    )
+    ended = machine.advance(started, Verdict("fail", "worse", (Check("errors", "fail", "2 of 9"),)), now)
+
+    @dose(15)
+    @given(content=mutated([corpus.ROLLOUTS, *(msgspec.json.encode(one) for one in (started, ended))]))
+    @hypothesis.example(content=msgspec.json.encode(started).replace(b'"salt"', b'"more":' + DEEP + b',"salt"'))
+    @hypothesis.example(content=DEEP)
+    def read(content: bytes) -> None:
+        files.write(path, content)
+        _everything(registry)
+        _is_refused(lambda: registry.rollouts("houses"), 100_000)
+        _is_refused(lambda: registry.named("houses"), 100_000)
+        _is_refused(lambda: reconcile(registry, "houses", now), 100_000)
+
+    read()
+
+
+def test_retrainings(registry: Registry) -> None:
+    path = registry.path / "houses" / retrainings.RETRAININGS_FILE
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    trigger = Trigger(kind="drift", slot="drift-w", at=now, reason="drifted", evidence={"p": 0.1})
+    run = Run(trigger=trigger, champion="v1", holder=Holder("m", 1, 2, "t"), started_at=now, deadline=now)
+    known = Retrainings(runs=(run,), looks=Looks(1, now, 200, "v1"), revision=3)
+
+    @dose(15)
+    @given(content=mutated([msgspec.json.encode(known)]))
+    @hypothesis.example(content=b'{"runs":' + DEEP + b"}")
+    @hypothesis.example(content=DEEP)
+    def read(content: bytes) -> None:
+        files.write(path, content)
+        _everything(registry)
+        _is_refused(lambda: retrainings.read(registry.files, "houses"), 100_000)
 
     read()
 

@@ -14,6 +14,7 @@ from inflight.rendering import render_text
 from inflight.settings import Settings
 from machine_learning_engineering.core.timestamps import parse_time
 from machine_learning_engineering.dead_letters.reader import parse_address
+from machine_learning_engineering.policies import InvalidPolicies, parse_policies
 from monitoring.dashboards import source
 from monitoring.top.sources import url_of
 from tests.support.fuzzing import SECRET, bounded, check_message, check_terminal, dose, mutated
@@ -23,6 +24,7 @@ DOORS = (
     "mle_package/machine_learning_engineering/settings.py:KernelSettings.settings_customise_sources",
     "mle_package/machine_learning_engineering/settings.py:_File",
     "mle_package/machine_learning_engineering/core/timestamps.py:parse_time",
+    "mle_package/machine_learning_engineering/policies.py:parse_policies",
 )
 ENV = (
     b"INFLIGHT_KAFKA_BOOTSTRAP_SERVERS=b1:9092\nINFLIGHT_TOPIC_PREFIX='t-'\nINFLIGHT_MAX_REQUEST_BYTES=1000\n"
@@ -35,6 +37,11 @@ ENV = (
 _SECRET_LINE = re.compile(
     rb"INFLIGHT_ELASTICSEARCH_URL=[^\s\"'#]*:[^\s\"'#]*@node:9200|INFLIGHT_ELASTICSEARCH_API_KEY=[^\s\"'#]*|"
     + b"|".join(map(re.escape, [line for text in ENV for line in text.split(b"\n")]))
+)
+POLICIES = (
+    b'[models.diamonds.retraining]\nschedule = "0 3 * * 1#2"\nmax_age = "30d"\ncool_down = 60\ndata = ["dataset"]\n',
+    b'[models.diamonds.rollout]\nramp = [1, 10]\nkey = "/customer/id"\nbake = "2h"\nalpha = 0.01\n[models."a-b"]\n',
+    b'models = { m = { retraining = { schedule = "*/5 1-3 L FEB FRI#3", window = 9e9 } } }\n',
 )
 BOARDS = tuple(path.read_bytes() for path in source.sources())[:3]
 
@@ -84,6 +91,24 @@ def test_a_board_is_read_or_refused(content: bytes, tmp_path: Path) -> None:
             assert len(str(error)) < 3_000
             return
     assert isinstance(found.title, str)
+
+
+@dose(33)
+@given(content=mutated(POLICIES))
+@hypothesis.example(content=b"a = " + b"[" * 20_000)
+@hypothesis.example(content=b"models.m.retraining.new_labels = 1" + b"0" * 4_000)
+@hypothesis.example(content=b'models.m.retraining.schedule = "' + b"9" * 180 + b' * * * *"')
+@hypothesis.example(content=b'models.m.retraining.schedule = "*/L * L#1 * L/2"')
+@hypothesis.example(content=b"[[models]]\nx = 1")
+def test_policies_are_read_or_refused(content: bytes) -> None:
+    with bounded(len(content) * 4):
+        try:
+            found = parse_policies(content, "inflight.toml")
+        except InvalidPolicies as error:
+            assert str(error).startswith("inflight.toml")
+            assert len(str(error)) < 3_000
+            return
+    assert isinstance(found, dict)
 
 
 @dose(50)

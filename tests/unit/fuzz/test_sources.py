@@ -34,7 +34,7 @@ DOORS = (
     _K + "declaration/fields.py:EventFields.unknown",
     _K + "declaration/mapping.py:_decode",
     _K + "declaration/mapping.py:_decode_time",
-    _K + "declaration/reading.py:parse_declaration",
+    _K + "declaration/tables.py:parse",
     "stream_app/serving/bindings.py:Binding._check_field",
     "monitoring/runtime/sources.py:_decode_fields",
     _K + "declaration/framed.py:_decode_schema",

@@ -33,7 +33,7 @@ class Label(msgspec.Struct, forbid_unknown_fields=True):
     ],
 )
 def test_a_rejected_label_is_not_quoted(kind: Any, label: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inflight.adapters.evaluator.known_models", lambda: {"m": SimpleNamespace(Label=kind)})
+    monkeypatch.setattr("inflight.adapters.version_classes.known_models", lambda: {"m": SimpleNamespace(Label=kind)})
     evaluator = RegistryEvaluator(Settings(_env_file=None, home=tmp_path))  # type: ignore[call-arg]
     reason = evaluator.rejection_reason("m", msgspec.json.encode(label))
     assert reason is not None
@@ -42,7 +42,7 @@ def test_a_rejected_label_is_not_quoted(kind: Any, label: Any, tmp_path: Path, m
 
 
 def test_bytes_that_are_no_text_are_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inflight.adapters.evaluator.known_models", lambda: {"m": SimpleNamespace(Label=str)})
+    monkeypatch.setattr("inflight.adapters.version_classes.known_models", lambda: {"m": SimpleNamespace(Label=str)})
     evaluator = RegistryEvaluator(Settings(_env_file=None, home=tmp_path))  # type: ignore[call-arg]
     assert "0xff" not in (evaluator.rejection_reason("m", b'"\xff"') or "0xff")
 
