@@ -1,4 +1,4 @@
-"""Schemas of Terraform providers, read from the bindings of CDKTF that wheels ship: they were generated from the real ones.
+"""Schemas of Terraform providers, read from the bindings of CDKTF, which were generated from the real ones.
 
     python -m deploy.provider_schemas SITE_PACKAGES FOLDER      # FOLDER/aws.json and so on, for deploy/tools/providers
 
