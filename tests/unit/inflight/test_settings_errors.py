@@ -56,7 +56,7 @@ def test_without_the_sdk_one_line_says_how_to_install_it(
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
-    assert "./mle_package" in capsys.readouterr().err
+    assert "pip install '.'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
