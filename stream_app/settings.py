@@ -30,5 +30,9 @@ class WorkerSettings(KernelSettings):
     `*` stands for any characters. None by default: whoever may send requests could write to them."""
     worker_model_poll_interval: PositiveSeconds = 10.0
     """Interval at which the registry is polled for new champions. A promotion event usually arrives first."""
+    worker_shadow_timeout: PositiveSeconds = 30.0
+    """Time that the shadow of a rollout has for the requests of one batch; then its process is ended."""
+    worker_shadow_memory_bytes: PositiveInt = 2 * 1024 * 1024 * 1024
+    """Resident memory of the process of a shadow, in bytes; with more it ends. A rollout's policy may allow less."""
     worker_metrics_port: Port = 9_101
     """Port of the worker's metrics."""

@@ -21,6 +21,7 @@ from machine_learning_engineering.events.topics import (
     MODEL_EVENTS,
     REQUESTS,
     RESULTS,
+    SHADOWS,
 )
 from machine_learning_engineering.kafka.client import producer_options, topic_name
 from machine_learning_engineering.kafka.connection import is_no_response, no_response
@@ -28,7 +29,7 @@ from machine_learning_engineering.kafka.topic_check import TopicFault, UnusableT
 from machine_learning_engineering.observability import logging as service_log
 from machine_learning_engineering.observability.health import metrics_app
 from machine_learning_engineering.observability.metrics_server import start_metrics_server
-from machine_learning_engineering.observability.redaction import InvalidRules, redaction
+from machine_learning_engineering.observability.redaction import InvalidRules, Redactor, redaction
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.trial import Trials
 from machine_learning_engineering.settings import http_url
@@ -45,11 +46,16 @@ from stream_app.runtime.models import LoadedModels
 from stream_app.runtime.reload import ModelReloader
 from stream_app.runtime.scheduler import EXIT_BUG, BatchScheduler, exit_process
 from stream_app.runtime.watchdog import Watchdog
+from stream_app.serving.arms import ShadowPlan
 from stream_app.serving.bindings import Binding, Bindings
 from stream_app.serving.outcomes import OutputTopics
 from stream_app.serving.replies import ReplyRules
 from stream_app.serving.scorer import Model, Scorer
 from stream_app.settings import WorkerSettings
+from stream_app.shadow.metrics import ShadowMetrics
+from stream_app.shadow.process import ShadowProcess
+from stream_app.shadow.producer import ShadowProducer
+from stream_app.shadow.scoring import Shadows
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +119,10 @@ class Worker:
             redaction=rules,
             replies=ReplyRules(allowed, settings.topic_prefix) if allowed else None,
             bindings=self.bindings,
+            arms=None if loaded is None else loaded.rollouts.arms,
+            on_arm=self.metrics.on_arm,
         )
+        self.shadows = None if loaded is None else shadows_of(settings, loaded, self.metrics.shadows)
         self.scheduler = BatchScheduler(
             scorer,
             self.publisher,
@@ -122,11 +131,13 @@ class Worker:
             max_batch_records=settings.worker_max_batch_records,
             breaker=Breaker(settings.worker_max_failure_ratio, settings.worker_failure_window),
             replier=Replier(producer_options(settings), self.metrics.replies_lost.inc) if allowed else None,
+            shadows=self.shadows,
         )
         sources = [one.source for one in self.bindings.values()]
         self.app = create_app(settings, self.scheduler, self.metrics, sources)
         self.app.task(self._run_watchdog)
         if loaded is not None:
+            self.metrics.show_rollouts(loaded.rollouts)
             self._scorer = scorer
             self._reloader = ModelReloader(self.app, loaded, self._serve, self.metrics)
             self.app.task(self._run_reloader)
@@ -158,7 +169,9 @@ class Worker:
         # An adopted version brings its own rules; `LoadedModels` has checked them.
         classes = self._classes | {name: type(model) for name, model in models.items()}
         self._watch_unusual(models)
-        self._scorer.serve(models, bindings, redaction(self.settings, classes))
+        if self._loaded is not None and self.shadows is not None:
+            self._scorer.serve(models, bindings, redaction(self.settings, classes), self._loaded.rollouts.arms)
+            self.shadows.follow(self._loaded.rollouts.plans)
         # A new version may have loaded a library that none of the others needs.
         self.scheduler.cap_threads()
 
@@ -199,7 +212,9 @@ class Worker:
         gc.freeze()
         gc.set_threshold(GC_OBJECTS)
         outputs = (RESULTS, LOGS, DEAD_LETTERS)
-        self._require(partial(require_topics, self.settings, reads=(REQUESTS, MODEL_EVENTS), writes=outputs))
+        # A shadow that can't be written is no reason to stop: the topic's faults are warnings, as of one that is read.
+        reads = (REQUESTS, MODEL_EVENTS, SHADOWS)
+        self._require(partial(require_topics, self.settings, reads=reads, writes=outputs))
         self.publisher.load_partition_counts({*self.topics, *(one.results for one in self.bindings.values())})
         application = metrics_app(self.metrics.registry)
         server, _ = start_metrics_server(application, self.settings.metrics_host, self.settings.worker_metrics_port)
@@ -209,6 +224,8 @@ class Worker:
             logger.info("serving %s %s", name, model.version)
         for topic, binding in self.bindings.items():
             logger.info("%s reads %s; its results go to %s", binding.model, topic, binding.results)
+        if self._loaded is not None and self.shadows is not None:
+            self.shadows.follow(self._loaded.rollouts.plans)
         try:
             run_app(self.app)
         except SystemExit as ended:
@@ -218,10 +235,35 @@ class Worker:
             if self.scheduler.in_flight:
                 # The interpreter would wait for the scoring thread indefinitely.
                 exit_process(f"stopped while {self.scheduler.in_flight} batches were unfinished")
+            if self.shadows is not None:
+                self.shadows.stop()
         if self._has_new_topics:
             logging.shutdown()
             command = [sys.executable, "-P", *sys.orig_argv[1:]]
             os.execv(command[0], command)  # noqa: S606
+
+
+def shadows_of(settings: WorkerSettings, loaded: LoadedModels, metrics: ShadowMetrics) -> Shadows:
+    """The shadows of a worker; none of them runs yet."""
+
+    def start(plan: ShadowPlan, is_stopping: Callable[[], bool]) -> ShadowProcess:
+        name, version = plan.model, plan.shadow_version
+        rollout = loaded.rollouts.open.get(name)
+        limits = [settings.worker_shadow_memory_bytes, rollout.policy.max_memory_bytes if rollout is not None else 0]
+        return ShadowProcess(
+            loaded.registry,
+            name,
+            version,
+            loaded.class_of(name, version),
+            timeout=settings.worker_shadow_timeout,
+            memory_bytes=min(one for one in limits if one),
+            is_stopping=is_stopping,
+        )
+
+    def producer() -> ShadowProducer:
+        return ShadowProducer(producer_options(settings), topic_name(settings, SHADOWS), metrics.lost.inc)
+
+    return Shadows(start, producer, metrics)
 
 
 def _topics(bindings: Bindings) -> set[tuple[str, str, str]]:
@@ -243,7 +285,10 @@ def main() -> None:
     def bind(declaration: Declaration) -> Binding:
         return Binding(declaration, results, decoder_of(declaration))
 
-    loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept, bind)
+    def redactor(name: str, model_class: type) -> Redactor | None:
+        return redaction(settings, {name: model_class}).by_model.get(name)
+
+    loaded = LoadedModels(registry, classes, Trials(registry, settings.trials_dir), accept, bind, redactor)
     try:
         models = loaded.open_all()
         worker = Worker(settings, models, loaded, classes)

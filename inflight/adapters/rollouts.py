@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import typer
-from machine_learning_engineering.policies import load_policies
 
 from inflight.settings import Settings
 from inflight.stack.probes import anything_listens
+from machine_learning_engineering.policies import load_policies
 from machine_learning_engineering.registry.aliases import current_user
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.rolling import Flip, change_rollouts, reconcile

@@ -2,7 +2,7 @@
 `label-joiner`, `rollout-controller`, `retrainer` and `archive`."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -62,17 +62,25 @@ def _label_joiner() -> None:
     run(settings, RegistryEvaluator(settings))
 
 
-def _archive() -> None:
+def _missing(error: ModuleNotFoundError, extra: str) -> typer.Exit:
+    from inflight.errors import exit_with
+    from machine_learning_engineering.core.extras import install_command
+
+    return exit_with(f"{error.name} is not installed: {install_command(extra)}")
+
+
+def _archive(migrate: bool = False) -> None:
     from inflight.errors import exit_with
 
     settings = _configured("archive")
     try:
         from monitoring.archive.database import ArchiveError
+        from monitoring.archive.process import migrate as upgrade
         from monitoring.archive.process import run
     except ModuleNotFoundError as error:
-        raise exit_with(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
+        raise _missing(error, "archive") from None
     try:
-        run(settings)
+        (upgrade if migrate else run)(settings)
     except ArchiveError as error:
         raise exit_with(error) from error
 
@@ -111,7 +119,7 @@ def _gateway() -> None:
         from producers.gateway.process import run
         from producers.gateway.server import PortInUse
     except ModuleNotFoundError as error:
-        raise exit_with(f"{error.name} is not installed: pip install '.[gateway]' in the repository") from None
+        raise _missing(error, "gateway") from None
     try:
         run(settings, IndexHistory(settings), ConsoleSources(BrokerLags(settings), IndexLogbook(settings)))
     except (Unprotected, KeysError, PortInUse) as error:
@@ -176,7 +184,8 @@ _PROCESSES = {
         "Write logs, labels and calls of the API to a SQL database until SIGTERM: PostgreSQL, or a SQLite file.",
         "Examples: [bold]inflight archive[/bold], then [bold]sqlite3 ~/.inflight/archive.sqlite .tables[/bold]; "
         "[bold]INFLIGHT_ARCHIVE_URL=postgresql://inflight:secret@db/inflight inflight archive[/bold]. "
-        f"{_SHARED} While the database is unavailable it retries; nothing is lost.",
+        f"{_SHARED} While the database is unavailable it retries; nothing is lost. With [bold]--migrate[/bold] as a "
+        "job of its own, the process needs no right to change tables.",
     ),
 }
 
@@ -189,6 +198,16 @@ def _command(name: str, run: Callable[[], None]) -> Callable[[], None]:
     return command
 
 
+def _archive_command(
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Make the tables, or bring those of an older release up to date, and end.")
+    ] = False,
+) -> None:
+    with exits(port="INFLIGHT_ARCHIVE_METRICS_PORT"):
+        _archive(migrate)
+
+
 app = typer.Typer()
 for name, process in _PROCESSES.items():
-    app.command(name, help=process.help, epilog=process.epilog)(_command(name, process.run))
+    command = _archive_command if name == "archive" else _command(name, process.run)
+    app.command(name, help=process.help, epilog=process.epilog)(command)

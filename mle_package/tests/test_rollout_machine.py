@@ -11,7 +11,7 @@ from machine_learning_engineering.rollout import machine
 from machine_learning_engineering.rollout.machine import RolloutRefused, advance, stage_seconds
 from machine_learning_engineering.rollout.policy import RolloutPolicy
 from machine_learning_engineering.rollout.record import Rollout, Rollouts
-from machine_learning_engineering.rollout.verdict import Status, Verdict
+from machine_learning_engineering.rollout.verdict import Check, Status, Verdict
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RolloutPolicy(ramp=(1, 50), max_shadow=100.0, max_canary=100.0, bake=60.0)
@@ -156,6 +156,14 @@ def test_ended_rollouts_are_kept_up_to_a_bound_each_with_its_own_salt():
     assert (len(rollouts.past), len(salts)) == (machine.MAX_PAST, machine.MAX_PAST + 5)
 
 
+def test_the_past_keeps_the_checks_that_did_not_pass():
+    checks = (Check("errors", "pass", "none"), Check("latency", "fail", "too slow"))
+    ended = advance(begin(), Verdict("fail", "latency", checks), at(1))
+    assert open_one(ended).steps[-1].verdict == Verdict("fail", "latency", checks)
+    (past,) = begin(ended, challenger="v3").past
+    assert past.steps[-1].verdict == Verdict("fail", "latency", checks[1:])
+
+
 _VERDICTS: dict[str, Status] = {"pass": "pass", "fail": "fail", "wait": "waiting"}
 _MOVES = st.tuples(
     st.sampled_from([*_VERDICTS, "pass", "start", "pause", "resume", "promote", "abort", "unbar"]),
@@ -221,6 +229,7 @@ def _check_step(before: Rollouts, after: Rollouts, move: str) -> None:
             assert new == old
     else:
         assert not old.is_open
-        assert after.past[-1] == old
+        assert after.past[-1].rollout_id == old.rollout_id
+        assert len(after.past[-1].steps) == len(old.steps)
         assert new.challenger not in before.barred
         assert new.salt != old.salt

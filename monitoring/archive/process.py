@@ -175,11 +175,30 @@ def run(settings: ArchiveSettings) -> None:
         database.close()
 
 
-def _prepare(settings: ArchiveSettings, database: Database) -> None:
+def migrate(settings: ArchiveSettings) -> None:
+    """Make the tables, or bring those of an older release up to date, and end. It needs no broker.
+
+    Raises:
+        ArchiveError: the address of the database is malformed, or a newer release made its tables.
+        DatabaseUnavailable: it does not respond, or refuses.
+    """
+    database = Database(settings.archive_address, settings.archive_timeout)
+    try:
+        _upgrade(database)
+        log_event(PROCESS, "migrated", database=database.shown)
+    finally:
+        database.close()
+
+
+def _upgrade(database: Database) -> None:
     try:
         database.upgrade()
     except SQLAlchemyError as error:
         raise DatabaseUnavailable(reason(error) or describe(error)) from error
+
+
+def _prepare(settings: ArchiveSettings, database: Database) -> None:
+    _upgrade(database)
     prepare_topics(PROCESS, settings, reads=READS[ARCHIVE])
 
 

@@ -9,8 +9,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from machine_learning_engineering.core.timestamps import to_utc
 
-FAMILIES = ("logs", "api", "drift", "quality", "dead-letters", "model-events")
-DAILY = ("logs", "api")
+FAMILIES = ("logs", "api", "shadows", "drift", "quality", "dead-letters", "model-events")
+DAILY = ("logs", "api", "shadows")
 """Families with an index a day; the others have one a month. Each is a shard, of which a node takes a thousand."""
 ECS = Raw(b'{"version":"8.11.0"}')
 SERVICE = Raw(b'{"name":"inflight"}')

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 from machine_learning_engineering.core.json_values import canonical_json
 from machine_learning_engineering.core.timestamps import to_utc
 from machine_learning_engineering.events.fingerprint import fingerprint_of_canonical
-from machine_learning_engineering.events.schemas import PredictionLogged
+from machine_learning_engineering.events.schemas import PredictionLogged, RolloutArm
 from machine_learning_engineering.observability.trace import trace_ids
 from monitoring.documents.common import ECS, SERVICE, ErrorFields, Id, ModelFields, index_for
 from monitoring.documents.searchable import fits_flattened, searchable_part
@@ -44,13 +44,24 @@ class RequestPosition(Struct, frozen=True):
     topic: str | UnsetType = UNSET
 
 
+class RolloutFields(Struct, frozen=True):
+    """Which arm of which rollout answered, as it was at scoring time."""
+
+    id: str
+    arm: str
+    champion: str
+    challenger: str
+    percent: int
+    salt: str
+
+
 class InflightFields(Struct, frozen=True):
     """`inflight.*`. Durations are in seconds; `fingerprint` tells a replay from another request.
 
     `prediction` holds what Elasticsearch can index of the prediction; if that is not all of it, `prediction_text` is
     the whole. `kafka` is the position of the request; unset if it did not come from a
-    topic. `label` is the label as
-    JSON text, once it is known; `label_observed_at` is when it was observed, `label_reported_at` when it was reported,
+    topic. `label` is the label as JSON
+    text, once it is known; `label_observed_at` is when it was observed, `label_reported_at` when it was reported,
     `label_source` who reported it, and `labelled` is true then. `redacted` names the features that are not stored as
     sent.
     """
@@ -75,6 +86,7 @@ class InflightFields(Struct, frozen=True):
     label_reported_at: datetime | UnsetType = UNSET
     label_source: str | UnsetType = UNSET
     labelled: bool | UnsetType = UNSET
+    rollout: RolloutFields | UnsetType = UNSET
     redacted: list[str] | UnsetType = UNSET
 
 
@@ -118,7 +130,7 @@ def to_fields(event: PredictionLogged) -> Document:
     readable features that exceed the limits of a `flattened` field, and predictions that can't be fields of their own.
     Times are in UTC: Elasticsearch rejects an offset of more than 18 hours.
     """
-    error = event.error
+    error, arm = event.error, event.rollout
     plain = canonical_json(event.features)
     readable = error is UNSET or error.type == "prediction_error"
     searchable = plain is not None and readable and fits_flattened(plain)
@@ -152,8 +164,13 @@ def to_fields(event: PredictionLogged) -> Document:
             prediction=UNSET if part is None else Raw(part),
             prediction_text=UNSET if complete else prediction.decode(errors="replace"),
             redacted=event.redacted,
+            rollout=UNSET if arm is UNSET else _rollout(arm),
         ),
     )
+
+
+def _rollout(arm: RolloutArm) -> RolloutFields:
+    return RolloutFields(arm.rollout_id, arm.arm, arm.champion, arm.challenger, arm.percent, arm.salt)
 
 
 def encode(document: Document) -> bytes:

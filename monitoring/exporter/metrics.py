@@ -26,6 +26,7 @@ DEAD_LETTER_REASONS = {
         "undecodable_log",
         "undecodable_measurement",
         "undecodable_model_event",
+        "undecodable_shadow",
         "undecodable_api_call",
         UNREADABLE_BATCH,
     ),
@@ -56,6 +57,15 @@ class ExporterMetrics:
             "Time in a stage: queue (accepted to start of scoring), score (its batch), total (accepted to completed)."
         )
         self.latency = metric(Histogram, name, text, "model", "stage", buckets=LATENCY_BUCKETS)
+        text = "Requests of a rollout, by the arm that answered them and its outcome: completed or failed."
+        self.rollout_requests = metric(Counter, "inflight_rollout_requests", text, "model", "arm", "outcome")
+        name = "inflight_rollout_score_seconds"
+        text = "Time to score the batch of a request in a rollout, by arm; in its shadow, that of the shadow, too."
+        self.rollout_latency = metric(Histogram, name, text, "model", "arm", buckets=LATENCY_BUCKETS)
+        text = "Requests that a shadow was given, by what it is and by its outcome: completed, failed or dropped."
+        self.shadows = metric(Counter, "inflight_rollout_shadows", text, "model", "role", "outcome")
+        text = "Requests of a rollout that its two versions have answered differently, by what the shadow is."
+        self.different = metric(Counter, "inflight_rollout_different_answers", text, "model", "role")
         text = "Dead letters, by reason and by the stage that rejected the record."
         self.dead_letters = metric(Counter, "inflight_dead_letters", text, "reason", "stage")
         text = "Records of the log topic that are not log events; the indexer turns each into a dead letter."

@@ -1,4 +1,4 @@
-"""`inflight exporter`: Prometheus metrics from log events and dead letters.
+"""`inflight exporter`: Prometheus metrics from log events, shadows and dead letters.
 
 Offsets are committed after counting. A restart continues at the last commit, with counters at zero, as Prometheus
 expects; after a kill, up to `COMMIT_SECONDS` of events are counted twice. `inflight audit` counts exactly.
@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from prometheus_client import CollectorRegistry
 
 from machine_learning_engineering.events.headers import headers_of
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, SHADOWS
 from machine_learning_engineering.kafka.client import topic_name
 from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.topic_check import check_topics
@@ -42,11 +42,12 @@ _BATCH = 1_000
 
 
 class Exporter:
-    """Consumes logs and dead letters, and commits counted ones."""
+    """Consumes logs, shadows and dead letters, and commits counted ones."""
 
     def __init__(self, settings: ExporterSettings, observer: Observer, metrics: ConsumerMetrics | None = None) -> None:
         self._observer = observer
         self._logs = topic_name(settings, LOGS)
+        self._shadows = topic_name(settings, SHADOWS)
         self._dead_letters = topic_name(settings, DEAD_LETTERS)
         self._consumer = GroupConsumer(group_options(settings, EXPORTER), "exporter", metrics)
         self._fetch = IdlePausingConsumer(self._consumer, settings.kafka_idle_pause, patient=True)
@@ -59,7 +60,7 @@ class Exporter:
         Raises:
             KafkaException: a permanent error.
         """
-        topics = [self._logs, self._dead_letters]
+        topics = [self._logs, self._shadows, self._dead_letters]
         self._consumer.subscribe(topics, on_revoke=self._on_revoke, on_lost=self._on_lost)
         commit_due = monotonic() + COMMIT_SECONDS
         try:
@@ -82,6 +83,8 @@ class Exporter:
             topic = message.topic()
             if topic == logs:
                 observer.observe_log_record(message.value())
+            elif topic == self._shadows:
+                observer.observe_shadow_record(message.value())
             else:
                 observer.observe_dead_letter_record(headers_of(message))
             self._observed[topic, message.partition()] = message.offset() + 1

@@ -15,8 +15,16 @@ from machine_learning_engineering.events.schemas import (
     decode_log,
     decode_measurement,
     decode_model_event,
+    decode_shadow,
 )
-from machine_learning_engineering.events.topics import API_CALLS, DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.events.topics import (
+    API_CALLS,
+    DEAD_LETTERS,
+    LOGS,
+    MEASUREMENTS,
+    MODEL_EVENTS,
+    SHADOWS,
+)
 from monitoring.documents.api_call import CallDocument, call_document
 from monitoring.documents.common import PlainDocument
 from monitoring.documents.dead_letter import DeadLetterDocument, dead_letter_document
@@ -24,13 +32,14 @@ from monitoring.documents.drift import drift_documents
 from monitoring.documents.log import document_id, encode, index_name, to_fields
 from monitoring.documents.model_event import model_event_document
 from monitoring.documents.quality import quality_documents
+from monitoring.documents.shadow import ShadowDocument, shadow_document
 from monitoring.elastic.bulk import action
 
 _encode_json = msgspec.json.encode
 MAX_AHEAD = timedelta(hours=1)
 """How far the time of an event may be after that of its record."""
 # The time of an event names its index, and a node takes a thousand shards: no sender may name them at will.
-# These are 730 daily indices of logs and of calls, and 60 monthly ones for each of the other families.
+# These are 730 daily indices of logs, of calls and of shadows, and 60 monthly ones for each of the other families.
 MAX_AGE, MAX_AGE_OF_DAILY = timedelta(days=5 * 365), timedelta(days=730)
 
 
@@ -130,9 +139,15 @@ def api_call_entries(record: Message) -> list[Entry]:
     return _entries(record, [call_document(decode_api_call(record.value() or b""))], max_age=MAX_AGE_OF_DAILY)
 
 
+def shadow_entries(record: Message) -> list[Entry]:
+    """The document of a shadow's answer."""
+    event = decode_shadow(record.value() or b"")
+    return _entries(record, [shadow_document(event)], event.model, MAX_AGE_OF_DAILY)
+
+
 def _entries(
     record: Message,
-    documents: Iterable[tuple[str, str, PlainDocument[Any] | DeadLetterDocument | CallDocument]],
+    documents: Iterable[tuple[str, str, PlainDocument[Any] | DeadLetterDocument | CallDocument | ShadowDocument]],
     model: str | None = None,
     max_age: timedelta = MAX_AGE,
 ) -> list[Entry]:
@@ -160,6 +175,7 @@ PROJECTIONS = {
     DEAD_LETTERS: Projection("dead letter", "undecodable_dead_letter", dead_letter_entries),
     MEASUREMENTS: Projection("measurement", "undecodable_measurement", measurement_entries),
     MODEL_EVENTS: Projection("model event", "undecodable_model_event", model_event_entries),
+    SHADOWS: Projection("shadow", "undecodable_shadow", shadow_entries),
     API_CALLS: Projection("API call", "undecodable_api_call", api_call_entries),
 }
 """By topic, without the deployment's prefix."""

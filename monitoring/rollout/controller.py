@@ -151,7 +151,9 @@ class Controller:
             return None
         now = self._clock()
         seconds = max(0.0, (now - rollout.stage_at).total_seconds())
-        return self._judge(source.evidence(now), rollout.policy, rollout.stage, seconds)
+        evidence = source.evidence(now)
+        self._metrics.evidence.show(rollout.model, evidence)
+        return self._judge(evidence, rollout.policy, rollout.stage, seconds)
 
     def _source(self, rollout: Rollout) -> EvidenceSource:
         stage = (rollout.rollout_id, rollout.stage, rollout.percent, rollout.stage_at)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from machine_learning_engineering.rollout.machine import stage_limit, stage_seconds
 from machine_learning_engineering.rollout.record import Outcome, Rollout, Rollouts, Stage
 from machine_learning_engineering.rollout.verdict import Status, Verdict
+from monitoring.rollout_evidence.metrics import EvidenceMetrics
 from monitoring.runtime.metrics import Declare, register_process
 
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -31,6 +32,9 @@ class RolloutMetrics:
             "Age at which the stage ends without a verdict: max_shadow or max_canary; that of the bake is its length."
         )
         self.limit = metric(Gauge, "inflight_rollout_limit_seconds", text, "model")
+        text = "1 for the last step of the rollout of a model, with the challenger and the state after it."
+        labels = ("model", "version", "action", "stage", "percent")
+        self.step = metric(Gauge, "inflight_rollout_step_info", text, *labels)
         text = "1 while an open rollout is paused."
         self.paused = metric(Gauge, "inflight_rollout_paused", text, "model")
         text = "1 for the status of the verdict at the last look: pass, fail or waiting; else 0."
@@ -45,6 +49,7 @@ class RolloutMetrics:
         self.looked_at = metric(Gauge, "inflight_rollout_controller_look_timestamp_seconds", text)
         text = "Looks at a model that failed, by the kind of error: its rollout stays as it is until the next one."
         self.errors = metric(Counter, "inflight_rollout_controller_errors", text, "cause")
+        self.evidence = EvidenceMetrics(registry)
         register_process(registry)
 
     def show(self, model: str, rollouts: Rollouts, verdict: Verdict | None, now: datetime) -> None:
@@ -56,10 +61,15 @@ class RolloutMetrics:
             self.stage.labels(model, stage).set(stage == rollout.stage)
         self.share.labels(model).set(rollout.percent / 100 if rollout.is_open else 0)
         self.paused.labels(model).set(rollout.paused)
+        self.step.remove_by_labels({"model": model})
+        if rollout.steps:
+            step = rollout.steps[-1]
+            self.step.labels(model, rollout.challenger, step.action, step.stage, str(step.percent)).set(1)
         if rollout.is_open:
             self.age.labels(model).set(stage_seconds(rollout, now))
             self.limit.labels(model).set(stage_limit(rollout))
         else:
+            self.evidence.forget(model)
             self.age.remove_by_labels({"model": model})
             self.limit.remove_by_labels({"model": model})
         self._show_ends(model, rollouts)

@@ -24,8 +24,9 @@ from machine_learning_engineering.events.schemas import (
     decode_label,
     decode_shadow,
 )
+from machine_learning_engineering.rollout.comparison import value_of
 from machine_learning_engineering.rollout.record import Rollout
-from monitoring.rollout_evidence.answers import Answer, Label, Pair, Rank, Unit, pair_of, value_of
+from monitoring.rollout_evidence.answers import Answer, Label, Pair, Rank, Unit, pair_of
 from monitoring.rollout_evidence.losses import Losses
 from monitoring.rollout_evidence.sample import Keys, Sample
 

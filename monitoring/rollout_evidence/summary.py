@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from machine_learning_engineering.drift.profile import Field, NumericHistogram
 from machine_learning_engineering.evaluation.moments import Moments
+from machine_learning_engineering.rollout.comparison import Value, path_of
 from machine_learning_engineering.rollout.evidence import ArmEvidence, Evidence, PairEvidence
-from monitoring.rollout_evidence.answers import Answer, Label, Pair, Value, path_of
+from monitoring.rollout_evidence.answers import Answer, Label, Pair
 from monitoring.rollout_evidence.losses import Losses
 from monitoring.rollout_evidence.records import Records
 from monitoring.rollout_evidence.sample import Sample

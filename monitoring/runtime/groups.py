@@ -8,6 +8,7 @@ from machine_learning_engineering.events.topics import (
     MEASUREMENTS,
     MODEL_EVENTS,
     REQUESTS,
+    SHADOWS,
 )
 
 WORKER = "inflight-worker"
@@ -21,8 +22,8 @@ ARCHIVE = "inflight-archive"
 # The worker declares its group in stream_app.faust_adapter.app; packages do not import each other, a test compares.
 READS = {
     WORKER: (REQUESTS,),
-    INDEXER: (LOGS, DEAD_LETTERS, MEASUREMENTS, MODEL_EVENTS, API_CALLS),
-    EXPORTER: (LOGS, DEAD_LETTERS),
+    INDEXER: (LOGS, SHADOWS, DEAD_LETTERS, MEASUREMENTS, MODEL_EVENTS, API_CALLS),
+    EXPORTER: (LOGS, SHADOWS, DEAD_LETTERS),
     LABEL_JOINER: (LABELS,),
     DRIFT_MONITOR: (LOGS,),
     FEATURES: (LOGS, LABELS),

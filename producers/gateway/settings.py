@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.settings import Port, PositiveInt, PositiveSeconds
@@ -19,6 +19,8 @@ class GatewaySettings(ProducerSettings):
     """Port to listen on."""
     gateway_metrics_port: Port = 9_107
     """Port of the gateway's metrics."""
+    gateway_keys: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = None
+    """File of the API keys, such as one that a cluster mounts; ``gateway-keys.json`` in `home` by default."""
     gateway_allowed_hosts: tuple[str, ...] = ()
     """Values of the header `Host` that are accepted, without the port (JSON). By default, those of the loopback
     interface if the gateway listens there, otherwise any."""
@@ -74,4 +76,4 @@ class GatewaySettings(ProducerSettings):
 
     @property
     def gateway_keys_file(self) -> Path:
-        return self.home / "gateway-keys.json"
+        return self.gateway_keys or self.home / "gateway-keys.json"

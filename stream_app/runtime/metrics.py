@@ -9,6 +9,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, PlatformCollector, ProcessCollector
 
 from machine_learning_engineering.kafka.positions import OffsetReset
+from stream_app.runtime.rollouts import FollowedRollouts
+from stream_app.shadow.metrics import ShadowMetrics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
@@ -23,6 +25,7 @@ class WorkerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._refused: set[str] = set()
         gauge = partial(Gauge, registry=self.registry)
         counter = partial(Counter, registry=self.registry)
         seconds = partial(Histogram, buckets=_SECONDS, registry=self.registry)
@@ -70,9 +73,37 @@ class WorkerMetrics:
         self.registry_unreadable = gauge("inflight_worker_registry_unreadable", text)
         text = "Accepted values that an adopted model did not expect."
         self.unusual_values = counter("inflight_worker_unusual_values", text, ["model", "feature", "reason"])
+        text = "1 for each open rollout that is followed."
+        labels = ["model", "stage", "champion", "challenger"]
+        self.rollout = gauge("inflight_worker_rollout_info", text, labels)
+        text = "Percentage of the keys that the challenger of a rollout answers."
+        self.rollout_percent = gauge("inflight_worker_rollout_percent", text, ["model"])
+        text = "1 while an open rollout cannot be followed: the champion answers alone."
+        self.rollout_refused = gauge("inflight_worker_rollout_refused", text, ["model"])
+        self.arm_records = counter("inflight_worker_arm_records", "Requests by arm of a rollout.", ["model", "arm"])
+        self.shadows = ShadowMetrics(self.registry)
         # Memory, CPU time, and the time of the start, which shows restarts.
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+
+    def on_arm(self, model: str, arm: str, requests: int) -> None:
+        """Count requests that one arm of a rollout answers. In the scoring thread."""
+        self.arm_records.labels(model, arm).inc(requests)
+
+    def show_rollouts(self, rollouts: FollowedRollouts) -> None:
+        """Show the rollouts that are followed, and those that can't be."""
+        self.rollout.clear()
+        self.rollout_percent.clear()
+        for name, arms in rollouts.arms.items():
+            found = arms.rollout
+            self.rollout.labels(name, found.stage, found.champion, found.challenger).set(1)
+            self.rollout_percent.labels(name).set(arms.percent)
+            # With the value 0: `increase` does not see the first value of a series.
+            for arm in ("champion", "challenger"):
+                self.arm_records.labels(name, arm)
+        for name in rollouts.open.keys() | rollouts.problems.keys() | self._refused:
+            self.rollout_refused.labels(name).set(name in rollouts.problems)
+            self._refused.add(name)
 
     def on_reset(self, reset: OffsetReset) -> None:
         """Count a partition that is read from another offset than the next one. In the poller's thread."""

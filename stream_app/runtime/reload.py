@@ -1,4 +1,4 @@
-"""Puts new champions into service while requests flow."""
+"""Puts new champions, and the arms of rollouts, into service while requests flow."""
 
 import asyncio
 import contextlib
@@ -100,7 +100,7 @@ class ModelReloader:
     Args:
         app: the Faust app; reloading ends with it.
         loaded: the models in service.
-        serve: called with all models, on the event loop, when one has changed.
+        serve: called with all models, on the event loop, when one or an arm has changed.
     """
 
     def __init__(
@@ -130,7 +130,10 @@ class ModelReloader:
             await asyncio.to_thread(promotions.stop)
 
     async def reload(self) -> None:
-        """Serve the versions promoted since the last call. An unreadable registry is logged, and changes nothing."""
+        """Serve what was promoted and rolled out since the last call.
+
+        An unreadable registry is logged, and changes nothing.
+        """
         before = self._loaded.models
         try:
             changed, refused = await asyncio.to_thread(self._loaded.refresh)
@@ -143,7 +146,8 @@ class ModelReloader:
         self._metrics.models_refused.inc(len(refused))
         for name in self._loaded.models.keys() | self._loaded.refused:
             self._metrics.model_refused.labels(name).set(name in self._loaded.refused)
-        if not changed:
+        self._metrics.show_rollouts(self._loaded.rollouts)
+        if not changed and not self._loaded.has_new_arms:
             return
         self._serve(self._loaded.models)
         for name in changed:

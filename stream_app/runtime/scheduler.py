@@ -21,6 +21,7 @@ from stream_app.runtime.breaker import Breaker, BreakerOpenError
 from stream_app.runtime.metrics import WorkerMetrics
 from stream_app.serving.outcomes import ScoredBatch
 from stream_app.serving.scorer import Scorer
+from stream_app.shadow.scoring import Shadows
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class BatchScheduler:
         on_bug: called on the event loop with the reason, when scoring or publishing failed; has to end the process.
         breaker: stops the scheduler before it publishes too many failures.
         replier: sends the replies that requests ask for.
+        shadows: score requests once more, when their outcomes are published.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class BatchScheduler:
         on_bug: Callable[[str], None] = exit_process,
         breaker: Breaker | None = None,
         replier: Replier | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         self._scorer = scorer
         self._publisher = publisher
@@ -97,6 +100,7 @@ class BatchScheduler:
         self.on_bug = on_bug
         self._breaker = breaker or Breaker(None, 1)
         self._replier = replier
+        self._shadows = shadows
         self._slots = asyncio.Semaphore(max_in_flight)
         self._waiting: list[BatchEvent] = []
         self._scoring: asyncio.Task[None] | None = None
@@ -165,6 +169,8 @@ class BatchScheduler:
         size = sum(2 * batch.prediction_bytes + batch.batch.size for batch in scored)
         for event, scored_batch in zip(taken, scored, strict=True):
             self._publish(event, scored_batch, loop)
+        if self._shadows is not None and (shadowed := self._scorer.take_shadows()):
+            self._shadows.offer(shadowed)
         return seconds, size
 
     def _publish(self, event: BatchEvent, scored: ScoredBatch, loop: asyncio.AbstractEventLoop) -> None:

@@ -13,7 +13,8 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.events.headers import RecordHeaders, traceparent_of
 from machine_learning_engineering.events.schemas import Error, PredictionCompleted, PredictionFailed, PredictionLogged
 from machine_learning_engineering.observability import logging as service_log
-from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction
+from machine_learning_engineering.observability.redaction import ALL, WITHHELD, Redaction, Redactor
+from stream_app.serving.arms import Arm
 from stream_app.serving.batch import PartitionBatch
 from stream_app.serving.bindings import Binding, Origin
 from stream_app.serving.bound_results import SLOT, BoundResults, failed_output, template, too_large
@@ -70,6 +71,7 @@ class PendingRequest(Struct, gc=False):
     scored: ScoredBatch
     milliseconds: int  # Time of acceptance.
     origin: Origin | None = None
+    arm: Arm | None = None
 
 
 def _encoded_ids(rows: Sequence[PendingRequest]) -> Iterator[tuple[bytes, bytes]]:
@@ -113,8 +115,8 @@ class Outcomes:
 
     def complete(
         self, version: str, rows: list[PendingRequest], encoded: Sequence[bytes], started: float, score_seconds: float
-    ) -> None:
-        """Add the result and log record of each row of one predict call, in order.
+    ) -> float:
+        """Add the result and log record of each row of one predict call, in order. Returns when that was.
 
         Two records for each request are the largest part of the worker's own time. So what is the same for many rows
         is encoded once, as a template with slots; the templates come from the events, which stay the only schema.
@@ -122,9 +124,12 @@ class Outcomes:
         completed = self._clock()
         completed_at = datetime.fromtimestamp(completed, UTC)
         model = rows[0].request.model
-        event = PredictionCompleted(SLOT, model, version, SLOT, SLOT, completed_at)
+        # Rows of one call are of one arm.
+        arm = rows[0].arm
+        rollout = UNSET if arm is None else arm.record
+        event = PredictionCompleted(SLOT, model, version, SLOT, SLOT, completed_at, rollout=rollout)
         result, bound = template(event), BoundResults(event)
-        redact = self._redaction.by_model.get(model)
+        redact = self._redactor(rows[0])
         redacted = UNSET if redact is None else redact.names
 
         def log_template(row: PendingRequest) -> list[bytes]:
@@ -149,6 +154,7 @@ class Outcomes:
                     traceparent=(traceparent_of(row.headers) or UNSET) if row.headers else UNSET,
                     redacted=redacted,
                     topic=UNSET if row.origin is None else row.origin.topic,
+                    rollout=rollout,
                 )
             )
 
@@ -213,10 +219,11 @@ class Outcomes:
             log_offsets.append(offset)
             scored.completed += 1
         rows[0].scored.prediction_bytes += sum(map(len, encoded))
+        return completed
 
     def fail(
         self, row: PendingRequest, error: Error, version: str | UnsetType, started: float, score_seconds: float
-    ) -> None:
+    ) -> float:
         request, record = row.request, row.record
         completed = self._clock()
         completed_at = datetime.fromtimestamp(completed, UTC)
@@ -227,7 +234,10 @@ class Outcomes:
         features, redacted = self._loggable(row, error)
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("failed: %s: %s", error.type, error.message, extra=request_context(request, headers))
-        result = PredictionFailed(request.request_id, request.model, error, requested_at, completed_at, version)
+        rollout = UNSET if row.arm is None else row.arm.record
+        result = PredictionFailed(
+            request.request_id, request.model, error, requested_at, completed_at, version, rollout=rollout
+        )
         log = PredictionLogged(
             request_id=request.request_id,
             model=request.model,
@@ -247,6 +257,7 @@ class Outcomes:
             traceparent=(traceparent_of(headers) or UNSET) if headers else UNSET,
             redacted=redacted,
             topic=UNSET if row.origin is None else row.origin.topic,
+            rollout=rollout,
         )
         key, request_id = record.key(), request.request_id
         if row.origin is None:
@@ -262,6 +273,11 @@ class Outcomes:
             outputs.append(output)
             offsets.append(log.offset)
         row.scored.failed += 1
+        return completed
+
+    def _redactor(self, row: PendingRequest) -> Redactor | None:
+        """That of the version which answers."""
+        return self._redaction.by_model.get(row.request.model) if row.arm is None else row.arm.redact
 
     def _reply(self, row: PendingRequest, result: OutputRecord) -> None:
         """Add the reply to a request that asks for one."""
@@ -276,7 +292,7 @@ class Outcomes:
 
         Where rules apply, features that no model has decoded are withheld: it is unknown which of them is which.
         """
-        redact = self._redaction.by_model.get(row.request.model)
+        redact = self._redactor(row)
         if redact is not None and row.features is not None:
             return redact(row.request.features), redact.names
         if redact is not None or (self._redaction.active and error.type == "unknown_model"):

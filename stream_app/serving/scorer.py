@@ -25,6 +25,7 @@ from machine_learning_engineering.events.sources import SOURCE, source_of
 from machine_learning_engineering.events.topics import MEBIBYTE
 from machine_learning_engineering.events.unreadable import UnreadableRecord
 from machine_learning_engineering.observability.redaction import Redaction
+from stream_app.serving.arms import Arm, Arms, ShadowBatch
 from stream_app.serving.batch import PartitionBatch
 from stream_app.serving.bindings import Binding, Bindings, Origin
 from stream_app.serving.outcomes import Outcomes, OutputTopics, PendingRequest, ScoredBatch, request_context
@@ -65,6 +66,8 @@ class Scorer:
         replies: which topics requests may name for a reply; none by default.
         fault_timeout: seconds for which a call of a model is repeated that raises faults of the machine.
         bindings: existing topics whose records are requests; none by default.
+        arms: of models with an open rollout; none by default.
+        on_arm: called with model, arm, and the number of its requests, for each group that is scored together.
     """
 
     def __init__(
@@ -78,8 +81,12 @@ class Scorer:
         replies: ReplyRules | None = None,
         fault_timeout: float = FAULT_SECONDS,
         bindings: Bindings | None = None,
+        arms: Mapping[str, Arms] | None = None,
+        on_arm: Callable[[str, str, int], None] = lambda _model, _arm, _requests: None,
     ) -> None:
-        self._serving: tuple[Mapping[str, Model], Bindings] = models, bindings or {}
+        self._serving: tuple[Mapping[str, Model], Bindings, Mapping[str, Arms]] = models, bindings or {}, arms or {}
+        self._on_arm = on_arm
+        self._shadows: list[ShadowBatch] = []
         self._topics = topics
         self._outcomes = Outcomes(topics, clock, redaction or Redaction(), replies)
         self._max_request_bytes = max_request_bytes
@@ -101,25 +108,42 @@ class Scorer:
         retry = FaultRetry(self._fault_timeout)
         started = self._clock()
         # Read once, so that all rows of a model in a scoring batch meet the same version.
-        models, bindings = self._serving
+        models, bindings, arms = self._serving
         scored = [ScoredBatch.empty(batch, self._topics) for batch in batches]
-        pending: dict[str, list[PendingRequest]] = {}
+        # By model, and by arm where a model has several.
+        pending: dict[str | Arm, list[PendingRequest]] = {}
         for scored_batch in scored:
-            self._read(models, bindings, scored_batch, pending, started, retry)
-        for name, rows in pending.items():
-            self._predict(models[name], rows, started, retry)
+            self._read(models, bindings, arms, scored_batch, pending, started, retry)
+        for group, rows in pending.items():
+            if isinstance(group, Arm):
+                self._predict_arm(arms[rows[0].request.model], group, rows, started, retry)
+            else:
+                self._predict(models[group], rows, started, retry)
         for scored_batch in scored:
             if len(pending) > 1 or scored_batch.failed:
                 self._restore_order(scored_batch)
         return scored
 
     def serve(
-        self, models: Mapping[str, Model], bindings: Bindings | None = None, redaction: Redaction | None = None
+        self,
+        models: Mapping[str, Model],
+        bindings: Bindings | None = None,
+        redaction: Redaction | None = None,
+        arms: Mapping[str, Arms] | None = None,
     ) -> None:
-        """Use these models, and bindings and rules where given, from the next scoring batch on. For any thread."""
+        """Use these models from the next scoring batch on, with bindings and rules where given. For any thread.
+
+        Args:
+            arms: of models with an open rollout; none if it is missing.
+        """
         if redaction is not None:
             self._outcomes.use_redaction(redaction)
-        self._serving = models, self._serving[1] if bindings is None else bindings
+        self._serving = models, self._serving[1] if bindings is None else bindings, arms or {}
+
+    def take_shadows(self) -> list[ShadowBatch]:
+        """What has to be scored in the shadow since the last call. Only the scoring thread calls this."""
+        taken, self._shadows = self._shadows, []
+        return taken
 
     def _restore_order(self, scored: ScoredBatch) -> None:
         # A model's requests were scored together, and what failed before came first.
@@ -131,8 +155,9 @@ class Scorer:
         self,
         models: Mapping[str, Model],
         bindings: Bindings,
+        arms: Mapping[str, Arms],
         scored: ScoredBatch,
-        pending: dict[str, list[PendingRequest]],
+        pending: dict[str | Arm, list[PendingRequest]],
         started: float,
         retry: FaultRetry,
     ) -> None:
@@ -155,6 +180,9 @@ class Scorer:
                     row, refusal = bound
                     request = row.request
                     if refusal:
+                        if arms and (split := arms.get(request.model)) is not None:
+                            # By what the failed request has of a key. Its features are refused, whoever answers.
+                            row.arm = split.of(request.features, record.key(), request.request_id)
                         version = models[request.model].version if request.model in models else UNSET
                         self._outcomes.fail(row, Error("invalid_features", refusal), version, started, 0.0)
                         continue
@@ -172,16 +200,23 @@ class Scorer:
                 what = f"model: no model is named {request.model!r}; this worker serves: {known}"
                 self._outcomes.fail(row, Error("unknown_model", what), UNSET, started, 0.0)
                 continue
+            group: str | Arm = request.model
+            if arms and (split := arms.get(request.model)) is not None:
+                row.arm = group = split.of(request.features, record.key(), request.request_id)
+                model = row.arm.model
             try:
                 row.features = model.decode(request.features)
             except Exception as error:
                 failure = self._decode_again(model, row, error, retry)
                 if failure is not None:
-                    self._outcomes.fail(row, failure, model.version, started, 0.0)
+                    completed = self._outcomes.fail(row, failure, model.version, started, 0.0)
+                    if row.arm is not None:
+                        self._on_arm(request.model, row.arm.record.arm, 1)
+                        self._shadows += arms[request.model].shadowed([row], [None], completed, 0.0)
                     continue
-            rows = pending.get(request.model)
+            rows = pending.get(group)
             if rows is None:
-                rows = pending[request.model] = []
+                rows = pending[group] = []
             rows.append(row)
 
     def _read_bound(
@@ -238,18 +273,29 @@ class Scorer:
             return Error("prediction_error", what)
         return None
 
-    def _predict(self, model: Model, rows: list[PendingRequest], started: float, retry: FaultRetry) -> None:
+    def _predict_arm(self, arms: Arms, arm: Arm, rows: list[PendingRequest], started: float, retry: FaultRetry) -> None:
+        self._on_arm(rows[0].request.model, arm.record.arm, len(rows))
+        self._predict(arm.model, rows, started, retry, arms)
+
+    def _predict(
+        self, model: Model, rows: list[PendingRequest], started: float, retry: FaultRetry, arms: Arms | None = None
+    ) -> None:
         features = [row.features for row in rows]
         calls = predict_or_bisect(model, features, max_bytes=MAX_PREDICTION_BYTES, clock=self._clock, retry=retry)
         for call in calls:
             if call.error is None:
-                self._outcomes.complete(model.version, rows[call.rows], call.encoded, started, call.seconds)
+                answered = rows[call.rows]
+                completed = self._outcomes.complete(model.version, answered, call.encoded, started, call.seconds)
+                if arms is not None:
+                    self._shadows += arms.shadowed(answered, call.encoded, completed, call.seconds)
                 continue
             (row,) = rows[call.rows]
             # Type and place only: a model's message may quote the features.
             what = f"model {row.request.model}: predict raised {describe_origin(call.error)}"
             logger.warning(what, exc_info=call.error, extra=request_context(row.request, row.headers))
-            self._outcomes.fail(row, Error("prediction_error", what), model.version, started, call.seconds)
+            completed = self._outcomes.fail(row, Error("prediction_error", what), model.version, started, call.seconds)
+            if arms is not None:
+                self._shadows += arms.shadowed([row], [None], completed, call.seconds)
 
 
 def _binding(bindings: Bindings, place: SourcePosition | None) -> Binding:

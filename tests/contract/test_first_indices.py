@@ -41,8 +41,15 @@ def test_each_family_gets_an_index_with_its_mapping_unless_it_has_one(client: El
     assert bulk.bulk(client, [action + b'\n{"event":{"kind":"metric"}}'])[0].status == 201
     templates.create_first_indices(client, NOW)
     templates.create_first_indices(client, NOW)
-    months = {f"inference-{family}-2026.03" for family in FAMILIES if family not in ("logs", "api", "quality")}
-    expected = months | {"inference-logs-2026.03.01", "inference-api-2026.03.01", "inference-quality-2026.02"}
+    months = {
+        f"inference-{family}-2026.03" for family in FAMILIES if family not in ("logs", "api", "shadows", "quality")
+    }
+    expected = months | {
+        "inference-logs-2026.03.01",
+        "inference-api-2026.03.01",
+        "inference-shadows-2026.03.01",
+        "inference-quality-2026.02",
+    }
     assert set(elastic.index_names(client, "inference-*")) == expected
     mapping = elastic.request(client, "GET", "/inference-drift-2026.03/_mapping")
     properties = mapping["inference-drift-2026.03"]["mappings"]["properties"]

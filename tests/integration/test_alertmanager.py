@@ -2,18 +2,24 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import yaml
 
+from tests.support.waiting import until
+
+PAGE = Path(__file__).parents[2] / "docs" / "rollouts.md"
 FOLDER = Path(__file__).parents[2] / "monitoring" / "deploy" / "alertmanager"
 ALERTS = FOLDER.parent / "prometheus" / "alerts.yml"
 BINARIES = ("prometheus-alertmanager", "alertmanager")
@@ -23,12 +29,12 @@ BINARIES = ("prometheus-alertmanager", "alertmanager")
 class Alertmanager:
     """One that runs, and what it thinks of alerts."""
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, config_file: Path = FOLDER / "alertmanager.yml") -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         self._url = f"http://{address}"
         self._log = folder / "alertmanager.log"
-        config = f"--config.file={FOLDER / 'alertmanager.yml'}"
+        config = f"--config.file={config_file}"
         options = [f"--storage.path={folder}", f"--web.listen-address={address}", "--cluster.listen-address="]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen([binary, config, *options], stdout=log, stderr=subprocess.STDOUT)
@@ -75,11 +81,16 @@ class Alertmanager:
 
 
 @pytest.fixture
-def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
-    binary = next(filter(None, map(shutil.which, BINARIES)), None)
-    if binary is None:
+def binary() -> str:
+    found = next(filter(None, map(shutil.which, BINARIES)), None)
+    if found is None:
         assert not os.environ.get("REQUIRE_REAL"), "Alertmanager is missing: install Debian's prometheus-alertmanager"
         pytest.skip("Alertmanager is not installed")
+    return found
+
+
+@pytest.fixture
+def alertmanager(binary: str, tmp_path: Path) -> Iterator[Alertmanager]:
     found = Alertmanager(binary, tmp_path)
     try:
         found.ready()
@@ -172,3 +183,89 @@ def test_an_archive_without_its_database_is_behind(alertmanager: Alertmanager) -
         {"alertname": "InflightBehind", **LATE},
     )
     assert inhibited(told) == {"InflightConsumerStalled"}
+
+
+def test_a_failed_rollout_reaches_a_webhook_and_a_mailbox(binary: str, tmp_path: Path) -> None:
+    """With the receivers that docs/rollouts.md has, and our routes."""
+    config = yaml.safe_load((FOLDER / "alertmanager.yml").read_text())
+    example = re.findall(r"```yaml\n(receivers:.*?)```", PAGE.read_text(), re.S)[0]
+    (documented,) = yaml.safe_load(example)["receivers"]
+    with Inbox(mail=False) as webhook, Inbox(mail=True) as mailbox:
+        documented["webhook_configs"][0]["url"] = f"http://127.0.0.1:{webhook.port}/alerts"
+        documented["email_configs"][0]["smarthost"] = f"127.0.0.1:{mailbox.port}"
+        config["receivers"] = [one if one["name"] != "warning" else documented for one in config["receivers"]]
+        config["route"]["group_wait"] = "0s"
+        config_file = tmp_path / "alertmanager.yml"
+        config_file.write_text(yaml.safe_dump(config))
+        running = Alertmanager(binary, tmp_path, config_file)
+        try:
+            running.ready()
+            running.told_of({"alertname": "InflightRolloutStopped", "severity": "warning", "model": "diamonds"})
+            until(lambda: b"InflightRolloutStopped" in webhook.received, 120, "the webhook is called")
+            until(lambda: b"InflightRolloutStopped" in mailbox.received, 120, "the mail is sent")
+        finally:
+            running.stop()
+    assert b"diamonds" in webhook.received
+    assert b"models@example.com" in mailbox.received
+
+
+class Inbox(threading.Thread):
+    """A server that takes what it is sent, by HTTP or SMTP, and says yes."""
+
+    def __init__(self, *, mail: bool) -> None:
+        super().__init__(daemon=True)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._mail = mail
+        self.port: int = self._listener.getsockname()[1]
+        self.received = b""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing does not wake `accept`; a connection does.
+        self._is_closing = True
+        socket.create_connection(("127.0.0.1", self.port)).close()
+        self.join(60)
+        self._listener.close()
+
+    _is_closing = False
+
+    def run(self) -> None:
+        while not self._is_closing:
+            connection, _ = self._listener.accept()
+            with connection, suppress(OSError):
+                connection.settimeout(60)
+                (self._take_mail if self._mail else self._take_call)(connection)
+
+    def _take_call(self, connection: socket.socket) -> None:
+        with connection.makefile("rb") as lines:
+            head = []
+            while (line := lines.readline()) not in (b"\r\n", b""):
+                head.append(line)
+            length = next((int(line.split(b":")[1]) for line in head if line.lower().startswith(b"content-length:")), 0)
+            self.received += lines.read(length)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    def _take_mail(self, connection: socket.socket) -> None:
+        connection.sendall(b"220 inbox\r\n")
+        with connection.makefile("rb") as lines:
+            is_text = False
+            for line in lines:
+                self.received += line
+                if is_text:
+                    is_text = line != b".\r\n"
+                    answer = b"" if is_text else b"250 ok\r\n"
+                else:
+                    is_text = line.upper().startswith(b"DATA")
+                    answer = (
+                        b"354 go on\r\n"
+                        if is_text
+                        else b"221 bye\r\n"
+                        if line.upper().startswith(b"QUIT")
+                        else b"250 ok\r\n"
+                    )
+                connection.sendall(answer)
+                if answer.startswith(b"221"):
+                    return

@@ -94,7 +94,16 @@ def test_with_nothing_but_a_model(tmp_path: Path, trained_registry: Registry) ->
         run.wait("all processes are ready")
         assert f"Console: http://127.0.0.1:{run.port}" in run.log
         assert run.predict("first")["survived"] is False
-        names = ("worker-1", "worker-2", "gateway", "indexer", "drift-monitor", "label-joiner", "archive")
+        names = (
+            "worker-1",
+            "worker-2",
+            "gateway",
+            "indexer",
+            "drift-monitor",
+            "label-joiner",
+            "rollout-controller",
+            "archive",
+        )
         before = {name: run.pid(name) for name in names}
         for name in ("worker-1", "indexer"):
             os.kill(before[name], signal.SIGKILL)

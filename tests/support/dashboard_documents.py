@@ -21,7 +21,10 @@ from machine_learning_engineering.events.schemas import (
     LiveMetric,
     ModelPromoted,
     PredictionLogged,
+    PredictionShadowed,
     QualityMeasured,
+    RolloutArm,
+    RolloutChanged,
 )
 from monitoring.documents.api_call import call_document
 from monitoring.documents.dead_letter import dead_letter_document
@@ -29,6 +32,7 @@ from monitoring.documents.drift import drift_documents
 from monitoring.documents.log import document_id, index_name, label_fields, to_document
 from monitoring.documents.model_event import model_event_document
 from monitoring.documents.quality import quality_documents
+from monitoring.documents.shadow import shadow_document
 from monitoring.elastic.client import request
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -102,6 +106,7 @@ def logged(count: int, until: datetime) -> Iterator[Document]:
             prediction=msgspec.UNSET if failure else msgspec.Raw(msgspec.json.encode(prediction)),
             error=Error(failure, f"{failure}: said for people") if failure else msgspec.UNSET,  # type: ignore[arg-type]
             traceparent=TRACEPARENT if number % 2 else msgspec.UNSET,
+            rollout=RolloutArm("r-1", "champion", "v1", "v2", "pepper", 0) if model == "diamonds" else msgspec.UNSET,
         )
         document = to_document(event)
         if number % 9 < 3 and failure != "unknown_model":
@@ -212,10 +217,55 @@ def calls(until: datetime) -> Iterator[tuple[str, str, msgspec.Struct]]:
         yield call_document(event)
 
 
+def rollouts(until: datetime) -> Iterator[tuple[str, str, msgspec.Struct]]:
+    """A shadow of the hour: every fourth answer differs, some were dropped and some failed; and the steps around it."""
+    for number in range(120):
+        outcome = {7: "dropped", 9: "failed"}.get(number % 20, "completed")
+        accepted_at = until - SPAN * (number + 0.5) / 120
+        event = PredictionShadowed(
+            request_id=f"diamonds-{3 * number}",
+            model="diamonds",
+            rollout_id="r-1",
+            role="challenger",
+            served_version="v1",
+            shadow_version="v2",
+            outcome=outcome,  # type: ignore[arg-type]
+            accepted_at=accepted_at,
+            completed_at=accepted_at + timedelta(milliseconds=4),
+            partition=number % 4,
+            offset=number,
+            served_seconds=0.002,
+            prediction=msgspec.Raw(b'{"price":%d}' % (300 + number)),
+            shadow_prediction=msgspec.Raw(b'{"price":%d}' % (300 + number + (number % 4 == 0) * number))
+            if outcome == "completed"
+            else msgspec.UNSET,
+            shadow_seconds=msgspec.UNSET if outcome == "dropped" else 0.003,
+            error=Error("prediction_error", "ValueError in predict") if outcome == "failed" else msgspec.UNSET,
+            memory_bytes=200_000_000,
+        )
+        yield shadow_document(event)
+    for step, (action, stage) in enumerate((("started", "shadow"), ("widened", "canary"), ("rolled_back", "finished"))):
+        yield model_event_document(
+            RolloutChanged(
+                model="diamonds",
+                rollout_id="r-1",
+                step=step + 1,
+                action=action,
+                changed_at=until - SPAN * (0.8 - 0.3 * step),
+                by="controller",
+                reason="better on 214 of 300 labels",
+                stage=stage,
+                percent=step % 2,
+                champion="v1",
+                challenger="v2",
+            )
+        )
+
+
 def documents(until: datetime, requests: int = 720) -> Iterator[Document]:
     """Everything of the hour before `until`."""
     yield from logged(requests, until)
-    for found in (measured(until), dead_letters(until), calls(until)):
+    for found in (measured(until), dead_letters(until), calls(until), rollouts(until)):
         for index, identity, document in found:
             yield index, identity, msgspec.json.encode(document)
 

@@ -17,6 +17,7 @@ from machine_learning_engineering.events import schemas as events
 from machine_learning_engineering.rollout.policy import RolloutPolicy
 from machine_learning_engineering.rollout.record import Bar, Rollout, Rollouts, Step
 from machine_learning_engineering.sdk import MLEModel
+from stream_app.serving.arms import Arms, roles
 from tests.support.fuzzing import SECRET
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -213,6 +214,7 @@ ROLLOUTS = events.encode(
         revision=3,
     )
 )
+
 API_CALLS = tuple(
     events.encode(
         events.ApiCalled(
@@ -252,3 +254,13 @@ def message(
     return Message(
         topic=topic, partition=0, offset=offset, key=key, value=value, headers=headers or None, timestamp=timestamp
     )
+
+
+def arms(key: str) -> Arms:
+    """The arms of a canary that is split by a field."""
+    current = msgspec.json.decode(ROLLOUTS, type=Rollouts).current
+    assert current is not None
+    given = msgspec.structs.replace(current, policy=RolloutPolicy(key=key))
+    found = roles(given, "v1")
+    assert found is not None
+    return Arms(given, found, {"v1": fitted(), "v2": fitted()}, {})

@@ -126,12 +126,12 @@ def _try(registry: Registry, name: str, version: str, model_class: type[Model]) 
     Raises:
         RegistryError: The child can't open it.
     """
-    with _local_copy(registry, name, version) as folder:
+    with local_copy(registry, name, version) as folder:
         return _try_in(folder, name, version, model_class)
 
 
 @contextmanager
-def _local_copy(registry: Registry, name: str, version: str) -> Iterator[Path]:
+def local_copy(registry: Registry, name: str, version: str) -> Iterator[Path]:
     """A registry in a folder with this version, so that the child needs neither a network nor a key."""
     if isinstance(registry.place, Path):
         yield registry.path.absolute()
@@ -156,7 +156,7 @@ def _try_in(folder: Path, name: str, version: str, model_class: type[Model]) -> 
             # -P: only the paths of this process count.
             [sys.executable, "-P", "-c", _PROGRAM],
             # Threads reserve address space, and one row needs none.
-            env={**_environment(), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
+            env={**bare_environment(), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
             input=msgspec.json.encode(task),
             capture_output=True,
             timeout=TIMEOUT,
@@ -174,7 +174,7 @@ def _try_in(folder: Path, name: str, version: str, model_class: type[Model]) -> 
     return f"exit code {done.returncode}".encode()
 
 
-def _environment() -> dict[str, str]:
+def bare_environment() -> dict[str, str]:
     """The environment of this process without Inflight's settings and the clouds', which may hold secrets."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_SECRETS)}
 

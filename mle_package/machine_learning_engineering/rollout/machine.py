@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from machine_learning_engineering.rollout.policy import RolloutPolicy
 from machine_learning_engineering.rollout.record import Action, Bar, Outcome, Rollout, Rollouts, Stage, Step, Unbarring
-from machine_learning_engineering.rollout.verdict import Verdict
+from machine_learning_engineering.rollout.verdict import Check, Verdict
 
 CONTROLLER = "controller"
 """Who decided a step that no person did."""
@@ -78,7 +78,7 @@ def start(
         stage_at=now,
         trigger=trigger,
     )
-    past = rollouts.past if current is None else (*rollouts.past, current)[-MAX_PAST:]
+    past = rollouts.past if current is None else (*rollouts.past, _shortened(current))[-MAX_PAST:]
     return replace(rollouts, current=_step(rollout, "started", now, by, reason), past=past)
 
 
@@ -254,6 +254,19 @@ def _step(
         verdict=verdict,
     )
     return replace(rollout, steps=(*rollout.steps, step))
+
+
+def _shortened(rollout: Rollout) -> Rollout:
+    """An ended rollout without the checks that passed, for the past: everybody reads the record every few seconds."""
+    steps = (
+        step if step.verdict is None else replace(step, verdict=replace(step.verdict, checks=_not_passed(step.verdict)))
+        for step in rollout.steps
+    )
+    return replace(rollout, steps=tuple(steps))
+
+
+def _not_passed(verdict: Verdict) -> tuple[Check, ...]:
+    return tuple(check for check in verdict.checks if check.status != "pass")
 
 
 def _open(rollouts: Rollouts, model: str) -> Rollout:

@@ -15,10 +15,11 @@ class Splitter:
 
     Args:
         salt: The rollout's, at most 64 bytes in UTF-8.
+        domain: What is split, at most 16 bytes; each domain splits independently of the others.
     """
 
-    def __init__(self, salt: str) -> None:
-        self._hash = blake2b(key=salt.encode(), digest_size=8)
+    def __init__(self, salt: str, domain: str = "") -> None:
+        self._hash = blake2b(key=salt.encode(), person=domain.encode(), digest_size=8)
 
     def bucket(self, key: bytes) -> int:
         """The bucket of a key, 0 to 9,999. It never changes within a rollout."""

@@ -98,7 +98,7 @@ def _read(node: Any) -> list[Any]:
     documents = [("inference-logs-2026.01.01", "r")]
     return [
         lambda: [_checked(item) for item in bulk.bulk(node, [b"{}"])],
-        lambda: bulk.delete(node, documents),
+        lambda: bulk.BulkSender(node, 10_000_000).delete(documents),
         lambda: scan.search(node, "i", {}),
         lambda: scan.documents(node, documents),
         lambda: scan.stored_requests(node, documents),

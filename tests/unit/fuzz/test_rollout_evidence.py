@@ -19,7 +19,7 @@ from tests.support.rollout_records import CANARY, SHADOW, label, logged, shadowe
 DOORS = (
     "inflight/adapters/losses.py:RegistryLosses.is_valid",
     "inflight/adapters/losses.py:_Version.__init__",
-    "monitoring/rollout_evidence/answers.py:_decode",
+    "mle_package/machine_learning_engineering/rollout/comparison.py:_decode",
     "monitoring/rollout_evidence/records.py:decode_logged",
 )
 RECORDS = tuple(

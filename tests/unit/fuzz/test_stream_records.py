@@ -1,5 +1,7 @@
 """Records of the other topics, as each process and command reads them."""
 
+import socket
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,6 +41,8 @@ from monitoring.labels.reports import Report
 from monitoring.trace import readers as trace_readers
 from monitoring.trace import results as trace_results
 from producers import labels as producer_labels
+from stream_app.shadow import frames
+from stream_app.shadow.process import ShadowEnded, ShadowProcess
 from tests.support import fuzz_corpus as corpus
 from tests.support.fuzzing import bounded, check_message, dose, mutated
 
@@ -47,6 +51,8 @@ DOORS = (
     "monitoring/indexer/projections.py:measurement_entries",
     "monitoring/indexer/projections.py:model_event_entries",
     "monitoring/exporter/observer.py:decode_observed",
+    "monitoring/exporter/observer.py:decode_observed_shadow",
+    "monitoring/indexer/projections.py:shadow_entries",
     "monitoring/drift/batch.py:_decode",
     "monitoring/drift/batch.py:decode_objects",
     "monitoring/drift/batch.py:_decode_one",
@@ -73,6 +79,10 @@ DOORS = (
     "mle_package/machine_learning_engineering/events/schemas.py:decode_model_event",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_measurement",
     "mle_package/machine_learning_engineering/events/schemas.py:decode_api_call",
+    "stream_app/serving/arms.py:_decode",
+    "stream_app/shadow/frames.py:decode_opened",
+    "stream_app/shadow/frames.py:decode_reply",
+    "stream_app/shadow/frames.py:_decode_array",
     "monitoring/archive/prediction_log.py:_decode_names",
     "mle_package/machine_learning_engineering/events/schemas.py:parse",
     "mle_package/machine_learning_engineering/observability/redaction.py:_decode_fields",
@@ -86,7 +96,7 @@ EVENTS = (*corpus.API_CALLS, *corpus.LOGS, *corpus.MEASUREMENTS, *corpus.MODEL_E
 
 @dose(83)
 @given(
-    topic=st.sampled_from(["prediction-logs", "model-measurements", "model-events", "api-calls"]),
+    topic=st.sampled_from(["prediction-logs", "prediction-shadows", "model-measurements", "model-events", "api-calls"]),
     value=mutated(EVENTS),
     timestamp=TIMES,
 )
@@ -150,13 +160,16 @@ def test_the_exporter_counts_every_record(value: bytes) -> None:
     observer = Observer(ExporterMetrics(registry))
     with bounded(len(value)):
         observer.observe_log_record(value)
+        observer.observe_shadow_record(value)
     text = generate_latest(registry)
-    counted = [
-        float(line.rpartition(b" ")[2])
-        for line in text.splitlines()
-        if line.startswith((b"inflight_predictions_total{", b"inflight_exporter_unreadable_records_total"))
-    ]
-    assert sum(counted) == 1, text[-2_000:]
+    kinds = (
+        b"inflight_predictions_total{",
+        b"inflight_exporter_unreadable_records_total",
+        b"inflight_rollout_shadows_total{",
+    )
+    counted = [float(line.rpartition(b" ")[2]) for line in text.splitlines() if line.startswith(kinds)]
+    # As a log record or unreadable, and as a shadow or unreadable.
+    assert sum(counted) == 2, text[-2_000:]
 
 
 @dose(33)
@@ -241,7 +254,7 @@ def test_a_label_is_a_report_or_a_dead_letter(value: bytes, timestamp: tuple[int
 @given(label=mutated([b"326.5", b'{"price": 3}', b'"x"', b"[1]"]))
 def test_the_evaluator_refuses_labels_without_their_value(label: bytes, tmp_path_factory: Any) -> None:
     evaluator: Any = object.__new__(RegistryEvaluator)
-    evaluator._classes = {"houses": corpus.Houses}
+    evaluator._classes = SimpleNamespace(of=lambda model: corpus.Houses)
     reason = evaluator.rejection_reason("houses", label)
     check_message(reason or "")
     predictions, labels = _decoded(corpus.fitted(), [(b'{"price":1.0,"kind":"flat"}', label), (label, b"1.0")])
@@ -347,3 +360,47 @@ def test_a_shadow_is_read_or_refused(value: bytes) -> None:
     except UNREADABLE:
         return
     assert events.decode_shadow(events.encode(found)) == found
+
+
+ANSWERS = (
+    frames.frame(
+        frames.Reply([b"1", b"", b'{"price":3.5}'], [frames.Failure(1, "prediction_error", "it raised")], 0.1)
+    ),
+    frames.frame(frames.Reply([b"1,2", b"null", b"[]"], [], 0.1)),
+    frames.frame(frames.Opened("no such type")),
+)
+
+
+@dose(60)
+@given(answer=mutated(ANSWERS))
+@hypothesis.example(ANSWERS[0].replace(b"3.5", b"NaN"))
+@hypothesis.example(b"\xff\xff\xff\xff")
+def test_whatever_the_process_of_a_shadow_says_ends_at_most_that_process(answer: bytes) -> None:
+    """It runs code that nobody has judged yet, which may write to the socket, too."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    process: Any = object.__new__(ShadowProcess)
+    process._connection, process._timeout, process._memory_bytes = ours, 60.0, 1
+    process._is_stopping, process.pid, process._resources = bool, 0, ExitStack()
+    process._process = SimpleNamespace(returncode=0)
+    with ours, theirs:
+        theirs.sendall(answer)
+        theirs.shutdown(socket.SHUT_WR)
+        try:
+            reply = process.ask([b"{}", b"{}", b"{}"])
+        except ShadowEnded as ended:
+            check_message(str(ended))
+            return
+        for prediction in reply.predictions:
+            events.parse(Raw(prediction or b"0"))
+
+
+@given(
+    features=mutated([b'{"customer": {"id": 7}}', b'{"customer": {"id": "a"}}', b'{"customer": 1}']),
+    key=st.none() | st.binary(),
+)
+@hypothesis.example(b'{"customer": {"id": ' + DEEP + b"}}", None)
+def test_every_request_has_an_arm(features: bytes, key: bytes | None) -> None:
+    """Features that are no JSON fail later; until then, they have the arm of their key or id."""
+    entity = corpus.arms("customer.id").entity(Raw(features), key, "r-1")
+    assert isinstance(entity, bytes)

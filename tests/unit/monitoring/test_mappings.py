@@ -17,10 +17,12 @@ from monitoring.documents.drift import DriftDocument
 from monitoring.documents.log import Document
 from monitoring.documents.model_event import ModelEventDocument
 from monitoring.documents.quality import QualityDocument
+from monitoring.documents.shadow import ShadowDocument
 
 DOCUMENTS: dict[str, type[msgspec.Struct]] = {
     "logs": Document,
     "api": CallDocument,
+    "shadows": ShadowDocument,
     "drift": DriftDocument,
     "quality": QualityDocument,
     "dead-letters": DeadLetterDocument,

@@ -5,14 +5,17 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from msgspec import UNSET
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from inflight.retrainer.metrics import RetrainerMetrics
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, STAGE
+from machine_learning_engineering.evaluation.moments import Moments
 from machine_learning_engineering.events.schemas import Error, PredictionLogged, encode
 from machine_learning_engineering.events.unreadable import UNREADABLE_BATCH
+from machine_learning_engineering.rollout.evidence import ArmEvidence, Evidence
 from monitoring.archive.metrics import ArchiveMetrics
 from monitoring.drift.metrics import DriftMonitorMetrics
 from monitoring.exporter.metrics import DEAD_LETTER_REASONS, MODEL_ERRORS, OUTCOMES, ExporterMetrics
@@ -24,10 +27,13 @@ from monitoring.labels import reports
 from monitoring.labels.metrics import LabelJoinerMetrics
 from monitoring.quality.metrics import QualityMetrics
 from monitoring.rollout.metrics import RolloutMetrics
+from monitoring.rollout_evidence.metrics import EvidenceMetrics
 from monitoring.runtime.groups import READS, WORKER
 from monitoring.runtime.metrics import MAX_CHILDREN, UNKNOWN
 from producers.gateway.metrics import GAUGES, GatewayMetrics
 from stream_app.runtime.metrics import WorkerMetrics
+from tests.support.rollout_records import CANARY, SHADOW, shadowed
+from tests.support.rollout_records import logged as logged_arm
 
 METRICS_PAGE = Path(__file__).parents[3] / "docs/metrics.md"
 Logged = Callable[..., PredictionLogged]
@@ -42,6 +48,7 @@ MONITORING = (
     RolloutMetrics,
     RetrainerMetrics,
 )
+EVIDENCE = ("counted_requests", "mature_requests", "labelled_requests", "mean_loss")
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
@@ -278,3 +285,38 @@ def test_every_process_tells_its_memory_and_when_it_started(metrics: Callable[[C
     for found in (registry, WorkerMetrics().registry):
         for name in ("process_start_time_seconds", "process_resident_memory_bytes"):
             assert found.get_sample_value(name)
+
+
+def test_arms_and_shadows_of_a_rollout_are_counted(registry: CollectorRegistry, observer: Observer) -> None:
+    for number in range(3):
+        observer.observe_log_record(encode(logged_arm(CANARY, number)))
+    observer.observe_log_record(encode(logged_arm(CANARY, 3, "challenger", error="prediction_error")))
+    for number, answer in enumerate((10.0, 10.0 + 1e-12, 11.0)):
+        observer.observe_shadow_record(encode(shadowed(SHADOW, number, 10.0, answer)))
+    observer.observe_shadow_record(encode(shadowed(SHADOW, 3, 1.0, 2.0, outcome="dropped", shadow_seconds=UNSET)))
+    observer.observe_shadow_record(b"{")
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, {"model": "diamonds", **labels})
+
+    assert value("inflight_rollout_requests_total", arm="champion", outcome="completed") == 3
+    assert value("inflight_rollout_requests_total", arm="champion", outcome="failed") == 0
+    assert value("inflight_rollout_requests_total", arm="challenger", outcome="failed") == 1
+    assert value("inflight_rollout_score_seconds_count", arm="challenger") == 1 + 3
+    assert value("inflight_rollout_shadows_total", role="challenger", outcome="completed") == 3
+    assert value("inflight_rollout_shadows_total", role="challenger", outcome="dropped") == 1
+    assert value("inflight_rollout_different_answers_total", role="challenger") == 2
+    assert registry.get_sample_value("inflight_exporter_unreadable_records_total") == 1
+
+
+def test_evidence_is_shown_until_its_rollout_ends(registry: CollectorRegistry) -> None:
+    metrics = EvidenceMetrics(registry)
+    labelled = ArmEvidence(version="v2", requests=9, mature=5, labelled=2, loss=Moments(2, 0.5))
+    metrics.show("diamonds", Evidence(champion=ArmEvidence(version="v1"), challenger=labelled, labels_unknown=4))
+    arm = {"model": "diamonds", "arm": "challenger"}
+    found = [registry.get_sample_value(f"inflight_rollout_{name}", arm) for name in EVIDENCE]
+    assert found == [9, 5, 2, 0.5]
+    reason = {"model": "diamonds", "reason": "unknown"}
+    assert registry.get_sample_value("inflight_rollout_left_out_labels", reason) == 4
+    metrics.forget("diamonds")
+    assert not [sample for metric in registry.collect() for sample in metric.samples]

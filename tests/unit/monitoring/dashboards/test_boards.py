@@ -102,7 +102,7 @@ def test_texts_name_boards_by_their_titles() -> None:
     assert all("Grafana" not in panel.description for _, panel in PANELS)
     titles = {one for board in BOARDS for one in re.findall(r"\[([^]]+)\]\(#", board.panels[0].text)}  # type: ignore[union-attr]
     assert titles == {
-        *("Serving", "Requests and responses", "Drift and quality", "Dead letters", "Model events"),
+        *("Serving", "Requests and responses", "Drift and quality", "Dead letters", "Model events", "Rollouts"),
         *("Diamonds", "Titanic", "Reviews"),
     }
 

@@ -122,6 +122,7 @@ def test_what_comes_along_is_readable() -> None:
         "drift",
         "dead-letters",
         "model-events",
+        "rollouts",
         "diamonds",
         "titanic",
         "reviews",

@@ -18,7 +18,7 @@ from machine_learning_engineering.rollout.policy import RolloutPolicy
 from machine_learning_engineering.rollout.record import Rollout
 from monitoring.rollout.controller import Controller
 from monitoring.rollout.metrics import RolloutMetrics
-from tests.support.rollouts import Script, ScriptedSource, line_registry
+from tests.support.scripted_rollouts import Script, ScriptedSource, line_registry
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 POLICY = RolloutPolicy(ramp=(5, 50), max_shadow=100.0, max_canary=100.0, bake=60.0)
