@@ -23,7 +23,16 @@ def main(out: Path) -> int:
     }
     # JSON is YAML.
     (work / "mkdocs.yml").write_text(json.dumps(config, indent=2), encoding="utf-8")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(work / "mkdocs.yml")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--quiet",
+        "--config-file",
+        str(work / "mkdocs.yml"),
+    ]
     built = subprocess.run(command, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, check=False)
     if built.returncode:
         return built.returncode
