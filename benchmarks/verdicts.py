@@ -193,9 +193,10 @@ def simulate(streams: int, seed: int) -> list[Row]:
 def table(rows: list[Row], streams: int, seed: int) -> str:
     """The table of the page."""
     head = (
-        f"Each case has {streams:,} streams (seed {seed}). A share is that of the streams that were decided so at any look, a\n"
-        "median the number of labels or requests until then; a single z-test is made after the number given.\n\n"
-        "| case | share: Inflight | z-test, looked at | z-test, once | median: Inflight | z-test, looked at | once | unit |\n"
+        f"Each case has {streams:,} streams (seed {seed}). A share is that of the streams that were decided so at any\n"
+        "look, a median the number of labels or requests until then; a single z-test is made after the one given.\n\n"
+        "| case | share: Inflight | z-test, looked at | z-test, once "
+        "| median: Inflight | z-test, looked at | once | unit |\n"
         "|---|---|---|---|---|---|---|---|"
     )
     return "\n".join([head, *(row.line() for row in rows)])

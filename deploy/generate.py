@@ -1,5 +1,4 @@
-"""Generated files of the chart: rules, alerts and boards of this repository, the table of processes, the README's values.
-Also the plain manifest.
+"""Generated files: rules, alerts, boards and processes in the chart, the values in its README, the plain manifest.
 
     python -m deploy.generate            # write what has changed
     python -m deploy.generate --check    # exit code 1 if anything would change

@@ -4,6 +4,7 @@
 """
 
 import os
+from typing import Annotated
 
 import typer
 
@@ -15,6 +16,7 @@ from inflight.commands import (
     dlq,
     drift,
     features,
+    health,
     keys,
     labels,
     models,
@@ -62,8 +64,40 @@ for _commands in (
     schemas,
 ):
     app.add_typer(_commands.app)
-for _commands in (adopt, rehearse, score, run, processes, keys, audit, dashboards, top, redact, drift, labels, prune):
+for _commands in (
+    adopt,
+    rehearse,
+    score,
+    run,
+    processes,
+    health,
+    keys,
+    audit,
+    dashboards,
+    top,
+    redact,
+    drift,
+    labels,
+    prune,
+):
     app.add_typer(_commands.app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from machine_learning_engineering.core.version import __version__
+
+        typer.echo(f"inflight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options before the command. The help of the whole is above."""
 
 
 def main() -> None:
@@ -74,7 +108,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "machine_learning_engineering":
             raise
-        print_error("Inflight's SDK is not installed: run `make setup`, or pip install './mle_package[kafka]'")
+        print_error("Inflight's SDK is not on the path: run `make setup`, or pip install '.' in the repository")
         raise SystemExit(UNAVAILABLE) from None
     except ValueError as error:
         problems = _wrong_settings(error)

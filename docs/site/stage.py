@@ -1,4 +1,4 @@
-"""The pages of the site as one folder: docs/ and the pages of the root, with links that hold within it."""
+"""The pages of the site as one folder: docs/, and the pages of the root, with links that hold within it."""
 
 import os
 import re
@@ -55,7 +55,7 @@ def write(folder: Path) -> None:
 
 
 def with_links(text: str, source: str, site: str, files: dict[str, str]) -> str:
-    """A page with links to pages of the site; what the site does not hold, such as code, is named without a link."""
+    """A page with links to other pages of the site; what the site does not hold, such as code, has no link."""
     by_source = {origin: place for place, origin in files.items()}
     by_source |= {f"docs/{name}": f"{name}/index.md" for name in FOLDERS} | _OF_FOLDER
 

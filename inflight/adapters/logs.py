@@ -4,6 +4,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from inflight.settings import Settings
+from machine_learning_engineering.core.extras import install_command
 from machine_learning_engineering.prediction_log.sqlite import SqlitePredictionLog
 from machine_learning_engineering.prediction_log.store import PredictionLog, PredictionLogError
 
@@ -36,5 +37,5 @@ def _archive(settings: Settings) -> AbstractContextManager[PredictionLog]:
     try:
         from monitoring.archive.prediction_log import ArchivePredictionLog
     except ModuleNotFoundError as error:
-        raise PredictionLogError(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
+        raise PredictionLogError(f"{error.name} is not installed: {install_command('archive')}") from None
     return ArchivePredictionLog(settings.archive_address)

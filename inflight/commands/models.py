@@ -191,7 +191,7 @@ def export(
 ) -> None:
     """Log a version to MLflow: a run with metrics, params and data digests, its files, and a registered model version.
 
-    Needs the extra `mlflow`: pip install "./mle_package[mlflow]" in the repository.
+    Needs the extra `mlflow`: pip install 'inflight-streaming[mlflow]'.
     """
     with _registry() as registry:
         from machine_learning_engineering.registry.mlflow_export import export as export_version

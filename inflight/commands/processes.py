@@ -62,6 +62,13 @@ def _label_joiner() -> None:
     run(settings, RegistryEvaluator(settings))
 
 
+def _missing(error: ModuleNotFoundError, extra: str) -> typer.Exit:
+    from inflight.errors import exit_with
+    from machine_learning_engineering.core.extras import install_command
+
+    return exit_with(f"{error.name} is not installed: {install_command(extra)}")
+
+
 def _archive(migrate: bool = False) -> None:
     from inflight.errors import exit_with
 
@@ -71,7 +78,7 @@ def _archive(migrate: bool = False) -> None:
         from monitoring.archive.process import migrate as upgrade
         from monitoring.archive.process import run
     except ModuleNotFoundError as error:
-        raise exit_with(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
+        raise _missing(error, "archive") from None
     try:
         (upgrade if migrate else run)(settings)
     except ArchiveError as error:
@@ -112,7 +119,7 @@ def _gateway() -> None:
         from producers.gateway.process import run
         from producers.gateway.server import PortInUse
     except ModuleNotFoundError as error:
-        raise exit_with(f"{error.name} is not installed: pip install '.[gateway]' in the repository") from None
+        raise _missing(error, "gateway") from None
     try:
         run(settings, IndexHistory(settings), ConsoleSources(BrokerLags(settings), IndexLogbook(settings)))
     except (Unprotected, KeysError, PortInUse) as error:

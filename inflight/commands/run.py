@@ -50,6 +50,7 @@ def run(
     from inflight.supervisor.output import SUPERVISOR, Output
     from inflight.supervisor.specs import PROCESSES, deployment, missing_extra
     from inflight.supervisor.supervisor import Supervisor
+    from machine_learning_engineering.core.extras import install_command
     from machine_learning_engineering.observability.logging import configure_logging
     from machine_learning_engineering.settings import http_url
 
@@ -70,7 +71,7 @@ def run(
         output = Output([spec.name for spec in specs], text=text, colours=colours)
         output.event(f"on {found.summary}", "started", nodes=found.summary)
         for kind in left_out:
-            output.event(f"without {kind}: pip install '.[{kind}]' in the repository", "left_out", left_out=kind)
+            output.event(f"without {kind}: {install_command(kind)}", "left_out", left_out=kind)
         console = http_url(settings.gateway_host, settings.gateway_port)
         ready = f"Console: {console}" if "gateway" in kinds else "Stop with Ctrl-C."
         try:

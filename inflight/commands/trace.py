@@ -18,6 +18,8 @@ _REPEATS = {
     ("result", "different"): "CONFLICT: differs from the first result",
     ("log", "equal"): "repeat of the first log record",
     ("log", "different"): "CONFLICT: differs from the first log record",
+    ("shadow", "equal"): "repeat of the first shadow",
+    ("shadow", "different"): "differs from the first shadow, or the other role of its rollout",
     ("label", "equal"): "same label as the first",
     ("label", "different"): "corrects the first label",
 }

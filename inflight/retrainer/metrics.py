@@ -12,7 +12,7 @@ class RetrainerMetrics:
         metric = Declare(registry)
         text = "Runs by model, trigger and outcome."
         self.runs = metric(Counter, "inflight_retrainer_runs", text, "model", "trigger", "outcome")
-        text = "Start of the training that runs now, in seconds since 1970; 0 while none runs."
+        text = "When the training that runs now made its last step, in seconds since 1970; 0 while none runs."
         self.running = metric(Gauge, "inflight_retrainer_running_timestamp_seconds", text)
         text = "When all models were last looked at, in seconds since 1970."
         self.looked_at = metric(Gauge, "inflight_retrainer_look_timestamp_seconds", text)

@@ -1,5 +1,6 @@
 """Whether this machine has what Inflight needs, and the fix for what is missing."""
 
+import os
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from inflight.stack.maven import FIX as INSTALL_JAVA_AND_MAVEN
 from inflight.stack.process import foreign_environment, is_listening
 from inflight.stack.stack import StackState
 from inflight.stack.status import broker_responds, elasticsearch_responds
+from machine_learning_engineering.core.extras import DISTRIBUTIONS
 from machine_learning_engineering.events.topics import LABELS, REQUESTS, TOPICS
 from machine_learning_engineering.policies import InvalidPolicies, load_policies, policies_file
 from machine_learning_engineering.registry.manifest import RegistryError
@@ -56,6 +58,7 @@ def examine(settings: Settings) -> Iterator[Check]:
     yield _memory()
     yield _disk(settings.home)
     yield from _registry(settings)
+    yield from _distributions()
     yield from _policies(settings)
     yield from _pinned_parts()
     yield _embedded()
@@ -137,6 +140,18 @@ def _registry(settings: Settings) -> Iterator[Check]:
         yield Check("registry", "ok", found)
 
 
+def _installed_as() -> list[str]:
+    """The distributions that brought this code: the product, which contains the SDK, and nothing else."""
+    return [name for name in DISTRIBUTIONS if any(metadata.distributions(name=name))]
+
+
+def _distributions() -> Iterator[Check]:
+    product, sdk = DISTRIBUTIONS
+    if len(found := _installed_as()) == len(DISTRIBUTIONS):
+        fix = f"`pip uninstall {sdk}`, then install {product} again"
+        yield Check("distributions", "fail", f"{' and '.join(found)} overwrite each other's files", fix)
+
+
 def _policies(settings: Settings) -> Iterator[Check]:
     """The file of policies, if there is one."""
     try:
@@ -149,11 +164,7 @@ def _policies(settings: Settings) -> Iterator[Check]:
 
 
 def _pinned_parts() -> Iterator[Check]:
-    declared = [
-        Requirement(line)
-        for package in ("inflight", "machine-learning-engineering")
-        for line in metadata.requires(package) or ()
-    ]
+    declared = [Requirement(line) for name in _installed_as() for line in metadata.requires(name) or ()]
     wanted = {requirement.name: requirement.specifier for requirement in declared if requirement.name in PINNED}
     for name in PINNED:
         try:
@@ -177,7 +188,8 @@ def _embedded() -> Check:
 def _faust() -> Check:
     # In another process: this package does not import Faust.
     command = [sys.executable, "-P", "-m", "stream_app", "--check"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode:
         why = answer.stderr.strip().splitlines()[-1]
         return Check("faust's iterator", "fail", why, "unset NO_CYTHON, or run `make setup`")

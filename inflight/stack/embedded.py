@@ -6,9 +6,10 @@ from pathlib import Path
 
 from inflight.stack import probes
 from inflight.stack.process import Launch, Node, StackError, foreign_environment, free_port
+from machine_learning_engineering.core.extras import install_command
 
 SERVICES = ("kafka", "elasticsearch")
-INSTALL = "run `make setup`, or pip install '.[embedded]' in the repository"
+INSTALL = f"run `make setup`, or {install_command('embedded')}"
 
 
 def binary() -> Path:

@@ -68,6 +68,11 @@ def metrics_variable(command: str) -> str:
     return f"INFLIGHT_{command.split()[0].upper().replace('-', '_')}_METRICS_PORT"
 
 
+def metrics_url(settings: Settings, port: int) -> str:
+    """Where a process of this machine serves its metrics."""
+    return f"http://{_reachable(settings.metrics_host)}:{port}/metrics"
+
+
 def serves(metrics_url: str, ready_when: re.Pattern[str]) -> bool:
     """Whether the metrics of a process match.
 
@@ -101,7 +106,7 @@ def deployment(
                     kind,
                     command_line(kind),
                     {**os.environ, **environment, metrics_variable(kind): str(port)},
-                    f"http://{_reachable(settings.metrics_host)}:{port}/metrics",
+                    metrics_url(settings, port),
                     re.compile(READY.get(kind, "")),
                 )
             )

@@ -18,6 +18,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from machine_learning_engineering.core import sqlite
+from machine_learning_engineering.core.extras import install_command
 from machine_learning_engineering.settings import redact_url
 
 _VERSION_TABLE = "inflight_archive_version"
@@ -180,7 +181,7 @@ def _postgresql(url: URL) -> Engine:
     try:
         return create_engine(url.set(query=query), connect_args=arguments)
     except ModuleNotFoundError as error:
-        raise ArchiveError(f"{error.name} is not installed: pip install '.[archive]' in the repository") from None
+        raise ArchiveError(f"{error.name} is not installed: {install_command('archive')}") from None
 
 
 def _sqlite(url: URL, timeout: float) -> Engine:

@@ -16,7 +16,7 @@ from machine_learning_engineering.events.fingerprint import fingerprint_of_canon
 from machine_learning_engineering.events.headers import headers_of
 from machine_learning_engineering.events.labels import read_label
 from machine_learning_engineering.events.record_time import recorded_at, written_at
-from machine_learning_engineering.events.schemas import PredictionLogged, decode_api_call, decode_log
+from machine_learning_engineering.events.schemas import PredictionLogged, RolloutArm, decode_api_call, decode_log
 from machine_learning_engineering.events.topics import API_CALLS, LABELS, LOGS
 from monitoring.archive.tables import MAX_DEPTH
 
@@ -82,8 +82,22 @@ def prediction_row(event: PredictionLogged) -> Row:
         "fingerprint": fingerprint_of_canonical(event.model, plain or bytes(event.features)),
         **_json("features", event.features),
         **_json("prediction", event.prediction),
+        **_arm(event.rollout),
     }
     return Row("predictions", (request_id,), accepted_at, values, LOGS)
+
+
+def _arm(arm: RolloutArm | UnsetType) -> Values:
+    """The columns of a rollout. None of them is missing: one statement writes rows with and without."""
+    known = None if isinstance(arm, UnsetType) else arm
+    return {
+        "rollout_id": None if known is None else _text(known.rollout_id),
+        "rollout_arm": None if known is None else known.arm,
+        "rollout_champion": None if known is None else _text(known.champion),
+        "rollout_challenger": None if known is None else _text(known.challenger),
+        "rollout_salt": None if known is None else _text(known.salt),
+        "rollout_percent": None if known is None else _int(known.percent),
+    }
 
 
 def log_row(record: Message) -> Row:

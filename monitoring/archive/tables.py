@@ -89,6 +89,12 @@ predictions = Table(
     Column("traceparent", Text),
     Column("redacted", Json),
     Column("fingerprint", Text, nullable=False),
+    Column("rollout_id", Text),
+    Column("rollout_arm", Text),
+    Column("rollout_champion", Text),
+    Column("rollout_challenger", Text),
+    Column("rollout_salt", Text),
+    Column("rollout_percent", BigInteger),
     PrimaryKeyConstraint("request_id", name="predictions_pkey"),
 )
 Index("predictions_by_model", predictions.c.model, predictions.c.accepted_at, predictions.c.request_id)

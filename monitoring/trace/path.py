@@ -8,9 +8,9 @@ from msgspec import Struct
 
 from monitoring.runtime.groups import INDEXER, LABEL_JOINER, WORKER
 
-Stage = Literal["request", "result", "log", "dead_letter", "label"]
+Stage = Literal["request", "result", "log", "shadow", "dead_letter", "label"]
 Repeat = Literal["equal", "different"]
-STAGES: tuple[Stage, ...] = ("request", "result", "log", "dead_letter", "label")
+STAGES: tuple[Stage, ...] = ("request", "result", "log", "shadow", "dead_letter", "label")
 """In the order in which records with equal timestamps follow one another."""
 
 

@@ -23,13 +23,14 @@ from machine_learning_engineering.events import schemas
 from machine_learning_engineering.events.fingerprint import fingerprint
 from machine_learning_engineering.events.headers import headers_of, traceparent_of
 from machine_learning_engineering.events.schemas import SourcePosition
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS, SHADOWS
 from machine_learning_engineering.kafka.client import end_offsets, read_to_end, topic_name, unpolled_consumer
 from monitoring.documents.log import INDEX_PATTERN, document_id, index_name
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
 from monitoring.runtime.sources import Source, Sources, unprefixed
 from monitoring.settings import ElasticsearchSettings
+from monitoring.trace.details import arm_details, document_details
 from monitoring.trace.path import Document, Path, Position, Repeat, Stage, Step, build_path
 
 MAX_STEPS = 100
@@ -103,6 +104,7 @@ class RequestReader:
             (RESULTS, "result", self._result),
             *((one.own_results, "result", partial(self._result_of, one)) for one in own),
             (LOGS, "log", self._log),
+            (SHADOWS, "shadow", self._shadow),
             (DEAD_LETTERS, "dead_letter", self._dead_letter),
             (LABELS, "label", self._label),
         )
@@ -181,7 +183,7 @@ class RequestReader:
     def _outcome(self, event: schemas.Result) -> _Found | None:
         if event.request_id != self._id:
             return None
-        details = {"model": event.model, "model_version": event.model_version or None}
+        details = {"model": event.model, "model_version": event.model_version or None} | arm_details(event.rollout)
         if isinstance(event, schemas.PredictionCompleted):
             outcome = {"outcome": "completed"} | details
             return outcome | self._value("prediction", event.prediction), None, (event.model, bytes(event.prediction))
@@ -193,7 +195,7 @@ class RequestReader:
             return None
         self.indices.add(index_name(event.accepted_at))
         details: dict[str, Any] = {"outcome": event.outcome, "model": event.model}
-        details |= {"model_version": event.model_version or None}
+        details |= {"model_version": event.model_version or None} | arm_details(event.rollout)
         for name in ("queue_seconds", "score_seconds", "total_seconds", "batch_size"):
             details[name] = getattr(event, name)
         details |= self._value("features", event.features)
@@ -205,6 +207,15 @@ class RequestReader:
             details["redacted"] = event.redacted
         content = event.outcome, event.model, bytes(event.prediction) if event.prediction is not UNSET else event.error
         return details, Position(event.topic or REQUESTS, event.partition, event.offset), content
+
+    def _shadow(self, record: Message) -> _Found | None:
+        if (event := self._decoded(schemas.decode_shadow, record)) is None:
+            return None
+        details = {"outcome": event.outcome, "model": event.model, "model_version": event.shadow_version}
+        details |= {"role": event.role, "rollout": event.rollout_id}
+        if event.shadow_prediction is not UNSET:
+            details |= self._value("prediction", event.shadow_prediction)
+        return details, None, (event.rollout_id, event.role, event.outcome, event.shadow_prediction)
 
     def _dead_letter(self, record: Message) -> _Found | None:
         try:
@@ -282,22 +293,10 @@ def read_documents(
             query = {"query": {"ids": {"values": [name]}}, "size": MAX_STEPS}
             hits = [doc for doc in known if doc is not None] + scan.hits(client, INDEX_PATTERN, query)
             unique = {(hit["_index"], hit["_id"]): hit["_source"] for hit in reversed(hits)}
-            return [Document(*address, _document_details(source, values)) for address, source in sorted(unique.items())]
+            return [Document(*address, document_details(source, values)) for address, source in sorted(unique.items())]
     except (*elastic.FAILURES, ValueError, KeyError, TypeError, AttributeError) as error:
         # ValueError: the setting is no URL. The others: the response is not one of Elasticsearch.
         return f"Elasticsearch did not respond as expected ({type(error).__name__}: {error!s:.200})"
-
-
-def _document_details(source: dict[str, Any], values: bool) -> dict[str, Any]:
-    fields = source["inflight"]
-    details = {
-        name: fields[name] for name in ("outcome", "labelled", "label_observed_at", "redacted") if name in fields
-    }
-    details = {"model": fields["model"]["name"], "model_version": fields["model"].get("version")} | details
-    if values:
-        names = ("features", "features_text", "prediction", "prediction_text", "label")
-        details |= {name: fields[name] for name in names if name in fields}
-    return {name: value for name, value in details.items() if value is not None}
 
 
 def committed_offset(

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from inflight.settings import Settings
+from machine_learning_engineering.events.schemas import RolloutArm
 from machine_learning_engineering.events.topics import API_CALLS, LABELS, LOGS
 from machine_learning_engineering.prediction_log.store import PredictionLogError
 from monitoring.archive.database import ArchiveError, Database, describe, reason
@@ -239,3 +240,14 @@ def test_threads_share_the_store(store: Store) -> None:
     calls: list[Callable[[], object]] = [lambda: store.write([call("c1")]), lambda: store.prune("api_calls", AT)]
     with ThreadPoolExecutor(4) as pool:
         assert len([found.result() for found in [pool.submit(one) for one in calls * 10]]) == 20
+
+
+def test_the_arm_of_a_rollout_is_kept(database: Database, store: Store) -> None:
+    """Rows of one statement, with and without."""
+    arm = RolloutArm("r-1", "challenger", "v1", "v2", "pepper", 5)
+    assert store.write([logged("r1", rollout=arm), logged("r2")]) == {(LOGS, WRITTEN): 2}
+    columns = "rollout_id, rollout_arm, rollout_champion, rollout_challenger, rollout_salt, rollout_percent"
+    found = ask(database, f"SELECT {columns} FROM predictions ORDER BY request_id")
+    assert [tuple(row) for row in found] == [("r-1", "challenger", "v1", "v2", "pepper", 5), (None,) * 6]
+    store.write([label(b"1", 0)])
+    assert [tuple(row) for row in ask(database, "SELECT rollout_arm FROM labelled_predictions")] == [("challenger",)]

@@ -133,6 +133,7 @@ PROCESSES = {
     "gateway": "gateway",
     "archive": "archive",
     "rollout-controller": "rollout-controller",
+    "retrainer": "retrainer",
 }
 
 

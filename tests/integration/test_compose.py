@@ -1,5 +1,6 @@
 """docker-compose.yml against what it names: the settings, the commands, the files. No engine runs here."""
 
+import json
 import os
 import re
 import shutil
@@ -16,9 +17,12 @@ from inflight.settings import Settings
 from monitoring.elastic.client import STOP_SECONDS
 from monitoring.indexer.process import DRAIN_SECONDS
 from monitoring.labels.process import MEASURE_SECONDS
+from tests.support.tools import run, tool
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
+SECURE = ROOT / "compose.secure.yaml"
+ADDRESSES = (("KAFKA", "BOOTSTRAP_SERVERS"), ("ELASTICSEARCH", "URL"), ("KIBANA", "URL"))
 ENDS = {"train", "dashboards", "keys", "producer"}
 """Services of one command, which ends by itself."""
 
@@ -31,7 +35,13 @@ def services() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ours(services: dict[str, Any]) -> dict[str, Any]:
-    return {name: service for name, service in services.items() if service["image"].startswith("inflight:")}
+    return {name: service for name, service in services.items() if service["image"].startswith("inflight-training:")}
+
+
+def loaded(*files: Path) -> dict[str, Any]:
+    """The services as Compose's own loader merges them, after its schema and its checks of references."""
+    found: dict[str, Any] = json.loads(run(tool("cmd", "compose"), "--format", "json", *files, cwd=ROOT))
+    return found
 
 
 def test_compose_accepts_the_file() -> None:
@@ -43,6 +53,60 @@ def test_compose_accepts_the_file() -> None:
             return
     assert not os.environ.get("REQUIRE_REAL"), "docker compose is missing: install Debian's docker-compose"
     pytest.skip("docker compose is not installed")
+
+
+def test_the_loader_of_compose_itself_accepts_the_file(services: dict[str, Any]) -> None:
+    found = loaded(FILE)["services"]
+    assert found["worker"]["image"] == services["worker"]["image"]
+    assert found.keys() <= services.keys()
+    assert found["train"]["build"]["dockerfile"] == "deploy/docker/Dockerfile"
+
+
+def test_the_secure_file_leaves_no_address_and_no_secret_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address in a variable would be refused beside a password in the file of settings; `!reset` removes it."""
+    monkeypatch.setenv("COMPOSE_PROFILES", "all,tools")
+    found = loaded(FILE, SECURE)["services"]
+    ours = {name: one for name, one in found.items() if one["image"].startswith("inflight")}
+    assert {"worker", "gateway", "producer", "dashboards"} <= ours.keys()
+    for name, service in ours.items():
+        variables = dict(pair.split("=", 1) for pair in service["environment"])
+        assert variables["INFLIGHT_PRODUCTION"] == "true", name
+        assert not variables.keys() & {f"INFLIGHT_{one}_{what}" for one, what in ADDRESSES}, name
+        [file] = [one["target"] for one in service["secrets"] if one["source"] == "inflight.env"]
+        assert variables["INFLIGHT_ENV_FILE"] == file, name
+        assert variables["INFLIGHT_ELASTICSEARCH_CA_CERTS"] in {one["target"] for one in service["secrets"]}, name
+    for name, service in found.items():
+        pairs = service.get("environment", [])
+        named = [pair.split("=")[0] for pair in pairs] if isinstance(pairs, list) else list(pairs)
+        assert not [one for one in named if re.search("PASSWORD$|TOKEN$|API_KEY$|JAAS_CONFIG$", one)], name
+    listeners = dict(pair.split("=", 1) for pair in found["kafka"]["environment"])
+    protocols = dict(pair.split(":") for pair in listeners["KAFKA_LISTENER_SECURITY_PROTOCOL_MAP"].split(","))
+    assert protocols == {"INSIDE": "SASL_SSL", "OUTSIDE": "SASL_SSL", "CONTROLLER": "PLAINTEXT"}
+    assert "CONTROLLER://localhost:" in listeners["KAFKA_LISTENERS"]
+
+
+def test_the_settings_that_the_secure_file_describes_are_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As written in its header: production, with the addresses and the secrets in one file."""
+    header = SECURE.read_text().partition("x-environment")[0]
+    joined = re.sub(r",\n#\s+\"", ', "', header)
+    lines = re.findall(r"^#\s+(INFLIGHT_\w+=.+)$", joined, re.M)
+    assert len(lines) == 5
+    authority = tmp_path / "ca.pem"
+    authority.write_text("")
+    file = tmp_path / "inflight.env"
+    file.write_text("\n".join(lines).replace("/run/secrets", str(tmp_path)))
+    file.chmod(0o400)
+    monkeypatch.setenv("INFLIGHT_ENV_FILE", str(file))
+    monkeypatch.setenv("INFLIGHT_PRODUCTION", "true")
+    monkeypatch.setenv("INFLIGHT_ELASTICSEARCH_CA_CERTS", str(authority))
+    monkeypatch.setenv("INFLIGHT_KIBANA_CA_CERTS", str(authority))
+    found = Settings()
+    assert found.kafka_bootstrap_servers == "kafka:9092"
+    assert found.kafka_options["security.protocol"] == "SASL_SSL"
+    assert found.elasticsearch_url == "https://elasticsearch:9200"
+    assert "B" not in found.kafka_options["sasl.username"]
 
 
 def test_every_process_is_there(ours: dict[str, Any]) -> None:
@@ -112,8 +176,8 @@ def test_prometheus_scrapes_the_port_of_each_process(ours: dict[str, Any]) -> No
     defaults = Settings(_env_file=None)
     ports = {name: port for name in ours if (port := getattr(defaults, f"{name.replace('-', '_')}_metrics_port", None))}
     assert scraped == ports
-    for name, port in ports.items():
-        assert f"127.0.0.1:{port}/metrics" in ours[name]["healthcheck"]["test"][-1]
+    for name in ports:
+        assert ours[name]["healthcheck"]["test"] == ["CMD", "inflight", "health", name]
 
 
 def test_every_variable_is_a_setting(ours: dict[str, Any]) -> None:
@@ -208,9 +272,12 @@ def test_the_gateway_needs_a_key_that_is_made_once(ours: dict[str, Any]) -> None
 
 def test_the_image_has_what_each_process_needs(ours: dict[str, Any]) -> None:
     """A process whose extra is missing would end with a message about it."""
-    [extras] = re.findall(r'"\.\[([\w,]+)\]"', (ROOT / "ds/docker/Dockerfile").read_text())
+    dockerfile = (ROOT / "deploy/docker/Dockerfile").read_text()
+    [extras] = re.findall(r"^ARG EXTRAS=([\w,]+)$", dockerfile, re.M)
     assert {"archive", "gateway"} <= ours.keys()
-    assert set(extras.split(",")) >= {"archive", "gateway", "training"}
+    assert set(extras.split(",")) >= {"archive", "gateway", "stores"}
+    assert ours["train"]["build"]["target"] == "training"
+    assert '".[${EXTRAS},training]"' in dockerfile
 
 
 def test_nobody_logs_in_to_grafana(services: dict[str, Any]) -> None:

@@ -30,6 +30,10 @@ ONLY_OF_FAULTS = {
     "inflight_archive_retries_total",
     "inflight_indexer_retries_total",
     "inflight_label_joiner_retries_total",
+    "inflight_retrainer_errors_total",
+    "inflight_retrainer_look_timestamp_seconds",
+    "inflight_retrainer_running_timestamp_seconds",
+    "inflight_retrainer_runs_total",
     "inflight_rollout_challenger_ratio",
     "inflight_rollout_check",
     "inflight_rollout_controller_errors_total",
@@ -50,12 +54,21 @@ ONLY_OF_FAULTS = {
     "inflight_rollout_stage_seconds",
     "inflight_rollout_step_info",
     "inflight_rollout_verdict",
+    "inflight_worker_arm_records_total",
+    "inflight_worker_rollout_info",
+    "inflight_worker_rollout_percent",
+    "inflight_worker_rollout_refused",
+    "inflight_worker_shadow_memory_bytes",
+    "inflight_worker_shadow_records_total",
+    "inflight_worker_shadow_restarts_total",
+    "inflight_worker_shadow_up",
+    "inflight_worker_shadow_waiting_records",
     "inflight_worker_source_tombstones_total",
     "inflight_worker_source_unknown_fields_total",
     "inflight_worker_unusual_values_total",
 }
-"""Without a fault, a rollout, a source or an adopted model they have no series: see test_rollout_board, test_archive,
-test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
+"""Without a fault, a rollout, a retrainer, a source or an adopted model they have no series: see test_rollout_board,
+test_shadow, test_retrainer, test_archive, test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:

@@ -64,7 +64,8 @@ def test_without_labels_it_waits_and_expires(settings: Settings) -> None:
         stream.worker()
         stream.controller()
         stream.feed()
-        stream.start(replace(QUICK, max_shadow=20.0))
+        until(lambda: bool(stream.results()), SECONDS, "the worker answers")
+        stream.start(replace(QUICK, max_shadow=45.0))
         rollout = stream.reaches("finished")
         assert [step.action for step in rollout.steps] == ["started", "expired"]
         verdict = rollout.steps[-1].verdict

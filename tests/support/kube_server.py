@@ -1,4 +1,7 @@
-"""A real API server of Kubernetes with its etcd, on the loopback interface: it validates, admits and stores, and runs no pod."""
+"""A real API server of Kubernetes with its etcd, on the loopback interface: it validates, admits and stores.
+
+No controller and no node: what is stored runs nowhere.
+"""
 
 import json
 import ssl

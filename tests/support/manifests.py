@@ -88,7 +88,7 @@ def problems(objects: list[Manifest]) -> list[str]:
     found: list[str] = []
     for pod in pods(objects):
         found += [f"{pod.name}: {problem}" for problem in (*_confinement(pod), *_program(pod), *_resources(pod))]
-    return found + [*_references(objects), *_selectors(objects)]
+    return [*found, *_references(objects), *_selectors(objects)]
 
 
 def _confinement(pod: Pod) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from machine_learning_engineering.core.extras import install_command
 from machine_learning_engineering.declaration.mapping import UnmappedRecord
 from machine_learning_engineering.declaration.paths import Path, parse_path
 from machine_learning_engineering.declaration.reading import InvalidDeclaration
@@ -75,7 +76,7 @@ class AvroDecoder:
         try:
             import fastavro
         except ModuleNotFoundError:
-            raise InvalidDeclaration("source.format: avro needs fastavro: pip install '.[avro]'") from None
+            raise InvalidDeclaration(f"source.format: avro needs fastavro: {install_command('avro')}") from None
         self._parse, self._read = fastavro.parse_schema, fastavro.schemaless_reader
         self._registry = registry
         self._declaration = declaration

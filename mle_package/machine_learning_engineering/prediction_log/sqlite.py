@@ -68,7 +68,7 @@ class SqlitePredictionLog(PredictionLog, AbstractContextManager["SqlitePredictio
             if found > _SCHEMA_VERSION:
                 raise PredictionLogError(
                     f"the prediction log {self.path} has schema version {found}, this package knows {_SCHEMA_VERSION}: "
-                    "install a newer machine-learning-engineering"
+                    "install a newer version"
                 )
             if found == 0:
                 for statement in _SCHEMA:

@@ -220,6 +220,9 @@ def _quality(policy: RetrainingPolicy, facts: Facts, looks: Looks, now: datetime
     before = looks.labels if looks.champion == facts.champion else 0
     if not policy.quality or seen is None or facts.labels < before + MIN_LABELLED:
         return None, looks
+    if seen.rows < MIN_LABELLED:
+        # The log does not have enough of them yet: a look would be wasted.
+        return None, looks
     state = looking.Looks(looks.number, looks.last_at)
     significance = state.significance(now, _rate(policy))
     if not significance:

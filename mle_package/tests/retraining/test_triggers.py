@@ -92,6 +92,7 @@ def test_what_is_due(rules: RetrainingPolicy, found: Facts, slot: str) -> None:
         (policy(drift=True), facts(labels_in_drift=199, **drift()), "but the requests have drifted since 2026-11-30T11:00:00Z, with 199 labels since then"),
         (policy(schedule="0 3 * * *"), facts(**drift()), "at least 200 are needed"),
         (policy(quality=True), facts(labels=199, quality=quality()), "nothing is due"),
+        (policy(quality=True), facts(labels=500, quality=msgspec.structs.replace(quality(), rows=199)), "nothing is due"),
         (policy(drift=True), facts(unknown="no response from Kafka"), "nothing is due; no response from Kafka"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
+from inflight.retrainer.metrics import RetrainerMetrics
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
 from machine_learning_engineering.dead_letters.writer import CONFLICT, REJECTED, STAGE
 from machine_learning_engineering.evaluation.moments import Moments
@@ -45,6 +46,7 @@ MONITORING = (
     FeatureMetrics,
     ArchiveMetrics,
     RolloutMetrics,
+    RetrainerMetrics,
 )
 EVIDENCE = ("counted_requests", "mature_requests", "labelled_requests", "mean_loss")
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -19,8 +19,11 @@ app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end }}
 
+{{- /* The image of a process: its own, or that of all. */}}
 {{- define "inflight.image" -}}
-{{- with .Values.image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}{{ end }}
+{{- $image := .root.Values.image }}
+{{- if and .process.values.image .process.values.image.repository }}{{ $image = .process.values.image }}{{ end }}
+{{- with $image }}{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.root.Chart.AppVersion }}{{ end }}{{ end }}
 {{- end }}
 
 {{- /* What one process is: its part of the generated table, its values, the defaults. */}}

@@ -149,7 +149,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ .process.name }}
-      image: {{ include "inflight.image" .root | quote }}
+      image: {{ include "inflight.image" . | quote }}
       imagePullPolicy: {{ $v.image.pullPolicy }}
       command: [inflight]
       args: {{ .arguments | default .process.is.command | toJson }}

@@ -17,10 +17,12 @@ from machine_learning_engineering.events.schemas import (
     PredictionLogged,
     encode,
 )
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LABELS, LOGS, REQUESTS, RESULTS, SHADOWS
 from monitoring.trace import readers
 from monitoring.trace.path import Step
 from monitoring.trace.readers import RequestReader
+from tests.support.rollout_records import CANARY, SHADOW, shadowed
+from tests.support.rollout_records import logged as arm_record
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECRET = "a secret"
@@ -117,7 +119,7 @@ def test_every_topic_is_searched_for_the_request_and_nothing_else(topics: Topics
     ]
     assert found[2].origin == (REQUESTS, 1, 1)
     assert found[2].details["model_version"] == "3"
-    assert [topic for topic, _ in topics.read] == [REQUESTS, RESULTS, LOGS, DEAD_LETTERS, LABELS]
+    assert [topic for topic, _ in topics.read] == [REQUESTS, RESULTS, LOGS, SHADOWS, DEAD_LETTERS, LABELS]
 
 
 def test_values_are_shown_on_demand_only(topics: Topics) -> None:
@@ -194,7 +196,7 @@ def test_an_id_is_found_however_its_json_is_escaped(topics: Topics) -> None:
 
 def test_what_is_no_event_is_skipped(topics: Topics) -> None:
     """Anything may be on a topic."""
-    for topic in (REQUESTS, RESULTS, LOGS, LABELS, DEAD_LETTERS):
+    for topic in (REQUESTS, RESULTS, LOGS, SHADOWS, LABELS, DEAD_LETTERS):
         for value in (b"\xff r", b'"r"', b"[" * 100_000 + b"r", None):
             topics.put(topic, value, "another")
     assert steps() == []
@@ -220,3 +222,17 @@ def test_documents_of_an_unreachable_elasticsearch_are_a_reason() -> None:
     for url in ("http://127.0.0.1:1", "nonsense"):
         settings = Settings(_env_file=None, elasticsearch_url=url)  # type: ignore[call-arg]
         assert "Elasticsearch did not respond" in str(readers.read_documents(settings, "r", set()))
+
+
+def test_arm_and_shadow_are_shown(topics: Topics) -> None:
+    """Which version answered, and what the other one would have."""
+    event = arm_record(CANARY, 1, "challenger")
+    topics.put(LOGS, encode(event), "q-1")
+    topics.put(SHADOWS, encode(shadowed(SHADOW, 1, 10.0, 11.0)), "q-1")
+    topics.put(SHADOWS, encode(shadowed(SHADOW, 1, 10.0, 12.0)), "q-1")
+    log, shadow, other = steps("q-1", values=True)
+    arm = {"arm": "challenger", "percent": 5, "rollout": "r-1", "salt": "pepper"}
+    assert arm.items() <= log.details.items()
+    assert (shadow.stage, shadow.details["model_version"], shadow.details["role"]) == ("shadow", "v2", "challenger")
+    assert bytes(shadow.details["prediction"]) == b'{"price": 11.0}'
+    assert other.repeat == "different"

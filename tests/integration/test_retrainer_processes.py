@@ -153,6 +153,7 @@ def dearer(settings: Settings, models: Settings, diamonds: MLEModel, tmp_path: P
         yield found
 
 
+@pytest.mark.usefixtures("search")
 def test_prices_that_rise_are_seen_and_lead_to_a_rollout(dearer: Deployment, tmp_path: Path) -> None:
     """By the live quality, over the real broker and search node; nobody does anything."""
     policy = tmp_path / "home" / "inflight.toml"
@@ -167,11 +168,11 @@ def test_prices_that_rise_are_seen_and_lead_to_a_rollout(dearer: Deployment, tmp
     retrainer = dearer.retrainer(retrainer_interval=1)
     registry = Registry(tmp_path / "home" / "registry")
     count = 600
-    dearer.load(count).report()
     prefix = dearer.settings.topic_prefix
+    dearer.load(count, prefix=prefix).report()
     prices = enumerate(dearer.prices(count))
     publish(dearer, [RequestLabel(f"{prefix}-{n:08d}", "diamonds", price * 1.4, DAY) for n, price in prices])
-    until(lambda: registry.rollout("diamonds") is not None, 300, "a rollout is open")
+    until(lambda: registry.rollout("diamonds") is not None, 180, "a rollout is open")
     rollout = registry.rollout("diamonds")
     assert rollout is not None
     assert (rollout.champion, rollout.challenger, rollout.steps[0].by) == ("v1", "v2", "retrainer")
