@@ -75,6 +75,7 @@ def test_a_flood_of_events_is_one_look_at_the_registry(monkeypatch: pytest.Monke
     class Registry:
         models: ClassVar[dict[str, Any]] = {}
         rollouts = SimpleNamespace(arms={}, open={}, problems={})
+        has_new_arms = False
         refused: ClassVar[set[str]] = set()
         registry_problem = ""
         looks = 0
