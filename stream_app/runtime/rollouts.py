@@ -46,7 +46,7 @@ class FollowedRollouts:
         """By model: why its rollout can't be followed."""
 
     def read(self, names: Iterable[str]) -> None:
-        """Read the rollouts. Before the aliases: these move first in a promotion, and no key is to go back in it."""
+        """Read the rollouts, before the aliases: in a rollback, what follows is then read, too."""
         found: dict[str, Rollout] = {}
         problems: dict[str, str] = {}
         for name in names:
@@ -100,9 +100,11 @@ class FollowedRollouts:
 
     def _arms(self, rollout: Rollout, model: Any) -> Arms | None:
         found = roles(rollout, model.version)
-        if found is None:
-            return None
         before = self.arms.get(rollout.model)
+        if found is None:
+            # The record of a promotion is written before the alias: until that moves, no key goes back.
+            is_promotion = rollout.stage == "bake" and before is not None and before.is_canary_of(rollout, model)
+            return before if is_promotion else None
         if before is not None and before.is_of(rollout, model):
             return before
         opened = {model.version: model}

@@ -38,8 +38,8 @@ class Roles(NamedTuple):
 def roles(rollout: Rollout, served: str) -> Roles | None:
     """What a rollout asks of a worker; None if the version in service answers alone.
 
-    The alias decides what is served, and may move before the record does: by hand, or in a rollback. Then the record
-    says nothing of the version in service, and no answer may claim to belong to it.
+    The alias decides what is served, and may have moved without the record: by hand, or in between of two writes. Then
+    the record says nothing of the version in service, and no answer may claim to belong to it.
 
     Args:
         served: The version in service.
@@ -150,6 +150,11 @@ class Arms:
             and (before.champion, before.challenger) == (rollout.champion, rollout.challenger)
         )
 
+    def is_canary_of(self, rollout: Rollout, served: Any) -> bool:
+        """Whether these are the arms of an earlier stage, the canary, of a rollout, with this model in service."""
+        before = self.rollout
+        return self._served is served and before.stage == "canary" and before.rollout_id == rollout.rollout_id
+
     def of(self, features: Any, key: bytes | None, request_id: str) -> Arm:
         """The arm that a request belongs to.
 
@@ -159,14 +164,22 @@ class Arms:
         """
         if self._only is not None:
             return self._only
-        entity = self.entity(features, key, request_id)
+        if self._fields is not None:
+            entity = self.entity(features, key, request_id)
+        elif key is not None:
+            entity = key
+        else:
+            # It comes once: nothing is gained by remembering it.
+            return self._chosen(request_id.encode())
         arm = self._known.get(entity)
         if arm is None:
-            arm = self._challenger if self._splitter.is_challenger(entity, self.percent) else self._champion
             if len(self._known) >= MAX_KEYS:
                 self._known.clear()
-            self._known[entity] = arm
+            arm = self._known[entity] = self._chosen(entity)
         return arm
+
+    def _chosen(self, entity: bytes) -> Arm:
+        return self._challenger if self._splitter.is_challenger(entity, self.percent) else self._champion
 
     def entity(self, features: Any, key: bytes | None, request_id: str) -> bytes:
         """What the split is by: the policy's field, or else the record's key, or else the request id."""

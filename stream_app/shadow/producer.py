@@ -1,6 +1,7 @@
 """Publishes the records of shadows, with a producer of its own: none is waited for, and what is lost is counted."""
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -38,14 +39,9 @@ class ShadowProducer:
 
     def send(self, records: Iterable[tuple[bytes | None, bytes]]) -> None:
         """Send keys and values without waiting; what does not fit into the queue is lost."""
-        messages: list[dict[str, Any]] = []
-        for key, value in records:
-            messages.append({"key": key, "value": value})
-            if len(messages) == _CHUNK:
-                self._send(messages)
-                messages = []
-        if messages:
-            self._send(messages)
+        messages = ({"key": key, "value": value} for key, value in records)
+        while chunk := list(islice(messages, _CHUNK)):
+            self._send(chunk)
         self.poll()
 
     def poll(self) -> None:

@@ -46,16 +46,19 @@ def shadow_rows(rows: Sequence[Any], predictions: Sequence[bytes | None]) -> lis
         rows: each a `PendingRequest`.
         predictions: of the version in service, as JSON.
     """
+    make = ShadowRow._make
     return [
-        ShadowRow(
-            row.request.request_id,
-            row.record.key(),
-            row.record.partition(),
-            row.record.offset(),
-            row.milliseconds,
-            UNSET if row.origin is None else row.origin.topic,
-            prediction,
-            bytes(row.request.features),
+        make(
+            (
+                row.request.request_id,
+                (record := row.record).key(),
+                record.partition(),
+                record.offset(),
+                row.milliseconds,
+                UNSET if row.origin is None else row.origin.topic,
+                prediction,
+                bytes(row.request.features),
+            )
         )
         for row, prediction in zip(rows, predictions, strict=True)
     ]
@@ -69,26 +72,25 @@ def completed(
     Args:
         predictions: of the shadow, as JSON; empty for rows without one, which are left out.
     """
-    # The parts that rows share are encoded once.
+    # The parts that rows share are encoded once: their time, too, as many of a batch share a millisecond.
     formats: dict[tuple[bool, str | UnsetType], bytes] = {}
-    identifiers = iter(_encode_lines([row.request_id for row in rows]).split(b"\n"))
-    times: dict[int, bytes] = {}
+    identifiers = _encode_lines([row[0] for row in rows]).split(b"\n")
+    form, kind, milliseconds, accepted = b"", None, -1, b""
     for row, request_id, shadow in zip(rows, identifiers, predictions, strict=False):
         if not shadow:
             continue
-        kind = row.prediction is None, row.topic
-        form = formats.get(kind)
-        if form is None:
-            event = _event(plan, row, timing, "completed", shadow_prediction=_SLOT)
-            form = formats[kind] = _format(event)
-        accepted = times.get(row.milliseconds)
-        if accepted is None:
-            accepted = times[row.milliseconds] = events.encode(_time(row.milliseconds))
-        if row.prediction is None:
-            value = form % (request_id, accepted, row.partition, row.offset, shadow)
+        _, key, partition, offset, at, topic, prediction, _ = row
+        found = (prediction is None, topic)
+        if found != kind:
+            kind = found
+            form = formats.get(kind) or _format(_event(plan, row, timing, "completed", shadow_prediction=_SLOT))
+            formats[kind] = form
+        if at != milliseconds:
+            milliseconds, accepted = at, events.encode(_time(at))
+        if prediction is None:
+            yield key, form % (request_id, accepted, partition, offset, shadow)
         else:
-            value = form % (request_id, accepted, row.partition, row.offset, row.prediction, shadow)
-        yield row.key, value
+            yield key, form % (request_id, accepted, partition, offset, prediction, shadow)
 
 
 def failed(

@@ -73,7 +73,7 @@ class Shadow:
     def offer(self, batch: ShadowBatch) -> None:
         """Take requests to score; they are dropped where too many wait."""
         rows = records.shadow_rows(batch.rows, batch.predictions)
-        size = sum(len(row.features) + len(row.prediction or b"") for row in rows)
+        size = sum([len(row[-1]) for row in rows]) + sum(map(len, filter(None, batch.predictions)))
         waiting = _Waiting(rows, Timing(batch.completed, batch.seconds), monotonic(), size)
         with self._lock:
             if self._rows + len(rows) > MAX_WAITING or self._bytes + size > MAX_WAITING_BYTES:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from msgspec import UNSET, structs
 
 from inflight.settings import Settings
 from machine_learning_engineering.dead_letters.letter import DeadLetterOrigin, dead_letter_headers
@@ -17,11 +18,12 @@ from machine_learning_engineering.events.schemas import (
     ModelPromoted,
     QualityMeasured,
 )
-from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS
+from machine_learning_engineering.events.topics import DEAD_LETTERS, LOGS, MEASUREMENTS, MODEL_EVENTS, SHADOWS
 from machine_learning_engineering.kafka.client import producer_options, read_to_end, topic_name
 from monitoring.audit.readers import run_audit
 from monitoring.elastic import client as elastic
 from monitoring.elastic import scan
+from tests.support import rollout_records
 from tests.support.indexing import eventually, indexer, lag, letters, log, publish
 
 START = datetime(2026, 3, 1, 23, 0, tzinfo=UTC)
@@ -105,6 +107,36 @@ def test_model_events_become_documents(settings: Settings, each_search: Any) -> 
         "model_promoted": {"reason": "better", "previous_version": "v2"},
         "drift_detected": {"rows": 1_000, "window_id": "w1", "fields": [f"features.f{n}" for n in range(3)]},
     }
+
+
+def test_shadows_become_documents_once(settings: Settings, each_search: Any) -> None:
+    """However often they are read; the log has the arm of the request."""
+    model = f"{settings.topic_prefix}diamonds"
+    rollout = structs.replace(rollout_records.SHADOW, model=model, rollout_id=model, stage_at=START)
+    events = [rollout_records.shadowed(rollout, number, 10.0, 10.0 + number) for number in range(3)]
+    nothing: Any = {"outcome": "dropped", "shadow_prediction": UNSET, "shadow_seconds": UNSET}
+    dropped = rollout_records.shadowed(rollout, 3, 10.0, 0.0, **nothing)
+    logged = rollout_records.logged(rollout, 1, request_id=f"{settings.topic_prefix}1")
+    publish(settings, *events, *events, dropped, topic=SHADOWS)
+    publish(settings, logged, topic=LOGS)
+    with indexer(settings) as running:
+        eventually(lambda: running.results(SHADOWS).total() == 7 and running.results(LOGS).total() == 1)
+        assert running.results(SHADOWS) == {"created": 4, "replayed": 3}
+    found = {one["inflight"]["request_id"]: one["inflight"]["shadow"] for one in _sources(settings, "shadows")}
+    assert len(found) == 4
+    assert {name: found["q-2"][name] for name in ("value", "shadow_value", "distance", "different", "role")} == {
+        "value": 10.0,
+        "shadow_value": 12.0,
+        "distance": 2.0,
+        "different": True,
+        "role": "challenger",
+    }
+    assert (found["q-0"]["different"], found["q-3"]["outcome"]) == (False, "dropped")
+    assert "different" not in found["q-3"]
+    (document,) = _sources(settings, "logs")
+    arm = {"id": model, "arm": "champion", "champion": "v1", "challenger": "v2", "percent": 0, "salt": "pepper"}
+    assert document["inflight"]["rollout"] == arm
+    assert letters(settings) == []
 
 
 def test_a_record_that_is_no_event_is_set_aside_once_and_seen(settings: Settings, each_search: Any) -> None:

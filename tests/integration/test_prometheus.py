@@ -54,13 +54,21 @@ ONLY_OF_FAULTS = {
     "inflight_rollout_stage_seconds",
     "inflight_rollout_step_info",
     "inflight_rollout_verdict",
+    "inflight_worker_arm_records_total",
+    "inflight_worker_rollout_info",
+    "inflight_worker_rollout_percent",
+    "inflight_worker_rollout_refused",
+    "inflight_worker_shadow_memory_bytes",
+    "inflight_worker_shadow_records_total",
+    "inflight_worker_shadow_restarts_total",
+    "inflight_worker_shadow_up",
+    "inflight_worker_shadow_waiting_records",
     "inflight_worker_source_tombstones_total",
     "inflight_worker_source_unknown_fields_total",
     "inflight_worker_unusual_values_total",
 }
 """Without a fault, a rollout, a retrainer, a source or an adopted model they have no series: see test_rollout_board,
-test_retrainer_processes, test_archive,
-test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
+test_shadow, test_retrainer_processes, test_archive, test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:

@@ -187,7 +187,7 @@ def test_a_shadow_from_its_start_to_the_rollback(bench: Bench, worker: Any) -> N
     assert all(isinstance(one, PredictionCompleted) for one in results)
     assert program.process.poll() is None
     # Promoted: the champion of before is the shadow, and nothing is opened for the way back.
-    bench.registry.promote("line", "v2")
+    bench.registry.promote("line", "v2", reason="rollout 9f1c2a7b")
     bench.change("bake", 100)
     until(lambda: percent_of(program) == 100, SECONDS, "the challenger answers all")
     until(lambda: program.metrics().get(up % "v1") == 1, SECONDS, "the champion of before is in the shadow")

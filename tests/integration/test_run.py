@@ -108,7 +108,7 @@ def test_with_nothing_but_a_model(tmp_path: Path, trained_registry: Registry) ->
         for name in ("worker-1", "indexer"):
             os.kill(before[name], signal.SIGKILL)
         assert run.predict("second")["survived"] is False, "answered by a worker that was started again"
-        run.wait("worker-1      │ ended with signal SIGKILL")
+        run.wait(f"{'worker-1':<{len('rollout-controller')}} │ ended with signal SIGKILL")
         pids = [ProcessId.of(run.pid(name)) for name in names]
         assert run.stop() == 0
         assert "exporter" not in run.log

@@ -55,7 +55,7 @@ class Looks(Struct, frozen=True, omit_defaults=True):
 
         >>> from datetime import UTC
         >>> monday = datetime(2026, 11, 30, tzinfo=UTC)
-        >>> Looks().significance(monday, 0.1)
+        >>> round(Looks().significance(monday, 0.1), 6)
         0.01
         >>> round(Looks().after(monday).significance(monday + timedelta(days=1), 0.1), 6)
         0.000247

@@ -71,11 +71,8 @@ def test_a_rollout_from_start_to_end(registry: Registry) -> None:
         worker.reload()
         assert worker.answers() == ("v1", percent, None)
     challenger = worker.loaded._opened["line", "v2"]
-    registry.promote("line", "v2")
-    worker.reload()
-    # The record does not say so yet: it answers all, and no answer belongs to an arm.
-    assert worker.answers() == ("v2", None, None)
     keep(registry, of_line("bake", 100))
+    registry.promote("line", "v2", reason="rollout 9f1c2a7b")
     worker.reload()
     assert worker.answers() == ("v2", 100, "v1")
     assert worker.loaded.models["line"] is challenger
@@ -89,10 +86,26 @@ def test_a_rollout_from_start_to_end(registry: Registry) -> None:
     assert set(worker.loaded._opened) == {("line", "v1")}
 
 
+def test_no_key_goes_back_while_a_promotion_is_written(registry: Registry) -> None:
+    """The record is written first, and the alias follows: until then, the canary goes on as it was."""
+    keep(registry, of_line("canary", 50))
+    worker = Worker(registry)
+    keep(registry, of_line("bake", 100))
+    worker.reload()
+    assert worker.answers() == ("v1", 50, None)
+    registry.promote("line", "v2", reason="rollout 9f1c2a7b")
+    worker.reload()
+    assert worker.answers() == ("v2", 100, "v1")
+    # The way back by hand: the alias alone, at once.
+    registry.rollback("line")
+    worker.reload()
+    assert worker.answers() == ("v1", None, None)
+
+
 def test_a_worker_that_starts_in_the_middle_has_the_arms_before_its_first_answer(registry: Registry) -> None:
     keep(registry, of_line("canary", 25))
     assert Worker(registry).answers() == ("v1", 25, None)
-    registry.promote("line", "v2")
+    registry.promote("line", "v2", reason="rollout 9f1c2a7b")
     keep(registry, of_line("bake", 100))
     assert Worker(registry).answers() == ("v2", 100, "v1")
 
