@@ -68,7 +68,8 @@ ONLY_OF_FAULTS = {
     "inflight_worker_unusual_values_total",
 }
 """Without a fault, a rollout, a retrainer, a source or an adopted model they have no series: see test_rollout_board,
-test_shadow, test_retrainer_processes, test_archive, test_faults_search, test_labels_faults, test_bound_topics and test_adopt."""
+test_shadow, test_retrainer_processes, test_archive, test_faults_search, test_labels_faults, test_bound_topics and
+test_adopt."""
 
 
 def rules(file: str) -> list[dict[str, Any]]:
