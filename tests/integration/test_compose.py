@@ -157,7 +157,7 @@ def test_dashboards_are_there_without_anybodys_doing(services: dict[str, Any]) -
     assert list((files["/etc/grafana/provisioning"] / "datasources").glob("*.yml"))
     (provider,) = (files["/etc/grafana/provisioning"] / "dashboards").glob("*.yml")
     (path,) = [one["options"]["path"] for one in yaml.safe_load(provider.read_text())["providers"]]
-    assert len(list(files[path].glob("*.json"))) == 3
+    assert len(list(files[path].glob("*.json"))) == 4
 
 
 def test_a_process_that_is_stopped_has_time_to_drain(ours: dict[str, Any]) -> None:

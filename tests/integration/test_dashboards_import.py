@@ -155,6 +155,6 @@ def test_lint_of_the_files_alone_needs_no_node(tmp_path: Path) -> None:
     bad = run(app, ["dashboards", "lint", "--folder", str(tmp_path), "--json"])
 
     assert good.exit_code == 0
-    assert "8 dashboards" in good.stdout
+    assert "9 dashboards" in good.stdout
     assert bad.exit_code == 1
     assert "no field nonsense" in json.loads(bad.stdout)["problems"][0]["message"]
