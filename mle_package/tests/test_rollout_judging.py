@@ -102,7 +102,7 @@ def test_a_version_that_is_no_worse_is_enough_if_the_policy_says_so():
     tolerant = replace(POLICY, require_better=False, quality_margin=0.3)
     assert judge(shadow(60, 60, 12_000, 1_200), tolerant, "shadow", 400).status == "pass"
     assert judge(shadow(60, 60, 12_000, 1_200), POLICY, "shadow", 400).status == "waiting"
-    assert judge(shadow(50, 120, 400, 40), tolerant, "shadow", 400).status == "fail"
+    assert judge(shadow(50, 250, 800, 80), tolerant, "shadow", 400).status == "fail"
     equal = replace(POLICY, require_better=False)
     assert judge(shadow(60, 60), equal, "shadow", 400).status == "pass"
     assert judge(shadow(60, 61), equal, "shadow", 400).status == "waiting"
