@@ -255,7 +255,7 @@ def test_threads_write_and_read_one_store(store):
 
 def test_without_pyarrow_the_extra_is_named(store, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"mle_package\[parquet\]"):
+    with pytest.raises(ImportError, match=r"\[parquet\]"):
         store.write(CUSTOMERS, [row("a", 0, 1.0)])
 
 

@@ -5,6 +5,9 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+
+pytest.importorskip("prometheus_client", reason="comes with the product")
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from machine_learning_engineering.observability.health import READY, metrics_app

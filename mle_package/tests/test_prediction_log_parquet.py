@@ -24,7 +24,7 @@ def log(tmp_path):
 
 def test_parquet_without_pyarrow_names_the_extra(log, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ImportError, match=r"mle_package\[parquet\]"):
+    with pytest.raises(ImportError, match=r"\[parquet\]"):
         export_parquet(log.read("doubler"), tmp_path / "log.parquet")
 
 

@@ -188,7 +188,7 @@ def test_the_documented_kcat_commands_work(settings: Settings) -> None:
 @pytest.mark.parametrize("text", re.findall(r"```json\n(.*?)```", WIRE_FORMAT.read_text(encoding="utf-8"), re.DOTALL))
 def test_the_documented_events_are_events(text: str) -> None:
     """The examples decode as what they are said to be."""
-    decoders = {"api.called.v1": events.decode_api_call}
+    decoders = {"api.called.v1": events.decode_api_call, "prediction.shadowed.v1": events.decode_shadow}
     kind = json.loads(text).get("type")
     decode = events.decode_request if kind is None else decoders.get(kind, events.decode_result)
     assert str(decode(text).request_id).startswith("order-")

@@ -126,7 +126,8 @@ def test_a_stream_feeds_every_panel(deployment: Deployment, all_models: Settings
         assert publish_labels(settings, answers).accepted == len(answers)
 
         # The documents only become more: a panel that has an answer keeps it.
-        left, wanted = {}, load_all()
+        # Nothing is rolled out here: test_dashboard_queries executes the panels of rollouts on documents of one.
+        left, wanted = {}, [board for board in load_all() if board.id != "inflight-rollouts"]
 
         def nothing_is_missing() -> bool:
             nonlocal left, wanted

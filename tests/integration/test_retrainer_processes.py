@@ -180,7 +180,8 @@ def test_prices_that_rise_are_seen_and_lead_to_a_rollout(dearer: Deployment, tmp
     until(lambda: runs(registry, "diamonds")[-1].outcome == "rollout", 60, "the run is finished")
     [run] = [one for one in runs(registry, "diamonds") if one.outcome != "kept"]
     assert run.rollout_id == rollout.rollout_id
-    assert 200 <= run.rows <= count
+    # The search node may hold labelled rows of other deployments.
+    assert run.rows >= 200
     notes = registry.manifest("diamonds", "v2").params["retraining"]
     assert notes["trigger"]["evidence"]["upper"] < notes["trigger"]["evidence"]["reference"]
     assert registry.champions() == {"diamonds": "v1"}

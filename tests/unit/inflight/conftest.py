@@ -1,5 +1,6 @@
 """A home of its own with versions of `Line`, for tests of the commands."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,3 +46,16 @@ def line_registry(line_settings: Settings, told: list[tuple[str, str, str | None
     found.promote("line", "v2")
     found.promote("line", "v3", alias="challenger")
     return found
+
+
+@pytest.fixture(autouse=True)
+def logging_of_its_own() -> Iterator[None]:
+    """A command that is called in the process of the tests sets up its log, on a stream that ends with the test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in [one for one in root.handlers if one not in handlers]:
+        root.removeHandler(handler)
+    for handler in [one for one in handlers if one not in root.handlers]:
+        root.addHandler(handler)
+    root.setLevel(level)
