@@ -7,12 +7,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from machine_learning_engineering.core.error_text import describe_origin
 from machine_learning_engineering.events.topics import MODEL_EVENTS
 from machine_learning_engineering.kafka.broker_check import NoBrokersLeftError, broker_check_options
-from machine_learning_engineering.kafka.client import consumer_options, topic_name
+from machine_learning_engineering.kafka.client import consumer_options, partition_ends, topic_name
 from machine_learning_engineering.kafka.idle import IdlePausingConsumer
 from machine_learning_engineering.kafka.positions import is_unreadable, skip_unreadable
 from machine_learning_engineering.registry.manifest import RegistryError
@@ -49,9 +49,13 @@ class PromotionListener(threading.Thread):
         consumer = Consumer(self._options)
         try:
             topic = topic_name(self._settings, MODEL_EVENTS)
-            partitions = consumer.list_topics(topic, 10).topics[topic].partitions
+            numbers = consumer.list_topics(topic, 10).topics[topic].partitions
+            partitions = [TopicPartition(topic, number) for number in numbers]
+            # Asked now: the client would look for the end at its first fetch, and miss what is published until then.
+            for partition in partitions:
+                _, partition.offset = partition_ends(consumer, partition, 10)
             # Assigned, not subscribed: every worker has to receive every event. Nothing is committed.
-            consumer.assign([TopicPartition(topic, number, OFFSET_END) for number in partitions])
+            consumer.assign(partitions)
         except BaseException:
             consumer.close()
             raise
@@ -120,6 +124,8 @@ class ModelReloader:
 
         promotions = await asyncio.to_thread(PromotionListener, settings, notify)
         promotions.start()
+        # What changed since the models were opened may have been announced before the listener was at the end.
+        notified.set()
         try:
             while not self._app.should_stop:
                 with contextlib.suppress(TimeoutError):
