@@ -48,7 +48,12 @@ def test_a_process_of_its_own(start, tmp_path):
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [*INFLIGHT, "indexer"],
-            env=os.environ | {"INFLIGHT_HOME": str(tmp_path), "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "INFLIGHT_INDEXER_METRICS_PORT": "0"},
+            env=os.environ
+            | {
+                "INFLIGHT_HOME": str(tmp_path),
+                "INFLIGHT_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+                "INFLIGHT_INDEXER_METRICS_PORT": "0",
+            },
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
