@@ -5,8 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
+import msgspec
 import pytest
 
+from machine_learning_engineering.registry import retrainings
 from machine_learning_engineering.registry.manifest import CorruptModel, RegistryError
 from machine_learning_engineering.registry.registry import Registry
 from machine_learning_engineering.registry.resigning import sign_all
@@ -16,6 +18,7 @@ from machine_learning_engineering.rollout import machine
 from machine_learning_engineering.rollout.machine import advance
 from machine_learning_engineering.rollout.policy import RolloutPolicy
 from machine_learning_engineering.rollout.record import Rollout, Rollouts
+from machine_learning_engineering.rollout.retraining import Looks, Retrainings
 from machine_learning_engineering.rollout.verdict import Verdict
 from machine_learning_engineering.storage.location import Location
 
@@ -203,3 +206,31 @@ def test_a_signed_file_is_refused_if_it_is_old_or_unsigned(tmp_path, doubler):
 def test_versions_that_a_rollout_names_are_named(registry):
     change(registry, START)
     assert registry.named("doubler") == {"v1", "v2"}
+
+
+def test_a_signed_file_of_retrainings_is_refused_if_it_is_old_or_unsigned(tmp_path, doubler):
+    registry = Registry(Location(str(tmp_path / "registry"), cache=tmp_path / "cache", keys=("old-key-0123456789",)))
+    registry.save(doubler, metrics={"r2": 0.9}, training_data_sha256="ab" * 32, seed=1)
+    registry.promote("doubler", "v1")
+    file = registry.path / "doubler" / "retrainings.json"
+
+    def look(before: Retrainings) -> Retrainings:
+        return msgspec.structs.replace(before, looks=Looks(number=before.looks.number + 1))
+
+    retrainings.change(registry.files, "doubler", look)
+    old = file.read_bytes()
+    retrainings.change(registry.files, "doubler", look)
+    assert retrainings.read(registry.files, "doubler").looks.number == 2
+    for content in (old, None):
+        file.write_bytes(content) if content else file.unlink()
+        with pytest.raises(CorruptModel, match=r"old file: revision .*inflight models sign"):
+            retrainings.read(registry.files, "doubler")
+        with pytest.raises(CorruptModel, match="old file"):
+            retrainings.change(registry.files, "doubler", look)
+    assert "the retrainings of doubler" in list(sign_all(registry.place))
+    assert retrainings.read(registry.files, "doubler").looks.number == 0
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"signature": ""}))
+    with pytest.raises(SignatureRefused):
+        retrainings.read(registry.files, "doubler")
+    list(sign_all(registry.place))
+    assert retrainings.change(registry.files, "doubler", look).looks.number == 1

@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from machine_learning_engineering.registry import aliases, artifacts, rollouts
+from machine_learning_engineering.registry import aliases, artifacts, retrainings, rollouts
 from machine_learning_engineering.registry.manifest import RegistryError
 from machine_learning_engineering.registry.reader import RegistryReader
 from machine_learning_engineering.storage.location import Location, Place
 
 
 def sign_all(place: Place) -> Iterator[str]:
-    """Sign every manifest, alias file and rollout file with the first key, whatever its signature is now.
+    """Sign every manifest, alias file and record of a model with the first key, whatever its signature is now.
 
     The digests of the files are verified before. The caller vouches for what is there.
 
@@ -32,3 +32,5 @@ def sign_all(place: Place) -> Iterator[str]:
             yield f"the aliases of {name}"
         if rollouts.sign(signed.files, unsigned.files, name):
             yield f"the rollouts of {name}"
+        if retrainings.sign(signed.files, unsigned.files, name):
+            yield f"the retrainings of {name}"

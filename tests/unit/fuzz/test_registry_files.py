@@ -40,8 +40,7 @@ DOORS = (
     _K + "registry/artifacts.py:read_manifest",
     _K + "registry/manifest.py:schemas_equivalent",
     _K + "registry/reader.py:RegistryReader.profile",
-    _K + "registry/retrainings.py:_decode",
-    _K + "registry/rollouts.py:_decode",
+    _K + "registry/model_record.py:ModelRecord._decode",
     _K + "registry/similar.py:_decode_header",
     _K + "registry/similar.py:_decode_row",
     _K + "registry/similar.py:_decode_whole_row",
@@ -164,7 +163,7 @@ def test_rollouts(registry: Registry) -> None:
 
 
 def test_retrainings(registry: Registry) -> None:
-    path = registry.path / "houses" / retrainings.RETRAININGS_FILE
+    path = registry.path / "houses" / retrainings.RETRAININGS.file
     now = datetime(2026, 1, 1, tzinfo=UTC)
     trigger = Trigger(kind="drift", slot="drift-w", at=now, reason="drifted", evidence={"p": 0.1})
     run = Run(trigger=trigger, champion="v1", holder=Holder("m", 1, 2, "t"), started_at=now, deadline=now)
