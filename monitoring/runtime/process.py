@@ -1,5 +1,6 @@
 """Start-up of a process: signals, metrics endpoint and service log."""
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -48,20 +49,31 @@ def run_process(
 def until_signalled() -> Iterator[threading.Event]:
     """An event that SIGTERM and SIGINT set; the previous handlers are restored at the end."""
     stopping = threading.Event()
-
-    def stop(_number: int, _frame: object) -> None:
-        stopping.set()
-
     if threading.current_thread() is not threading.main_thread():
         # Only the main thread may set signal handlers; a caller in another thread stops the process in another way.
         yield stopping
         return
+    told, tell = os.pipe()
+
+    def stop(_number: int, _frame: object) -> None:
+        # No lock: this may interrupt the main thread where it holds that of the event, or itself.
+        os.write(tell, b".")
+
+    def watch() -> None:
+        if os.read(told, 1):
+            stopping.set()
+
+    watcher = threading.Thread(target=watch, name="inflight-signals", daemon=True)
+    watcher.start()
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(tell)
+        watcher.join()
+        os.close(told)
 
 
 @contextmanager

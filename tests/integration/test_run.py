@@ -135,7 +135,7 @@ def test_with_a_broker(settings: Settings, tmp_path: Path, trained_registry: Reg
         pids = [ProcessId.of(run.pid(name)) for name in ("worker-1", "worker-2", "gateway", "indexer")]
         run.process.kill()
         run.process.wait()
-        assert wait_until(lambda: not [one for one in pids if one is not None and one.is_alive()], 300)
+        assert wait_until(lambda: not [one for one in pids if one is not None and one.is_alive()], 120)
 
 
 @pytest.mark.parametrize(
