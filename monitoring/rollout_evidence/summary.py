@@ -154,7 +154,7 @@ class _Summary:
 def warm_up_end(records: Records) -> _Start:
     """Where the challenger has answered its first `warm_up_requests`: what both arms did before does not count.
 
-    Both arms have one end, so that they are compared over the same time. Until the challenger has answered so many,
+    Both arms have one end, so that they are compared over the same time. Until the challenger has answered that number,
     nothing counts but the split.
     """
     needed = records.rollout.policy.warm_up_requests

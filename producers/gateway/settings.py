@@ -49,13 +49,13 @@ class GatewaySettings(ProducerSettings):
     gateway_max_connections: PositiveInt = 1_000
     """Maximum number of open connections; further ones are answered with 503 and closed."""
     gateway_upload_window: Annotated[int, Field(gt=0, le=10_000)] = 500
-    """Maximum number of lines of an upload that are in progress; so many rows count as in flight while it lasts."""
+    """Maximum number of lines of an upload that are in progress; as many rows count as in flight while it lasts."""
     gateway_max_streams: PositiveInt = 100
     """Maximum number of open live streams; a further one is answered with 503."""
     gateway_max_streams_per_caller: PositiveInt = 50
     """Maximum number of live streams of one API key; a further one is answered with 429."""
     gateway_stream_backlog: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000
-    """A live stream whose client is so many events behind goes on with newer ones, and says which are missing."""
+    """A live stream whose client is more events behind goes on with newer ones, and says which are missing."""
     gateway_drain_timeout: PositiveSeconds = 10.0
     """After SIGTERM, requests in progress have this time to end."""
     gateway_recall_time: PositiveSeconds = 3_600.0

@@ -80,7 +80,7 @@ def read_frame(read: Callable[[int], bytes]) -> bytes | None:
     """The body of the next frame; None at the end of the stream.
 
     Args:
-        read: returns so many bytes, fewer only at the end.
+        read: returns the number of bytes that it is asked for, fewer only at the end.
     """
     header = read(HEADER.size)
     if len(header) < HEADER.size:

@@ -115,7 +115,7 @@ class ShadowProcess:
         if len(reply.predictions) != rows or any(not 0 <= failure.row < rows for failure in reply.failures):
             raise self._ended("answered with other rows")
         if not frames.are_json(reply.predictions):
-            raise self._ended("answered with what is not JSON")
+            raise self._ended("answered with something other than JSON")
         return reply
 
     def memory(self) -> int:

@@ -63,7 +63,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     champion: str | None
     champion_at: datetime | None = None
     rollout: str = ""
-    """The open rollout, in words."""
+    """Description of the open rollout; empty if there is none."""
     drift: DriftSeen | None = None
     quality: QualitySeen | None = None
     labels: int = 0

@@ -55,7 +55,7 @@ class Backlog:
                 self._drop()
 
     def get(self, first: int, count: int) -> list[Record]:
-        """At most so many records from a number on, which is not below `first`."""
+        """At most `count` records, from the number `first` of this call on, which is not below the backlog's own."""
         size = len(self._records)
         found = (self._records[number % size] for number in range(first, min(first + count, self.next)))
         return [one for one in found if one is not None]

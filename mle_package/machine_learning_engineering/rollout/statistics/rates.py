@@ -17,7 +17,7 @@ from typing import NamedTuple
 _STRENGTH = 2.0
 """Weight of the mixtures: they expect rates of the limit's order of magnitude, not of any size."""
 _RARE = 99.0
-"""Half of the weight of a failure rate is near one in so many."""
+"""Half of the weight of a failure rate is near one in this number."""
 _LARGEST = 700.0
 
 
@@ -80,7 +80,7 @@ def log_evidence_of_other_share(ours: int, theirs: int, share: float) -> float:
 
 
 class Counted(NamedTuple):
-    """Successes of so many trials."""
+    """Successes, and the trials that they are of."""
 
     successes: int
     trials: int
