@@ -37,7 +37,7 @@ class FollowedRollouts:
     ) -> None:
         self._registry = registry
         self._open, self._try, self._redactor = open_, try_, redactor
-        self._read: dict[str, Rollout | None] = {}
+        self._unreadable: dict[str, str] = {}
         self.open: dict[str, Rollout] = {}
         """By model, as they were read last."""
         self.arms: dict[str, Arms] = {}
